@@ -1,0 +1,44 @@
+# Everything starts here, on a machine that has python3 (3.11 or later) and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help run test lint format types check lock clean
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.venv/installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.13 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: .venv/installed  ## migrate an embedded database and serve on http://127.0.0.1:8000
+	@$(BIN)/alembic upgrade head
+	@exec $(BIN)/python -m service
+
+test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
+	$(BIN)/python -m pytest
+
+lint: .venv/installed  ## style: ruff, everything on
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv/installed  ## let ruff put the code in shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: .venv/installed  ## types: mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## all of the above
+
+lock: .venv/installed  ## choose the newest versions again and lock them with their hashes
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  pyproject.toml --group dev -o requirements-dev.txt
+
+clean:  ## remove what was installed; the data in .data/ stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

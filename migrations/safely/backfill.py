@@ -1,0 +1,122 @@
+"""Changing many rows in small bites, so that nobody waits and a killed run goes on."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from alembic import op
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from migrations.safely.connection import ask, offline, outside_transaction, postgresql, quoted, run
+
+log = logging.getLogger("migrations.safely")
+
+BATCH = 2_000  # rows that one statement walks over, and at most locks
+SECONDS_BETWEEN_LINES = 5.0  # where the progress goes to a log
+BEFORE_ALL = -(2**63)  # below every id
+
+ONE_BATCH = """\
+WITH batch AS MATERIALIZED (
+  SELECT id AS batch_id FROM {table} WHERE id > {reached} ORDER BY id LIMIT {size}
+), changed AS (
+  UPDATE {table} SET {assignments} FROM batch WHERE id = batch_id AND ({where}) RETURNING 1
+)
+SELECT max(batch_id), count(*), (SELECT count(*) FROM changed)"""
+
+SCRIPT = """\
+DO $backfill$
+DECLARE
+  reached bigint; last bigint; walked bigint; done bigint; changed bigint; before bigint;
+BEGIN
+  LOOP
+    reached := {before_all}; changed := 0;
+    LOOP
+      {batch} INTO last, walked, done FROM batch;
+      EXIT WHEN last IS NULL;
+      reached := last; changed := changed + done;
+      COMMIT;
+    END LOOP;
+    EXIT WHEN changed = 0 OR changed >= before;
+    before := changed;
+  END LOOP;
+END $backfill$"""
+
+
+def backfill(table_name: str, assignments: str, *, where: str, batch: int = BATCH) -> None:
+    """UPDATE the rows that match `where`, in batches by `id`.
+
+    `where` must stop being true of a row that was changed: that is what lets a killed run be
+    resumed. On PostgreSQL each batch is a transaction, and older builds may write such rows
+    behind the walk: the table is walked again as long as that finds fewer than the time before.
+    On SQLite it is one statement of the revision's transaction. Offline, a DO block does it all.
+    """
+    table = quoted(table_name)
+    if not postgresql():
+        run(f"UPDATE {table} SET {assignments} WHERE {where}")  # noqa: S608  # a revision's own SQL
+        return
+
+    def one_batch(reached: str) -> str:
+        return ONE_BATCH.format(
+            table=table, assignments=assignments, where=where, reached=reached, size=batch
+        )
+
+    with outside_transaction():
+        if offline():
+            run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached")))
+            return
+        changed = walk(table_name, one_batch("$1") + " FROM batch")
+        before = changed + 1
+        while 0 < changed < before:
+            before, changed = changed, walk(table_name, one_batch("$1") + " FROM batch")
+
+
+def walk(table_name: str, statement: str) -> int:
+    """Walk over the table once, from the first id to the last; return how many rows changed."""
+    changed, reached = 0, BEFORE_ALL
+    with progress(f"backfill of {table_name}", estimated_rows(table_name)) as advance:
+        while True:
+            rows = op.get_bind().exec_driver_sql(statement, (reached,))
+            last, walked, done = rows.one()
+            if last is None:
+                return changed
+            reached, changed = last, changed + done
+            advance(walked)
+
+
+def estimated_rows(table_name: str) -> int:
+    """What the statistics say, corrected where there are none yet."""
+    estimate = int(ask("SELECT reltuples FROM pg_class WHERE oid = $1::text::regclass", table_name))
+    if estimate >= 0:
+        return estimate
+    return int(ask(f"SELECT count(*) FROM {quoted(table_name)}"))  # noqa: S608  # never analysed
+
+
+@contextmanager
+def progress(what: str, rows: int) -> Iterator[Callable[[int], None]]:
+    """Tell how far it is: a bar on a terminal, a line every few seconds elsewhere."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=rows)
+            yield lambda walked: bar.advance(task, walked)
+        return
+
+    seen, said = 0, time.monotonic()
+
+    def advance(walked: int) -> None:
+        nonlocal seen, said
+        seen += walked
+        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log.info("%s: %d of about %d rows", what, seen, max(rows, seen))
+
+    yield advance
+    log.info("%s: %d rows walked", what, seen)

@@ -1,0 +1,68 @@
+"""What every safe spelling asks of the connection that a revision runs on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from alembic.util import CommandError
+
+
+class Refused(CommandError):
+    """The data or the schema forbids this step; the message says what to do about it.
+
+    Alembic prints it as one line and exits with a code other than 0.
+    """
+
+
+def postgresql() -> bool:
+    """Whether the revision runs on PostgreSQL; otherwise it is SQLite."""
+    return op.get_context().dialect.name == "postgresql"
+
+
+def offline() -> bool:
+    """Whether SQL is printed (`--sql`) and there is nobody to ask."""
+    return op.get_context().as_sql
+
+
+def run(statement: str) -> None:
+    """Execute SQL exactly as written: no colon in it is taken for a parameter."""
+    op.execute(sa.text(statement.replace(":", r"\:")))
+
+
+def ask(statement: str, *values: object) -> Any:  # noqa: ANN401  # a cell of any type
+    """The first column of the first row, or None; parameters as the driver spells them."""
+    return op.get_bind().exec_driver_sql(statement, values).scalar()
+
+
+def quoted(name: str) -> str:
+    """An identifier, quoted where the database needs it."""
+    return op.get_context().dialect.identifier_preparer.quote(name)
+
+
+def literal(value: str | int) -> str:
+    """A value as SQL text, for statements that take no parameters."""
+    compiled = sa.literal(value).compile(
+        dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True}
+    )
+    return str(compiled)
+
+
+@contextmanager
+def outside_transaction(*, patient: bool = False) -> Iterator[None]:
+    """Each statement within is a transaction of its own, on PostgreSQL.
+
+    What the revision did before is committed, so whatever stands here must bear being run again
+    after a kill. `patient` lifts `lock_timeout`, for a statement whose lock blocks nobody but
+    which must outwait old transactions: cut short, CONCURRENTLY leaves an INVALID index.
+    """
+    if not postgresql():
+        yield
+        return
+    with op.get_context().autocommit_block():
+        if patient:
+            run("SET lock_timeout = 0")
+        yield
+        if patient:
+            run(f"SET lock_timeout = {literal(op.get_context().opts['lock_timeout'])}")

@@ -1,0 +1,1 @@
+"""The users service: keeps users, over HTTP, while its schema evolves."""

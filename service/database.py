@@ -1,0 +1,111 @@
+"""The engine, and the two ways to a session: a transaction, and a reader."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Pool, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from service.settings import Settings, async_url
+
+CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't answer is given up
+SQLITE_PATIENCE = 5.0  # seconds a statement waits for another process's write lock
+
+
+def create_engine(
+    settings: Settings,
+    *,
+    application_name: str,
+    server_settings: dict[str, str] | None = None,
+    poolclass: type[Pool] | None = None,
+) -> AsyncEngine:
+    """An engine for either database; the caller disposes of it.
+
+    `server_settings` hold for every connection (PostgreSQL only).
+    On SQLite a transaction is begun by us, not by the driver: the driver commits before DDL,
+    and then a revision that fails midway stays half applied.
+    """
+    url = async_url(settings.database_url)
+    options: dict[str, Any] = {"poolclass": poolclass}
+    if poolclass is None:
+        options |= {
+            "pool_size": settings.pool_size,
+            "max_overflow": 0,
+            "pool_timeout": settings.pool_timeout,
+        }
+    if url.get_backend_name() == "postgresql":
+        options["connect_args"] = {
+            "timeout": CONNECT_TIMEOUT,
+            "server_settings": {"application_name": application_name, **(server_settings or {})},
+        }
+        return create_async_engine(url, **options)
+    options["connect_args"] = {"timeout": SQLITE_PATIENCE}
+    engine = create_async_engine(url, **options)
+    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", begin_sqlite)
+    return engine
+
+
+def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Leave BEGIN to us, and let readers read while one writes (WAL)."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: taken later, it fails instead of waiting."""
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+class Database:
+    """The service's connections.
+
+    Its methods are generators for `yield`-style dependencies: leaving normally commits,
+    raising rolls back, and nothing else on a request's way does either.
+    """
+
+    def __init__(self, settings: Settings, application_name: str) -> None:
+        milliseconds = str(round(settings.statement_timeout * 1000))
+        self.engine = create_engine(
+            settings,
+            application_name=application_name,
+            server_settings={
+                "statement_timeout": milliseconds,
+                "idle_in_transaction_session_timeout": milliseconds,
+            },
+        )
+        postgresql = self.engine.dialect.name == "postgresql"
+        reading = self.engine.execution_options(
+            **({"isolation_level": "AUTOCOMMIT"} if postgresql else {"reading": True})
+        )
+        self.transactions = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.readers = async_sessionmaker(reading, expire_on_commit=False)
+
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction: all of it is kept, or nothing."""
+        async with self.transactions.begin() as session:
+            yield session
+
+    async def reader(self) -> AsyncIterator[AsyncSession]:
+        """A session that only reads: on PostgreSQL each statement is one round trip."""
+        async with self.readers() as session:
+            yield session
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Close the connections when the service ends."""
+        try:
+            yield
+        finally:
+            await self.engine.dispose()

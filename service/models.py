@@ -1,0 +1,75 @@
+"""The tables as they stand at the head of migrations/versions.
+
+To change them: edit here, then `alembic revision --autogenerate -m "what it does"`.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Integer, MetaData, Text, func
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+SCHEMA_REVISION = "0008"  # the revision that these models describe
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that each can be found, dropped and reported by its name."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "idx_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class folded(FunctionElement[str]):  # noqa: N801  # reads as the SQL function that it is
+    """A text in lower case, ordered by code points: `folded(User.full_name)`.
+
+    The collation is named because a database's own may order otherwise, and then neither the
+    prefix range nor the keyset could use the index. SQLite orders so by itself, and folds
+    ASCII letters only.
+    """
+
+    inherit_cache = True
+    name = "folded"
+    type = Text()
+
+
+@compiles(folded)
+def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    """Render it for SQLite."""
+    return f"lower({compiler.process(element.clauses, **options)})"
+
+
+@compiles(folded, "postgresql")
+def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+    """Render it for PostgreSQL."""
+    return f'lower({compiler.process(element.clauses, **options)}) COLLATE "C"'
+
+
+class User(Base):
+    """Somebody we know by name, perhaps by e-mail address and age."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True
+    )
+    full_name: Mapped[str] = mapped_column(Text)
+    email: Mapped[str | None] = mapped_column(Text)
+    age: Mapped[int | None] = mapped_column(
+        Integer, CheckConstraint("age BETWEEN 0 AND 150", name="age")
+    )
+
+    __table_args__ = (
+        Index("idx_user_full_name", folded(full_name), id),
+        Index("idx_user_email", func.lower(email), unique=True),
+        # without it SQLite gives the id of the last deleted user to the next one
+        {"sqlite_autoincrement": True},
+    )

@@ -1,0 +1,125 @@
+"""What an operator can set, read from the environment once."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+POSTGRESQL_OPTIONS = {"host", "port", "ssl", "sslmode"}
+SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FILE
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class SettingsError(Exception):
+    """A setting can't be used; the message is one line for the operator, without secrets."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, by the name of its environment variable in lower case.
+
+    `database_url` may be `embedded`: see `service.embedded`.
+    Times are seconds, sizes are bytes.
+    """
+
+    database_url: Text = "embedded"
+    host: Text = "127.0.0.1"
+    port: Port = 8000
+    workers: Count = 1
+    pool_size: Count = 10
+    pool_timeout: Seconds = 5.0
+    statement_timeout: Seconds = 10.0
+    max_body: Count = 1024 * 1024
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the settings; raise SettingsError for the first that can't be used."""
+        given = {
+            name: environ[name.upper()]
+            for name in cls.__struct_fields__
+            if environ.get(name.upper())
+        }
+        for name in SECRETS:
+            if path := environ.get(f"{name}_FILE"):
+                if name.lower() in given:
+                    raise SettingsError(f"{name} and {name}_FILE are both set; keep one")
+                given[name.lower()] = secret_from(path, f"{name}_FILE")
+        settings = checked(given)
+        if settings.database_url != "embedded":
+            async_url(settings.database_url)
+        return settings
+
+
+def checked(given: dict[str, Any]) -> Settings:
+    """Settings from texts, or a SettingsError that names the variable but not its value."""
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        raise SettingsError(f"{where.rstrip('`').upper()}: {what}") from None
+
+
+def secret_from(path: str, name: str) -> str:
+    """The content of a secret's file, without the newline that editors add."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise SettingsError(f"{name}: can't read {path}: {reason}") from None
+
+
+def async_url(text: str) -> URL:
+    """The URL with its async driver, whichever of the accepted spellings came in.
+
+    Messages never repeat the URL: it may hold a password.
+    """
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise SettingsError(
+            "DATABASE_URL is not a URL; write postgresql://user:password@host/database "
+            "or sqlite:///file"
+        ) from None
+    if url.drivername not in DRIVERS:
+        raise SettingsError(
+            f"DATABASE_URL has the unknown scheme {url.drivername!r}; use postgresql or sqlite"
+        )
+    url = url.set(drivername=DRIVERS[url.drivername])
+    return postgresql_url(url) if url.drivername.startswith("postgresql") else sqlite_url(url)
+
+
+def postgresql_url(url: URL) -> URL:
+    """Check the options and give them the driver's names."""
+    if unknown := sorted(set(url.query) - POSTGRESQL_OPTIONS):
+        raise SettingsError(
+            f"DATABASE_URL has the unknown option {unknown[0]!r}; "
+            f"known are {', '.join(sorted(POSTGRESQL_OPTIONS))}"
+        )
+    if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if not url.database:
+        raise SettingsError("DATABASE_URL names no database; end it with /name")
+    return url
+
+
+def sqlite_url(url: URL) -> URL:
+    """Check that it names a file: each process would see a memory database of its own."""
+    if not url.database or url.database == ":memory:" or url.query:
+        raise SettingsError("DATABASE_URL: SQLite needs a file: sqlite:///relative or ////absolute")
+    return url
