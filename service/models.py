@@ -42,13 +42,13 @@ class folded(FunctionElement[str]):  # noqa: N801  # reads as the SQL function t
 
 
 @compiles(folded)
-def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> str:
     """Render it for SQLite."""
     return f"lower({compiler.process(element.clauses, **options)})"
 
 
 @compiles(folded, "postgresql")
-def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401
+def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:
     """Render it for PostgreSQL."""
     return f'lower({compiler.process(element.clauses, **options)}) COLLATE "C"'
 
@@ -68,7 +68,7 @@ class User(Base):
     )
 
     __table_args__ = (
-        Index("idx_user_full_name", folded(full_name), id),
+        Index("idx_user_full_name", folded(full_name), id),  # noqa: A003  # the column
         Index("idx_user_email", func.lower(email), unique=True),
         # without it SQLite gives the id of the last deleted user to the next one
         {"sqlite_autoincrement": True},

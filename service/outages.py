@@ -42,17 +42,22 @@ def why_unreachable(error: BaseException) -> str | None:
     for cause in causes(error):
         if reason := by_state(cause, CONNECTING) or by_sqlite_code(cause, SQLITE_CONNECTING):
             return reason
-        if isinstance(cause, socket.gaierror):
-            return "there is no host of that name"
-        if isinstance(cause, ConnectionRefusedError):
-            return "nothing listens there"
-        if isinstance(cause, TimeoutError):
-            return "it does not answer in time"
         if isinstance(cause, OSError):
-            return cause.strerror or "the connection failed"
+            return by_kind(cause)
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return "the connection was lost"
     return None
+
+
+def by_kind(error: OSError) -> str:
+    """What the network said."""
+    if isinstance(error, socket.gaierror):
+        return "there is no host of that name"
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, TimeoutError):
+        return "it does not answer in time"
+    return error.strerror or "the connection failed"
 
 
 def why_unavailable(error: BaseException) -> str | None:

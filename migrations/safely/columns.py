@@ -154,12 +154,12 @@ def refuse_null(table_name: str, column_name: str) -> None:
     if offline():
         return
     table, column = quoted(table_name), quoted(column_name)
-    count = ask(f"SELECT count(*) FROM {table} WHERE {column} IS NULL")  # noqa: S608
+    count = ask(f"SELECT count(*) FROM {table} WHERE {column} IS NULL")
     if count:
         raise Refused(
             f"{table_name}.{column_name} can't be required: {count} row(s) have none. "
             "Give safely.require_column a fill=, or backfill them first. See them with: "
-            f"SELECT * FROM {table} WHERE {column} IS NULL"  # noqa: S608
+            f"SELECT * FROM {table} WHERE {column} IS NULL"
         )
 
 
@@ -179,8 +179,7 @@ def allow_null(table_name: str, column_name: str) -> None:
         with rebuilt(table_name) as table:
             table.alter_column(column_name, nullable=True)
         return
-    table = quoted(table_name)
-    run(f"ALTER TABLE {table} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
+    run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
     run(DROP_FILL_TRIGGER.format(table=literal(table_name), column=literal(column_name)))
 
 
@@ -202,7 +201,7 @@ def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[An
     )
 
 
-def change_default(table_name: str, column_name: str, server_default: Any) -> None:  # noqa: ANN401
+def change_default(table_name: str, column_name: str, server_default: Any) -> None:
     """Set a column's default for rows to come, or drop it with None (an instant's lock)."""
     if postgresql():
         op.alter_column(table_name, column_name, server_default=server_default)

@@ -9,7 +9,7 @@ from alembic import op
 from alembic.util import CommandError
 
 
-class Refused(CommandError):
+class Refused(CommandError):  # noqa: N818  # a refusal is not a fault
     """The data or the schema forbids this step; the message says what to do about it.
 
     Alembic prints it as one line and exits with a code other than 0.
@@ -31,7 +31,7 @@ def run(statement: str) -> None:
     op.execute(sa.text(statement.replace(":", r"\:")))
 
 
-def ask(statement: str, *values: object) -> Any:  # noqa: ANN401  # a cell of any type
+def ask(statement: str, *values: object) -> Any:
     """The first column of the first row, or None; parameters as the driver spells them."""
     return op.get_bind().exec_driver_sql(statement, values).scalar()
 

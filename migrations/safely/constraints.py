@@ -121,10 +121,10 @@ def refuse_violations(constraint_name: str, table_name: str, condition: str) -> 
     if offline():
         return
     table = quoted(table_name)
-    count = ask(f"SELECT count(*) FROM {table} WHERE NOT ({condition})")  # noqa: S608
+    count = ask(f"SELECT count(*) FROM {table} WHERE NOT ({condition})")
     if count:
         raise Refused(
             f"{constraint_name} can't be added: {count} row(s) of {table_name} break it. "
             f"Nothing was changed. See them with: "
-            f"SELECT * FROM {table} WHERE NOT ({condition})"  # noqa: S608
+            f"SELECT * FROM {table} WHERE NOT ({condition})"
         )

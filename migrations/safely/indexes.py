@@ -80,9 +80,7 @@ def drop_index(index_name: str, table_name: str, **options: Any) -> None:
 
 def drop_concurrently(index_name: str, table_name: str, **options: Any) -> None:
     """DROP INDEX CONCURRENTLY, outside a transaction."""
-    op.drop_index(
-        index_name, table_name, postgresql_concurrently=True, if_exists=True, **options
-    )
+    op.drop_index(index_name, table_name, postgresql_concurrently=True, if_exists=True, **options)
 
 
 def verify(index_name: str) -> None:
@@ -102,7 +100,7 @@ def verify(index_name: str) -> None:
         raise Refused(sentence)
 
 
-def for_sqlite(column: str | sa.ColumnElement[Any] | sa.TextClause) -> Any:  # noqa: ANN401
+def for_sqlite(column: str | sa.ColumnElement[Any] | sa.TextClause) -> Any:
     """The same column or expression without the collation's name."""
     return column if isinstance(column, str) else sa.text(expression(column))
 
@@ -119,7 +117,7 @@ def refuse_duplicates(index_name: str, table_name: str, columns: Columns) -> Non
     values = [expression(column) for column in columns]
     known = " AND ".join(f"{value} IS NOT NULL" for value in values)
     count = ask(
-        "SELECT count(*) FROM (SELECT 1 AS shared "  # noqa: S608  # identifiers of a revision
+        "SELECT count(*) FROM (SELECT 1 AS shared "
         f"FROM {quoted(table_name)} WHERE {known} "
         f"GROUP BY {', '.join(values)} HAVING count(*) > 1) AS found"
     )
@@ -134,6 +132,6 @@ def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
         f"of {table_name}. Nothing was changed. See them with: "
-        f"SELECT {values}, count(*), {rows} FROM {quoted(table_name)} "  # noqa: S608
+        f"SELECT {values}, count(*), {rows} FROM {quoted(table_name)} "
         f"GROUP BY {values} HAVING count(*) > 1"
     )

@@ -1,0 +1,164 @@
+"""Every way the service says no.
+
+Refusal
+├── BadRequest              400  bad-request            (by the framework)
+├── MalformedJson           400  malformed-json
+├── NotFound                404  not-found              (by the framework)
+├── UserNotFound            404  user-not-found
+├── MethodNotAllowed        405  method-not-allowed     (by the framework)
+├── EmailTaken              409  email-taken
+├── PreconditionFailed      412  precondition-failed
+├── TooLarge                413  too-large              (by the framework)
+├── UnsupportedMediaType    415  unsupported-media-type
+├── InvalidInput            422  invalid-input
+├── Internal                500  internal
+└── Unavailable             503  unavailable
+    └── SchemaBehind        503  schema-behind
+"""
+
+from http import HTTPStatus
+from typing import ClassVar, NamedTuple
+
+
+class Flaw(NamedTuple):
+    """One thing wrong with the input."""
+
+    pointer: str  # RFC 6901, into the body; for a query parameter its name
+    detail: str
+
+
+class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
+    """The client gets no for an answer; `detail` says why in this case."""
+
+    code: ClassVar[str]
+    status: ClassVar[HTTPStatus]
+    title: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str, flaws: tuple[Flaw, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.flaws = flaws
+
+
+class BadRequest(Refusal):
+    """The client sent a request that can't be read."""
+
+    code = "bad-request"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The request can't be read."
+
+
+class MalformedJson(Refusal):
+    """The client sent a body that is not JSON."""
+
+    code = "malformed-json"
+    status = HTTPStatus.BAD_REQUEST
+    title = "The body is not JSON."
+
+
+class NotFound(Refusal):
+    """The client asked for a URL that is not served."""
+
+    code = "not-found"
+    status = HTTPStatus.NOT_FOUND
+    title = "There is nothing at this URL."
+
+
+class UserNotFound(Refusal):
+    """The client asked for a user who does not exist, or no longer."""
+
+    code = "user-not-found"
+    status = HTTPStatus.NOT_FOUND
+    title = "There is no such user."
+
+
+class MethodNotAllowed(Refusal):
+    """The client used a method that the URL doesn't have; `Allow` names those it has."""
+
+    code = "method-not-allowed"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    title = "This URL has no such method."
+
+
+class EmailTaken(Refusal):
+    """The client gave an e-mail address that another user has."""
+
+    code = "email-taken"
+    status = HTTPStatus.CONFLICT
+    title = "Another user has this e-mail address."
+
+
+class PreconditionFailed(Refusal):
+    """The client wanted to change a version of the user that is no longer current."""
+
+    code = "precondition-failed"
+    status = HTTPStatus.PRECONDITION_FAILED
+    title = "The user has changed in the meantime."
+
+
+class TooLarge(Refusal):
+    """The client sent a body above the limit."""
+
+    code = "too-large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    title = "The body is too large."
+
+
+class UnsupportedMediaType(Refusal):
+    """The client sent a body of a type that is not read here."""
+
+    code = "unsupported-media-type"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    title = "The body's media type is not supported."
+
+
+def named(flaw: Flaw) -> str:
+    """A flaw as part of a sentence."""
+    return f"{flaw.pointer.removeprefix('/') or 'the body'} {flaw.detail}"
+
+
+class InvalidInput(Refusal):
+    """The client sent values that break a rule; `flaws` names each."""
+
+    code = "invalid-input"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "The input breaks a rule."
+
+    def __init__(self, *flaws: Flaw) -> None:
+        super().__init__("; ".join(named(flaw) for flaw in flaws), flaws)
+
+
+class Internal(Refusal):
+    """The client met a fault of ours."""
+
+    code = "internal"
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    title = "The service made a mistake."
+
+
+class Unavailable(Refusal):
+    """The client did nothing wrong: the database can't serve it now."""
+
+    code = "unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "The service can't answer now; try again."
+    headers: ClassVar = {"Retry-After": "1"}
+
+
+class SchemaBehind(Unavailable):
+    """The client must wait until the database has this build's schema."""
+
+    code = "schema-behind"
+    title = "The database is behind this build; a migration is due."
+    headers: ClassVar = {"Retry-After": "5"}
+
+
+BY_STATUS = {  # what the framework refuses, in our words
+    refusal.status: refusal for refusal in (BadRequest, NotFound, MethodNotAllowed, TooLarge)
+}
+
+RULES = {  # the database's rules, by constraint: how the service words them
+    "idx_user_email": EmailTaken("another user has this e-mail address"),
+    "ck_users_age": InvalidInput(Flaw("/age", "must be between 0 and 150")),
+}

@@ -1,0 +1,240 @@
+"""What clients send and receive: the structs, the rules for their values, the bytes."""
+
+import base64
+import hashlib
+import unicodedata
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from email_validator import EmailNotValidError, validate_email
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from service.errors import Flaw, InvalidInput, MalformedJson
+
+NAME_LENGTH = 200  # characters, after trimming and NFC
+EMAIL_LENGTH = 254  # RFC 5321's path of 256 less its angle brackets
+AGE_LIMIT = 150
+BIGINT_LIMIT = 2**63 - 1
+PAGE_LIMIT = 1000
+
+# The Meta are for the OpenAPI document; what is accepted is decided by CHECKS below
+Id = Annotated[int, Meta(ge=1, examples=[42])]
+FullName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=NAME_LENGTH,
+        description="Kept trimmed and in Unicode's NFC; no control characters.",
+        examples=["Ada Lovelace"],
+    ),
+]
+Email = Annotated[
+    str,
+    Meta(
+        max_length=EMAIL_LENGTH,
+        description="Unique without regard to case; null when not known.",
+        examples=["ada@example.org"],
+    ),
+]
+Age = Annotated[
+    int,
+    Meta(gt=-1, le=AGE_LIMIT, description="Years; null when not known."),  # ge=0 would get lost
+]
+
+Sort = Literal["id", "-id", "full_name", "-full_name"]
+
+
+class User(Struct, frozen=True, kw_only=True):
+    """A user as clients see it."""
+
+    id: Id
+    full_name: FullName
+    email: Email | None
+    age: Age | None
+
+
+class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What creates a user."""
+
+    full_name: FullName
+    email: Email | None = None
+    age: Age | None = None
+
+
+class UserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A merge patch (RFC 7396): what is absent stays, null removes."""
+
+    full_name: FullName | UnsetType = UNSET
+    email: Email | UnsetType | None = UNSET
+    age: Age | UnsetType | None = UNSET
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """A stretch of the list; `next` is the cursor of the one after it, null on the last."""
+
+    items: list[User]
+    next: str | None
+
+
+class FlawMessage(Struct, frozen=True, kw_only=True):
+    """One thing wrong with the input, and where."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[FlawMessage] = []
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """Where a page ended, and of which list."""
+
+    sort: Sort
+    name: str | None
+    email: str | None
+    id: int
+    key: str | None  # the folded name of that row, when names decide the order
+
+
+def full_name(value: object) -> str:
+    """A name as it is kept; raises ValueError with what is wrong with it."""
+    if not isinstance(value, str):
+        raise ValueError("must be a string")  # noqa: TRY004  # one kind for one flaw
+    name = unicodedata.normalize("NFC", value).strip()
+    if not name:
+        raise ValueError("must not be empty")
+    if len(name) > NAME_LENGTH:
+        raise ValueError(f"must have at most {NAME_LENGTH} characters, not {len(name)}")
+    if has_control(name):
+        raise ValueError("must not contain control characters")
+    return name
+
+
+def email(value: object) -> str | None:
+    """An e-mail address as it is kept; raises ValueError with what is wrong with it."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError("must be a string or null")  # noqa: TRY004
+    if len(value) > EMAIL_LENGTH:
+        raise ValueError(f"must have at most {EMAIL_LENGTH} characters")
+    try:
+        address = validate_email(value, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise ValueError(f"is not an e-mail address: {error}") from None
+    if len(address) > EMAIL_LENGTH:
+        raise ValueError(f"must have at most {EMAIL_LENGTH} characters")
+    return address
+
+
+def age(value: object) -> int | None:
+    """An age in years; raises ValueError with what is wrong with it."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("must be a whole number or null")  # noqa: TRY004
+    if not 0 <= value <= AGE_LIMIT:
+        raise ValueError(f"must be between 0 and {AGE_LIMIT}")
+    return value
+
+
+CHECKS: dict[str, Callable[[object], Any]] = {"full_name": full_name, "email": email, "age": age}
+
+Input = TypeVar("Input", NewUser, UserChanges)
+
+
+def decode(body: bytes, kind: type[Input]) -> Input:
+    """The body as a NewUser or UserChanges.
+
+    Raises MalformedJson, or InvalidInput with every flaw at once.
+    """
+    try:
+        given = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise MalformedJson("the body is not JSON in UTF-8") from None
+    if not isinstance(given, dict):
+        raise InvalidInput(Flaw("", "must be an object"))
+    values, flaws = {}, []
+    for name, value in given.items():
+        if name not in CHECKS:
+            flaws.append(Flaw(f"/{escaped(name)}", "is not a field of a user"))
+            continue
+        try:
+            values[name] = CHECKS[name](value)
+        except ValueError as error:
+            flaws.append(Flaw(f"/{name}", str(error)))
+    if kind is NewUser and "full_name" not in given:
+        flaws.append(Flaw("/full_name", "is required"))
+    if kind is UserChanges and not given:
+        flaws.append(Flaw("", "must name at least one field to change"))
+    if flaws:
+        raise InvalidInput(*flaws)
+    return kind(**values)
+
+
+def escaped(name: str) -> str:
+    """A member's name as part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def has_control(text: str) -> bool:
+    """Whether there is a control character in it."""
+    return any(unicodedata.category(character) == "Cc" for character in text)
+
+
+def encode(value: Struct) -> bytes:
+    """JSON."""
+    return msgspec.json.encode(value)
+
+
+def etag(body: bytes) -> str:
+    """A strong validator: a hash of the representation, so it holds for writers of every build."""
+    return f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+
+
+def matches(header: str, tag: str, *, weakly: bool) -> bool:
+    """Whether an If-Match or If-None-Match names the tag (RFC 9110, 13.1).
+
+    If-None-Match compares weakly, If-Match strongly: a weak tag never matches it.
+    """
+    if header.strip() == "*":
+        return True
+    candidates = (candidate.strip() for candidate in header.split(","))
+    if weakly:
+        candidates = (candidate.removeprefix("W/") for candidate in candidates)
+    return tag in candidates
+
+
+def encode_cursor(cursor: Cursor) -> str:
+    """Opaque text for a URL, with a checksum against typing and guessing."""
+    content = msgspec.msgpack.encode(cursor)
+    return base64.urlsafe_b64encode(checksum(content) + content).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str) -> Cursor:
+    """The cursor again; raises InvalidInput for anything that encode_cursor did not write."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        content = raw[CHECKSUM:]
+        if checksum(content) == raw[:CHECKSUM]:
+            return msgspec.msgpack.decode(content, type=Cursor)
+    except (ValueError, msgspec.DecodeError):
+        pass
+    raise InvalidInput(Flaw("/after", "is not a cursor that this service gave"))
+
+
+CHECKSUM = 6  # bytes
+
+
+def checksum(content: bytes) -> bytes:
+    """Enough to tell a cursor from anything else."""
+    return hashlib.blake2b(content, digest_size=CHECKSUM, person=b"users.cursor").digest()
