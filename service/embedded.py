@@ -108,11 +108,13 @@ class Server:
 
     def leave(self) -> None:
         """Stop the server if nobody else uses it."""
-        try:
-            fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        self.call("pg_ctl", "-w", "-D", str(self.directory), "-m", "fast", "stop", check=False)
+        with self.users:
+            try:
+                fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            arguments = ("-w", "-D", str(self.directory), "-m", "fast")
+            self.call("pg_ctl", *arguments, "stop", check=False)
 
     def make_room(self) -> None:
         """Make the directories; as root, let the server's user get at them and at its programs."""

@@ -1,6 +1,7 @@
 """Whether the service lives, and whether it can serve."""
 
 from litestar import get
+from litestar.di import NamedDependency
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -22,7 +23,7 @@ async def live() -> dict[str, str]:
     tags=["health"],
     responses=documented(SchemaBehind, Unavailable),
 )
-async def ready(reader: AsyncSession) -> dict[str, str | None]:
+async def ready(reader: NamedDependency[AsyncSession]) -> dict[str, str | None]:
     """The database answers and has this build's schema, or a later one. Route traffic then."""
     found = (await reader.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     if found is None or found < SCHEMA_REVISION:

@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from litestar import Request, Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
+from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
 from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT, HTTP_304_NOT_MODIFIED
@@ -82,7 +83,8 @@ class StrictRequest(Request[Any, Any, Any]):
     ),
 )
 async def create_user(
-    data: Annotated[wire.NewUser, BodyKwarg(examples=[ADA])], transaction: AsyncSession
+    data: Annotated[wire.NewUser, BodyKwarg(examples=[ADA])],
+    transaction: NamedDependency[AsyncSession],
 ) -> Response[wire.User]:
     """Keep a new user; the answer says where."""
     user = await users.create(transaction, data)
@@ -98,7 +100,7 @@ async def create_user(
     responses=documented(BadRequest, UserNotFound, Unavailable),
 )
 async def get_user(
-    user_id: UserId, reader: AsyncSession, if_none_match: IfNoneMatch = None
+    user_id: UserId, reader: NamedDependency[AsyncSession], if_none_match: IfNoneMatch = None
 ) -> Response[wire.User]:
     """Look a user up by id; 304 when the client has this version already."""
     user = await users.get(reader, id_of(user_id))
@@ -123,7 +125,7 @@ async def get_user(
 )
 async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     request: StrictRequest,
-    reader: AsyncSession,
+    reader: NamedDependency[AsyncSession],
     limit: Annotated[int, QueryParameter(ge=1, le=wire.PAGE_LIMIT)] = 50,
     after: Annotated[
         str | None, QueryParameter(description="The `next` of the page before.")
@@ -174,7 +176,7 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
 async def change_user(
     user_id: UserId,
     data: Annotated[wire.UserChanges, BodyKwarg(media_type=MERGE_PATCH, examples=[OLDER])],
-    transaction: AsyncSession,
+    transaction: NamedDependency[AsyncSession],
     if_match: IfMatch = None,
 ) -> Response[wire.User]:
     """Change the fields that are given (JSON merge patch); null removes."""
@@ -189,7 +191,9 @@ async def change_user(
     status_code=HTTP_204_NO_CONTENT,
     responses=documented(BadRequest, UserNotFound, PreconditionFailed, Unavailable),
 )
-async def delete_user(user_id: UserId, transaction: AsyncSession, if_match: IfMatch = None) -> None:
+async def delete_user(
+    user_id: UserId, transaction: NamedDependency[AsyncSession], if_match: IfMatch = None
+) -> None:
     """Delete a user for good."""
     await users.remove(transaction, id_of(user_id), if_match)
 
