@@ -1,0 +1,120 @@
+"""What tests run against: databases of their own, Alembic, and the app in its lifespan."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.app import create_app
+from service.database import create_engine
+from service.embedded import Server
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+TEMPLATE = "head"
+numbers = count(1)
+
+
+class Databases:
+    """Makes databases: empty ones, and copies of one at the head."""
+
+    def __init__(self, kind: str, server: Server, directory: Path) -> None:
+        self.kind = kind
+        self.server = server
+        self.directory = directory
+        self.template: str | None = None
+
+    async def empty(self) -> str:
+        return await self.make("template0")
+
+    async def at_head(self) -> str:
+        if self.template is None:
+            self.template = await self.make("template0", name=TEMPLATE)
+            run_alembic(self.template, "upgrade", "head")
+            if self.kind == "sqlite":  # so that one file is the whole database
+                with closing(sqlite3.connect(path_of(self.template))) as connection:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return await self.make(TEMPLATE)
+
+    async def make(self, source: str, name: str | None = None) -> str:
+        name = name or f"test_{next(numbers)}"
+        if self.kind == "sqlite":
+            file = self.directory / f"{name}.sqlite"
+            if source == TEMPLATE:
+                shutil.copy(self.directory / f"{TEMPLATE}.sqlite", file)
+            return f"sqlite:///{file}"
+        await self.tell(f'CREATE DATABASE "{name}" TEMPLATE {source}')
+        return self.server.url(name)
+
+    async def drop(self, url: str) -> None:
+        if self.kind == "sqlite":
+            path_of(url).unlink(missing_ok=True)
+        else:
+            await self.tell(f'DROP DATABASE "{name_of(url)}" WITH (FORCE)')
+
+    async def tell(self, statement: str) -> None:
+        connection = await asyncpg.connect(self.server.url("postgres"))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def name_of(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
+def run_alembic(
+    url: str, *arguments: str, check: bool = True, cwd: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it; its output comes along when it fails unexpectedly."""
+    process = subprocess.run(
+        [sys.executable, "-m", "alembic", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "DATABASE_URL": url, **environment},
+    )
+    if check:
+        assert process.returncode == 0, process.stdout + process.stderr
+    return process
+
+
+def engine_for(url: str) -> AsyncEngine:
+    return create_engine(Settings(database_url=url), application_name="tests")
+
+
+@asynccontextmanager
+async def serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(Settings(**settings))
+    ready, over = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            ready.set()
+            await over.wait()
+
+    # a task of its own: a fixture's two halves run in two, and a lifespan must end where it began
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(live())
+        await ready.wait()
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+        over.set()
