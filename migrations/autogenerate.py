@@ -14,6 +14,7 @@ from alembic.autogenerate.render import (  # the pieces of the rendering that we
     renderers,
 )
 from alembic.ddl.postgresql import PostgresqlImpl
+from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.ops import AddColumnOp, AlterColumnOp, MigrationScript, ModifyTableOps
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -30,6 +31,15 @@ class CollatedPostgresqlImpl(PostgresqlImpl):
 
     def _cleanup_index_expr(self, index: Index, expr: str) -> str:
         return super()._cleanup_index_expr(index, re.sub(r' COLLATE "?\w+"?', "", expr))
+
+
+class IdentitylessSQLiteImpl(SQLiteImpl):
+    """Asks for no identity columns where there are none; AUTOINCREMENT does their work."""
+
+    __dialect__ = "sqlite"  # takes the place of Alembic's own
+
+    def _compare_identity_default(self, *_: object) -> tuple[set[str], set[str], bool]:
+        return set(), set(), False
 
 
 def number_the_revision(

@@ -17,7 +17,7 @@ from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Column, Connection, NullPool
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -37,7 +37,7 @@ def options() -> dict[str, Any]:
         "target_metadata": Base.metadata,
         "transaction_per_migration": True,
         "transactional_ddl": True,  # SQLite too: service.database begins its transactions
-        "compare_server_default": compare_default,
+        "compare_server_default": True,
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         "alembic_module_prefix": "safely.",
         "process_revision_directives": number_the_revision,
@@ -45,19 +45,6 @@ def options() -> dict[str, Any]:
             "lock_timeout", LOCK_TIMEOUT
         ),
     }
-
-
-def compare_default(
-    migration: MigrationContext,
-    _inspected: Any,
-    column: Column[Any],
-    *_defaults: object,
-) -> bool | None:
-    """Whether a column's default differs; None lets Alembic decide.
-
-    SQLite has no identity columns, so it reports none.
-    """
-    return False if column.identity and migration.dialect.name == "sqlite" else None
 
 
 def migrate_offline(settings: Settings) -> None:
@@ -145,8 +132,9 @@ def said(heads: set[str]) -> str:
 
 def check_numbers(script: ScriptDirectory) -> None:
     """The history is one line: refuse two files with one number, and two heads."""
-    names = Counter(path.name.partition("_")[0] for path in script_files(script))
-    if twice := sorted(number for number, times in names.items() if times > 1):
+    files = (Path(__file__).parent / "versions").glob("[0-9]*_*.py")
+    numbers = Counter(file.name.partition("_")[0] for file in files)
+    if twice := sorted(number for number, times in numbers.items() if times > 1):
         raise CommandError(
             f"two revision files have the number {twice[0]}: give the one that is not yet applied "
             "anywhere the next free number (file name and `revision`), and make its "
@@ -157,11 +145,6 @@ def check_numbers(script: ScriptDirectory) -> None:
             f"the history has {len(heads)} heads, {said(set(heads))}: make one of them follow the "
             "other (its `down_revision`); this project keeps one line and no merges"
         )
-
-
-def script_files(script: ScriptDirectory) -> list[Path]:
-    """The revision files."""
-    return [path for place in script.version_locations for path in Path(place).glob("[0-9]*_*.py")]
 
 
 def is_a_step(record: logging.LogRecord) -> bool:

@@ -43,7 +43,8 @@ def quoted(name: str) -> str:
 
 def literal(value: str | int) -> str:
     """A value as SQL text, for statements that take no parameters."""
-    compiled = sa.literal(value).compile(
+    plain = str(value) if isinstance(value, str) else value  # a quoted name is a str of its own
+    compiled = sa.literal(plain).compile(
         dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True}
     )
     return str(compiled)

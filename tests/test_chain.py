@@ -1,0 +1,277 @@
+"""The chain of revisions, and Alembic's stock commands, as an operator types them."""
+
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.world import ROOT, engine_for, run_alembic
+
+VERSIONS = sorted((ROOT / "migrations/versions").glob("*.py"))
+NUMBERS = [path.name[:4] for path in VERSIONS]
+HEAD = NUMBERS[-1]
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
+    """For looking at a database that starts empty."""
+    engine = engine_for(empty_url)
+    yield engine
+    await engine.dispose()
+
+
+async def query(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text(statement), values)]
+
+
+async def write(engine: AsyncEngine, statement: str) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+
+
+async def revision_of(engine: AsyncEngine) -> str | None:
+    rows = await query(engine, "SELECT version_num FROM alembic_version")
+    return rows[0][0] if rows else None
+
+
+async def test_every_revision_runs_up_and_down_with_rows_in_the_table(
+    empty_url: str, empty: AsyncEngine
+) -> None:
+    run_alembic(empty_url, "upgrade", "0001")
+    await write(empty, "INSERT INTO users (name) VALUES ('Ada'), (NULL)")
+    for number in NUMBERS[1:]:
+        run_alembic(empty_url, "upgrade", "+1")
+        assert await revision_of(empty) == number
+        assert await query(empty, "SELECT count(*) FROM users") == [(2,)]
+    for number in NUMBERS[-2::-1]:
+        run_alembic(empty_url, "downgrade", "-1")
+        assert await revision_of(empty) == number
+        assert await query(empty, "SELECT count(*) FROM users") == [(2,)]
+    names = await query(empty, "SELECT name FROM users ORDER BY id")
+    assert names == [("Ada",), ("Unknown",)]
+    run_alembic(empty_url, "downgrade", "base")
+    assert await revision_of(empty) is None
+
+
+async def test_nothing_is_lost_on_the_way_up(empty_url: str, empty: AsyncEngine) -> None:
+    run_alembic(empty_url, "upgrade", "0003")
+    await write(
+        empty,
+        "INSERT INTO users (name, email, age) VALUES "
+        "('Ada', 'ada@example.org', 36), (NULL, NULL, NULL), ('Bob', 'BOB@example.org', 0)",
+    )
+    run_alembic(empty_url, "upgrade", "head")
+    assert await query(empty, "SELECT full_name, email, age FROM users ORDER BY id") == [
+        ("Ada", "ada@example.org", 36),
+        ("Unknown", None, None),
+        ("Bob", "BOB@example.org", 0),
+    ]
+
+
+async def test_what_cannot_be_undone_says_so_in_words(url: str) -> None:
+    run_alembic(url, "downgrade", "0004")
+    told = run_alembic(url, "downgrade", "-1").stderr
+    assert "nothing to undo: users keep the name 'Unknown' that 0004 gave them" in told
+
+
+async def test_the_stock_commands_tell_where_the_database_is(url: str) -> None:
+    assert f"{HEAD} (head)" in run_alembic(url, "current").stdout
+    history = run_alembic(url, "history").stdout
+    assert [line.split(" -> ")[1][:4] for line in history.splitlines()] == NUMBERS[::-1]
+    run_alembic(url, "downgrade", "0003")
+    assert run_alembic(url, "current").stdout.strip() == "0003"
+    run_alembic(url, "stamp", "0005")
+    assert run_alembic(url, "current").stdout.strip() == "0005"
+
+
+async def test_check_finds_the_models_and_the_schema_alike_and_says_nothing_else(url: str) -> None:
+    process = run_alembic(url, "check")
+    assert process.stdout.strip() == "No new upgrade operations detected."
+    assert process.stderr == ""
+
+
+async def test_going_where_we_are_already_is_fine(url: str) -> None:
+    run_alembic(url, "upgrade", "head")
+
+
+@pytest.mark.only("postgresql")
+async def test_sql_mode_prints_a_script_that_psql_runs(empty_url: str, empty: AsyncEngine) -> None:
+    """The whole chain as a script, statement by statement as psql sends them."""
+    script = run_alembic(empty_url, "upgrade", "head", "--sql").stdout
+    assert script.startswith("SET lock_timeout = '100ms';")
+    assert await query(empty, "SELECT to_regclass('users')") == [(None,)]
+    await run_script(empty, script)
+    assert await revision_of(empty) == HEAD
+    run_alembic(empty_url, "check")
+    await run_script(empty, run_alembic(empty_url, "downgrade", f"{HEAD}:base", "--sql").stdout)
+    assert await query(empty, "SELECT to_regclass('users')") == [(None,)]
+
+
+async def run_script(engine: AsyncEngine, script: str) -> None:
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        for statement in re.split(r";\n\n", script):
+            if statement.strip():
+                await driver.execute(statement)
+
+
+async def test_a_stretch_of_the_chain_can_be_reviewed_as_sql(url: str) -> None:
+    script = run_alembic(url, "upgrade", "0005:0007", "--sql").stdout
+    assert "RENAME COLUMN name TO full_name" in script
+    assert "INDEX" in script
+    assert "'0007'" in script
+
+
+@pytest.mark.only("sqlite")
+async def test_sql_mode_on_sqlite_says_what_it_cannot_print(url: str) -> None:
+    process = run_alembic(url, "upgrade", "head", "--sql", check=False)
+    assert process.returncode != 0
+    assert "run `alembic upgrade` on the file itself" in process.stdout
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.name)
+def test_each_revision_says_what_why_which_lock_and_what_older_builds_see(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    docstring = source.split('"""')[1]
+    for heading in ("What:", "Why:", "Lock:", "Older builds:", "Undone:"):
+        assert re.search(rf"^{heading} +\S", docstring, re.MULTILINE), heading
+    assert not re.search(r"^\s+pass$", source, re.MULTILINE)
+    assert "service" not in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
+
+
+# --- a developer's clone, where the model is edited and a revision is generated
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    for name in ("service", "migrations"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+NICKNAME = "    nickname: Mapped[str | None] = mapped_column(Text)\n"
+TEAM = """\
+class Team(Base):
+    __tablename__ = "teams"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(Text, unique=True, index=True)
+
+
+class User(Base):"""
+EDITS = {  # in this order, each on what the one before left
+    "a column": ("    age: Mapped", NICKNAME + "    age: Mapped"),
+    "a required column with a default": (
+        "    age: Mapped",
+        '    status: Mapped[str] = mapped_column(Text, server_default="new")\n    age: Mapped',
+    ),
+    "an index": ('Index("idx_user_email"', 'Index("idx_user_age", "age"), Index("idx_user_email"'),
+    "an index without regard to case": (
+        'Index("idx_user_email"',
+        'Index("idx_user_nickname", folded(nickname)), Index("idx_user_email"',
+    ),
+    "a requirement": ("email: Mapped[str | None]", "email: Mapped[str]"),
+    "a wider type": ("Integer, CheckConstraint", "BigInteger, CheckConstraint"),
+    "a default": ('name="age")\n', 'name="age"), server_default="7"\n'),
+    "a rule": (
+        'Index("idx_user_email"',
+        'CheckConstraint("length(email) > 3", name="email_length"), Index("idx_user_email"',
+    ),
+    "a table": ("class User(Base):", TEAM),
+    "a reference": (
+        "    age: Mapped",
+        '    team_id: Mapped[int | None] = mapped_column(ForeignKey("teams.id"))\n    age: Mapped',
+    ),
+    "a column less": (NICKNAME, ""),
+}
+
+
+def edit(clone: Path, before: str, after: str) -> None:
+    model = clone / "service/models.py"
+    source = model.read_text(encoding="utf-8")
+    assert before in source
+    source = source.replace(before, after, 1).replace(
+        'Index("idx_user_nickname", folded(nickname)),' if not after else "\0", ""
+    )
+    model.write_text(
+        source.replace("import BigInteger, C", "import BigInteger, ForeignKey, C"), "utf-8"
+    )
+
+
+async def test_what_autogenerate_writes_runs_up_and_down_unedited(
+    all_databases: dict[str, Any], databases: Any, url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """Generated on this database; run on it, and on the other one."""
+    await write(engine, "INSERT INTO users (full_name, email, age) VALUES ('A', 'a@b.cd', 5)")
+    edits = dict(EDITS)
+    if databases.kind == "sqlite":  # which doesn't tell Alembic of indexes on expressions
+        del edits["an index without regard to case"]
+    for number, (what, change) in enumerate(edits.items(), start=9):
+        edit(clone, *change)
+        run_alembic(url, "revision", "--autogenerate", "-m", what, cwd=clone)
+        path = clone / f"migrations/versions/{number:04}_{what.replace(' ', '_')}.py"
+        source = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(op\.|pass$|raise)", source, re.MULTILINE), source
+        run_alembic(url, "upgrade", "head", cwd=clone)
+    run_alembic(url, "check", cwd=clone)
+    run_alembic(url, "downgrade", HEAD, cwd=clone)
+    run_alembic(url, "check")
+    assert await query(engine, "SELECT full_name, email, age FROM users") == [("A", "a@b.cd", 5)]
+
+    (other,) = (found for found in all_databases.values() if found is not databases)
+    for place in (url, await other.at_head()):
+        run_alembic(place, "upgrade", "head", cwd=clone)
+        run_alembic(place, "check", cwd=clone)
+        run_alembic(place, "downgrade", HEAD, cwd=clone)
+        run_alembic(place, "check")
+
+
+async def test_autogenerate_refuses_a_required_column_that_no_row_has_a_value_for(
+    url: str, clone: Path
+) -> None:
+    edit(clone, "age: Mapped", "nickname: Mapped[str] = mapped_column(Text)\n    age: Mapped")
+    process = run_alembic(url, "revision", "--autogenerate", "-m", "x", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "users.nickname is NOT NULL without a server_default" in process.stdout
+    assert not list((clone / "migrations/versions").glob("0009*"))
+
+
+async def test_a_revision_written_by_hand_gets_the_next_number_too(url: str, clone: Path) -> None:
+    run_alembic(url, "revision", "-m", "by hand", cwd=clone)
+    (path,) = (clone / "migrations/versions").glob("0009_by_hand.py")
+    assert 'down_revision = "0008"' in path.read_text(encoding="utf-8").replace("'", '"')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert "write what this revision does" in process.stderr
+
+
+async def test_two_files_with_one_number_are_refused_in_words(url: str, clone: Path) -> None:
+    versions = clone / "migrations/versions"
+    shutil.copy(versions / "0008_emails_are_unique.py", versions / "0008_another.py")
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "two revision files have the number 0008" in process.stdout
+
+
+async def test_two_heads_are_refused_in_words(url: str, clone: Path) -> None:
+    versions = clone / "migrations/versions"
+    source = (versions / "0008_emails_are_unique.py").read_text(encoding="utf-8")
+    (versions / "0009_another.py").write_text(source.replace('"0008"', '"0009"'), "utf-8")
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "the history has 2 heads, 0008, 0009" in process.stdout
+
+
+@pytest.mark.parametrize("revision", ["0042", "nonsense"])
+async def test_an_unknown_revision_is_one_clear_line(url: str, revision: str) -> None:
+    process = run_alembic(url, "upgrade", revision, check=False)
+    assert process.returncode != 0
+    assert revision in process.stdout
+    assert "Traceback" not in process.stderr
