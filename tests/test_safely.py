@@ -1,0 +1,427 @@
+"""The safe spellings, each on a real database, called by a revision that the real Alembic runs."""
+
+import asyncio
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.test_chain import clone, query, write
+from tests.world import engine_for, run_alembic
+
+__all__ = ["clone"]  # a fixture
+
+Revision = Callable[[str, str], None]
+
+REVISION = """\
+import sqlalchemy as sa
+from migrations import safely
+
+revision = "0009"
+down_revision = "0008"
+
+
+def upgrade() -> None:
+{up}
+
+
+def downgrade() -> None:
+{down}
+"""
+
+
+@pytest.fixture
+def revision(clone: Path) -> Revision:
+    """Write revision 0009 with these bodies."""
+
+    def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
+        source = REVISION.format(up=indented(up), down=indented(down))
+        (clone / "migrations/versions/0009_scratch.py").write_text(source, encoding="utf-8")
+
+    return written
+
+
+def indented(body: str) -> str:
+    return "\n".join("    " + line for line in body.splitlines())
+
+
+@pytest.fixture
+async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A client of its own, for holding locks and transactions open."""
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+ADD_INDEX = 'safely.create_index("idx_email_age", "users", ["email", "age"])'
+
+
+@pytest.mark.only("postgresql")
+async def test_an_invalid_index_that_a_killed_run_left_is_replaced(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
+) -> None:
+    # a concurrent build that gives up waiting is what leaves one
+    blocker = driver.transaction()
+    await blocker.start()
+    await driver.execute("INSERT INTO users (full_name) VALUES ('A')")
+    async with engine.connect() as connection:
+        other = (await connection.get_raw_connection()).driver_connection
+        assert other is not None
+        await other.execute("SET lock_timeout = '50ms'")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await other.execute("CREATE INDEX CONCURRENTLY idx_email_age ON users (email)")
+        await connection.invalidate()
+    await blocker.rollback()
+    assert await query(engine, INVALID) == [(1,)]
+
+    revision(ADD_INDEX)
+    told = run_alembic(url, "upgrade", "head", cwd=clone).stderr
+    assert "idx_email_age was left INVALID by an earlier run: dropping it" in told
+    assert await query(engine, INVALID) == [(0,)]
+    (definition,) = (await query(engine, "SELECT pg_get_indexdef('idx_email_age'::regclass)"))[0]
+    assert definition.endswith("(email, age)")
+
+
+@pytest.mark.only("postgresql")
+async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
+) -> None:
+    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait (DESIGN, trap 3)."""
+    revision(ADD_INDEX)
+    blocker = driver.transaction()
+    await blocker.start()
+    await driver.execute("INSERT INTO users (full_name) VALUES ('A')")
+    upgrade = asyncio.create_task(asyncio.to_thread(run_alembic, url, "upgrade", "head", cwd=clone))
+    await waiting_for_a_lock(engine)
+    await asyncio.sleep(0.3)  # three times the timeout: it must outlast it
+    assert not upgrade.done()
+    await blocker.commit()
+    await upgrade
+    assert await query(engine, INVALID) == [(0,)]
+    assert await query(engine, "SELECT to_regclass('idx_email_age') IS NOT NULL") == [(True,)]
+
+
+async def waiting_for_a_lock(engine: AsyncEngine) -> None:
+    """Until the migration stands in a queue."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE application_name = 'migrations' AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(30):
+        while await query(engine, statement) == [(0,)]:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.only("postgresql")
+async def test_what_would_make_clients_queue_gives_up_and_changes_nothing(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
+) -> None:
+    revision('safely.add_column("users", sa.Column("phone", sa.Text()))')
+    async with driver.transaction():
+        await driver.execute("SELECT * FROM users")
+        process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert await query(engine, "SELECT version_num FROM alembic_version") == [("0008",)]
+    run_alembic(url, "upgrade", "head", cwd=clone)
+
+
+async def test_a_unique_index_over_duplicates_is_refused_with_a_query_that_shows_them(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name) VALUES ('Bob'), ('bob'), ('Ada')")
+    revision('safely.create_index("idx_x", "users", [sa.text("lower(full_name)")], unique=True)')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "1 value(s) of lower(full_name) stand in more than one row of users" in process.stdout
+    assert "Traceback" not in process.stderr
+    shown = await query(engine, process.stdout.partition("See them with: ")[2].strip())
+    assert [row[:2] for row in shown] == [("bob", 2)]
+
+    await write(engine, "DELETE FROM users WHERE full_name = 'bob'")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    with pytest.raises(DBAPIError):
+        await write(engine, "INSERT INTO users (full_name) VALUES ('ADA')")
+
+
+async def test_revision_0008_refuses_duplicate_emails_and_changes_nothing(
+    url: str, engine: AsyncEngine
+) -> None:
+    run_alembic(url, "downgrade", "0007")
+    rows = "INSERT INTO users (full_name, email) VALUES ('A', 'a@b.cd'), ('B', 'A@b.cd')"
+    await write(engine, rows)
+    process = run_alembic(url, "upgrade", "head", check=False)
+    assert process.returncode != 0
+    assert "idx_user_email can't be unique: 1 value(s) of lower(email)" in process.stdout
+    assert await query(engine, "SELECT version_num FROM alembic_version") == [("0007",)]
+
+
+async def test_a_check_that_rows_break_is_refused_and_nothing_is_changed(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5), ('B', 50)")
+    revision('safely.create_check_constraint("ck_users_adult", "users", "age >= 18")')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "ck_users_adult can't be added: 1 row(s) of users break it" in process.stdout
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('C', 5)")
+
+    await write(engine, "DELETE FROM users WHERE age < 18")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    with pytest.raises(DBAPIError, match="ck_users_adult"):
+        await write(engine, "INSERT INTO users (full_name, age) VALUES ('D', 5)")
+
+
+@pytest.mark.only("postgresql")
+async def test_a_check_is_validated_in_a_later_transaction_than_it_is_added(
+    url: str, clone: Path, revision: Revision
+) -> None:
+    revision('safely.create_check_constraint("ck_users_adult", "users", "age >= 18")')
+    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    added, committed = script.index("NOT VALID"), script.index("COMMIT;")
+    assert added < committed < script.index("VALIDATE CONSTRAINT ck_users_adult")
+
+
+@pytest.mark.only("postgresql")
+async def test_who_writes_no_name_after_0005_is_served_and_reads_unknown(
+    url: str, engine: AsyncEngine
+) -> None:
+    """Before and after the rename: the trigger finds its column by number."""
+    run_alembic(url, "downgrade", "0005")
+    await write(engine, "INSERT INTO users (name) VALUES (NULL)")
+    run_alembic(url, "upgrade", "head")
+    await write(engine, "INSERT INTO users (full_name, email) VALUES (NULL, 'a@b.cd')")
+    await write(engine, "UPDATE users SET full_name = NULL, age = 7 WHERE email = 'a@b.cd'")
+    rows = await query(engine, "SELECT full_name, email, age FROM users ORDER BY id")
+    assert rows == [("Unknown", None, None), ("Unknown", "a@b.cd", 7)]
+
+
+@pytest.mark.only("postgresql")
+async def test_the_trigger_and_its_function_go_with_the_requirement(
+    url: str, engine: AsyncEngine
+) -> None:
+    run_alembic(url, "downgrade", "0004")
+    assert await query(engine, "SELECT to_regproc('fill_required') IS NULL") == [(True,)]
+    await write(engine, "INSERT INTO users (name) VALUES (NULL)")
+    assert await query(engine, "SELECT name FROM users") == [(None,)]
+
+
+async def test_requiring_without_a_value_to_fill_in_refuses_rows_that_have_none(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name) VALUES ('A')")
+    revision('safely.require_column("users", "age")')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "users.age can't be required: 1 row(s) have none" in process.stdout
+    await write(engine, "INSERT INTO users (full_name) VALUES ('B')")
+
+    revision('safely.require_column("users", "age", fill=18)', 'safely.allow_null("users", "age")')
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await query(engine, "SELECT age FROM users") == [(18,), (18,)]
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('C', NULL)")
+    assert await query(engine, "SELECT count(*) FROM users WHERE age IS NULL") == [(1,)]
+
+
+BACKFILL = 'safely.backfill("users", "age = 1", where="age IS NULL", batch=100)'
+
+
+async def test_a_backfill_reaches_every_row_and_only_those_that_match(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('kept', 50)")
+    await many(engine, 1234)
+    await write(engine, "DELETE FROM users WHERE id % 7 = 0")
+    before = await query(engine, "SELECT count(*) FROM users")
+    revision(BACKFILL)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await query(engine, "SELECT count(*) FROM users") == before
+    assert await query(engine, "SELECT count(*) FROM users WHERE age IS NULL") == [(0,)]
+    assert await query(engine, "SELECT age FROM users WHERE full_name = 'kept'") == [(50,)]
+
+
+async def many(engine: AsyncEngine, rows: int) -> None:
+    await write(
+        engine,
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
+        "INSERT INTO users (full_name) SELECT 'N' || i FROM n",
+    )
+
+
+@pytest.mark.only("postgresql")
+async def test_a_backfill_that_was_stopped_goes_on_where_it_was(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
+) -> None:
+    """A row that somebody holds stops it halfway; what was done is kept, and the rest follows."""
+    await many(engine, 1000)
+    revision(BACKFILL)
+    blocker = driver.transaction()
+    await blocker.start()
+    await driver.execute("UPDATE users SET full_name = 'held' WHERE full_name = 'N550'")
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert await query(engine, "SELECT count(*) FROM users WHERE age = 1") == [(500,)]
+    await blocker.commit()
+
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await query(engine, "SELECT count(*) FROM users WHERE age = 1") == [(1000,)]
+
+
+@pytest.mark.only("postgresql")
+async def test_a_backfill_shows_a_bar_on_a_terminal_and_lines_elsewhere(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await many(engine, 1000)
+    await write(engine, "ANALYZE users")
+    revision(BACKFILL, "safely.nothing_to_undo('a test')")
+    told = run_alembic(url, "upgrade", "head", cwd=clone).stderr
+    assert "backfill of users: 1000 rows walked" in told
+
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    environment = {**os.environ, "DATABASE_URL": url, "TERM": "xterm", "COLUMNS": "100"}
+    process = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        cwd=clone,
+        env=environment,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert "backfill of users" in shown
+    assert "1000/1000" in shown
+    assert "━" in shown
+
+
+@pytest.mark.only("postgresql")
+async def test_every_spelling_prints_sql_that_does_the_same(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    """Reviewed, then sent by hand: the schema and the rows are as if Alembic had run."""
+    body = """\
+safely.add_column("users", sa.Column(
+    "phone", sa.Text(), sa.CheckConstraint("length(phone) > 2", name="ck_users_phone")))
+safely.backfill("users", "phone = 'none: yet'", where="phone IS NULL", batch=10)
+safely.require_column("users", "phone", fill="none")
+safely.create_index("idx_users_phone", "users", ["phone"])
+safely.create_unique_constraint("uq_users_id_phone", "users", ["id", "phone"])
+safely.create_foreign_key("fk_self", "users", "users", ["id"], ["id"])
+safely.change_default("users", "age", "9")
+safely.change_type("users", "age", sa.BigInteger())
+safely.rename_column("users", "phone", "telephone")"""
+    await many(engine, 95)
+    revision(body)
+    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    assert await query(engine, "SELECT count(*) FROM pg_attribute WHERE attname = 'telephone'") == [
+        (0,)
+    ]
+    async with engine.connect() as connection:
+        psql = (await connection.get_raw_connection()).driver_connection
+        assert psql is not None
+        for statement in script.split(";\n\n"):
+            if statement.strip():
+                await psql.execute(statement)
+    by_hand = await shape(engine)
+    assert by_hand["rows"] == [("none: yet", 95)]
+
+    other = await twin(url)
+    try:
+        second = engine_for(other)
+        await many(second, 95)
+        run_alembic(other, "upgrade", "head", cwd=clone)
+        assert await shape(second) == by_hand
+        await second.dispose()
+    finally:
+        connection = await asyncpg.connect(url)
+        await connection.execute(f'DROP DATABASE "{other.partition("?")[0].rpartition("/")[2]}"')
+        await connection.close()
+
+
+async def twin(url: str) -> str:
+    """Another database at the head."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE DATABASE twin TEMPLATE head")
+    await connection.close()
+    place, _, options = url.partition("?")
+    return f"{place.rpartition('/')[0]}/twin?{options}"
+
+
+async def shape(engine: AsyncEngine) -> dict[str, Any]:
+    """What the table looks like: columns, constraints, indexes, triggers, and some rows."""
+    return {
+        "columns": await query(
+            engine,
+            "SELECT attname, atttypid::regtype::text, attnotnull, "
+            "(SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef "
+            " WHERE adrelid = attrelid AND adnum = attnum) "
+            "FROM pg_attribute WHERE attrelid = 'users'::regclass AND attnum > 0 ORDER BY attnum",
+        ),
+        "constraints": await query(
+            engine,
+            "SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint "
+            "WHERE conrelid = 'users'::regclass ORDER BY 1",
+        ),
+        "indexes": await query(
+            engine,
+            "SELECT pg_get_indexdef(indexrelid), indisvalid FROM pg_index "
+            "WHERE indrelid = 'users'::regclass ORDER BY 1",
+        ),
+        "triggers": await query(
+            engine,
+            "SELECT pg_get_triggerdef(oid) FROM pg_trigger "
+            "WHERE tgrelid = 'users'::regclass AND NOT tgisinternal ORDER BY 1",
+        ),
+        "rows": await query(engine, "SELECT telephone, count(*) FROM users GROUP BY 1"),
+    }
+
+
+@pytest.mark.only("sqlite")
+async def test_a_copied_table_keeps_what_a_copy_loses(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    """Indexes on expressions, triggers, rules, children, and ids given away (DESIGN, trap 15)."""
+    async with engine.begin() as connection:
+        for statement in (
+            "INSERT INTO users (full_name, age) VALUES ('A', 1), ('B', 2), ('C', 3)",
+            "DELETE FROM users WHERE full_name = 'C'",
+            "CREATE TABLE pets (owner INTEGER REFERENCES users (id) ON DELETE CASCADE)",
+            "INSERT INTO pets SELECT id FROM users",
+            "CREATE TABLE journal (line TEXT)",
+            "CREATE TRIGGER noted AFTER INSERT ON users "
+            "BEGIN INSERT INTO journal VALUES (new.full_name); END",
+        ):
+            await connection.execute(text(statement))
+    attached = (
+        "SELECT type, name, sql FROM sqlite_master "
+        "WHERE tbl_name = 'users' AND type <> 'table' ORDER BY name"
+    )
+    before = await query(engine, attached)
+
+    revision('safely.require_column("users", "age")', 'safely.allow_null("users", "age")')
+    for _ in range(2):
+        run_alembic(url, "upgrade", "head", cwd=clone)
+        assert await query(engine, attached) == before
+        run_alembic(url, "downgrade", "-1", cwd=clone)
+        assert await query(engine, attached) == before
+
+    assert await query(engine, "SELECT count(*) FROM pets") == [(2,)]
+    with pytest.raises(DBAPIError, match="ck_users_age"):
+        await write(engine, "INSERT INTO users (full_name, age) VALUES ('D', 151)")
+    await write(engine, "INSERT INTO users (full_name) VALUES ('D')")
+    assert await query(engine, "SELECT id FROM users WHERE full_name = 'D'") == [(4,)]
+    assert await query(engine, "SELECT line FROM journal") == [("D",)]
