@@ -25,7 +25,7 @@ from migrations.autogenerate import number_the_revision
 from service import embedded
 from service.database import create_engine
 from service.models import Base
-from service.outages import why_unreachable
+from service.outages import is_lock_timeout, why_unreachable
 from service.settings import Settings, SettingsError, async_url
 
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; `-x lock_timeout=…` changes it
@@ -71,6 +71,7 @@ async def migrate_online(settings: Settings) -> None:
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
         },
+        foreign_keys=False,  # safely.rebuild says why
         poolclass=NullPool,
     )
     try:
@@ -79,6 +80,11 @@ async def migrate_online(settings: Settings) -> None:
         if expected is not None:
             await confirm(engine, expected)
     except Exception as error:
+        if is_lock_timeout(error):
+            raise CommandError(
+                f"somebody held a lock for more than {options()['lock_timeout']}, and clients "
+                "must not queue behind us: this revision changed nothing; run the command again"
+            ) from error
         if reason := why_unreachable(error):
             place = async_url(settings.database_url).render_as_string(hide_password=True)
             raise CommandError(f"can't reach {place}: {reason}") from error
@@ -97,6 +103,11 @@ def migrate(connection: Connection) -> set[str] | None:
         del ctx, step, run_args
         reached.append({str(head) for head in heads})
 
+    if connection.in_transaction():
+        raise CommandError(
+            "a statement ran before context.configure(): Alembic would take its transaction for "
+            "somebody else's, and roll everything back at the end"
+        )
     context.configure(connection=connection, on_version_apply=note, **options())
     with warnings.catch_warnings():
         # SQLite's expression indexes can't be reflected; Alembic leaves them alone, and says so
@@ -108,11 +119,7 @@ def migrate(connection: Connection) -> set[str] | None:
 
 
 async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
-    """Raise unless the heads stand in the database, as a connection of its own sees it.
-
-    A statement before `context.configure` would make Alembic roll everything back at the end
-    and still report success.
-    """
+    """Raise unless the heads stand in the database, as a connection of its own sees it."""
 
     def heads(connection: Connection) -> set[str]:
         return set(MigrationContext.configure(connection).get_current_heads())

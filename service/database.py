@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Pool, event
@@ -25,11 +26,13 @@ def create_engine(
     *,
     application_name: str,
     server_settings: dict[str, str] | None = None,
+    foreign_keys: bool = True,
     poolclass: type[Pool] | None = None,
 ) -> AsyncEngine:
     """An engine for either database; the caller disposes of it.
 
-    `server_settings` hold for every connection (PostgreSQL only).
+    `server_settings` hold for every connection (PostgreSQL only); `foreign_keys` says whether
+    they are enforced (SQLite only).
     On SQLite a transaction is begun by us, not by the driver: the driver commits before DDL,
     and then a revision that fails midway stays half applied.
     """
@@ -49,16 +52,20 @@ def create_engine(
         return create_async_engine(url, **options)
     options["connect_args"] = {"timeout": SQLITE_PATIENCE}
     engine = create_async_engine(url, **options)
-    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    prepare = partial(prepare_sqlite, foreign_keys=foreign_keys)
+    event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
 
 
-def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def prepare_sqlite(
+    connection: DBAPIConnection, _: ConnectionPoolEntry, *, foreign_keys: bool
+) -> None:
     """Leave BEGIN to us, and let readers read while one writes (WAL)."""
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
     cursor.close()
 
 

@@ -23,6 +23,7 @@ WORKING = {  # SQLSTATE: why a query got no answer
     "42P01": "the schema is not the one of this build",
     "42703": "the schema is not the one of this build",
     "42501": "this user may not use the schema of this build",
+    "0A000": "the schema has just changed under a prepared statement",
 }
 SQLITE_CONNECTING = {
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened",
@@ -58,6 +59,11 @@ def by_kind(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     return error.strerror or "the connection failed"
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether a statement gave up waiting for a lock."""
+    return any(getattr(cause, "sqlstate", None) == "55P03" for cause in causes(error))
 
 
 def why_unavailable(error: BaseException) -> str | None:
