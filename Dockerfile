@@ -1,0 +1,37 @@
+# The service and its migrations in one image: what runs is what knows its schema.
+#   docker run … IMAGE                        serves on port 8000
+#   docker run … IMAGE alembic upgrade head   migrates
+# Both read DATABASE_URL or DATABASE_URL_FILE; compose.yaml shows how they belong together.
+
+FROM python:3.13-slim AS build
+# Compiled here, since nothing can be written where it runs. The image never changes, so Python
+# need not ask whether a .pyc is older than its source.
+ENV COMPILE="python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
+# pip works on the venv from outside, so that it doesn't end up in the image.
+RUN python -m venv --without-pip /venv
+COPY requirements.txt .
+RUN pip --python /venv/bin/python install --require-hashes --only-binary :all: -r requirements.txt \
+        --no-cache-dir --no-compile --disable-pip-version-check --root-user-action ignore \
+    && $COMPILE /venv/lib
+WORKDIR /app
+COPY alembic.ini .
+COPY migrations migrations
+COPY service service
+RUN $COMPILE .
+
+FROM python:3.13-slim
+# A fixed number: compose.yaml makes the secrets readable to it.
+RUN groupadd --gid 10001 app \
+    && useradd --uid 10001 --gid app --no-create-home --home-dir /app app
+ENV PATH=/venv/bin:$PATH \
+    HOST=0.0.0.0 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+# By number, so that an orchestrator can tell that it isn't root.
+USER 10001:10001
+EXPOSE 8000
+# A list and not a shell's line: the signal to stop reaches the service.
+CMD ["python", "-m", "service"]
