@@ -30,6 +30,8 @@ from service.settings import Settings, SettingsError, async_url
 
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; `-x lock_timeout=…` changes it
 
+log = logging.getLogger("migrations")
+
 
 def options() -> dict[str, Any]:
     """What is configured alike online and offline."""
@@ -79,6 +81,8 @@ async def migrate_online(settings: Settings) -> None:
             expected = await connection.run_sync(migrate)
         if expected is not None:
             await confirm(engine, expected)
+        elif is_command("upgrade", "downgrade"):
+            log.info("nothing to do")
     except Exception as error:
         if is_lock_timeout(error):
             raise CommandError(
@@ -130,6 +134,13 @@ async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
         raise CommandError(
             f"the database is at {said(found)} instead of {said(expected)}: nothing was kept"
         )
+    log.info("the database is at %s", said(found))
+
+
+def is_command(*names: str) -> bool:
+    """Whether Alembic was called from the shell with one of these commands."""
+    command = getattr(context.config.cmd_opts, "cmd", None)
+    return command is not None and command[0].__name__ in names
 
 
 def said(heads: set[str]) -> str:

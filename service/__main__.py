@@ -1,6 +1,9 @@
 """`python -m service`: serve."""
 
+import logging
 import os
+import signal
+import socket
 import sys
 
 from granian import Granian
@@ -11,11 +14,17 @@ from service import embedded
 from service.logs import configure_logging, logging_config
 from service.settings import Settings, SettingsError
 
+STOP_TIMEOUT = 20  # seconds for requests that are under way; less than compose allows
+
+log = logging.getLogger("service")
+
 
 def main() -> int:
     """Serve until a signal says stop; return the exit code."""
     try:
-        settings = embedded.resolved(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
+        check_port(settings)
+        settings = embedded.resolved(settings)
     except SettingsError as error:
         print(f"can't start: {error}", file=sys.stderr)
         return 2
@@ -24,6 +33,15 @@ def main() -> int:
     configure_logging(settings)
     serve(settings)
     return 0
+
+
+def check_port(settings: Settings) -> None:
+    """Raise SettingsError if somebody listens there: the server would share the port with them."""
+    try:
+        socket.create_server((settings.host, settings.port)).close()
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        raise SettingsError(f"can't listen on {place}: {error.strerror}") from error
 
 
 def serve(settings: Settings) -> None:
@@ -35,6 +53,7 @@ def serve(settings: Settings) -> None:
         address=settings.host,
         port=settings.port,
         workers=settings.workers,
+        workers_kill_timeout=STOP_TIMEOUT,
         loop=Loops.uvloop,
         websockets=False,
         log_level=LogLevels.warning,
@@ -44,9 +63,14 @@ def serve(settings: Settings) -> None:
     @server.on_startup
     def announce() -> None:
         place = f"http://{settings.host}:{settings.port}"
-        print(f"The users service listens on {place}", file=sys.stderr)
-        print(f"Its documentation is at {place}/docs", file=sys.stderr, flush=True)
+        log.info("listening on %s, documentation at %s/docs", place, place)
 
+    @server.on_shutdown
+    def farewell() -> None:
+        log.info("stopped")
+
+    # a worker inherits our handler, and would swallow a SIGTERM until it has set its own
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     server.serve()
 
 

@@ -51,7 +51,13 @@ def resolved(settings: Settings) -> Settings:
     """The settings with a real URL: `embedded` is started and replaced by its address."""
     if settings.database_url != "embedded":
         return settings
-    DATA.mkdir(exist_ok=True)
+    try:
+        DATA.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"DATABASE_URL is not set, and {DATA} can't be made for an embedded database: "
+            f"{error.strerror}"
+        ) from error
     if INSTALLED:
         server = Server(DATA / "postgresql")
         server.join()
@@ -78,7 +84,6 @@ class Server:
         self.sockets = socket_directory(self.directory)
         self.programs = Path(wheel.__file__).parent / "pginstall" / "bin"
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
-        self.users = self.directory.with_suffix(".users").open("a")
 
     def url(self, database: str) -> str:
         """The address of one of its databases."""
@@ -86,7 +91,9 @@ class Server:
 
     def join(self) -> None:
         """Use the server, starting it if nobody does; raise SettingsError if that fails."""
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
         with alone(self.directory.with_suffix(".starting")):
+            self.users = self.directory.with_suffix(".users").open("a")
             fcntl.flock(self.users, fcntl.LOCK_SH)
             try:
                 self.make_room()

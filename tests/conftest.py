@@ -96,11 +96,13 @@ async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only(kind): runs on one of the databases, and says why")
+    config.addinivalue_line("markers", "alembic: one of the tests that pytest-alembic brings")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     """Leave out the half of a test that its mark `only` excludes."""
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         mark = item.get_closest_marker("only")
         kind = getattr(item, "callspec", None) and item.callspec.params.get("databases")  # type: ignore[attr-defined]  # parametrised items have it

@@ -91,9 +91,10 @@ async def test_a_user_written_between_two_pages_moves_nobody(
     assert [item["full_name"] for item in first["items"] + rest] == by_name(names)
 
 
+@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize("tamper", ["cut", "flip", "append", "foreign"])
 async def test_a_cursor_that_was_tampered_with_is_422(
-    client: httpx.AsyncClient, names: list[str], tamper: str
+    client: httpx.AsyncClient, tamper: str
 ) -> None:
     cursor = (await client.get("/users", params={"limit": 2})).json()["next"]
     changed = {
@@ -107,7 +108,8 @@ async def test_a_cursor_that_was_tampered_with_is_422(
     assert response.json()["errors"][0]["pointer"] == "/after"
 
 
-async def test_a_cursor_of_another_list_is_422(client: httpx.AsyncClient, names: list[str]) -> None:
+@pytest.mark.usefixtures("names")
+async def test_a_cursor_of_another_list_is_422(client: httpx.AsyncClient) -> None:
     cursor = (await client.get("/users", params={"limit": 2})).json()["next"]
     response = await client.get("/users", params={"after": cursor, "sort": "-id"})
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY

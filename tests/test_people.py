@@ -31,7 +31,7 @@ def people() -> list[dict[str, Any]]:
 async def test_of_1535_people_1377_are_kept_152_too_old_and_6_taken(
     client: httpx.AsyncClient, url: str
 ) -> None:
-    answers = Counter()
+    answers: Counter[int] = Counter()
     kept = []
     for person in people():
         response = await client.post("/users", json=person)
@@ -71,7 +71,7 @@ async def test_each_naughty_string_is_kept_as_it_is_or_refused_by_its_pointer(
 ) -> None:
     strings = json.loads((DATA / "naughty_strings.json").read_text(encoding="utf-8"))
     assert len(strings) == 515
-    answers = Counter()
+    answers: Counter[int] = Counter()
     for string in strings:
         response = await client.post("/users", json={"full_name": string})
         answers[response.status_code] += 1

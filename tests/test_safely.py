@@ -20,7 +20,7 @@ from tests.world import engine_for, run_alembic
 
 __all__ = ["clone"]  # a fixture
 
-Revision = Callable[[str, str], None]
+Revision = Callable[..., None]  # the bodies of upgrade and downgrade
 
 REVISION = """\
 import sqlalchemy as sa

@@ -96,7 +96,7 @@ async def test_alembic_in_a_running_event_loop_says_how_to_call_it(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", empty_url)
     config = Config(ROOT / "alembic.ini")
-    with pytest.raises(CommandError, match="await asyncio.to_thread"):
+    with pytest.raises(CommandError, match=r"await asyncio\.to_thread"):
         command.upgrade(config, "head")
     await asyncio.to_thread(command.upgrade, config, "head")
     assert await query(empty, "SELECT count(*) FROM users") == [(0,)]

@@ -95,16 +95,16 @@ async def test_who_has_the_current_version_gets_304(client: httpx.AsyncClient) -
 async def test_a_change_of_a_stale_version_is_412(client: httpx.AsyncClient, method: str) -> None:
     user = await created(client, **ADA)
     url, stale = user.headers["Location"], user.headers["ETag"]
-    body = {"json": {"age": 40}} if method == "PATCH" else {}
+    body = {"age": 40} if method == "PATCH" else None
     current = (await client.patch(url, json={"age": 39})).headers["ETag"]
 
     for header in (stale, f"W/{current}"):
-        response = await client.request(method, url, headers={"If-Match": header}, **body)
+        response = await client.request(method, url, headers={"If-Match": header}, json=body)
         assert response.status_code == HTTPStatus.PRECONDITION_FAILED, header
         assert response.json()["type"] == "urn:problem:precondition-failed"
     assert (await client.get(url)).json()["age"] == 39
 
-    response = await client.request(method, url, headers={"If-Match": current}, **body)
+    response = await client.request(method, url, headers={"If-Match": current}, json=body)
     assert response.is_success
 
 

@@ -1,0 +1,94 @@
+"""The embedded PostgreSQL: started when needed, shared, stopped by the last one to leave."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.embedded import Server
+from service.settings import SettingsError
+
+USE = """\
+import sys
+from pathlib import Path
+from service.embedded import Server
+server = Server(Path(sys.argv[1]))
+server.join()
+print("joined", flush=True)
+sys.stdin.read()
+server.leave()
+"""
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A place with a space in its name, too long for a socket's path."""
+    with tempfile.TemporaryDirectory(prefix="users-tests-") as name:
+        yield Path(name) / ("a place with spaces " + "x" * 90) / "postgresql"
+
+
+def user_of(directory: Path) -> subprocess.Popen[str]:
+    """A process that uses the server until its standard input ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", USE, str(directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "joined\n"
+    return process
+
+
+def running(directory: Path) -> bool:
+    return (directory / "postmaster.pid").exists()
+
+
+async def test_it_answers_keeps_its_data_and_is_stopped_by_the_last_to_leave(
+    directory: Path,
+) -> None:
+    first, second = user_of(directory), user_of(directory)
+    url = Server(directory).url("users")
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE kept AS SELECT 'é' AS letter")
+    await connection.close()
+
+    first.communicate()
+    assert running(directory)
+    second.communicate()
+    assert not running(directory)
+
+    third = user_of(directory)
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT upper(letter) FROM kept") == "É"
+    await connection.close()
+    third.communicate()
+    assert not running(directory)
+
+
+def test_a_user_that_was_killed_does_not_keep_it_running(directory: Path) -> None:
+    killed, survivor = user_of(directory), user_of(directory)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    survivor.communicate()
+    assert not running(directory)
+
+
+def test_one_that_can_not_start_says_where_to_look(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "PG_VERSION").write_text("9.6\n", encoding="ascii")
+    server = Server(directory)
+    with pytest.raises(SettingsError, match=f"did not start; see {directory}/log"):
+        server.join()
+    server.users.close()
+
+
+def test_who_is_not_root_needs_no_other_user(directory: Path) -> None:
+    server = Server(directory.parent.parent / "short")
+    assert (server.user is None) == (os.geteuid() != 0)

@@ -1,0 +1,86 @@
+"""The house stays as DESIGN draws it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.world import ROOT
+
+MODULES = sorted(
+    path for place in ("service", "migrations") for path in (ROOT / place).rglob("*.py")
+)
+ALLOWED = {  # a module may import these of its own package, and nothing else
+    "__init__": set(),
+    "errors": set(),
+    "settings": set(),
+    "outages": set(),
+    "models": set(),
+    "database": {"settings"},
+    "embedded": {"settings"},
+    "logs": {"settings"},
+    "wire": {"errors"},
+    "users": {"wire", "errors", "models"},
+    "problems": {"wire", "errors", "outages"},
+    "routes": {"users", "wire", "errors", "problems"},
+    "health": {"errors", "models", "problems"},
+    "app": {"database", "health", "logs", "models", "problems", "routes", "settings"},
+    "__main__": {"embedded", "logs", "settings"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that the file imports, with what it imports from a package."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_imports_run_one_way(name: str) -> None:
+    own = {
+        match.group(1)
+        for module in imports(ROOT / f"service/{name}.py")
+        if (match := re.match(r"service\.(\w+)", module))
+    }
+    assert own <= ALLOWED[name]
+
+
+def test_every_module_of_the_service_has_its_place() -> None:
+    assert {path.stem for path in (ROOT / "service").glob("*.py")} == set(ALLOWED)
+
+
+def test_users_know_nothing_of_http() -> None:
+    found = set(imports(ROOT / "service/users.py"))
+    assert not {module for module in found if module.startswith(("litestar", "granian"))}
+
+
+def test_only_the_database_module_commits_on_a_requests_way() -> None:
+    for path in (ROOT / "service").glob("*.py"):
+        assert not re.search(r"\.(commit|rollback)\(", path.read_text(encoding="utf-8")), path
+
+
+def test_the_readmes_map_has_every_file() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    house = readme.split("## The map of the house")[1].split("\n## ")[0]
+    for path in MODULES:
+        if path.name != "__init__.py" and path.parent.name != "versions":
+            assert re.search(rf"\b{re.escape(path.name)}\s", house), path
+
+
+def test_alembic_ini_is_short() -> None:
+    assert len((ROOT / "alembic.ini").read_text(encoding="utf-8").splitlines()) <= 25
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:
+    lock = (ROOT / name).read_text(encoding="utf-8")
+    assert "://" not in lock
+    for block in re.split(r"\n(?=\S)", lock):
+        assert "==" in block
+        assert "--hash=sha256:" in block
