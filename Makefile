@@ -18,7 +18,7 @@ run: .venv/installed  ## migrate an embedded database and serve on http://127.0.
 	@exec $(BIN)/python -m service
 
 test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose

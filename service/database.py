@@ -1,11 +1,12 @@
 """The engine, and the two ways to a session: a transaction, and a reader."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Pool, event
+from sqlalchemy import Connection, Dialect, Pool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -53,9 +54,19 @@ def create_engine(
     options["connect_args"] = {"timeout": SQLITE_PATIENCE}
     engine = create_async_engine(url, **options)
     prepare = partial(prepare_sqlite, foreign_keys=foreign_keys)
+    event.listen(engine.sync_engine, "do_connect", open_first)
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
+
+
+def open_first(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
+    """Raise here if the file can't be opened.
+
+    In aiosqlite's thread it would be raised too, but the thread would go on after the event loop,
+    and end with a stack trace on standard error.
+    """
+    sqlite3.connect(*file).close()
 
 
 def prepare_sqlite(
