@@ -86,8 +86,8 @@ async def migrate_online(settings: Settings) -> None:
     except Exception as error:
         if is_lock_timeout(error):
             raise CommandError(
-                f"somebody held a lock for more than {options()['lock_timeout']}, and clients "
-                "must not queue behind us: this revision changed nothing; run the command again"
+                "somebody held a lock that this step needs, and clients must not queue behind "
+                "us: the step was undone; run the command again, it goes on from there"
             ) from error
         if reason := why_unreachable(error):
             place = async_url(settings.database_url).render_as_string(hide_password=True)

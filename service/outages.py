@@ -62,8 +62,12 @@ def by_kind(error: OSError) -> str:
 
 
 def is_lock_timeout(error: BaseException) -> bool:
-    """Whether a statement gave up waiting for a lock."""
-    return any(getattr(cause, "sqlstate", None) == "55P03" for cause in causes(error))
+    """Whether a statement gave up waiting for a lock, on either database."""
+    return any(
+        getattr(cause, "sqlstate", None) == "55P03"
+        or by_sqlite_code(cause, {sqlite3.SQLITE_BUSY: "locked"}) is not None
+        for cause in causes(error)
+    )
 
 
 def why_unavailable(error: BaseException) -> str | None:
