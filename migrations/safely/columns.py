@@ -106,10 +106,29 @@ def drop_column(table_name: str, column_name: str, **options: Any) -> None:
 
 
 def rename_column(table_name: str, column_name: str, new_name: str) -> None:
-    """Rename a column, in the catalogue only (an instant's lock); native on both databases."""
+    """Rename a column, in the catalogue only (an instant's lock); native on both databases.
+
+    One that a killed run already renamed is left as it is.
+    """
+    if postgresql() and not offline() and has_column(table_name, new_name):
+        if has_column(table_name, column_name):
+            raise Refused(f"{table_name} has both a column {column_name} and a {new_name}")
+        return
     run(
         f"ALTER TABLE {quoted(table_name)} "
         f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"
+    )
+
+
+def has_column(table_name: str, column_name: str) -> bool:
+    """Whether the table has the column (PostgreSQL)."""
+    return bool(
+        ask(
+            "SELECT true FROM pg_attribute WHERE attrelid = $1::text::regclass "
+            "AND attname = $2::text AND NOT attisdropped",
+            table_name,
+            column_name,
+        )
     )
 
 
