@@ -1,34 +1,35 @@
 """How Alembic meets the database: async, with the service's own settings.
 
-`alembic upgrade head` comes by: settings -> engine -> connection.run_sync -> one transaction per
-revision -> the head read again on a connection of its own.
+`alembic upgrade head` comes by: settings -> engine -> plan -> turn -> plan again -> per step:
+one transaction, tried again while a lock is in its way -> the heads read on a fresh connection.
 """
 
 import asyncio
 import logging
 import os
-import warnings
 from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from alembic import context
-from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, NullPool
-from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations.autogenerate import number_the_revision
+from migrations.steps import Command, Overtaken, Step, command, plan, take
+from migrations.turns import turn
 from service import embedded
 from service.database import create_engine
 from service.models import Base
-from service.outages import is_lock_timeout, why_unreachable
+from service.outages import why_unreachable
 from service.settings import Settings, SettingsError, async_url
 
-LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; `-x lock_timeout=…` changes it
+# each can be changed by `-x name=value`
+LOCK_TIMEOUT = "100ms"  # lock_timeout: how long clients may queue behind us
+PATIENCE = 300.0  # patience: seconds until a step, or the wait for the turn, is given up
 
 log = logging.getLogger("migrations")
 
@@ -43,9 +44,7 @@ def options() -> dict[str, Any]:
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         "alembic_module_prefix": "safely.",
         "process_revision_directives": number_the_revision,
-        "lock_timeout": context.get_x_argument(as_dictionary=True).get(
-            "lock_timeout", LOCK_TIMEOUT
-        ),
+        "lock_timeout": argument("lock_timeout", LOCK_TIMEOUT),
     }
 
 
@@ -57,38 +56,32 @@ def migrate_offline(settings: Settings) -> None:
     )
     if url.get_backend_name() == "postgresql":
         context.get_context().impl.static_output(
-            f"SET lock_timeout = '{options()['lock_timeout']}';"
+            f"SET lock_timeout = '{argument('lock_timeout', LOCK_TIMEOUT)}';"
         )
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def migrate_online(settings: Settings) -> None:
-    """Run the migrations on an async engine, then look with fresh eyes."""
+    """Plan, take the turn, take the steps, and look with fresh eyes at what was reached."""
     engine = create_engine(
         settings,
         application_name="migrations",
         server_settings={
-            "lock_timeout": options()["lock_timeout"],
+            "lock_timeout": argument("lock_timeout", LOCK_TIMEOUT),
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
         },
         foreign_keys=False,  # safely.rebuild says why
         poolclass=NullPool,
     )
+    fn = command()
     try:
-        async with engine.connect() as connection:
-            expected = await connection.run_sync(migrate)
-        if expected is not None:
-            await confirm(engine, expected)
+        if await planned(engine, fn):
+            await migrate(engine, fn)
         elif is_command("upgrade", "downgrade"):
             log.info("nothing to do")
     except Exception as error:
-        if is_lock_timeout(error):
-            raise CommandError(
-                "somebody held a lock that this step needs, and clients must not queue behind "
-                "us: the step was undone; run the command again, it goes on from there"
-            ) from error
         if reason := why_unreachable(error):
             place = async_url(settings.database_url).render_as_string(hide_password=True)
             raise CommandError(f"can't reach {place}: {reason}") from error
@@ -97,29 +90,37 @@ async def migrate_online(settings: Settings) -> None:
         await engine.dispose()
 
 
-def migrate(connection: Connection) -> set[str] | None:
-    """Run what the command planned; return the heads it should have reached, None if no step."""
-    reached: list[set[str]] = []
+async def migrate(engine: AsyncEngine, fn: Command) -> None:
+    """Do what is left to do once it is our turn."""
+    patience = seconds("patience", PATIENCE)
+    async with turn(engine, patience):
+        while todo := await planned(engine, fn):
+            try:
+                await take(engine, todo, options(), patience)
+            except Overtaken:
+                continue
+            await confirm(engine, set(todo[-1].to_revisions))
+            return
+    log.info("nothing left to do: another migrator did it")
 
-    def note(
-        ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Any
-    ) -> None:  # Alembic names the arguments
-        del ctx, step, run_args
-        reached.append({str(head) for head in heads})
 
-    if connection.in_transaction():
-        raise CommandError(
-            "a statement ran before context.configure(): Alembic would take its transaction for "
-            "somebody else's, and roll everything back at the end"
-        )
-    context.configure(connection=connection, on_version_apply=note, **options())
-    with warnings.catch_warnings():
-        # SQLite's expression indexes can't be reflected; Alembic leaves them alone, and says so
-        warnings.filterwarnings("ignore", "Skipped unsupported reflection", SAWarning)
-        warnings.filterwarnings("ignore", "autogenerate skipping .* expression-based", UserWarning)
-        with context.begin_transaction():
-            context.run_migrations()
-    return reached[-1] if reached else None
+async def planned(engine: AsyncEngine, fn: Command) -> list[Step]:
+    """What the command wants done, seen from where the database is now."""
+    async with engine.connect() as connection:
+        return await connection.run_sync(plan, fn, options())
+
+
+def argument(name: str, default: str) -> str:
+    """A value given as `-x name=value`."""
+    return str(context.get_x_argument(as_dictionary=True).get(name, default))
+
+
+def seconds(name: str, default: float) -> float:
+    """A number of seconds given as `-x name=value`."""
+    try:
+        return float(argument(name, str(default)))
+    except ValueError:
+        raise CommandError(f"-x {name}=… takes a number of seconds") from None
 
 
 async def confirm(engine: AsyncEngine, expected: set[str]) -> None:

@@ -26,11 +26,11 @@ async def test_an_upgrade_that_reports_success_has_made_its_tables(
 async def test_a_statement_before_configure_is_an_error_and_not_a_silent_rollback(
     empty_url: str, clone: Path
 ) -> None:
-    env = clone / "migrations/env.py"
-    source = env.read_text(encoding="utf-8")
+    steps = clone / "migrations/steps.py"
+    source = steps.read_text(encoding="utf-8")
     early = "    if connection.in_transaction():"
     assert early in source
-    env.write_text(
+    steps.write_text(
         source.replace(early, "    connection.exec_driver_sql('SELECT 1')\n" + early), "utf-8"
     )
     for target in ("0001", "head"):
@@ -43,10 +43,10 @@ async def test_success_is_only_reported_when_a_fresh_connection_sees_it(
     empty_url: str, clone: Path
 ) -> None:
     """The same mistake with its guard taken away too."""
-    env = clone / "migrations/env.py"
-    source = env.read_text(encoding="utf-8")
+    steps = clone / "migrations/steps.py"
+    source = steps.read_text(encoding="utf-8")
     guard = "    if connection.in_transaction():"
-    env.write_text(
+    steps.write_text(
         source.replace(guard, "    connection.exec_driver_sql('SELECT 1')\n    if False:"), "utf-8"
     )
     process = run_alembic(empty_url, "upgrade", "0001", cwd=clone, check=False)

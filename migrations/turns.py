@@ -1,0 +1,55 @@
+"""One migrator at a time (PostgreSQL; on SQLite the write lock does it).
+
+The lock is polled for, never waited for: a session that waits inside a statement would be one
+more transaction that CREATE INDEX CONCURRENTLY has to outwait, and the two would deadlock.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from alembic.util import CommandError
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+KEY = 0x75736572  # "user", in every database its own lock
+POLL = 0.2  # seconds
+SECONDS_BETWEEN_LINES = 5.0
+
+log = logging.getLogger("migrations")
+
+HOLDER = text("""\
+SELECT format('pid %s, since %s', pid, date_trunc('second', backend_start))
+FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
+
+
+@asynccontextmanager
+async def turn(engine: AsyncEngine, patience: float) -> AsyncIterator[None]:
+    """Hold the right to migrate; raise CommandError after `patience` seconds of asking for it.
+
+    It is held by a connection of its own, so it ends with this process, however that ends.
+    """
+    if engine.dialect.name != "postgresql":
+        yield
+        return
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await ask_for_it(connection, time.monotonic() + patience)
+        yield
+
+
+async def ask_for_it(connection: AsyncConnection, deadline: float) -> None:
+    """Poll until it is ours."""
+    taken = text("SELECT pg_try_advisory_lock(:key)")
+    said = 0.0
+    while not await connection.scalar(taken, {"key": KEY}):
+        holder = await connection.scalar(HOLDER, {"key": KEY}) or "somebody who just finished"
+        if time.monotonic() > deadline:
+            raise CommandError(f"another migrator is at work ({holder}); nothing was changed")
+        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log.info("another migrator is at work (%s): waiting", holder)
+        await asyncio.sleep(POLL)
