@@ -1,5 +1,6 @@
 """`python -m service`: serve."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from service import embedded
 from service.logs import configure_logging, logging_config
 from service.settings import Settings, SettingsError
 
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 STOP_TIMEOUT = 20  # seconds for requests that are under way; less than compose allows
 
 log = logging.getLogger("service")
@@ -41,7 +43,9 @@ def check_port(settings: Settings) -> None:
         socket.create_server((settings.host, settings.port)).close()
     except OSError as error:
         place = f"{settings.host}:{settings.port}"
-        raise SettingsError(f"can't listen on {place}: {error.strerror}") from error
+        number = error.errno or 0  # negative where a name was not found
+        reason = os.strerror(number) if number > 0 else error.strerror
+        raise SettingsError(f"can't listen on {place}: {reason}") from error
 
 
 def serve(settings: Settings) -> None:
@@ -69,9 +73,17 @@ def serve(settings: Settings) -> None:
     def farewell() -> None:
         log.info("stopped")
 
-    # a worker inherits our handler, and would swallow a SIGTERM until it has set its own
-    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    os.register_at_fork(after_in_child=follow_the_parent)
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
     server.serve()
+
+
+def follow_the_parent() -> None:
+    """In a worker: end when told to, and when the parent ends, however that ends."""
+    # it inherits the parent's handler, and would swallow a SIGTERM until it has set its own
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def create_engine(
     and then a revision that fails midway stays half applied.
     """
     url = async_url(settings.database_url)
-    options: dict[str, Any] = {"poolclass": poolclass}
+    options: dict[str, Any] = {"poolclass": poolclass, "hide_parameters": True}
     if poolclass is None:
         options |= {
             "pool_size": settings.pool_size,

@@ -10,6 +10,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -129,8 +130,8 @@ class Server:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.user is not None:
             wheel.ensure_user_exists(self.user)
-            wheel.ensure_prefix_permissions(self.directory)
-            wheel.ensure_prefix_permissions(self.programs)
+            for place in (self.directory, self.sockets, self.programs):
+                let_through(place)
             wheel.ensure_folder_permissions(self.programs.parent, 0o555)
             for directory in (self.directory, self.sockets):
                 shutil.chown(directory, self.user, self.user)
@@ -155,6 +156,8 @@ class Server:
                 stdout=output,
                 stderr=output,
                 user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else [],
                 cwd="/",
             ).returncode
 
@@ -165,6 +168,19 @@ def socket_directory(directory: Path) -> Path:
         return directory
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"users-{os.geteuid()}-{digest}"
+
+
+def let_through(place: Path) -> None:
+    """Let other users pass to it, and say so; what the directories hold stays private."""
+    for directory in place.resolve().parents:
+        mode = directory.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            directory.chmod(mode | stat.S_IXOTH)
+            print(
+                f"{directory}: other users may now pass through it (not look into it), since "
+                "PostgreSQL doesn't run as root and its own user must get to its files",
+                file=sys.stderr,
+            )
 
 
 @contextmanager

@@ -21,9 +21,10 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         settings.log_format == "auto" and sys.stderr.isatty()
     )
     renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        # tracebacks without local variables, which hold names, addresses and passwords
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     return {
         "version": 1,

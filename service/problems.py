@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service import wire
 from service.errors import (
@@ -28,7 +28,7 @@ from service.errors import (
 from service.outages import causes, why_unavailable
 
 MEDIA_TYPE = "application/problem+json"
-SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?(\w+)'?$")
+SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?([\w.]+)'?$")
 
 EXAMPLE_FLAWS = [wire.FlawMessage(pointer="/age", detail="must be between 0 and 150")]
 
@@ -97,7 +97,7 @@ def broke_a_rule(request: AnyRequest, error: IntegrityError) -> Response[bytes]:
     return failed(request, error)
 
 
-def rule_of(error: IntegrityError) -> str:
+def rule_of(error: DBAPIError) -> str:
     """The name of the constraint that was broken; empty when the driver does not tell."""
     for cause in causes(error.orig or error):
         if name := getattr(cause, "constraint_name", None):
@@ -111,7 +111,17 @@ def failed(request: AnyRequest, error: Exception) -> Response[bytes]:
     if reason := why_unavailable(error):
         log.warning("no answer for %s %s: %s", request.method, request.url.path, reason)
         return refused(request, Unavailable(f"the database can't serve this now: {reason}"))
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if isinstance(error, DBAPIError):  # the driver's message repeats the values of the row
+        log.error(
+            "%s %s failed: %s %s in: %s",
+            request.method,
+            request.url.path,
+            type(error.orig).__name__,
+            rule_of(error),
+            error.statement,
+        )
+    else:
+        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return refused(request, Internal("this is logged, and is not the client's fault"))
 
 

@@ -168,6 +168,10 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
         email=email,
     )
     check_listing(request, listing)
+    listing = listing._replace(
+        name=None if name is None else wire.name_prefix(name),
+        email=None if email is None else wire.email_as_kept(email),
+    )
     page = await users.page(reader, listing)
     headers = {} if page.next is None else {"Link": next_link(request, page.next)}
     return Response(wire.encode(page), media_type=JSON, headers=headers)  # type: ignore[arg-type]  # the bytes of a Page

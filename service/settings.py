@@ -15,6 +15,7 @@ DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRESQL_OPTIONS = {"host", "port", "ssl", "sslmode"}
 SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FILE
 
@@ -113,6 +114,12 @@ def postgresql_url(url: URL) -> URL:
     if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    if "ssl" in url.query and url.query["ssl"] not in SSL_MODES:
+        raise SettingsError(f"DATABASE_URL: sslmode is one of {', '.join(SSL_MODES)}")
+    if any(not isinstance(value, str) for value in url.query.values()):
+        raise SettingsError("DATABASE_URL gives an option more than once")
+    if not str(url.query.get("port", "0")).isdecimal():
+        raise SettingsError("DATABASE_URL: port is a number")
     if not url.database:
         raise SettingsError("DATABASE_URL names no database; end it with /name")
     return url

@@ -23,7 +23,8 @@ from service.errors import Flaw, InvalidInput, PreconditionFailed, UserNotFound
 from service.models import User, folded
 
 FIELDS = (User.id, User.full_name, User.email, User.age)
-AFTER_ALL = "\U0010ffff"  # the highest code point: ends the range of names with a prefix
+# no name that begins with a prefix comes after the prefix followed by this
+AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
 
 UserRow = Row[*tuple[Any, ...]]  # FIELDS, perhaps with more behind them
 

@@ -13,10 +13,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from service.errors import Flaw, InvalidInput, MalformedJson
 
 NAME_LENGTH = 200  # characters, after trimming and NFC
+NFC_SHRINKS = 4  # at most this many characters become one
 EMAIL_LENGTH = 254  # RFC 5321's path of 256 less its angle brackets
 AGE_LIMIT = 150
 BIGINT_LIMIT = 2**63 - 1
 PAGE_LIMIT = 1000
+FLAW_LIMIT = 20  # more are not told: the answer shall not be larger than the question
 
 # The Meta are for the OpenAPI document; what is accepted is decided by CHECKS below
 Id = Annotated[int, Meta(ge=1, examples=[42])]
@@ -109,7 +111,9 @@ def full_name(value: object) -> str:
     """A name as it is kept; raises ValueError with what is wrong with it."""
     if not isinstance(value, str):
         raise ValueError("must be a string")  # noqa: TRY004  # one kind for one flaw
-    name = unicodedata.normalize("NFC", value).strip()
+    name = value.strip()
+    if len(name) <= NAME_LENGTH * NFC_SHRINKS:  # normalising takes time quadratic in the length
+        name = unicodedata.normalize("NFC", name).strip()
     if not name:
         raise ValueError("must not be empty")
     if len(name) > NAME_LENGTH:
@@ -161,9 +165,24 @@ def decode(body: bytes, kind: type[Input]) -> Input:
         given = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise MalformedJson("the body is not JSON in UTF-8") from None
+    except RecursionError:
+        raise MalformedJson("the body is nested too deeply") from None
     if not isinstance(given, dict):
         raise InvalidInput(Flaw("", "must be an object"))
-    values, flaws = {}, []
+    values, flaws = checked(given)
+    if kind is NewUser and "full_name" not in given:
+        flaws.append(Flaw("/full_name", "is required"))
+    if kind is UserChanges and not given:
+        flaws.append(Flaw("", "must name at least one field to change"))
+    if flaws:
+        raise InvalidInput(*flaws[:FLAW_LIMIT])
+    return kind(**values)
+
+
+def checked(given: dict[str, object]) -> tuple[dict[str, Any], list[Flaw]]:
+    """The values as they are kept, and what is wrong with the others."""
+    values: dict[str, Any] = {}
+    flaws: list[Flaw] = []
     for name, value in given.items():
         if name not in CHECKS:
             flaws.append(Flaw(f"/{escaped(name)}", "is not a field of a user"))
@@ -172,13 +191,20 @@ def decode(body: bytes, kind: type[Input]) -> Input:
             values[name] = CHECKS[name](value)
         except ValueError as error:
             flaws.append(Flaw(f"/{name}", str(error)))
-    if kind is NewUser and "full_name" not in given:
-        flaws.append(Flaw("/full_name", "is required"))
-    if kind is UserChanges and not given:
-        flaws.append(Flaw("", "must name at least one field to change"))
-    if flaws:
-        raise InvalidInput(*flaws)
-    return kind(**values)
+    return values, flaws
+
+
+def name_prefix(text: str) -> str:
+    """The beginning of a name in the form in which names are kept."""
+    return unicodedata.normalize("NFC", text).lstrip()
+
+
+def email_as_kept(text: str) -> str:
+    """An address in the form in which addresses are kept; what is none is nobody's."""
+    try:
+        return email(text) or text
+    except ValueError:
+        return text
 
 
 def escaped(name: str) -> str:

@@ -1,5 +1,6 @@
 """Every bad input gets a problem document with the right status and pointer."""
 
+import asyncio
 import json
 from http import HTTPStatus
 from typing import Any
@@ -209,3 +210,26 @@ async def test_an_unknown_method_is_405_and_names_those_there_are(
 )
 async def test_an_unknown_url_is_404(client: httpx.AsyncClient, path: str) -> None:
     problem(await client.get(path), HTTPStatus.NOT_FOUND, "not-found")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_what_would_take_long_to_read_is_refused_at_once(
+    client: httpx.AsyncClient, user_url: str, method: str
+) -> None:
+    """Half a megabyte whose normalisation would take a minute; the time limit is generous."""
+    url = "/users" if method == "POST" else user_url
+    body = {"full_name": "a" + "\u0300\u0316" * 80_000}
+    async with asyncio.timeout(5):
+        response = await client.request(method, url, json=body)
+    assert pointers(problem(response, 422, "invalid-input")) == ["/full_name"]
+
+
+async def test_json_nested_too_deeply_is_400(client: httpx.AsyncClient) -> None:
+    response = await client.post("/users", content=b"[" * 200_000, headers=JSON)
+    problem(response, HTTPStatus.BAD_REQUEST, "malformed-json")
+
+
+async def test_of_ten_thousand_flaws_some_are_told(client: httpx.AsyncClient) -> None:
+    body = {f"field {number}": 1 for number in range(10_000)}
+    response = await client.post("/users", json=body)
+    assert len(pointers(problem(response, 422, "invalid-input"))) < 50

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.models import SCHEMA_REVISION
 from tests.world import ROOT
 
 MODULES = sorted(
@@ -84,3 +85,8 @@ def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None
     for block in re.split(r"\n(?=\S)", lock):
         assert "==" in block
         assert "--hash=sha256:" in block
+
+
+def test_the_models_describe_the_head() -> None:
+    numbers = [path.name[:4] for path in (ROOT / "migrations/versions").glob("[0-9]*.py")]
+    assert max(numbers) == SCHEMA_REVISION

@@ -153,3 +153,13 @@ async def test_pages_by_name_use_the_index_and_sort_nothing(engine: AsyncEngine,
     assert "idx_user_full_name" in told, told
     assert "Sort" not in told, told
     assert "TEMP B-TREE" not in told, told
+
+
+async def test_search_takes_what_storing_takes(client: httpx.AsyncClient) -> None:
+    """Names in NFC and trimmed, addresses normalised: however they were typed."""
+    body = {"full_name": "Zoë\U0010ffff Z", "email": "Ida@xn--mnchen-3ya.de"}
+    assert (await client.post("/users", json=body)).status_code == HTTPStatus.CREATED
+    for name in ("Zoë", "Zoe\u0308", "  Zoë", "Zoë\U0010ffff"):
+        assert len(await listed(client, name=name)) == 1, name
+    for email in ("Ida@xn--mnchen-3ya.de", "Ida@münchen.de", "ida@MÜNCHEN.de"):
+        assert len(await listed(client, email=email)) == 1, email

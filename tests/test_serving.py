@@ -53,7 +53,8 @@ async def until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+# SIGHUP is what a closed terminal sends
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_it_says_where_it_listens_serves_and_stops_cleanly(
     url: str, stop: signal.Signals
 ) -> None:
@@ -85,6 +86,18 @@ async def test_told_to_stop_while_it_starts_it_stops(url: str, delay: float) -> 
         await asyncio.wait_for(service.communicate(), 10)
     with socket.create_server(("127.0.0.1", port)):
         pass  # nobody was left behind listening
+
+
+@pytest.mark.only("sqlite")
+async def test_killed_it_leaves_nobody_behind_on_its_port(url: str) -> None:
+    port = free_port()
+    async with process(DATABASE_URL=url, PORT=str(port)) as service:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            await until_ready(client)
+        service.kill()
+        await asyncio.wait_for(service.communicate(), 10)  # until the last one has let go of it
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 @pytest.mark.only("sqlite")
