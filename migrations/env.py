@@ -7,6 +7,7 @@ one transaction, tried again while a lock is in its way -> the heads read on a f
 import asyncio
 import logging
 import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def options() -> dict[str, Any]:
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         "alembic_module_prefix": "safely.",
         "process_revision_directives": number_the_revision,
-        "lock_timeout": argument("lock_timeout", LOCK_TIMEOUT),
+        "lock_timeout": lock_timeout(),
     }
 
 
@@ -55,9 +56,7 @@ def migrate_offline(settings: Settings) -> None:
         url=url, literal_binds=True, dialect_opts={"paramstyle": "named"}, **options()
     )
     if url.get_backend_name() == "postgresql":
-        context.get_context().impl.static_output(
-            f"SET lock_timeout = '{argument('lock_timeout', LOCK_TIMEOUT)}';"
-        )
+        context.get_context().impl.static_output(f"SET lock_timeout = '{lock_timeout()}';")
     with context.begin_transaction():
         context.run_migrations()
 
@@ -68,7 +67,7 @@ async def migrate_online(settings: Settings) -> None:
         settings,
         application_name="migrations",
         server_settings={
-            "lock_timeout": argument("lock_timeout", LOCK_TIMEOUT),
+            "lock_timeout": lock_timeout(),
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
         },
@@ -115,12 +114,20 @@ def argument(name: str, default: str) -> str:
     return str(context.get_x_argument(as_dictionary=True).get(name, default))
 
 
+def lock_timeout() -> str:
+    """How long a statement may wait for a lock; above a second it would meet deadlocks."""
+    text = argument("lock_timeout", LOCK_TIMEOUT)
+    if not re.fullmatch(r"[1-9]\d{0,2}ms", text):
+        raise CommandError("-x lock_timeout=… takes 1ms to 999ms, less than deadlock_timeout")
+    return text
+
+
 def seconds(name: str, default: float) -> float:
     """A number of seconds given as `-x name=value`."""
-    try:
-        return float(argument(name, str(default)))
-    except ValueError:
-        raise CommandError(f"-x {name}=… takes a number of seconds") from None
+    text = argument(name, str(default))
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text):
+        raise CommandError(f"-x {name}=… takes a number of seconds")
+    return float(text)
 
 
 async def confirm(engine: AsyncEngine, expected: set[str]) -> None:

@@ -54,6 +54,7 @@ def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[S
     steps: list[Step] = []
 
     def planned(heads: Any, migration: MigrationContext) -> list[Step]:
+        refuse_unknown(heads)
         steps.extend(fn(heads, migration))
         return []
 
@@ -61,6 +62,17 @@ def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[S
     run()
     connection.rollback()  # planning reads; who reads on would be an old transaction to outwait
     return steps
+
+
+def refuse_unknown(heads: Collection[str]) -> None:
+    """Refuse a database that is ahead of these files, in words."""
+    known = {script.revision for script in context.script.walk_revisions()}
+    if unknown := sorted(set(heads) - known):
+        raise CommandError(
+            f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
+            f"of this build, which knows {max(known, default='none')}. There is nothing to "
+            "migrate; a service of this build is ready on it as it is"
+        )
 
 
 def perform(connection: Connection, step: Step, options: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.test_chain import HEAD, clone, empty, query, revision_of
+from tests.test_chain import HEAD, clone, empty, query, revision_of, write
 from tests.test_safely import Revision, driver, revision
 from tests.world import ROOT, run_alembic
 
@@ -172,7 +172,22 @@ async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
     assert await revision_of(engine) == HEAD
 
 
-async def test_patience_is_a_number(url: str) -> None:
-    process = run_alembic(url, "-x", "patience=long", "downgrade", "-1", check=False)
+@pytest.mark.parametrize(
+    "argument",
+    ["patience=long", "patience=nan", "lock_timeout=soon", "lock_timeout=1s", "lock_timeout=0ms"],
+)
+async def test_an_argument_that_can_not_be_used_is_one_clear_line(url: str, argument: str) -> None:
+    process = run_alembic(url, "-x", argument, "downgrade", "-1", check=False)
     assert process.returncode != 0
-    assert "-x patience=… takes a number of seconds" in process.stdout
+    assert f"-x {argument.partition('=')[0]}=… takes " in process.stdout
+    assert process.stderr == ""
+
+
+async def test_a_database_ahead_of_the_files_is_left_alone_in_words(
+    url: str, engine: AsyncEngine
+) -> None:
+    await write(engine, "UPDATE alembic_version SET version_num = '0042'")
+    process = run_alembic(url, "upgrade", "head", check=False)
+    assert process.returncode != 0
+    assert "the database is at 0042, which these files don't have: it is ahead" in process.stdout
+    assert process.stderr == ""

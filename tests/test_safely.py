@@ -413,3 +413,78 @@ async def test_a_copied_table_keeps_what_a_copy_loses(
     await write(engine, "INSERT INTO users (full_name) VALUES ('D')")
     assert await query(engine, "SELECT id FROM users WHERE full_name = 'D'") == [(4,)]
     assert await query(engine, "SELECT line FROM journal") == [("D",)]
+
+
+REWRITING = {
+    "a default that differs from row to row": (
+        'safely.add_column("users", sa.Column('
+        '"key", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False))'
+    ),
+    "a computed column": (
+        'safely.add_column("users", sa.Column('
+        '"letters", sa.Integer(), sa.Computed("length(full_name)", persisted=True)))'
+    ),
+    "another form in which values are stored": (
+        'safely.change_type("users", "age", sa.BigInteger())'
+    ),
+}
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("case", REWRITING)
+async def test_what_would_rewrite_a_large_table_is_refused_with_the_way_round(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, case: str
+) -> None:
+    await many(engine, 10_001)
+    revision(REWRITING[case])
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "while nobody can read users" in process.stdout
+    assert "safely.backfill" in process.stdout
+
+
+@pytest.mark.only("postgresql")
+async def test_names_that_need_quotes_get_them(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    revision(
+        'safely.create_table("Pets", sa.Column("id", sa.BigInteger(), primary_key=True))\n'
+        'safely.add_column("Pets", sa.Column("First Name", sa.Text()))\n'
+        'safely.require_column("Pets", "First Name", fill="none")\n'
+        'safely.create_check_constraint("Short", "Pets", \'length("First Name") < 9\')\n'
+        'safely.create_index("By Name", "Pets", ["First Name"])\n'
+        'safely.rename_column("Pets", "First Name", "Name")\n'
+        'safely.create_unique_constraint("Once", "Pets", ["Name"])\n'
+        'safely.create_foreign_key("Own", "Pets", "users", ["id"], ["id"], ondelete="CASCADE")',
+        'safely.allow_null("Pets", "Name")\nsafely.drop_column("Pets", "Name")\n'
+        'safely.drop_table("Pets")',
+    )
+    for _ in range(2):
+        run_alembic(url, "upgrade", "head", cwd=clone)
+        assert await query(engine, 'SELECT "Name" FROM "Pets"') == []
+        run_alembic(url, "downgrade", "-1", cwd=clone)
+
+
+@pytest.mark.only("postgresql")
+async def test_a_script_that_was_cut_off_can_be_sent_again(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    """Cut after each of its statements in turn, and then sent whole, as psql would."""
+    revision(
+        'safely.rename_column("users", "age", "years")\n'
+        'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
+        'safely.create_index("idx_users_phone", "users", ["phone"])\n'
+        'safely.create_unique_constraint("uq_users_phone", "users", ["phone", "id"])\n'
+        'safely.create_foreign_key("fk_self", "users", "users", ["id"], ["id"])\n'
+        'safely.require_column("users", "phone", fill="none")\n'
+        'safely.create_check_constraint("ck_users_long", "users", "length(phone) > 2")'
+    )
+    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    statements = [statement for statement in script.split(";\n\n") if statement.strip()]
+    for end in (*range(len(statements) - 2), len(statements)):
+        connection = await asyncpg.connect(url)
+        for statement in statements[:end]:
+            await connection.execute(statement)
+        await connection.close()  # what was not committed is undone
+    assert await query(engine, "SELECT version_num FROM alembic_version") == [("0009",)]
+    assert await query(engine, "SELECT years, phone FROM users") == []

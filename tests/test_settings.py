@@ -30,6 +30,9 @@ REFUSED = {
     "postgresql://u:hunter2@h:port/d": "is not a URL",
     "postgresql://u:hunter2@h/": "names no database",
     "postgresql://u:hunter2@h/d?color=red": "unknown option 'color'",
+    "postgresql://u:hunter2@h/d?sslmode=maybe": "sslmode is one of",
+    "postgresql://u:hunter2@h/d?port=x": "port is a number",
+    "postgresql://u:hunter2@/d?host=a&host=b": "an option more than once",
     "sqlite://": "needs a file",
     "sqlite:///:memory:": "needs a file",
 }

@@ -10,7 +10,15 @@ from alembic import op
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from migrations.safely.connection import ask, offline, outside_transaction, postgresql, quoted, run
+from migrations.safely.connection import (
+    ask,
+    offline,
+    outside_transaction,
+    postgresql,
+    quoted,
+    regclass,
+    run,
+)
 
 log = logging.getLogger("migrations.safely")
 
@@ -88,7 +96,7 @@ def walk(table_name: str, statement: str) -> int:
 
 def estimated_rows(table_name: str) -> int:
     """What the statistics say, corrected where there are none yet."""
-    estimate = int(ask("SELECT reltuples FROM pg_class WHERE oid = $1::text::regclass", table_name))
+    estimate = int(ask(f"SELECT reltuples FROM pg_class WHERE oid = {regclass(table_name)}"))
     if estimate >= 0:
         return estimate
     return int(ask(f"SELECT count(*) FROM {quoted(table_name)}"))

@@ -15,9 +15,11 @@ from migrations.safely.connection import (
     outside_transaction,
     postgresql,
     quoted,
+    regclass,
+    rewrites,
     run,
 )
-from migrations.safely.constraints import create_check_constraint
+from migrations.safely.constraints import UNLESS, create_check_constraint
 from migrations.safely.rebuild import rebuilt
 
 FILL_FUNCTION = """\
@@ -39,7 +41,7 @@ CREATE_FILL_TRIGGER = """\
 DO $create$
 DECLARE
   number smallint := (
-    SELECT attnum FROM pg_attribute WHERE attrelid = {table}::regclass AND attname = {column}
+    SELECT attnum FROM pg_attribute WHERE attrelid = {oid} AND attname = {column}
   );
 BEGIN
   EXECUTE format(
@@ -53,7 +55,7 @@ DROP_FILL_TRIGGER = """\
 DO $drop$
 DECLARE
   number smallint := (
-    SELECT attnum FROM pg_attribute WHERE attrelid = {table}::regclass AND attname = {column}
+    SELECT attnum FROM pg_attribute WHERE attrelid = {oid} AND attname = {column}
   );
 BEGIN
   EXECUTE format('DROP TRIGGER IF EXISTS %I ON %I', 'fill_required_' || number, {table});
@@ -65,7 +67,14 @@ BEGIN
 END $drop$"""
 
 
-def add_column(table_name: str, column: sa.Column[Any], **options: Any) -> None:
+REWRITE_LIMIT = 10_000  # rows: some 50 ms
+
+HAS_COLUMN = """\
+SELECT EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = {} AND attname = {} AND NOT attisdropped)"""
+
+
+def add_column(table_name: str, column: sa.Column[Any]) -> None:
     """Add a column (an instant's lock, no rewrite), its CHECK constraints in steps of their own.
 
     A column that a killed run already added is left as it is.
@@ -77,22 +86,28 @@ def add_column(table_name: str, column: sa.Column[Any], **options: Any) -> None:
             "there have no value for it, and older builds write none. Give it a server_default, "
             "or add it nullable and tighten it in the next revision with safely.require_column"
         )
+    alter = f"ALTER TABLE {quoted(table_name)}"
     if not postgresql():
-        specification = CreateColumn(attached_copy(table_name, column)).compile(
-            dialect=op.get_context().dialect
-        )
-        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {specification}")
+        run(f"{alter} ADD COLUMN {definition(table_name, column)}")
         return
     checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
     column.constraints.difference_update(checks)
-    op.add_column(table_name, column, if_not_exists=True, **options)
+    what = f"ADD COLUMN IF NOT EXISTS {definition(table_name, column)}"
+    if not offline() and rewrites(table_name, what):
+        raise Refused(
+            f"{table_name}.{column.name} would be computed for every row while nobody can read "
+            f"{table_name}: add it nullable and without a default, fill it in with "
+            "safely.backfill, then give it its default with safely.change_default"
+        )
+    run(f"{alter} {what}")
     for check in checks:
         create_check_constraint(str(check.name), table_name, str(check.sqltext))
 
 
-def attached_copy(table_name: str, column: sa.Column[Any]) -> sa.Column[Any]:
-    """The column on a table of its own, which is what compiling its definition asks for."""
-    return sa.Table(table_name, sa.MetaData(), column).c[column.name]
+def definition(table_name: str, column: sa.Column[Any]) -> str:
+    """The column as CREATE TABLE would have it."""
+    on_a_table = sa.Table(table_name, sa.MetaData(), column).c[column.name]
+    return str(CreateColumn(on_a_table).compile(dialect=op.get_context().dialect))
 
 
 def drop_column(table_name: str, column_name: str, **options: Any) -> None:
@@ -110,26 +125,15 @@ def rename_column(table_name: str, column_name: str, new_name: str) -> None:
 
     One that a killed run already renamed is left as it is.
     """
-    if postgresql() and not offline() and has_column(table_name, new_name):
-        if has_column(table_name, column_name):
-            raise Refused(f"{table_name} has both a column {column_name} and a {new_name}")
-        return
-    run(
+    rename = (
         f"ALTER TABLE {quoted(table_name)} "
         f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"
     )
-
-
-def has_column(table_name: str, column_name: str) -> bool:
-    """Whether the table has the column (PostgreSQL)."""
-    return bool(
-        ask(
-            "SELECT true FROM pg_attribute WHERE attrelid = $1::text::regclass "
-            "AND attname = $2::text AND NOT attisdropped",
-            table_name,
-            column_name,
-        )
-    )
+    if postgresql():
+        renamed = f"({HAS_COLUMN.format(regclass(table_name), literal(new_name))})"
+        there = f"({HAS_COLUMN.format(regclass(table_name), literal(column_name))})"
+        rename = UNLESS.format(condition=f"{renamed} AND NOT {there}", statement=rename)
+    run(rename)
 
 
 def require_column(table_name: str, column_name: str, *, fill: str | int | None = None) -> None:
@@ -164,8 +168,16 @@ def require_column(table_name: str, column_name: str, *, fill: str | int | None 
 def create_fill_trigger(table_name: str, column_name: str, fill: str | int) -> None:
     """Fill the value in for builds that don't know that it is required."""
     run(FILL_FUNCTION)
-    table, column = literal(table_name), literal(column_name)
-    run(CREATE_FILL_TRIGGER.format(table=table, column=column, fill=literal(str(fill))))
+    run(CREATE_FILL_TRIGGER.format(**named(table_name, column_name), fill=literal(str(fill))))
+
+
+def named(table_name: str, column_name: str) -> dict[str, str]:
+    """A column, for the statements above."""
+    return {
+        "oid": regclass(table_name),
+        "table": literal(table_name),
+        "column": literal(column_name),
+    }
 
 
 def refuse_null(table_name: str, column_name: str) -> None:
@@ -185,10 +197,8 @@ def refuse_null(table_name: str, column_name: str) -> None:
 def nullable(table_name: str, column_name: str) -> bool:
     """Whether the column takes NULL (PostgreSQL)."""
     return not ask(
-        "SELECT attnotnull FROM pg_attribute "
-        "WHERE attrelid = $1::text::regclass AND attname = $2::text",
-        table_name,
-        column_name,
+        f"SELECT attnotnull FROM pg_attribute "
+        f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
     )
 
 
@@ -199,14 +209,15 @@ def allow_null(table_name: str, column_name: str) -> None:
             table.alter_column(column_name, nullable=True)
         return
     run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
-    run(DROP_FILL_TRIGGER.format(table=literal(table_name), column=literal(column_name)))
+    run(DROP_FILL_TRIGGER.format(**named(table_name, column_name)))
 
 
 def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> None:
     """Change a column's type.
 
-    PostgreSQL: ALTER TYPE with a cast; where the stored form differs, the table is rewritten
-    under a lock that stops readers too. SQLite: the table is copied.
+    PostgreSQL: ALTER TYPE with a cast. Where the stored form differs, the table is rewritten
+    under a lock that stops readers too, so that is refused above REWRITE_LIMIT rows.
+    SQLite: the table is copied.
     """
     if not postgresql():
         with rebuilt(table_name) as table:
@@ -214,10 +225,16 @@ def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[An
         return
     target = type_.compile(dialect=op.get_context().dialect)
     column = quoted(column_name)
-    run(
-        f"ALTER TABLE {quoted(table_name)} "
-        f"ALTER COLUMN {column} TYPE {target} USING {column}::{target}"
-    )
+    change = f"ALTER COLUMN {column} TYPE {target} USING {column}::{target}"
+    if not offline() and rewrites(table_name, change):
+        rows = ask(f"SELECT count(*) FROM {quoted(table_name)}")
+        if rows > REWRITE_LIMIT:
+            raise Refused(
+                f"{table_name}.{column_name} as {target} means rewriting {rows} rows while nobody "
+                f"can read {table_name}: add a column of the new type, fill it in with "
+                "safely.backfill, and let the next revision drop the old one"
+            )
+    run(f"ALTER TABLE {quoted(table_name)} {change}")
 
 
 def change_default(table_name: str, column_name: str, server_default: Any) -> None:

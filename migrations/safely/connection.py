@@ -36,6 +36,21 @@ def ask(statement: str, *values: object) -> Any:
     return op.get_bind().exec_driver_sql(statement, values).scalar()
 
 
+def rewrites(table_name: str, change: str) -> bool:
+    """Whether ALTER TABLE with this change writes every row anew (PostgreSQL).
+
+    Tried on an empty twin of the table: a rewrite gives it a new file.
+    """
+    name = "safely_twin"
+    file = f"SELECT pg_relation_filenode('{name}'::regclass)"
+    run(f"CREATE TEMPORARY TABLE {name} (LIKE {quoted(table_name)} INCLUDING ALL)")
+    before = ask(file)
+    run(f"ALTER TABLE {name} {change}")
+    after = ask(file)
+    run(f"DROP TABLE {name}")
+    return bool(before != after)
+
+
 def quoted(name: str) -> str:
     """An identifier, quoted where the database needs it."""
     return op.get_context().dialect.identifier_preparer.quote(name)
@@ -48,6 +63,11 @@ def literal(value: str | int) -> str:
         dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True}
     )
     return str(compiled)
+
+
+def regclass(table_name: str) -> str:
+    """A table for the catalogue's questions (PostgreSQL)."""
+    return f"{literal(quoted(table_name))}::regclass"
 
 
 @contextmanager

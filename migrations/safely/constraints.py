@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alembic import op
+from sqlalchemy.exc import IntegrityError
 
 from migrations.safely.connection import (
     Refused,
@@ -13,18 +14,20 @@ from migrations.safely.connection import (
     outside_transaction,
     postgresql,
     quoted,
+    regclass,
     run,
 )
 from migrations.safely.indexes import create_index
 from migrations.safely.rebuild import rebuilt
 
-IS_THERE = "SELECT true FROM pg_constraint WHERE conname = {} AND conrelid = {}::regclass"
-ADD_UNLESS_THERE = """\
-DO $add$ BEGIN
-  IF ({is_there}) IS NULL THEN
-    {add};
+# what an earlier run that was killed did already is not done again, online or as a script
+UNLESS = """\
+DO $unless$ BEGIN
+  IF NOT ({condition}) THEN
+    {statement};
   END IF;
-END $add$"""
+END $unless$"""
+HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
 
 
 def create_check_constraint(constraint_name: str, table_name: str, condition: str) -> None:
@@ -39,13 +42,12 @@ def create_check_constraint(constraint_name: str, table_name: str, condition: st
         with rebuilt(table_name) as table:
             table.create_check_constraint(op.f(constraint_name), condition)
         return
-    add_unless_there(
-        constraint_name,
-        table_name,
-        f"ALTER TABLE {quoted(table_name)} ADD CONSTRAINT {quoted(constraint_name)} "
-        f"CHECK ({condition}) NOT VALID",
-    )
-    validate(constraint_name, table_name)
+    add_unless_there(constraint_name, table_name, f"CHECK ({condition}) NOT VALID")
+    try:
+        validate(constraint_name, table_name)
+    except IntegrityError:  # a row that broke it came in before the rule was there
+        refuse_violations(constraint_name, table_name, condition)
+        raise
 
 
 def create_foreign_key(
@@ -61,20 +63,27 @@ def create_foreign_key(
     PostgreSQL: NOT VALID (an instant's lock on both tables), VALIDATE in a later transaction.
     SQLite: the table is copied.
     """
-    names = (list(local_cols), list(remote_cols))
     if not postgresql():
         with rebuilt(source_table) as table:
-            table.create_foreign_key(op.f(constraint_name), referent_table, *names, **options)
+            table.create_foreign_key(
+                op.f(constraint_name),
+                referent_table,
+                list(local_cols),
+                list(remote_cols),
+                **options,
+            )
         return
-    if offline() or not ask(IS_THERE.format(literal(constraint_name), literal(source_table))):
-        op.create_foreign_key(
-            op.f(constraint_name),
-            source_table,
-            referent_table,
-            *names,
-            postgresql_not_valid=True,
-            **options,
-        )
+    local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
+    actions = "".join(
+        f" ON {event.removeprefix('on').upper()} {options[event]}"
+        for event in ("ondelete", "onupdate")
+        if options.get(event)
+    )
+    add_unless_there(
+        constraint_name,
+        source_table,
+        f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote}){actions} NOT VALID",
+    )
     validate(constraint_name, source_table)
 
 
@@ -86,13 +95,8 @@ def create_unique_constraint(
         with rebuilt(table_name) as table:
             table.create_unique_constraint(op.f(constraint_name), list(columns), **options)
         return
-    if not offline() and ask(IS_THERE.format(literal(constraint_name), literal(table_name))):
-        return
     create_index(constraint_name, table_name, columns, unique=True)
-    run(
-        f"ALTER TABLE {quoted(table_name)} ADD CONSTRAINT {quoted(constraint_name)} "
-        f"UNIQUE USING INDEX {quoted(constraint_name)}"
-    )
+    add_unless_there(constraint_name, table_name, f"UNIQUE USING INDEX {quoted(constraint_name)}")
 
 
 def drop_constraint(constraint_name: str, table_name: str, type_: str | None = None) -> None:
@@ -104,10 +108,11 @@ def drop_constraint(constraint_name: str, table_name: str, type_: str | None = N
         table.drop_constraint(op.f(constraint_name), type_)
 
 
-def add_unless_there(constraint_name: str, table_name: str, add: str) -> None:
-    """Run ALTER TABLE … ADD CONSTRAINT, unless an earlier run that was killed did already."""
-    is_there = IS_THERE.format(literal(constraint_name), literal(table_name))
-    run(ADD_UNLESS_THERE.format(is_there=is_there, add=add))
+def add_unless_there(constraint_name: str, table_name: str, rule: str) -> None:
+    """ALTER TABLE … ADD CONSTRAINT, unless it is there (PostgreSQL)."""
+    there = HAS_CONSTRAINT.format(name=literal(constraint_name), table=regclass(table_name))
+    add = f"ALTER TABLE {quoted(table_name)} ADD CONSTRAINT {quoted(constraint_name)} {rule}"
+    run(UNLESS.format(condition=there, statement=add))
 
 
 def validate(constraint_name: str, table_name: str) -> None:
@@ -125,6 +130,6 @@ def refuse_violations(constraint_name: str, table_name: str, condition: str) -> 
     if count:
         raise Refused(
             f"{constraint_name} can't be added: {count} row(s) of {table_name} break it. "
-            f"Nothing was changed. See them with: "
+            "Mend them, and run this revision again. See them with: "
             f"SELECT * FROM {table} WHERE NOT ({condition})"
         )

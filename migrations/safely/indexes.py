@@ -131,7 +131,7 @@ def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -
     rows = "array_agg(id)" if postgresql() else "group_concat(id)"
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
-        f"of {table_name}. Nothing was changed. See them with: "
+        f"of {table_name}. Mend them, and run this revision again. See them with: "
         f"SELECT {values}, count(*), {rows} FROM {quoted(table_name)} "
         f"GROUP BY {values} HAVING count(*) > 1"
     )
