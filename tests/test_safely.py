@@ -93,6 +93,22 @@ async def test_an_invalid_index_that_a_killed_run_left_is_replaced(
 
 
 @pytest.mark.only("postgresql")
+@pytest.mark.parametrize("other", ["INDEX idx_x ON users (age)", "INDEX idx_x ON users (email)"])
+async def test_another_index_of_that_name_is_not_taken_for_the_one_wanted(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, other: str
+) -> None:
+    await write(engine, f"CREATE {other}")
+    revision('safely.create_index("idx_x", "users", ["email"], unique=True)')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "there is another idx_x already: it is btree (" in process.stdout
+
+    await write(engine, "DROP INDEX idx_x")
+    await write(engine, "CREATE UNIQUE INDEX idx_x ON users (email)")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+
+
+@pytest.mark.only("postgresql")
 async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:

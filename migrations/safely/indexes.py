@@ -49,9 +49,8 @@ def create_index(
         )
         return
     with outside_transaction(patient=True):
-        if not offline() and ask(IS_VALID.format(literal(index_name))) is False:
-            log.info("%s was left INVALID by an earlier run: dropping it", index_name)
-            drop_concurrently(index_name, table_name)
+        if not offline():
+            make_room(index_name, table_name, columns, unique=unique, **options)
         try:
             op.create_index(
                 index_name,
@@ -66,6 +65,35 @@ def create_index(
             drop_concurrently(index_name, table_name)
             raise duplicates(index_name, table_name, columns, "some") from error
         verify(index_name)
+
+
+def make_room(
+    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> None:
+    """Drop an INVALID index of that name; refuse one that is another than the one wanted."""
+    valid = ask(IS_VALID.format(literal(index_name)))
+    if valid is False:
+        log.info("%s was left INVALID by an earlier run: dropping it", index_name)
+        drop_concurrently(index_name, table_name)
+    if not valid:
+        return
+    # PostgreSQL words definitions its own way, so it is asked to word ours, on an empty twin
+    run(f"CREATE TEMPORARY TABLE safely_twin (LIKE {quoted(table_name)})")
+    op.create_index("safely_twin_index", "safely_twin", list(columns), unique=unique, **options)
+    wanted, there = definition_of("safely_twin_index"), definition_of(index_name)
+    run("DROP TABLE safely_twin")
+    if there != wanted:
+        raise Refused(
+            f"there is another {index_name} already: it is {there}, and not {wanted}; "
+            "rename or drop it, and run this revision again"
+        )
+
+
+def definition_of(index_name: str) -> str:
+    """An index as PostgreSQL words it, without the names of index and table."""
+    words = str(ask(f"SELECT pg_get_indexdef({literal(quoted(index_name))}::regclass)"))
+    kind = "unique " if words.startswith("CREATE UNIQUE ") else ""
+    return kind + words.partition(" USING ")[2]
 
 
 def drop_index(index_name: str, table_name: str, **options: Any) -> None:
