@@ -18,8 +18,9 @@ from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.ops import AddColumnOp, AlterColumnOp, MigrationScript, ModifyTableOps
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Index
+
+from migrations.safely.columns import refuse_without_value
 
 DIGITS = 4
 
@@ -60,18 +61,12 @@ def last_number(script: ScriptDirectory) -> int:
 
 
 def refuse_columns_without_value(operations: Iterable[object]) -> None:
-    """Refuse to write a NOT NULL column that no old row and no older build has a value for."""
+    """Refuse to write what `safely.add_column` would refuse to run."""
     for operation in operations:
         if isinstance(operation, ModifyTableOps):
             refuse_columns_without_value(operation.ops)
         elif isinstance(operation, AddColumnOp):
-            column = operation.column
-            if not column.nullable and column.server_default is None and column.computed is None:
-                raise CommandError(
-                    f"{operation.table_name}.{column.name} is NOT NULL without a server_default: "
-                    "the rows that are there have no value for it. Give the model a "
-                    "server_default, or make it nullable now and require it in the next revision"
-                )
+            refuse_without_value(operation.table_name, operation.column)
 
 
 @renderers.dispatch_for(AlterColumnOp, replace=True)

@@ -80,12 +80,7 @@ def add_column(table_name: str, column: sa.Column[Any]) -> None:
     A column that a killed run already added is left as it is.
     A NOT NULL column needs a `server_default`, or older builds could not insert any more.
     """
-    if not column.nullable and column.server_default is None and column.computed is None:
-        raise Refused(
-            f"{table_name}.{column.name} is NOT NULL without a server_default: the rows that are "
-            "there have no value for it, and older builds write none. Give it a server_default, "
-            "or add it nullable and tighten it in the next revision with safely.require_column"
-        )
+    refuse_without_value(table_name, column)
     alter = f"ALTER TABLE {quoted(table_name)}"
     if not postgresql():
         run(f"{alter} ADD COLUMN {definition(table_name, column)}")
@@ -102,6 +97,16 @@ def add_column(table_name: str, column: sa.Column[Any]) -> None:
     run(f"{alter} {what}")
     for check in checks:
         create_check_constraint(str(check.name), table_name, str(check.sqltext))
+
+
+def refuse_without_value(table_name: str, column: sa.Column[Any]) -> None:
+    """Raise Refused for a NOT NULL column that no old row and no older build has a value for."""
+    if not column.nullable and column.server_default is None and column.computed is None:
+        raise Refused(
+            f"{table_name}.{column.name} is NOT NULL without a server_default: the rows that are "
+            "there have no value for it, and older builds write none. Give it a server_default, "
+            "or add it nullable and tighten it in the next revision with safely.require_column"
+        )
 
 
 def definition(table_name: str, column: sa.Column[Any]) -> str:
