@@ -147,8 +147,8 @@ async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
 
 def is_command(*names: str) -> bool:
     """Whether Alembic was called from the shell with one of these commands."""
-    command = getattr(context.config.cmd_opts, "cmd", None)
-    return command is not None and command[0].__name__ in names
+    called = getattr(context.config.cmd_opts, "cmd", None)
+    return called is not None and called[0].__name__ in names
 
 
 def said(heads: set[str]) -> str:

@@ -58,7 +58,8 @@ def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[S
         steps.extend(fn(heads, migration))
         return []
 
-    configure(connection, {**options, "fn": planned})
+    # Alembic would make its table already here, before it is our turn, and eight would collide
+    configure(connection, {**options, "fn": planned, "dont_mutate": True})
     run()
     connection.rollback()  # planning reads; who reads on would be an old transaction to outwait
     return steps
@@ -83,7 +84,7 @@ def perform(connection: Connection, step: Step, options: dict[str, Any]) -> None
             raise Overtaken
         return [step]
 
-    configure(connection, {**options, "fn": only_this})
+    configure(connection, {**options, "fn": only_this, "dont_mutate": False})
     run()
 
 

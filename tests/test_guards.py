@@ -20,21 +20,23 @@ from tests.world import ROOT, run_alembic
 __all__ = ["clone", "driver", "empty", "revision"]  # fixtures
 
 
+async def started(url: str, *arguments: str, cwd: Path = ROOT) -> asyncio.subprocess.Process:
+    """The command, running."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "alembic",
+        *arguments,
+        cwd=cwd,
+        env={**os.environ, "DATABASE_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
 async def several(url: str, times: int, *arguments: str) -> list[tuple[int | None, str]]:
     """The command several times at once: each exit code, and what it said."""
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "alembic",
-            *arguments,
-            cwd=ROOT,
-            env={**os.environ, "DATABASE_URL": url},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        for _ in range(times)
-    ]
+    processes = [await started(url, *arguments) for _ in range(times)]
     outputs = await asyncio.gather(*(process.communicate() for process in processes))
     return [
         (process.returncode, output.decode())
@@ -118,20 +120,12 @@ async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
         await blocker.start()
         pid = await driver.fetchval("SELECT pg_backend_pid() FROM users")
         async with clients(url, 4) as waits:
-            upgrade = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "alembic",
-                *arguments,
-                cwd=clone,
-                env={**os.environ, "DATABASE_URL": url},
-                stderr=asyncio.subprocess.PIPE,
-            )
-            assert upgrade.stderr is not None
+            upgrade = await started(url, *arguments, cwd=clone)
+            assert upgrade.stdout is not None
             began = time.monotonic()
             attempts: list[str] = []
             while len(attempts) < 4:
-                line = (await upgrade.stderr.readline()).decode()
+                line = (await upgrade.stdout.readline()).decode()
                 assert line, "it ended under the blocker"
                 attempts += [line] if "trying again" in line else []
             blocked = time.monotonic() - began

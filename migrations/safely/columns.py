@@ -19,7 +19,7 @@ from migrations.safely.connection import (
     rewrites,
     run,
 )
-from migrations.safely.constraints import UNLESS, create_check_constraint
+from migrations.safely.constraints import UNLESS, add_check, create_check_constraint
 from migrations.safely.rebuild import rebuilt
 
 FILL_FUNCTION = """\
@@ -163,7 +163,7 @@ def require_column(table_name: str, column_name: str, *, fill: str | int | None 
         return
     check = f"ck_{table_name}_{column_name}_required"
     if offline() or nullable(table_name, column_name):
-        create_check_constraint(check, table_name, f"{column} IS NOT NULL")
+        add_check(check, table_name, f"{column} IS NOT NULL")
     with outside_transaction():
         # two statements: in one, the CHECK goes first and the scan is back
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")

@@ -36,19 +36,22 @@ def ask(statement: str, *values: object) -> Any:
     return op.get_bind().exec_driver_sql(statement, values).scalar()
 
 
-def rewrites(table_name: str, change: str) -> bool:
-    """Whether ALTER TABLE with this change writes every row anew (PostgreSQL).
-
-    Tried on an empty twin of the table: a rewrite gives it a new file.
-    """
+@contextmanager
+def empty_twin(table_name: str) -> Iterator[str]:
+    """The name of an empty table like this one, to try something on (PostgreSQL)."""
     name = "safely_twin"
-    file = f"SELECT pg_relation_filenode('{name}'::regclass)"
     run(f"CREATE TEMPORARY TABLE {name} (LIKE {quoted(table_name)} INCLUDING ALL)")
-    before = ask(file)
-    run(f"ALTER TABLE {name} {change}")
-    after = ask(file)
+    yield name
     run(f"DROP TABLE {name}")
-    return bool(before != after)
+
+
+def rewrites(table_name: str, change: str) -> bool:
+    """Whether ALTER TABLE with this change writes every row anew, to a new file (PostgreSQL)."""
+    with empty_twin(table_name) as twin:
+        file = f"SELECT pg_relation_filenode('{twin}'::regclass)"
+        before = ask(file)
+        run(f"ALTER TABLE {twin} {change}")
+        return bool(before != ask(file))
 
 
 def quoted(name: str) -> str:

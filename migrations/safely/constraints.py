@@ -42,6 +42,11 @@ def create_check_constraint(constraint_name: str, table_name: str, condition: st
         with rebuilt(table_name) as table:
             table.create_check_constraint(op.f(constraint_name), condition)
         return
+    add_check(constraint_name, table_name, condition)
+
+
+def add_check(constraint_name: str, table_name: str, condition: str) -> None:
+    """Add a CHECK that no row breaks, as far as was known a moment ago (PostgreSQL)."""
     add_unless_there(constraint_name, table_name, f"CHECK ({condition}) NOT VALID")
     try:
         validate(constraint_name, table_name)

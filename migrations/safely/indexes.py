@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from migrations.safely.connection import (
     Refused,
     ask,
+    empty_twin,
     literal,
     offline,
     outside_transaction,
@@ -77,11 +78,10 @@ def make_room(
         drop_concurrently(index_name, table_name)
     if not valid:
         return
-    # PostgreSQL words definitions its own way, so it is asked to word ours, on an empty twin
-    run(f"CREATE TEMPORARY TABLE safely_twin (LIKE {quoted(table_name)})")
-    op.create_index("safely_twin_index", "safely_twin", list(columns), unique=unique, **options)
-    wanted, there = definition_of("safely_twin_index"), definition_of(index_name)
-    run("DROP TABLE safely_twin")
+    # PostgreSQL words definitions its own way, so it is asked to word ours
+    with empty_twin(table_name) as twin:
+        op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
+        wanted, there = definition_of("safely_wanted"), definition_of(index_name)
     if there != wanted:
         raise Refused(
             f"there is another {index_name} already: it is {there}, and not {wanted}; "
