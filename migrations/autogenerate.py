@@ -18,8 +18,11 @@ from alembic.ddl.sqlite import SQLiteImpl
 from alembic.operations.ops import AddColumnOp, AlterColumnOp, MigrationScript, ModifyTableOps
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Index
+from sqlalchemy import CheckConstraint, Index
+from sqlalchemy.schema import SchemaItem
 
+from migrations.ledger import LOG
+from migrations.safely.aside import PREFIX
 from migrations.safely.columns import refuse_without_value
 
 DIGITS = 4
@@ -41,6 +44,16 @@ class IdentitylessSQLiteImpl(SQLiteImpl):
 
     def _compare_identity_default(self, *_: object) -> tuple[set[str], set[str], bool]:
         return set(), set(), False
+
+
+def is_ours(item: SchemaItem, name: str | None, *_: object) -> bool:
+    """Whether autogenerate and `alembic check` see it: not what is set aside, nor the ledger.
+
+    On SQLite a CHECK keeps its name while its column is aside.
+    """
+    if isinstance(item, CheckConstraint) and PREFIX in str(item.sqltext):
+        return False
+    return name is None or not (name.startswith(PREFIX) or name == LOG.name)
 
 
 def number_the_revision(

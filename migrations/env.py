@@ -13,31 +13,39 @@ from pathlib import Path
 from typing import Any
 
 from alembic import context
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, NullPool
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import NullPool
 
-from migrations.autogenerate import number_the_revision
-from migrations.steps import Command, Overtaken, Step, command, plan, take
-from migrations.turns import turn
+from migrations import ledger
+from migrations.autogenerate import is_ours, number_the_revision
+from migrations.migrate import migrate, planned, said
+from migrations.steps import command, end, noted
+from migrations.turns import NO_SESSION
 from service import embedded
 from service.database import create_engine
 from service.models import Base
-from service.outages import why_unreachable
+from service.outages import causes, why_unreachable
 from service.settings import Settings, SettingsError, async_url
 
 # each can be changed by `-x name=value`
 LOCK_TIMEOUT = "100ms"  # lock_timeout: how long clients may queue behind us
 PATIENCE = 300.0  # patience: seconds until a step, or the wait for the turn, is given up
 
+MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
+NO_RIGHTS = ("42501", "3F000")  # SQLSTATEs: no privilege, no schema that one may use
+POOLED = ("08P01", "26000", "42P05")  # settings refused at connecting; statements of somebody else
+
 log = logging.getLogger("migrations")
 
 
-def options() -> dict[str, Any]:
+def options(settings: Settings) -> dict[str, Any]:
     """What is configured alike online and offline."""
     return {
+        "on_version_apply": end,
+        "include_object": is_ours,
+        "app_role": settings.app_role,
+        "work": None,  # how a step is going; a script can't know
         "target_metadata": Base.metadata,
         "transaction_per_migration": True,
         "transactional_ddl": True,  # SQLite too: service.database begins its transactions
@@ -45,24 +53,31 @@ def options() -> dict[str, Any]:
         "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
         "alembic_module_prefix": "safely.",
         "process_revision_directives": number_the_revision,
-        "lock_timeout": lock_timeout(),
+        "lock_timeout": lock_timeout(),  # for safely, which lifts it and sets it again
     }
 
 
 def migrate_offline(settings: Settings) -> None:
     """Print the SQL instead of running it; needs no database."""
     url = async_url(settings.database_url)
+    fn = command()
     context.configure(
-        url=url, literal_binds=True, dialect_opts={"paramstyle": "named"}, **options()
+        url=url,
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},
+        fn=noted(fn),
+        **options(settings),
     )
     if url.get_backend_name() == "postgresql":
         context.get_context().impl.static_output(f"SET lock_timeout = '{lock_timeout()}';")
+    if fn.__name__ in MIGRATING:
+        ledger.create(context.get_context())
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def migrate_online(settings: Settings) -> None:
-    """Plan, take the turn, take the steps, and look with fresh eyes at what was reached."""
+    """Do what the command wants: look, plan, take the turn, take the steps, look again."""
     engine = create_engine(
         settings,
         application_name="migrations",
@@ -75,38 +90,21 @@ async def migrate_online(settings: Settings) -> None:
         poolclass=NullPool,
     )
     fn = command()
+    given = options(settings)
     try:
-        if await planned(engine, fn):
-            await migrate(engine, fn)
-        elif is_command("upgrade", "downgrade"):
-            log.info("nothing to do")
+        await planned(engine, fn, given)  # commands that only read do it here
+        if fn.__name__ in MIGRATING:
+            patience = seconds("patience", PATIENCE)
+            await migrate(engine, fn, given, patience=patience, accept=drift_accepted())
     except Exception as error:
+        place = async_url(settings.database_url).render_as_string(hide_password=True)
+        if reason := why_refused(error):
+            raise CommandError(reason) from error
         if reason := why_unreachable(error):
-            place = async_url(settings.database_url).render_as_string(hide_password=True)
             raise CommandError(f"can't reach {place}: {reason}") from error
         raise
     finally:
         await engine.dispose()
-
-
-async def migrate(engine: AsyncEngine, fn: Command) -> None:
-    """Do what is left to do once it is our turn."""
-    patience = seconds("patience", PATIENCE)
-    async with turn(engine, patience):
-        while todo := await planned(engine, fn):
-            try:
-                await take(engine, todo, options(), patience)
-            except Overtaken:
-                continue
-            await confirm(engine, set(todo[-1].to_revisions))
-            return
-    log.info("nothing left to do: another migrator did it")
-
-
-async def planned(engine: AsyncEngine, fn: Command) -> list[Step]:
-    """What the command wants done, seen from where the database is now."""
-    async with engine.connect() as connection:
-        return await connection.run_sync(plan, fn, options())
 
 
 def argument(name: str, default: str) -> str:
@@ -130,30 +128,23 @@ def seconds(name: str, default: float) -> float:
     return float(text)
 
 
-async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
-    """Raise unless the heads stand in the database, as a connection of its own sees it."""
-
-    def heads(connection: Connection) -> set[str]:
-        return set(MigrationContext.configure(connection).get_current_heads())
-
-    async with engine.connect() as connection:
-        found = await connection.run_sync(heads)
-    if found != expected:
-        raise CommandError(
-            f"the database is at {said(found)} instead of {said(expected)}: nothing was kept"
-        )
-    log.info("the database is at %s", said(found))
+def drift_accepted() -> bool:
+    """Whether a schema that was edited by hand is recorded as it is: `-x drift=accept`."""
+    given = argument("drift", "refuse")
+    if given not in ("accept", "refuse"):
+        raise CommandError("-x drift=… takes accept or refuse")
+    return given == "accept"
 
 
-def is_command(*names: str) -> bool:
-    """Whether Alembic was called from the shell with one of these commands."""
-    called = getattr(context.config.cmd_opts, "cmd", None)
-    return called is not None and called[0].__name__ in names
-
-
-def said(heads: set[str]) -> str:
-    """Revisions for a person."""
-    return ", ".join(sorted(heads)) or "base"
+def why_refused(error: BaseException) -> str | None:
+    """What the server doesn't let us do, in words; None if it is something else."""
+    for cause in causes(error):
+        state = getattr(cause, "sqlstate", None)
+        if state in NO_RIGHTS:
+            return f"this role may not migrate ({cause}): use the one that owns the tables"
+        if state in POOLED:
+            return NO_SESSION
+    return None
 
 
 def check_numbers(script: ScriptDirectory) -> None:

@@ -1,20 +1,24 @@
 """The steps that an Alembic command plans, each tried until it needs to make nobody wait."""
 
 import asyncio
+import functools
 import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from alembic import context
-from alembic.runtime.migration import MigrationContext, RevisionStep, StampStep
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError, SAWarning
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from migrations import ledger, published
+from migrations.ledger import Half, Work
+from migrations.waits import watched
 from service.outages import is_lock_timeout
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubled each time
@@ -23,19 +27,6 @@ log = logging.getLogger("migrations")
 
 Step = RevisionStep | StampStep
 Command = Callable[[Any, MigrationContext], Iterable[Step]]
-
-BLOCKERS = text("""\
-SELECT format('pid %s, %s, in a transaction for %s s: %s', pid,
-              coalesce(nullif(application_name, ''), 'an application without a name'),
-              round(extract(epoch FROM clock_timestamp() - xact_start), 1),
-              left(regexp_replace(query, '\\s+', ' ', 'g'), 60))
-FROM pg_stat_activity
-WHERE pid <> pg_backend_pid() AND pid IN (
-  SELECT pid FROM pg_locks JOIN pg_class ON pg_class.oid = relation
-  WHERE granted AND relnamespace = current_schema::regnamespace
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-)
-ORDER BY xact_start LIMIT 1""")
 
 
 class Overtaken(Exception):  # noqa: N818  # nothing is wrong
@@ -76,7 +67,70 @@ def refuse_unknown(heads: Collection[str]) -> None:
         )
 
 
-def perform(connection: Connection, step: Step, options: dict[str, Any]) -> None:
+def noted(fn: Command) -> Command:
+    """The same steps, each noted in the ledger before its body runs, and known to `safely`."""
+
+    def steps(heads: Any, migration: MigrationContext) -> Iterator[Step]:
+        for step in fn(heads, migration):
+            if isinstance(step, RevisionStep):
+                step.migration_fn = functools.partial(begin, migration, step)
+                functools.update_wrapper(step.migration_fn, body(step))
+            yield step
+
+    return steps
+
+
+def body(step: RevisionStep) -> Callable[..., None]:
+    """The function of the revision file."""
+    module = step.revision.module
+    function: Callable[..., None] = module.upgrade if step.is_upgrade else module.downgrade
+    return function
+
+
+def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> None:
+    """Run a step's body, in its transaction."""
+    half = half_of(step)
+    migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
+    ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
+    body(step)(**arguments)
+
+
+def half_of(step: RevisionStep) -> Half:
+    """What the ledger calls the step."""
+    return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
+
+
+def end(
+    ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]
+) -> None:
+    """What belongs to every step's transaction, after its body (Alembic's on_version_apply)."""
+    del run_args
+    reached, work = min(heads, default=None), ctx.opts["work"]
+    if reached is not None and ctx.dialect.name == "postgresql":
+        if step.is_stamp:
+            publish_newest(ctx, reached)
+        else:
+            published.publish(reached, ctx.opts["app_role"])
+    if step.is_stamp:
+        stamped(ctx, reached, work)
+    else:
+        direction = "upgrade" if step.is_upgrade else "downgrade"
+        ledger.finish(ctx, Half(str(step.up_revision_id), direction), "done", work)
+
+
+def publish_newest(migration: MigrationContext, reached: str) -> None:
+    """Publish what was stamped if it is the newest: only there do the files tell the columns."""
+    if reached == context.script.get_current_head():
+        published.publish(reached, migration.opts["app_role"])
+
+
+def stamped(migration: MigrationContext, reached: str | None, work: Work | None) -> None:
+    """Note where somebody says that the database is."""
+    script = context.script.get_revision(reached) if reached else None
+    ledger.record(migration, "stamp", reached or "base", script, work)
+
+
+def perform(step: Step, connection: Connection, options: dict[str, Any]) -> None:
     """Take one step, in its transaction."""
 
     def only_this(heads: Collection[str], _: MigrationContext) -> list[Step]:
@@ -84,7 +138,58 @@ def perform(connection: Connection, step: Step, options: dict[str, Any]) -> None
             raise Overtaken
         return [step]
 
-    configure(connection, {**options, "fn": only_this, "dont_mutate": False})
+    configure(connection, {**options, "fn": noted(only_this), "dont_mutate": False})
+    run()
+
+
+def undo(half: Half, connection: Connection, options: dict[str, Any]) -> None:
+    """Undo the half of a step that was begun, by the step's opposite."""
+    script = context.script.get_revision(half.revision)
+    forwards = half.direction == "downgrade"
+
+    def opposite(_: Collection[str], migration: MigrationContext) -> None:
+        migration.opts.update(revision=half.revision, is_upgrade=forwards)
+        (script.module.upgrade if forwards else script.module.downgrade)()
+        ledger.finish(migration, half, "undone", migration.opts["work"])
+
+    beside_steps(connection, opposite, options)
+
+
+def adopt(connection: Connection, options: dict[str, Any]) -> None:
+    """Note a stamp on the revision at which the database is already."""
+
+    def as_it_is(heads: Collection[str], migration: MigrationContext) -> None:
+        reached = min(heads, default=None)
+        if reached is not None and migration.dialect.name == "postgresql":
+            publish_newest(migration, reached)
+        stamped(migration, reached, migration.opts["work"])
+
+    beside_steps(connection, as_it_is, options)
+
+
+def withdraw(revision: str, connection: Connection, options: dict[str, Any]) -> None:
+    """Take back the published version of a revision that was undone."""
+
+    def taken_back(_: Collection[str], migration: MigrationContext) -> None:
+        published.withdraw(revision)
+        ledger.look_again(migration)
+
+    beside_steps(connection, taken_back, options)
+
+
+def beside_steps(
+    connection: Connection,
+    work: Callable[[Collection[str], MigrationContext], None],
+    options: dict[str, Any],
+) -> None:
+    """Do something in a transaction of its own where `op` works, without going anywhere."""
+
+    def no_steps(heads: Collection[str], migration: MigrationContext) -> list[Step]:
+        with migration.begin_transaction(_per_migration=True):
+            work(heads, migration)
+        return []
+
+    configure(connection, {**options, "fn": no_steps, "dont_mutate": True})
     run()
 
 
@@ -108,31 +213,28 @@ def run() -> None:
             context.run_migrations()
 
 
-async def take(
-    engine: AsyncEngine, steps: list[Step], options: dict[str, Any], patience: float
+async def attempt(
+    connection: AsyncConnection,
+    beside: AsyncConnection | None,
+    action: Callable[[Connection, dict[str, Any]], None],
+    options: dict[str, Any],
+    patience: float,
 ) -> None:
-    """Take the steps, one after the other; raise Overtaken, or CommandError, at the first failure.
+    """Try an action until nobody's lock is in its way, for at most `patience` seconds.
 
+    `beside` is a connection from which to see who is in the way.
     The step is tried again, never the command: `+2` counted anew after a success would overshoot.
     """
-    async with engine.connect() as connection:
-        for step in steps:
-            await attempt(connection, step, options, patience)
-
-
-async def attempt(
-    connection: AsyncConnection, step: Step, options: dict[str, Any], patience: float
-) -> None:
-    """Try a step until nobody's lock is in its way, for at most `patience` seconds."""
-    deadline, pause = time.monotonic() + patience, FIRST_PAUSE
+    deadline, pause, work = time.monotonic() + patience, FIRST_PAUSE, Work()
     while True:
         try:
-            await connection.run_sync(perform, step, options)
-        except DBAPIError as error:
+            async with watched(connection, beside, work):
+                await connection.run_sync(action, {**options, "work": work})
+        except Exception as error:
             await connection.rollback()
             if not is_lock_timeout(error):
                 raise
-            blocker = await blocker_on(connection)
+            blocker = blocked_by(connection, work)
             if time.monotonic() > deadline:
                 raise CommandError(
                     f"gave up after {patience:g} s: {blocker}. The step was undone; "
@@ -141,14 +243,13 @@ async def attempt(
             log.info("%s; trying again", blocker)
             await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # not a secret
             pause = min(pause * 2, LONGEST_PAUSE)
+            work.attempts += 1
         else:
             return
 
 
-async def blocker_on(connection: AsyncConnection) -> str:
-    """Who held the lock, as far as it can still be told."""
+def blocked_by(connection: AsyncConnection, work: Work) -> str:
+    """Who held the lock, as far as it was seen."""
     if connection.dialect.name != "postgresql":
         return "another process is writing"
-    blocker = await connection.scalar(BLOCKERS)
-    await connection.rollback()
-    return f"a lock was held for too long by {blocker or 'somebody who is gone by now'}"
+    return f"a lock was held for too long by {work.blocker or 'somebody who is gone by now'}"

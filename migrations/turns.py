@@ -16,6 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 KEY = 0x75736572  # "user", in every database its own lock
 POLL = 0.2  # seconds
+POOLER_TIMEOUT = 5.0  # seconds
+NO_SESSION = (
+    "DATABASE_URL leads through a pooler, and migrating needs a session of its own (for locks, "
+    "timeouts and the turn): connect to PostgreSQL directly. Nothing was changed"
+)
 SECONDS_BETWEEN_LINES = 5.0
 
 log = logging.getLogger("migrations")
@@ -28,17 +33,44 @@ WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
 
 
 @asynccontextmanager
-async def turn(engine: AsyncEngine, patience: float) -> AsyncIterator[None]:
+async def turn(
+    engine: AsyncEngine, patience: float, lock_timeout: str
+) -> AsyncIterator[AsyncConnection | None]:
     """Hold the right to migrate; raise CommandError after `patience` seconds of asking for it.
 
-    It is held by a connection of its own, so it ends with this process, however that ends.
+    It is held by a connection of its own, which commits by itself and is yielded (None on
+    SQLite), so it ends with this process, however that ends.
     """
     if engine.dialect.name != "postgresql":
-        yield
+        yield None
         return
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        await refuse_pooler(engine, connection, lock_timeout)
         await ask_for_it(connection, time.monotonic() + patience)
-        yield
+        yield connection
+
+
+async def refuse_pooler(
+    engine: AsyncEngine, connection: AsyncConnection, lock_timeout: str
+) -> None:
+    """Raise CommandError unless this connection is a session of its own.
+
+    A transaction pooler gives it another server process as soon as somebody else has taken the
+    last one: then locks are held by strangers, and timeouts are set for them. Any pooler may
+    swallow the timeouts that we ask for when connecting.
+    """
+    if await connection.scalar(text("SHOW lock_timeout")) != lock_timeout:
+        raise CommandError(NO_SESSION)
+    pid = text("SELECT pg_backend_pid()")
+    mine = await connection.scalar(pid)
+    async with engine.connect() as other:
+        await other.scalar(pid)  # in a transaction, which keeps its server process
+        try:
+            again = await asyncio.wait_for(connection.scalar(pid), POOLER_TIMEOUT)
+        except TimeoutError:
+            again = None  # the pooler has only one
+    if again != mine:
+        raise CommandError(NO_SESSION)
 
 
 async def ask_for_it(connection: AsyncConnection, deadline: float) -> None:

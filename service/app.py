@@ -24,7 +24,7 @@ ASSETS = "/docs/assets"
 
 def create_app(settings: Settings) -> Litestar:
     """The service as an ASGI application; it opens connections when the first request comes."""
-    database = Database(settings, application_name=f"users@{SCHEMA_REVISION}")
+    database = Database(settings, SCHEMA_REVISION)
     return Litestar(
         route_handlers=[
             *routes.ROUTES,

@@ -93,21 +93,26 @@ class Database:
     raising rolls back, and nothing else on a request's way does either.
     """
 
-    def __init__(self, settings: Settings, application_name: str) -> None:
+    def __init__(self, settings: Settings, revision: str) -> None:
+        """Connections for a build that knows `revision`, through its published version."""
         milliseconds = str(round(settings.statement_timeout * 1000))
         self.engine = create_engine(
             settings,
-            application_name=application_name,
+            application_name=f"users@{revision}",
             server_settings={
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
             },
         )
-        postgresql = self.engine.dialect.name == "postgresql"
-        reading = self.engine.execution_options(
-            **({"isolation_level": "AUTOCOMMIT"} if postgresql else {"reading": True})
-        )
-        self.transactions = async_sessionmaker(self.engine, expire_on_commit=False)
+        if self.engine.dialect.name == "postgresql":
+            # explicit names and no search_path, so that it holds behind any pooler
+            published = {"schema_translate_map": {None: f"at_{revision}"}}
+            writing = self.engine.execution_options(**published)
+            reading = writing.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            writing = self.engine
+            reading = self.engine.execution_options(reading=True)
+        self.transactions = async_sessionmaker(writing, expire_on_commit=False)
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
     async def transaction(self) -> AsyncIterator[AsyncSession]:

@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     database_url: Text = "embedded"
+    app_role: str = ""
     host: Text = "127.0.0.1"
     port: Port = 8000
     workers: Count = 1

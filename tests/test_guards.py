@@ -102,7 +102,8 @@ ADD_PHONE = (
     'safely.add_column("users", sa.Column("phone", sa.Text()))',
     'safely.drop_column("users", "phone")',
 )
-HAS_PHONE = "SELECT count(*) FROM pg_attribute WHERE attname = 'phone' AND NOT attisdropped"
+HAS_PHONE = """\
+SELECT count(*) FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname = 'phone'"""
 
 
 @pytest.mark.only("postgresql")

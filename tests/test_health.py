@@ -38,7 +38,8 @@ async def test_ahead_of_its_build_it_is_ready(
 
 async def test_an_empty_database_is_not_ready(empty_url: str) -> None:
     async with serving(database_url=empty_url) as client:
-        problem(await client.get("/health/ready"), 503, "unavailable")
+        document = problem(await client.get("/health/ready"), 503, "schema-behind")
+        assert document["detail"] == "the database is at base, this build needs 0008"
         problem(await client.get("/users"), 503, "unavailable")
         assert (await client.get("/health/live")).status_code == HTTPStatus.OK
 

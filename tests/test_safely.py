@@ -62,6 +62,7 @@ async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+AS_IT_IS = ("-x", "drift=accept")  # the test has edited the schema by hand
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
 ADD_INDEX = 'safely.create_index("idx_email_age", "users", ["email", "age"])'
 
@@ -85,7 +86,7 @@ async def test_an_invalid_index_that_a_killed_run_left_is_replaced(
     assert await query(engine, INVALID) == [(1,)]
 
     revision(ADD_INDEX)
-    told = run_alembic(url, "upgrade", "head", cwd=clone).stderr
+    told = run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone).stderr
     assert "idx_email_age was left INVALID by an earlier run: dropping it" in told
     assert await query(engine, INVALID) == [(0,)]
     (definition,) = (await query(engine, "SELECT pg_get_indexdef('idx_email_age'::regclass)"))[0]
@@ -99,13 +100,13 @@ async def test_another_index_of_that_name_is_not_taken_for_the_one_wanted(
 ) -> None:
     await write(engine, f"CREATE {other}")
     revision('safely.create_index("idx_x", "users", ["email"], unique=True)')
-    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    process = run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert "there is another idx_x already: it is btree (" in process.stdout
 
     await write(engine, "DROP INDEX idx_x")
     await write(engine, "CREATE UNIQUE INDEX idx_x ON users (email)")
-    run_alembic(url, "upgrade", "head", cwd=clone)
+    run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone)
 
 
 @pytest.mark.only("postgresql")
@@ -418,7 +419,7 @@ async def test_a_copied_table_keeps_what_a_copy_loses(
 
     revision('safely.require_column("users", "age")', 'safely.allow_null("users", "age")')
     for _ in range(2):
-        run_alembic(url, "upgrade", "head", cwd=clone)
+        run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone)
         assert await query(engine, attached) == before
         run_alembic(url, "downgrade", "-1", cwd=clone)
         assert await query(engine, attached) == before
@@ -439,9 +440,6 @@ REWRITING = {
     "a computed column": (
         'safely.add_column("users", sa.Column('
         '"letters", sa.Integer(), sa.Computed("length(full_name)", persisted=True)))'
-    ),
-    "another form in which values are stored": (
-        'safely.change_type("users", "age", sa.BigInteger())'
     ),
 }
 
@@ -472,7 +470,8 @@ async def test_names_that_need_quotes_get_them(
         'safely.rename_column("Pets", "First Name", "Name")\n'
         'safely.create_unique_constraint("Once", "Pets", ["Name"])\n'
         'safely.create_foreign_key("Own", "Pets", "users", ["id"], ["id"], ondelete="CASCADE")',
-        'safely.allow_null("Pets", "Name")\nsafely.drop_column("Pets", "Name")\n'
+        'safely.rename_column("Pets", "Name", "First Name")\n'
+        'safely.allow_null("Pets", "First Name")\nsafely.drop_column("Pets", "First Name")\n'
         'safely.drop_table("Pets")',
     )
     for _ in range(2):

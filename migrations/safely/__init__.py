@@ -11,15 +11,7 @@ from alembic import op
 from alembic.op import create_table_comment, drop_table_comment, f
 
 from migrations.safely.backfill import backfill
-from migrations.safely.columns import (
-    add_column,
-    allow_null,
-    change_default,
-    change_type,
-    drop_column,
-    rename_column,
-    require_column,
-)
+from migrations.safely.columns import add_column, drop_column, rename_column
 from migrations.safely.connection import Refused
 from migrations.safely.constraints import (
     create_check_constraint,
@@ -28,6 +20,8 @@ from migrations.safely.constraints import (
     drop_constraint,
 )
 from migrations.safely.indexes import create_index, drop_index
+from migrations.safely.required import allow_null, require_column
+from migrations.safely.retype import change_default, change_type
 from migrations.safely.tables import create_table, drop_table
 
 __all__ = [

@@ -8,6 +8,16 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
 
+UNLESS = """\
+DO $unless$ BEGIN
+  IF NOT ({condition}) THEN
+    {statement};
+  END IF;
+END $unless$"""
+
+HAS_COLUMN = """\
+EXISTS (SELECT FROM pg_attribute WHERE attrelid = {} AND attname = {} AND NOT attisdropped)"""
+
 
 class Refused(CommandError):  # noqa: N818  # a refusal is not a fault
     """The data or the schema forbids this step; the message says what to do about it.
@@ -26,6 +36,24 @@ def offline() -> bool:
     return op.get_context().as_sql
 
 
+def revision() -> str:
+    """The revision that is being applied or undone."""
+    return str(op.get_context().opts["revision"])
+
+
+def undoing() -> bool:
+    """Whether it is being undone."""
+    return not op.get_context().opts["is_upgrade"]
+
+
+def blind(table_name: str) -> str:
+    """The sentence for what can't be printed (SQLite)."""
+    return (
+        f"SQLite must look at {table_name} to change it, and `--sql` can't: "
+        "run `alembic upgrade` on the file itself"
+    )
+
+
 def run(statement: str) -> None:
     """Execute SQL exactly as written: no colon in it is taken for a parameter."""
     op.execute(sa.text(statement.replace(":", r"\:")))
@@ -34,6 +62,42 @@ def run(statement: str) -> None:
 def ask(statement: str, *values: object) -> Any:
     """The first column of the first row, or None; parameters as the driver spells them."""
     return op.get_bind().exec_driver_sql(statement, values).scalar()
+
+
+def rows(statement: str, *values: object) -> list[Any]:
+    """All the rows; parameters as the driver spells them."""
+    return list(op.get_bind().exec_driver_sql(statement, values).all())
+
+
+def unless(condition: str, statement: str) -> None:
+    """Execute a statement unless an earlier run that was killed did it already (PostgreSQL).
+
+    The database decides, so that a script can be sent again too.
+    """
+    run(UNLESS.format(condition=condition, statement=statement))
+
+
+def column_there(table_name: str, column_name: str) -> bool:
+    """Whether the table has the column."""
+    if postgresql():
+        there = HAS_COLUMN.format(regclass(table_name), literal(column_name))
+        return bool(ask(f"SELECT {there}"))
+    return bool(ask("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table_name, column_name))
+
+
+def type_of(table_name: str, column_name: str) -> str:
+    """A column's type as the database words it (PostgreSQL)."""
+    return str(
+        ask(
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
+            f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
+        )
+    )
+
+
+def type_name(type_: sa.types.TypeEngine[Any]) -> str:
+    """A type as SQL."""
+    return type_.compile(dialect=op.get_context().dialect)
 
 
 @contextmanager

@@ -16,17 +16,11 @@ from migrations.safely.connection import (
     quoted,
     regclass,
     run,
+    unless,
 )
 from migrations.safely.indexes import create_index
 from migrations.safely.rebuild import rebuilt
 
-# what an earlier run that was killed did already is not done again, online or as a script
-UNLESS = """\
-DO $unless$ BEGIN
-  IF NOT ({condition}) THEN
-    {statement};
-  END IF;
-END $unless$"""
 HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
 
 
@@ -101,6 +95,11 @@ def create_unique_constraint(
             table.create_unique_constraint(op.f(constraint_name), list(columns), **options)
         return
     create_index(constraint_name, table_name, columns, unique=True)
+    attach(constraint_name, table_name)
+
+
+def attach(constraint_name: str, table_name: str) -> None:
+    """Make the unique index of that name a constraint (PostgreSQL)."""
     add_unless_there(constraint_name, table_name, f"UNIQUE USING INDEX {quoted(constraint_name)}")
 
 
@@ -117,7 +116,7 @@ def add_unless_there(constraint_name: str, table_name: str, rule: str) -> None:
     """ALTER TABLE … ADD CONSTRAINT, unless it is there (PostgreSQL)."""
     there = HAS_CONSTRAINT.format(name=literal(constraint_name), table=regclass(table_name))
     add = f"ALTER TABLE {quoted(table_name)} ADD CONSTRAINT {quoted(constraint_name)} {rule}"
-    run(UNLESS.format(condition=there, statement=add))
+    unless(there, add)
 
 
 def validate(constraint_name: str, table_name: str) -> None:

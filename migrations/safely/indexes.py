@@ -68,6 +68,18 @@ def create_index(
         verify(index_name)
 
 
+def build(index_name: str, table_name: str, definition: str, *, unique: bool) -> None:
+    """Build an index from what stands behind USING; an INVALID one is replaced (PostgreSQL)."""
+    with outside_transaction(patient=True):
+        if ask(IS_VALID.format(literal(index_name))) is False:
+            drop_concurrently(index_name, table_name)
+        run(
+            f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS "
+            f"{quoted(index_name)} ON {quoted(table_name)} USING {definition}"
+        )
+        verify(index_name)
+
+
 def make_room(
     index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
 ) -> None:
@@ -81,7 +93,10 @@ def make_room(
     # PostgreSQL words definitions its own way, so it is asked to word ours
     with empty_twin(table_name) as twin:
         op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
-        wanted, there = definition_of("safely_wanted"), definition_of(index_name)
+        wanted, there = (
+            ("unique " if worded(name).startswith("CREATE UNIQUE ") else "") + definition_of(name)
+            for name in ("safely_wanted", quoted(index_name))
+        )
     if there != wanted:
         raise Refused(
             f"there is another {index_name} already: it is {there}, and not {wanted}; "
@@ -90,10 +105,13 @@ def make_room(
 
 
 def definition_of(index_name: str) -> str:
-    """An index as PostgreSQL words it, without the names of index and table."""
-    words = str(ask(f"SELECT pg_get_indexdef({literal(quoted(index_name))}::regclass)"))
-    kind = "unique " if words.startswith("CREATE UNIQUE ") else ""
-    return kind + words.partition(" USING ")[2]
+    """What an index is made of, as PostgreSQL words it: all that stands behind USING."""
+    return worded(index_name).partition(" USING ")[2]
+
+
+def worded(index_name: str) -> str:
+    """The whole CREATE INDEX."""
+    return str(ask(f"SELECT pg_get_indexdef({literal(index_name)}::regclass)"))
 
 
 def drop_index(index_name: str, table_name: str, **options: Any) -> None:

@@ -15,7 +15,7 @@ from alembic import op
 from alembic.operations import BatchOperations
 from sqlalchemy.exc import SAWarning
 
-from migrations.safely.connection import Refused, ask, offline, quoted, run
+from migrations.safely.connection import Refused, ask, blind, offline, quoted, run
 
 
 class Attached(NamedTuple):
@@ -36,10 +36,7 @@ def rebuilt(table_name: str, *, dropping: str | None = None) -> Iterator[BatchOp
     would delete the rows that refer to it; they are checked before the end instead.
     """
     if offline():
-        raise Refused(
-            f"SQLite must look at {table_name} to change it, and `--sql` can't: "
-            "run `alembic upgrade` on the file itself"
-        )
+        raise Refused(blind(table_name))
     if ask("PRAGMA foreign_keys"):
         raise Refused("foreign keys are enforced on this connection; a copy would cascade deletes")
     attached = attached_to(table_name, dropping)

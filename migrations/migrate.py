@@ -1,0 +1,115 @@
+"""A migration's way: the turn, a look at what is there, the steps, a fresh look at the result."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from migrations import drift, ledger, published
+from migrations.steps import (
+    Command,
+    Overtaken,
+    Step,
+    adopt,
+    attempt,
+    half_of,
+    perform,
+    plan,
+    undo,
+    withdraw,
+)
+from migrations.turns import turn
+
+log = logging.getLogger("migrations")
+
+Found = TypeVar("Found")
+Attempted = Callable[[Callable[[Connection, dict[str, Any]], None]], Awaitable[None]]
+
+
+async def planned(engine: AsyncEngine, fn: Command, options: dict[str, Any]) -> list[Step]:
+    """What the command wants done, seen from where the database is now."""
+    return await read(engine, plan, fn, options)
+
+
+async def read(engine: AsyncEngine, look: Callable[..., Found], *arguments: Any) -> Found:
+    """What a function finds that only reads."""
+    async with engine.execution_options(reading=True).connect() as connection:
+        return await connection.run_sync(look, *arguments)
+
+
+async def migrate(
+    engine: AsyncEngine, fn: Command, options: dict[str, Any], *, patience: float, accept: bool
+) -> None:
+    """Take the turn and do what is left to do by then; `accept` drift instead of refusing it.
+
+    `patience`: seconds that a step is tried, and that the turn is waited for.
+    """
+    stamping = fn.__name__ == "do_stamp"
+    lock_timeout = options["lock_timeout"]
+    async with (
+        turn(engine, patience, lock_timeout) as beside,
+        engine.connect() as connection,
+    ):
+
+        async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:
+            await attempt(connection, beside, action, options, patience)
+
+        await attempted(ledger.prepare if stamping else partial(drift.examine, accept=accept))
+        while True:
+            todo = await planned(engine, fn, options)
+            try:
+                await take(todo, engine, attempted)
+            except Overtaken:
+                continue
+            break
+        if stamping and not todo:
+            await attempted(adopt)
+    if todo:
+        await confirm(engine, set(todo[-1].to_revisions))
+    else:
+        log.info("nothing to do")
+
+
+async def take(todo: list[Step], engine: AsyncEngine, attempted: Attempted) -> None:
+    """Take the steps, one after the other, once nothing is left half done by an earlier run."""
+    half = await read(engine, ledger.unfinished)
+    if half and not (todo and isinstance(todo[0], RevisionStep) and half_of(todo[0]) == half):
+        log.info(
+            "%s %s was begun and not finished: undoing it first", half.direction, half.revision
+        )
+        await attempted(partial(undo, half))
+    await withdraw_undone(engine, attempted)
+    for step in todo:
+        await attempted(partial(perform, step))
+        await withdraw_undone(engine, attempted)
+
+
+async def withdraw_undone(engine: AsyncEngine, attempted: Attempted) -> None:
+    """Take back the published versions of revisions that were undone, now or by a killed run."""
+    there = set(await read(engine, published.revisions))
+    for revision in sorted(there & await read(engine, ledger.undone_revisions)):
+        await attempted(partial(withdraw, revision))
+
+
+async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
+    """Raise unless the heads stand in the database, as a connection of its own sees it."""
+
+    def heads(connection: Connection) -> set[str]:
+        return set(MigrationContext.configure(connection).get_current_heads())
+
+    found = await read(engine, heads)
+    if found != expected:
+        raise CommandError(
+            f"the database is at {said(found)} instead of {said(expected)}: nothing was kept"
+        )
+    log.info("the database is at %s", said(found))
+
+
+def said(heads: set[str]) -> str:
+    """Revisions for a person."""
+    return ", ".join(sorted(heads)) or "base"

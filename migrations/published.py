@@ -1,0 +1,109 @@
+"""Published versions (PostgreSQL): a schema `at_<revision>` with a view per table.
+
+Each build of the service reads and writes through the version it was made for. A view follows
+renames by itself, so what is published is never replaced, only added and withdrawn.
+
+Order matters. Clients lock a view and then its table. A transaction that has locked the table and
+then wants a live view meets them head on; so a step publishes new views after its body, and what
+it undid is withdrawn later, in a transaction of its own.
+"""
+
+from sqlalchemy import Connection, text
+
+from migrations.safely.aside import PREFIX
+from migrations.safely.connection import literal, run
+
+LEDGER = "migration_log"
+OURS = ("alembic_version", LEDGER)  # tables that tell of migrations, not of the application
+STATE = "schema_state"  # one row: the revision that the database is at
+
+# relkind r and p: tables, and those divided into partitions; the partitions themselves are not
+# published. Views keep their owner's rights: the service's role needs none on the tables.
+PUBLISH = """\
+DO $publish$
+DECLARE
+  role text := {role};
+  item record;
+BEGIN
+  IF to_regnamespace({name}) IS NOT NULL THEN
+    RETURN;
+  END IF;
+  CREATE SCHEMA {version};
+  FOR item IN
+    SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
+    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+    WHERE relnamespace = current_schema::regnamespace
+      AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN {ours}
+      AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
+    GROUP BY relname
+  LOOP
+    EXECUTE format('CREATE VIEW {version}.%I AS SELECT %s FROM %I',
+                   item.relname, item.columns, item.relname);
+  END LOOP;
+  IF role <> '' THEN
+    EXECUTE format('GRANT USAGE ON SCHEMA {version} TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {version} TO %I',
+                   role);
+    -- an identity needs no right of its own, a serial column does
+    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO %I', current_schema, role);
+  END IF;
+  -- max() makes it a view that can't be written through
+  CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;
+  IF role <> '' THEN
+    EXECUTE format('GRANT SELECT ON {version}.{state} TO %I', role);
+  END IF;
+END $publish$"""
+
+# only views are ours to drop: what somebody else put there makes this fail, and stays
+WITHDRAW = """\
+DO $withdraw$
+DECLARE
+  views text := (
+    SELECT string_agg(format('{version}.%I', viewname), ', ')
+    FROM pg_views WHERE schemaname = {name}
+  );
+BEGIN
+  IF views IS NOT NULL THEN
+    EXECUTE 'DROP VIEW ' || views;
+  END IF;
+  DROP SCHEMA IF EXISTS {version};
+END $withdraw$"""
+
+PUBLISHED = """\
+SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$' ORDER BY 1"""
+
+
+def schema_of(revision: str) -> str:
+    """The schema in which a revision is published."""
+    return f"at_{revision}"
+
+
+def publish(revision: str, app_role: str) -> None:
+    """Publish the tables as they stand, unless this revision is published already.
+
+    `app_role` may read and write them; empty: nobody but the owner.
+    """
+    version = schema_of(revision)
+    run(
+        PUBLISH.format(
+            version=version,
+            name=literal(version),
+            role=literal(app_role),
+            ours=OURS,
+            prefix=literal(PREFIX),
+            state=STATE,
+        )
+    )
+
+
+def withdraw(revision: str) -> None:
+    """Take a published version back; who uses it gets 42P01 from now on."""
+    version = schema_of(revision)
+    run(WITHDRAW.format(version=version, name=literal(version)))
+
+
+def revisions(connection: Connection) -> list[str]:
+    """The revisions that are published, in order."""
+    if connection.dialect.name != "postgresql":
+        return []
+    return list(connection.scalars(text(PUBLISHED)))
