@@ -1,0 +1,182 @@
+"""What a pooler such as pgbouncer does to PostgreSQL connections, as a proxy of the tests' own.
+
+A client has a backend from its first message until its transaction is over (mode `transaction`),
+or until it leaves (`session`). What it sets at startup is dropped, or refused where pgbouncer
+refuses it (`strict`). Prepared statements stay on the backend that prepared them, as before
+pgbouncer 1.21; asyncpg gives them no names when told `statement_cache_size=0`.
+
+It runs in the test's event loop: wait for other processes in a thread (`asyncio.to_thread`).
+"""
+
+import asyncio
+import secrets
+from asyncio import StreamReader, StreamWriter, Task
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from service.embedded import Server
+
+Mode = Literal["transaction", "session"]
+
+# what a first message is: a startup of protocol 3.0, or a request in its place
+STARTUP, CANCEL, SSL, GSS = (code.to_bytes(4) for code in (196608, 80877102, 80877103, 80877104))
+KNOWN = {"user", "database", "application_name", "client_encoding", "datestyle", "timezone"}
+KNOWN |= {"intervalstyle", "standard_conforming_strings"}
+
+
+@asynccontextmanager
+async def pooler(
+    server: Server,
+    database: str,
+    *,
+    mode: Mode = "transaction",
+    strict: bool = False,
+    size: int = 5,
+) -> AsyncIterator[str]:
+    """Stand before a database; yield the address to use in its place."""
+    socket, places = server.sockets / ".s.PGSQL.5432", asyncio.Semaphore(size)
+    pool = Pool(socket, database, mode, strict, places)
+    listener = await asyncio.start_server(pool.accept, "127.0.0.1", 0)
+    try:
+        pool.idle.append(await pool.log_in())  # its parameters are told to every client
+        port = listener.sockets[0].getsockname()[1]
+        yield f"postgresql://postgres@127.0.0.1:{port}/{database}"
+    finally:
+        asyncio.get_running_loop().remove_reader(listener.sockets[0].fileno())
+        await asyncio.sleep(0.01)  # let in who has passed the door: asyncio would trip over them
+        listener.close()
+        await pool.close()
+        await listener.wait_closed()
+
+
+def framed(body: bytes, kind: bytes = b"") -> bytes:
+    return kind + (len(body) + 4).to_bytes(4) + body
+
+
+async def received(reader: StreamReader, *, kind: int = 1) -> bytes:
+    """The next message, whole; a client's first has no byte for its kind."""
+    head = await reader.readexactly(kind + 4)
+    return head + await reader.readexactly(int.from_bytes(head[kind:]) - 4)
+
+
+READY, TERMINATE = framed(b"I", b"Z"), framed(b"", b"X")
+
+
+@dataclass(eq=False)
+class Backend:
+    """A real connection."""
+
+    reader: StreamReader
+    writer: StreamWriter
+    key: bytes = b""  # what cancels its query
+    client: StreamWriter | None = None  # who has it
+
+
+@dataclass
+class Pool:
+    """The backends, and the ways between them and the clients, who never send ahead (pipelines)."""
+
+    socket: Path
+    database: str
+    mode: Mode
+    strict: bool
+    places: asyncio.Semaphore
+    parameters: bytes = b""  # the messages of the last backend that logged in
+    idle: list[Backend] = field(default_factory=list)  # who came last is lent first
+    lent: dict[StreamWriter, Backend] = field(default_factory=dict)
+    keys: dict[bytes, StreamWriter] = field(default_factory=dict)  # made up, one for each client
+    tasks: dict[StreamWriter, Task[None]] = field(default_factory=dict)
+
+    def run(self, work: Coroutine[Any, Any, None], writer: StreamWriter) -> None:
+        """Do the work; then hang up."""
+        self.tasks[writer] = asyncio.create_task(work)
+        self.tasks[writer].add_done_callback(lambda _: writer.close())
+
+    async def close(self) -> None:
+        """Hang up everywhere, and raise what was no ordinary end."""
+        for task in self.tasks.values():
+            task.cancel()
+        for end in await asyncio.gather(*self.tasks.values(), return_exceptions=True):
+            if isinstance(end, Exception) and not isinstance(end, EOFError | ConnectionError):
+                raise end
+
+    def accept(self, reader: StreamReader, client: StreamWriter) -> None:
+        self.run(self.serve(reader, client), client)
+
+    async def serve(self, reader: StreamReader, client: StreamWriter) -> None:
+        """Lend a client a backend whenever it says something."""
+        if not await self.let_in(reader, client):
+            return
+        try:
+            while (message := await received(reader)) != TERMINATE:
+                if client not in self.lent:
+                    await self.places.acquire()
+                    backend = self.idle.pop() if self.idle else await self.log_in()
+                    backend.client, self.lent[client] = client, backend
+                self.lent[client].writer.write(message)
+        finally:
+            if client in self.lent:  # it keeps settings, or half a transaction
+                self.tasks[self.take_back(client).writer].cancel()
+
+    async def let_in(self, reader: StreamReader, client: StreamWriter) -> bool:
+        """Answer what comes before all queries; False if none will follow."""
+        while (first := await received(reader, kind=0))[4:8] in (SSL, GSS):
+            client.write(b"N")
+        if first[4:8] == CANCEL:
+            await self.cancel(self.keys[first[8:]])
+            return False
+        names = first[8:].decode().split("\0")[:-2:2]
+        unknown = [name for name in names if name.lower() not in KNOWN]
+        if self.strict and unknown:
+            words = f"SFATAL\0C08P01\0Munsupported startup parameter: {unknown[0]}\0\0"
+            client.write(framed(words.encode(), b"E"))
+            return False
+        self.keys[key := secrets.token_bytes(8)] = client
+        client.write(framed(bytes(4), b"R") + self.parameters + framed(key, b"K") + READY)
+        return True
+
+    async def relay(self, backend: Backend) -> None:
+        """Hand on what the server says, until it hangs up."""
+        try:
+            while True:
+                answer = await received(backend.reader)
+                if client := backend.client:
+                    client.write(answer)
+                    if answer == READY and self.mode == "transaction":
+                        self.idle.append(self.take_back(client))
+        finally:
+            if backend.client is not None:
+                backend.client.close()
+            elif backend in self.idle:
+                self.idle.remove(backend)
+
+    def take_back(self, client: StreamWriter) -> Backend:
+        backend = self.lent.pop(client)
+        backend.client = None
+        self.places.release()
+        return backend
+
+    async def log_in(self) -> Backend:
+        backend = Backend(*await asyncio.open_unix_connection(self.socket))
+        words = f"user\0postgres\0database\0{self.database}\0\0"
+        backend.writer.write(framed(STARTUP + words.encode()))
+        parameters = b""
+        while (message := await received(backend.reader)) != READY:
+            if message[:1] == b"E":
+                raise RuntimeError(message.decode())
+            parameters += message if message[:1] == b"S" else b""
+            backend.key = message[5:] if message[:1] == b"K" else backend.key
+        self.parameters = parameters
+        self.run(self.relay(backend), backend.writer)
+        return backend
+
+    async def cancel(self, client: StreamWriter) -> None:
+        """Pass on that a client wants its query cancelled, if one is running."""
+        if backend := self.lent.get(client):
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+            writer.write(framed(CANCEL + backend.key))
+            await reader.read()  # until the server hangs up
+            writer.close()
