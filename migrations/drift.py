@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic import context
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
@@ -17,6 +16,7 @@ from migrations.ledger import (
     LOG,
     SERVER,
     SNAPSHOT,
+    Entry,
     Half,
     Work,
     as_text,
@@ -34,10 +34,32 @@ HOW_TO_ADOPT = (
 )
 
 
-def examine(connection: Connection, _: object = None, *, accept: bool) -> None:
+class Drift(NamedTuple):
+    """How the schema differs from the one that was recorded last."""
+
+    since: str  # what was recorded then, in words
+    differences: list[str]
+    other_server: str | None = None  # recorded by this one: nothing can be said
+    half: Half | None = None  # a step is unfinished: nothing can be said
+
+    def why_unknown(self) -> str | None:
+        """Why nothing can be said, in words; None if something can."""
+        if self.half:
+            return f"{self.since} was begun and not finished: run it again, or the way back"
+        if self.other_server:
+            return (
+                f"recorded by PostgreSQL {self.other_server}, and each version words definitions "
+                "its own way: the next migration records them anew"
+            )
+        return None
+
+
+def examine(
+    connection: Connection, _: object = None, *, script: ScriptDirectory, accept: bool
+) -> None:
     """Refuse a database that isn't as the ledger left it; with `accept`, record it as it is."""
     with connection.begin():
-        compare(connection, context.script, accept=accept)
+        compare(connection, script, accept=accept)
 
 
 def compare(connection: Connection, script: ScriptDirectory, *, accept: bool) -> None:
@@ -63,11 +85,25 @@ def compare(connection: Connection, script: ScriptDirectory, *, accept: bool) ->
             + "\nUndo that by hand or write a revision for it; or record it as it is: "
             "alembic -x drift=accept …"
         )
-    for name in edited:
-        record(migration, "accept", name, script.get_revision(name), Work())
+    for name, words in edited.items():
+        record(migration, Entry("accept", name, words, script.get_revision(name)), Work())
     if found.differences or found.other_server:
-        known = script.get_revision(revision) if heads else None
-        record(migration, "accept", revision, known, Work())
+        words = "; ".join(found.differences) or f"recorded before by {found.other_server}"
+        at_head = script.get_revision(revision) if heads else None
+        record(migration, Entry("accept", revision, words, at_head), Work())
+
+
+def look(connection: Connection, script: ScriptDirectory) -> tuple[dict[str, str], Drift]:
+    """The edited files and the drift of the schema; raise CommandError without a ledger."""
+    refuse_missing(connection)
+    heads = MigrationContext.configure(connection).get_current_heads()
+    return edited_files(connection, script, heads), drift(connection)
+
+
+def refuse_missing(connection: Connection) -> None:
+    """Raise CommandError where there is no ledger to read."""
+    if not sa.inspect(connection).has_table(LOG.name):
+        raise CommandError(f"there is no {LOG.name} here. {HOW_TO_ADOPT}")
 
 
 def refuse_unrecorded(connection: Connection, heads: Sequence[str]) -> None:
@@ -103,15 +139,6 @@ def edited_files(
                 f"is now {now[:DIGITS]}"
             )
     return edited
-
-
-class Drift(NamedTuple):
-    """How the schema differs from the one that was recorded last."""
-
-    since: str  # what was recorded then, in words
-    differences: list[str]
-    other_server: str | None = None  # recorded by this one: nothing can be said
-    half: Half | None = None  # a step is unfinished: nothing can be said
 
 
 def drift(connection: Connection) -> Drift:

@@ -6,7 +6,6 @@ one transaction, tried again while a lock is in its way -> the heads read on a f
 
 import asyncio
 import logging
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -15,26 +14,18 @@ from typing import Any
 from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import NullPool
 
 from migrations import ledger
 from migrations.autogenerate import is_ours, number_the_revision
+from migrations.connecting import LOCK_TIMEOUT, connected, settings_found
 from migrations.migrate import migrate, planned, said
 from migrations.steps import command, end, noted
-from migrations.turns import NO_SESSION
-from service import embedded
-from service.database import create_engine
 from service.models import Base
-from service.outages import causes, why_unreachable
-from service.settings import Settings, SettingsError, async_url
+from service.settings import Settings, async_url
 
-# each can be changed by `-x name=value`
-LOCK_TIMEOUT = "100ms"  # lock_timeout: how long clients may queue behind us
-PATIENCE = 300.0  # patience: seconds until a step, or the wait for the turn, is given up
+PATIENCE = 300.0  # seconds until a step, or the wait for the turn, is given up
 
 MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
-NO_RIGHTS = ("42501", "3F000")  # SQLSTATEs: no privilege, no schema that one may use
-POOLED = ("08P01", "26000", "42P05")  # settings refused at connecting; statements of somebody else
 
 log = logging.getLogger("migrations")
 
@@ -77,34 +68,13 @@ def migrate_offline(settings: Settings) -> None:
 
 
 async def migrate_online(settings: Settings) -> None:
-    """Do what the command wants: look, plan, take the turn, take the steps, look again."""
-    engine = create_engine(
-        settings,
-        application_name="migrations",
-        server_settings={
-            "lock_timeout": lock_timeout(),
-            "statement_timeout": "0",  # a role's own would cut long index builds
-            "idle_in_transaction_session_timeout": "0",
-        },
-        foreign_keys=False,  # safely.rebuild says why
-        poolclass=NullPool,
-    )
-    fn = command()
-    given = options(settings)
-    try:
-        await planned(engine, fn, given)  # commands that only read do it here
+    """Do what the command wants; commands that only read do it while they plan."""
+    fn, given = command(), options(settings)
+    async with connected(settings, lock_timeout()) as engine:
+        await planned(engine, fn, given)
         if fn.__name__ in MIGRATING:
             patience = seconds("patience", PATIENCE)
             await migrate(engine, fn, given, patience=patience, accept=drift_accepted())
-    except Exception as error:
-        place = async_url(settings.database_url).render_as_string(hide_password=True)
-        if reason := why_refused(error):
-            raise CommandError(reason) from error
-        if reason := why_unreachable(error):
-            raise CommandError(f"can't reach {place}: {reason}") from error
-        raise
-    finally:
-        await engine.dispose()
 
 
 def argument(name: str, default: str) -> str:
@@ -134,17 +104,6 @@ def drift_accepted() -> bool:
     if given not in ("accept", "refuse"):
         raise CommandError("-x drift=… takes accept or refuse")
     return given == "accept"
-
-
-def why_refused(error: BaseException) -> str | None:
-    """What the server doesn't let us do, in words; None if it is something else."""
-    for cause in causes(error):
-        state = getattr(cause, "sqlstate", None)
-        if state in NO_RIGHTS:
-            return f"this role may not migrate ({cause}): use the one that owns the tables"
-        if state in POOLED:
-            return NO_SESSION
-    return None
 
 
 def check_numbers(script: ScriptDirectory) -> None:
@@ -185,10 +144,7 @@ def main() -> None:
             "call it in a thread: await asyncio.to_thread(command.upgrade, config, 'head')"
         )
     check_numbers(context.script)
-    try:
-        settings = embedded.resolved(Settings.from_environment(os.environ))
-    except SettingsError as error:
-        raise CommandError(str(error)) from error
+    settings = settings_found()
     if context.is_offline_mode():
         migrate_offline(settings)
     else:

@@ -33,7 +33,7 @@ LOG = sa.Table(
         primary_key=True,
     ),
     sa.Column("revision", sa.Text, nullable=False),
-    sa.Column("direction", sa.Text, nullable=False),  # upgrade, downgrade, stamp, accept
+    sa.Column("direction", sa.Text, nullable=False),  # upgrade, downgrade, stamp, accept, purge
     sa.Column("state", sa.Text, nullable=False),  # started, done, undone
     sa.Column("message", sa.Text),
     sa.Column("started", sa.DateTime(timezone=True), nullable=False),
@@ -64,6 +64,15 @@ class Work:
     attempts: int = 1
     longest_wait: float = 0.0  # seconds
     blocker: str | None = None  # who was in the way last
+
+
+class Entry(NamedTuple):
+    """Something that is done at once: a stamp, a purge, drift that is accepted."""
+
+    direction: str
+    revision: str
+    message: str
+    script: Script | None = None  # whose file is taken as it is
 
 
 class Half(NamedTuple):
@@ -121,20 +130,14 @@ def look_again(migration: MigrationContext) -> None:
     migration.execute(LOG.update().where(LOG.c.id == last).values(seen(migration)))
 
 
-def record(
-    migration: MigrationContext,
-    direction: str,
-    revision: str,
-    script: Script | None,
-    work: Work | None,
-) -> None:
-    """Note something that is done at once: a stamp, or that the schema is accepted as it is."""
+def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None:
+    """Note something that is done at once."""
     values = made_by(migration, work) | {
-        "revision": revision,
-        "direction": direction,
+        "revision": entry.revision,
+        "direction": entry.direction,
         "state": "done",
-        "message": script and script.doc.rstrip("."),
-        "checksum": script and checksum(script.path),
+        "message": entry.message,
+        "checksum": entry.script and checksum(entry.script.path),
     }
     row = {name: as_sql(name, value) for name, value in values.items()} | seen(migration)
     migration.execute(LOG.insert().values(row))

@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+from alembic import context
 from alembic.runtime.migration import MigrationContext, RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations import drift, ledger, published
+from migrations.connecting import read
 from migrations.steps import (
     Command,
     Overtaken,
@@ -27,19 +29,12 @@ from migrations.turns import turn
 
 log = logging.getLogger("migrations")
 
-Found = TypeVar("Found")
 Attempted = Callable[[Callable[[Connection, dict[str, Any]], None]], Awaitable[None]]
 
 
 async def planned(engine: AsyncEngine, fn: Command, options: dict[str, Any]) -> list[Step]:
     """What the command wants done, seen from where the database is now."""
     return await read(engine, plan, fn, options)
-
-
-async def read(engine: AsyncEngine, look: Callable[..., Found], *arguments: Any) -> Found:
-    """What a function finds that only reads."""
-    async with engine.execution_options(reading=True).connect() as connection:
-        return await connection.run_sync(look, *arguments)
 
 
 async def migrate(
@@ -59,7 +54,8 @@ async def migrate(
         async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:
             await attempt(connection, beside, action, options, patience)
 
-        await attempted(ledger.prepare if stamping else partial(drift.examine, accept=accept))
+        examine = partial(drift.examine, script=context.script, accept=accept)
+        await attempted(ledger.prepare if stamping else examine)
         while True:
             todo = await planned(engine, fn, options)
             try:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from migrations import ledger, published
-from migrations.ledger import Half, Work
+from migrations.ledger import Entry, Half, Work
 from migrations.waits import watched
 from service.outages import is_lock_timeout
 
@@ -127,7 +127,8 @@ def publish_newest(migration: MigrationContext, reached: str) -> None:
 def stamped(migration: MigrationContext, reached: str | None, work: Work | None) -> None:
     """Note where somebody says that the database is."""
     script = context.script.get_revision(reached) if reached else None
-    ledger.record(migration, "stamp", reached or "base", script, work)
+    entry = Entry("stamp", reached or "base", "said to be there", script)
+    ledger.record(migration, entry, work)
 
 
 def perform(step: Step, connection: Connection, options: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from migrations.safely.connection import (
     postgresql,
     quoted,
     regclass,
+    revision,
     run,
 )
 from migrations.safely.constraints import add_check
@@ -39,7 +40,7 @@ BEGIN
   RETURN new;
 END $fill$"""
 
-# the number in the name only keeps two of them apart
+# the number in the name only keeps two of them apart; the revision is for `purge`
 CREATE_FILL_TRIGGER = """\
 DO $create$
 DECLARE
@@ -49,8 +50,8 @@ DECLARE
 BEGIN
   EXECUTE format(
     'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF %I ON %I '
-    'FOR EACH ROW EXECUTE FUNCTION fill_required(%L)',
-    'fill_required_' || number, {column}, {table}, {fill}
+    'FOR EACH ROW EXECUTE FUNCTION fill_required(%L, %L)',
+    'fill_required_' || number, {column}, {table}, {fill}, {revision}
   );
 END $create$"""
 
@@ -106,7 +107,8 @@ def create_fill_trigger(table_name: str, column_name: str, fill: Fill) -> None:
     """Fill the value in for builds that don't know that it is required."""
     run(FILL_FUNCTION)
     given = literal(expression(fill))
-    run(CREATE_FILL_TRIGGER.format(**named(table_name, column_name), fill=given))
+    found = named(table_name, column_name)
+    run(CREATE_FILL_TRIGGER.format(**found, fill=given, revision=literal(revision())))
 
 
 def expression(fill: Fill) -> str:
