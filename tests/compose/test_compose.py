@@ -21,9 +21,32 @@ from typing import Any
 import httpx
 import pytest
 
+from service.models import SCHEMA_REVISION
+
 ROOT = Path(__file__).parent.parent.parent
 DEADLINE = 120.0  # seconds for the service to become healthy once it was started
 ROLES = ("postgres", "owner", "app")
+REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob("[0-9]*_*.py"))
+PUBLISHED = f"at_{SCHEMA_REVISION}"  # the schema that the service works in
+LEDGER = "SELECT concat_ws(':', revision, direction, state) FROM migration_log ORDER BY id"
+DENIED = "ERROR:  42501"  # insufficient_privilege
+# A database as compose.yaml left it before versions were published, and who may do what in one.
+AS_IT_WAS = f"""
+DROP SCHEMA {", ".join(f"at_{revision}" for revision in REVISIONS)} CASCADE;
+DROP TABLE migration_log;
+GRANT USAGE ON SCHEMA public TO users_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO users_app;
+GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO users_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE users_owner IN SCHEMA public
+  GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO users_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE users_owner IN SCHEMA public
+  GRANT USAGE, SELECT ON SEQUENCES TO users_app"""
+RIGHTS = """
+SELECT 'public', nspacl FROM pg_namespace WHERE nspname = 'public'
+UNION ALL SELECT relname, relacl FROM pg_class
+  WHERE relnamespace = 'public'::regnamespace AND relacl::text ~ 'users_app'
+UNION ALL SELECT 'default', defaclacl FROM pg_default_acl
+ORDER BY 1"""
 ADA: dict[str, Any] = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 
 
@@ -71,9 +94,36 @@ class Deployment:
         script = 'psql -XAtq -v VERBOSITY=sqlstate -d "$(cat /secrets/app/url)" -c "$0"'
         return self.inside("db", "bash", "-c", script, sql)
 
-    def as_superuser(self, sql: str, *options: str) -> str:
-        command = ("psql", "-XAtq", "-U", "postgres", "-d", "users", "-c", sql)
+    def as_superuser(self, sql: str, *options: str, database: str = "users") -> str:
+        command = ("psql", "-XAtq", "-U", "postgres", "-d", database, "-c", sql)
         return self.compose("exec", "--no-TTY", *options, "db", *command).stdout
+
+    def roles_again(self, database: str) -> None:
+        """What compose.yaml tells an operator to type for a database with other roles."""
+        script = ("-f", "/docker-entrypoint-initdb.d/roles.sql")
+        command = ("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", database, *script)
+        self.compose("exec", "--no-TTY", "db", *command)
+
+    def migrate(self, database: str, *command: str) -> str:
+        """What the migrator says of another database."""
+        url = f"postgresql://users_owner:{self.password('owner')}@db/{database}"
+        settings = ("--env", "DATABASE_URL_FILE=", "--env", f"DATABASE_URL={url}")
+        options = ("--rm", "--no-deps", "--no-TTY", *settings)
+        return self.compose("run", *options, "migrate", *command).stderr
+
+    @contextmanager
+    def restored(self, dump: str) -> Iterator[str]:
+        """A database made from a dump."""
+        database = "restored"
+        self.as_superuser(f"CREATE DATABASE {database} OWNER users_owner")
+        try:
+            self.in_backups(
+                "PGPASSWORD=$(cat /secrets/owner/password) "
+                f"pg_restore --exit-on-error --dbname={database} /backups/{dump}"
+            )
+            yield database
+        finally:
+            self.as_superuser(f"DROP DATABASE {database}")
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
@@ -106,6 +156,8 @@ class Seen:
     """What `up` left behind."""
 
     migrate: int
+    migrated: str  # what the migration said
+    ledger: list[str]
     dumps: list[str]
     ready: httpx.Response
 
@@ -182,6 +234,8 @@ def awaited(fact: Callable[[], bool], or_else: Callable[[], str]) -> None:
 def seen(deployment: Deployment) -> Seen:
     return Seen(
         migrate=deployment.inspect("migrate")["State"]["ExitCode"],
+        migrated=deployment.compose("logs", "--no-color", "migrate").stdout,
+        ledger=deployment.as_superuser(LEDGER).split(),
         dumps=deployment.dumps(),
         ready=httpx.get(f"{deployment.url}/health/ready"),
     )
@@ -194,6 +248,16 @@ def test_the_service_becomes_healthy_and_ready(story: Story) -> None:
 
 def test_migrate_succeeds_every_time(story: Story) -> None:
     assert (story.first.migrate, story.second.migrate) == (0, 0)
+
+
+def test_a_second_run_has_nothing_to_do(story: Story) -> None:
+    assert "nothing to do" not in story.first.migrated
+    assert "nothing to do" in story.second.migrated
+
+
+def test_the_ledger_has_each_revision_once(story: Story) -> None:
+    assert story.first.ledger == [f"{revision}:upgrade:done" for revision in REVISIONS]
+    assert story.second.ledger == story.first.ledger
 
 
 def test_users_outlive_down_and_up(story: Story) -> None:
@@ -212,6 +276,23 @@ def test_a_database_with_tables_is_backed_up_before_it_is_migrated(story: Story)
     assert " TABLE DATA public users " in contents
     rows = story.deployment.in_backups(f"pg_restore --file=- --data-only /backups/{dump}")
     assert ADA["full_name"] in rows
+
+
+def test_a_backup_restores_to_a_database_with_nothing_to_migrate(story: Story) -> None:
+    with story.deployment.restored(*story.second.dumps) as database:
+        assert "nothing to do" in story.deployment.migrate(database)
+
+
+def test_a_deployment_from_before_versions_were_published_can_be_adopted(story: Story) -> None:
+    deployment = story.deployment
+    with deployment.restored(*story.second.dumps) as database:
+        fresh = deployment.as_superuser(RIGHTS, database=database)
+        deployment.as_superuser(AS_IT_WAS, database=database)
+        assert deployment.as_superuser(RIGHTS, database=database) != fresh
+        deployment.roles_again(database)
+        deployment.migrate(database, "alembic", "stamp", SCHEMA_REVISION)
+        assert deployment.as_superuser(RIGHTS, database=database) == fresh
+        assert "nothing to do" in deployment.migrate(database)
 
 
 def test_a_backup_that_fails_stops_the_migration(story: Story) -> None:
@@ -242,21 +323,54 @@ def test_a_backup_that_is_killed_leaves_no_dump_that_looks_whole(story: Story) -
 @pytest.mark.parametrize(
     "statement",
     [
-        "CREATE TABLE mine (id int)",
-        "ALTER TABLE users ADD COLUMN mine int",
-        "DROP TABLE users",
-        "TRUNCATE users",
+        "CREATE TABLE public.mine (id int)",
+        f"CREATE TABLE {PUBLISHED}.mine (id int)",
         "CREATE SCHEMA mine",
+        "ALTER TABLE public.users ADD COLUMN mine int",
+        f"ALTER VIEW {PUBLISHED}.users RENAME TO mine",
+        f"DROP VIEW {PUBLISHED}.users",
+        "DROP TABLE public.users",
+        "TRUNCATE public.users",
     ],
 )
 def test_the_service_may_not_change_the_schema(story: Story, statement: str) -> None:
+    assert story.deployment.as_app(statement).stderr.strip() == DENIED
+
+
+@pytest.mark.parametrize("table", ["users", "alembic_version", "migration_log"])
+def test_the_service_may_not_read_the_tables_themselves(story: Story, table: str) -> None:
+    assert story.deployment.as_app(f"TABLE public.{table}").stderr.strip() == DENIED
+
+
+def test_the_service_may_read_and_write_the_version_it_was_made_for(story: Story) -> None:
+    users = f"{PUBLISHED}.users"
+    found = story.deployment.as_app(
+        f"INSERT INTO {users} (full_name) VALUES ('Grace');"
+        f"UPDATE {users} SET age = 85 WHERE full_name = 'Grace';"
+        f"DELETE FROM {users} WHERE full_name = 'Grace' RETURNING age"
+    )
+    assert found.stdout == "85\n", found.stderr
+
+
+def test_an_older_build_may_write_as_it_always_did(story: Story) -> None:
+    # a name was not required then; the trigger that gives one runs with the service's rights
+    nameless = "BEGIN; INSERT INTO at_0004.users (name) VALUES (NULL) RETURNING name; ROLLBACK"
+    found = story.deployment.as_app(nameless)
+    assert found.stdout == "Unknown\n", found.stderr
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"INSERT INTO {PUBLISHED}.schema_state VALUES ('9999')",
+        f"UPDATE {PUBLISHED}.schema_state SET revision = '9999'",
+        f"DELETE FROM {PUBLISHED}.schema_state",
+    ],
+)
+def test_the_service_may_not_say_where_the_schema_is(story: Story, statement: str) -> None:
     refused = story.deployment.as_app(statement)
-    assert refused.stderr.strip() == "ERROR:  42501"  # insufficient_privilege
-
-
-def test_the_service_may_read_and_write_users(story: Story) -> None:
-    found = story.deployment.as_app("UPDATE users SET age = age RETURNING full_name")
-    assert ADA["full_name"] in found.stdout
+    assert refused.stderr.strip() == "ERROR:  55000"  # a view that nobody can write through
+    assert story.deployment.as_app(f"TABLE {PUBLISHED}.schema_state").stdout == f"{REVISIONS[-1]}\n"
 
 
 def test_the_service_cannot_see_the_credentials_of_the_owner(story: Story) -> None:
