@@ -65,10 +65,10 @@ async def migrate(
             break
         if stamping and not todo:
             await attempted(adopt)
-    if todo:
-        await confirm(engine, set(todo[-1].to_revisions))
-    else:
+    if not todo and not stamping:
         log.info("nothing to do")
+        return
+    await confirm(engine, set(todo[-1].to_revisions) if todo else None)
 
 
 async def take(todo: list[Step], engine: AsyncEngine, attempted: Attempted) -> None:
@@ -92,14 +92,14 @@ async def withdraw_undone(engine: AsyncEngine, attempted: Attempted) -> None:
         await attempted(partial(withdraw, revision))
 
 
-async def confirm(engine: AsyncEngine, expected: set[str]) -> None:
-    """Raise unless the heads stand in the database, as a connection of its own sees it."""
+async def confirm(engine: AsyncEngine, expected: set[str] | None) -> None:
+    """Say where the database is, as a connection of its own sees it; raise if not as expected."""
 
     def heads(connection: Connection) -> set[str]:
         return set(MigrationContext.configure(connection).get_current_heads())
 
     found = await read(engine, heads)
-    if found != expected:
+    if expected is not None and found != expected:
         raise CommandError(
             f"the database is at {said(found)} instead of {said(expected)}: nothing was kept"
         )

@@ -44,8 +44,16 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA {version} TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {version} TO %I',
                    role);
-    -- an identity needs no right of its own, a serial column does
-    EXECUTE format('GRANT USAGE ON ALL SEQUENCES IN SCHEMA %I TO %I', current_schema, role);
+    -- an identity needs no right of its own, a default that asks a sequence does
+    FOR item IN
+      SELECT DISTINCT refobjid::regclass AS sequence
+      FROM pg_depend JOIN pg_attrdef ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
+      JOIN pg_class AS asked ON asked.oid = refobjid AND asked.relkind = 'S'
+      JOIN pg_class AS asking ON asking.oid = adrelid
+      WHERE asking.relnamespace = current_schema::regnamespace
+    LOOP
+      EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', item.sequence, role);
+    END LOOP;
   END IF;
   -- max() makes it a view that can't be written through
   CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;

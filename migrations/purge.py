@@ -38,7 +38,7 @@ WHERE nspname ~ '^aside_[0-9]+$' AND relkind IN ('r', 'p') ORDER BY 1, 2""")
 TRIGGERS = text("""\
 SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revision
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_required')
+WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
 CONNECTED = text("""\
 SELECT application_name, count(*) AS connections FROM pg_stat_activity
@@ -55,7 +55,7 @@ BEGIN
     SELECT tgname FROM pg_trigger JOIN pg_attribute
       ON attrelid = tgrelid AND attnum = ANY (tgattr)
     WHERE tgrelid = {oid} AND attname = '{name}'
-      AND tgfoid IN (to_regproc('fill_required'), to_regproc('sync_retyped'))
+      AND tgfoid IN (to_regproc('fill_missing'), to_regproc('sync_retyped'))
   LOOP
     EXECUTE format('DROP TRIGGER %I ON {table}', helper.tgname);
   END LOOP;
@@ -64,8 +64,8 @@ END $drop$"""
 
 DROP_HELPERS = """\
 DO $helpers$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('fill_required')) THEN
-    DROP FUNCTION IF EXISTS fill_required();
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('fill_missing')) THEN
+    DROP FUNCTION IF EXISTS fill_missing();
   END IF;
   IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('sync_retyped')) THEN
     DROP FUNCTION IF EXISTS sync_retyped();

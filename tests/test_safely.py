@@ -214,7 +214,7 @@ async def test_the_trigger_and_its_function_go_with_the_requirement(
     url: str, engine: AsyncEngine
 ) -> None:
     run_alembic(url, "downgrade", "0004")
-    assert await query(engine, "SELECT to_regproc('fill_required') IS NULL") == [(True,)]
+    assert await query(engine, "SELECT to_regproc('fill_missing') IS NULL") == [(True,)]
     await write(engine, "INSERT INTO users (name) VALUES (NULL)")
     assert await query(engine, "SELECT name FROM users") == [(None,)]
 

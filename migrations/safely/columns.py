@@ -35,6 +35,7 @@ from migrations.safely.connection import (
 )
 from migrations.safely.constraints import create_check_constraint
 from migrations.safely.rebuild import rebuilt
+from migrations.safely.required import refuse_used
 
 # a column that safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -43,7 +44,7 @@ EXISTS (SELECT FROM pg_attribute
           AND attnotnull AND NOT atthasdef AND attidentity = ''
           AND NOT EXISTS (SELECT FROM pg_trigger
                           WHERE tgrelid = {oid} AND tgattr[0] = attnum
-                            AND tgfoid = to_regproc('fill_required')))"""
+                            AND tgfoid = to_regproc('fill_missing')))"""
 
 UNIQUE_WITH_DEFAULT = """\
 SELECT indexrelid::regclass::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid
@@ -164,6 +165,7 @@ def drop_column(
     if not offline() and not column_there(table_name, column_name):
         return  # a run that was killed did it
     refuse_references(table_name, column_name)
+    refuse_used(table_name, column_name)
     if not postgresql():
         drop_on_sqlite(table_name, column_name, fill)
         return
@@ -227,6 +229,7 @@ def rename_column(table_name: str, column_name: str, new_name: str) -> None:
         f"ALTER TABLE {quoted(table_name)} "
         f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"
     )
+    refuse_used(table_name, column_name)
     if not postgresql():
         run(rename)
         return

@@ -23,7 +23,8 @@ Fill = str | int | sa.TextClause
 # The trigger says UPDATE OF its column, and PostgreSQL keeps that as a number which follows
 # renames, and which pg_dump writes as the name of the day: no name or number is kept by us.
 FILL_FUNCTION = """\
-CREATE OR REPLACE FUNCTION fill_required() RETURNS trigger LANGUAGE plpgsql AS $fill$
+CREATE OR REPLACE FUNCTION fill_missing() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $fill$
 DECLARE
   filled text := (
     SELECT attname FROM pg_trigger JOIN pg_attribute
@@ -48,10 +49,12 @@ DECLARE
     SELECT attnum FROM pg_attribute WHERE attrelid = {oid} AND attname = {column}
   );
 BEGIN
+  -- who writes through a view has no rights on the schema that an expression may refer to
+  EXECUTE format('ALTER FUNCTION fill_missing() SET search_path = %I, pg_temp', current_schema);
   EXECUTE format(
     'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF %I ON %I '
-    'FOR EACH ROW EXECUTE FUNCTION fill_required(%L, %L)',
-    'fill_required_' || number, {column}, {table}, {fill}, {revision}
+    'FOR EACH ROW EXECUTE FUNCTION fill_missing(%L, %L)',
+    'fill_missing_' || number, {column}, {table}, {fill}, {revision}
   );
 END $create$"""
 
@@ -63,14 +66,21 @@ BEGIN
   IF name IS NOT NULL THEN
     EXECUTE format('DROP TRIGGER %I ON %I', name, {table});
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('fill_required')) THEN
-    DROP FUNCTION IF EXISTS fill_required();
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regproc('fill_missing')) THEN
+    DROP FUNCTION IF EXISTS fill_missing();
   END IF;
 END $drop$"""
 
+# its expression, without the texts in quotes
+USED_BY = r"""
+SELECT tgname FROM pg_trigger
+WHERE tgrelid = {oid} AND tgfoid = to_regproc('fill_missing')
+  AND regexp_replace(split_part(encode(tgargs, 'escape'), '\000', 1), $$'[^']*'$$, '', 'g')
+      ~ {column}"""
+
 FILL_TRIGGER = """\
 SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
-WHERE tgrelid = {oid} AND attname = {column} AND tgfoid = to_regproc('fill_required')"""
+WHERE tgrelid = {oid} AND attname = {column} AND tgfoid = to_regproc('fill_missing')"""
 
 
 def require_column(table_name: str, column_name: str, *, fill: Fill | None = None) -> None:
@@ -101,6 +111,18 @@ def require_column(table_name: str, column_name: str, *, fill: Fill | None = Non
         # two statements: in one, the CHECK goes first and the scan is back
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
         run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
+
+
+def refuse_used(table_name: str, column_name: str) -> None:
+    """Raise Refused where a fill-in expression says this column's name, which is to change."""
+    if offline() or not postgresql():
+        return
+    used = USED_BY.format(oid=regclass(table_name), column=literal(rf"\m{column_name}\M"))
+    if trigger := ask(used):
+        raise Refused(
+            f"{table_name}.{column_name} is what {trigger} fills another column in from, by its "
+            "name: purge the builds that need that first (python -m migrations purge)"
+        )
 
 
 def create_fill_trigger(table_name: str, column_name: str, fill: Fill) -> None:

@@ -36,7 +36,8 @@ from migrations.safely.rebuild import rebuilt
 # Only the hidden one of the two is without a default, so on INSERT a value there was written by
 # somebody who knows it. A value that the other type can't hold becomes NULL there.
 SYNC_FUNCTION = """\
-CREATE OR REPLACE FUNCTION sync_retyped() RETURNS trigger LANGUAGE plpgsql AS $sync$
+CREATE OR REPLACE FUNCTION sync_retyped() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $sync$
 DECLARE
   shown record;
   hidden record;
@@ -88,6 +89,8 @@ DECLARE
 BEGIN
 {wanted}
   ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {hidden} {type};
+  -- who writes through a view has no rights on the schema that a type may be in
+  EXECUTE format('ALTER FUNCTION sync_retyped() SET search_path = %I, pg_temp', current_schema);
   EXECUTE format(
     'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF {shown}, {hidden} ON {table} '
     'FOR EACH ROW EXECUTE FUNCTION sync_retyped(%L)',
