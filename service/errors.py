@@ -89,6 +89,14 @@ class EmailTaken(Refusal):
     title = "Another user has this e-mail address."
 
 
+class RuleBroken(Refusal):
+    """The client sent what a rule of the database forbids that this build doesn't know."""
+
+    code = "rule-broken"
+    status = HTTPStatus.CONFLICT
+    title = "A rule of the database forbids this."
+
+
 class PreconditionFailed(Refusal):
     """The client wanted to change a version of the user that is no longer current."""
 

@@ -23,11 +23,13 @@ from service.errors import (
     InvalidInput,
     MalformedJson,
     Refusal,
+    RuleBroken,
     Unavailable,
 )
 from service.outages import causes, why_unavailable
 
 MEDIA_TYPE = "application/problem+json"
+ASIDE = re.compile(r"^_aside_\d+_")  # what a newer revision has put before the name
 SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?([\w.]+)'?$")
 
 EXAMPLE_FLAWS = [wire.FlawMessage(pointer="/age", detail="must be between 0 and 150")]
@@ -91,10 +93,12 @@ def flaws_of(error: HTTPException) -> list[Flaw]:
 
 
 def broke_a_rule(request: AnyRequest, error: IntegrityError) -> Response[bytes]:
-    """A rule of the database: ours by its name, or a fault."""
-    if rule := RULES.get(rule_of(error)):
+    """A rule of the database: one that we know by its name, or a newer build's."""
+    name = rule_of(error)
+    if rule := RULES.get(ASIDE.sub("", name)):
         return refused(request, rule)
-    return failed(request, error)
+    tell(request, error)
+    return refused(request, RuleBroken("it is newer than this build, which can't explain it"))
 
 
 def rule_of(error: DBAPIError) -> str:
@@ -106,20 +110,25 @@ def rule_of(error: DBAPIError) -> str:
     return match.group(1) if match else ""
 
 
+def tell(request: AnyRequest, error: DBAPIError) -> None:
+    """Log what the database refused, without the driver's words: they repeat the row's values."""
+    log.error(
+        "%s %s failed: %s %s in: %s",
+        request.method,
+        request.url.path,
+        type(error.orig).__name__,
+        rule_of(error),
+        error.statement,
+    )
+
+
 def failed(request: AnyRequest, error: Exception) -> Response[bytes]:
     """An outage of the database, or a fault of ours; the client sees neither driver nor stack."""
     if reason := why_unavailable(error):
         log.warning("no answer for %s %s: %s", request.method, request.url.path, reason)
         return refused(request, Unavailable(f"the database can't serve this now: {reason}"))
-    if isinstance(error, DBAPIError):  # the driver's message repeats the values of the row
-        log.error(
-            "%s %s failed: %s %s in: %s",
-            request.method,
-            request.url.path,
-            type(error.orig).__name__,
-            rule_of(error),
-            error.statement,
-        )
+    if isinstance(error, DBAPIError):
+        tell(request, error)
     else:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return refused(request, Internal("this is logged, and is not the client's fault"))

@@ -20,6 +20,7 @@ from service.errors import (
     InvalidInput,
     MalformedJson,
     PreconditionFailed,
+    RuleBroken,
     TooLarge,
     Unavailable,
     UnsupportedMediaType,
@@ -96,7 +97,13 @@ class StrictRequest(Request[Any, Any, Any]):
     tags=["users"],
     response_headers=[ETAG, LOCATION],
     responses=documented(
-        MalformedJson, EmailTaken, TooLarge, UnsupportedMediaType, InvalidInput, Unavailable
+        MalformedJson,
+        EmailTaken,
+        RuleBroken,
+        TooLarge,
+        UnsupportedMediaType,
+        InvalidInput,
+        Unavailable,
     ),
 )
 async def create_user(
@@ -187,6 +194,7 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
         MalformedJson,
         UserNotFound,
         EmailTaken,
+        RuleBroken,
         PreconditionFailed,
         TooLarge,
         UnsupportedMediaType,
@@ -210,7 +218,7 @@ async def change_user(
     summary="Delete a user",
     tags=["users"],
     status_code=HTTP_204_NO_CONTENT,
-    responses=documented(BadRequest, UserNotFound, PreconditionFailed, Unavailable),
+    responses=documented(BadRequest, UserNotFound, RuleBroken, PreconditionFailed, Unavailable),
 )
 async def delete_user(
     user_id: UserId, transaction: NamedDependency[AsyncSession], if_match: IfMatch = None

@@ -83,17 +83,28 @@ def run_alembic(
     url: str, *arguments: str, check: bool = True, cwd: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The command as a user types it; its output comes along when it fails unexpectedly."""
-    process = subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+    process = run_module("alembic", url, *arguments, cwd=cwd, **environment)
+    if check:
+        assert process.returncode == 0, process.stdout + process.stderr
+    return process
+
+
+def run_migrations(url: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """`python -m migrations`, whose exit code is part of its answer."""
+    return run_module("migrations", url, *arguments, cwd=cwd)
+
+
+def run_module(
+    name: str, url: str, *arguments: str, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", name, *arguments],
         check=False,
         capture_output=True,
         text=True,
         cwd=cwd,
         env={**os.environ, "DATABASE_URL": url, **environment},
     )
-    if check:
-        assert process.returncode == 0, process.stdout + process.stderr
-    return process
 
 
 def engine_for(url: str) -> AsyncEngine:
