@@ -234,6 +234,7 @@ async def purge(
         items = doomed(connection, current, before=before, undone=undone)
         return current, Purge(items, connected_builds(connection, before) if before else {})
 
+    await read(engine, drift.refuse_missing)
     async with turn(engine, PATIENCE, LOCK_TIMEOUT) as beside, engine.connect() as connection:
 
         async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from alembic import context
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -45,6 +45,7 @@ def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[S
     steps: list[Step] = []
 
     def planned(heads: Any, migration: MigrationContext) -> list[Step]:
+        refuse_blind(connection)
         refuse_unknown(heads)
         steps.extend(fn(heads, migration))
         return []
@@ -54,6 +55,16 @@ def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[S
     run()
     connection.rollback()  # planning reads; who reads on would be an old transaction to outwait
     return steps
+
+
+def refuse_blind(connection: Connection) -> None:
+    """Refuse a role that sees nothing, to which every database looks empty."""
+    if connection.dialect.name != "postgresql":
+        return
+    if connection.scalar(text("SELECT current_schema")) is None:
+        raise CommandError(
+            "this role may not migrate (it may use no schema): use the one that owns the tables"
+        )
 
 
 def refuse_unknown(heads: Collection[str]) -> None:

@@ -21,6 +21,7 @@ from migrations.safely.connection import (
     revision,
     rows,
     run,
+    undoing,
 )
 
 PREFIX = "_aside_"  # hidden from autogenerate and from published versions
@@ -97,6 +98,12 @@ def aside(name: str) -> str:
     return f"{PREFIX}{revision()}_{name}"
 
 
+def how_to_purge() -> str:
+    """How to be rid of what this revision set aside when it was run the other way."""
+    which = f"--before {revision()}" if undoing() else "--undone"
+    return f"`python -m migrations purge {which}` drops what was set aside"
+
+
 def aside_schema() -> str:
     """Where the tables are that this revision has set aside (PostgreSQL)."""
     return f"aside_{revision()}"
@@ -115,7 +122,7 @@ def set_column_aside(table_name: str, column_name: str) -> None:
     if not offline() and column_there(table_name, name):
         raise Refused(
             f"{table_name}.{column_name} was set aside by this revision once before, and is "
-            f"there again: `python -m migrations purge --to {revision()}` drops the older one"
+            f"there again: {how_to_purge()}"
         )
     if not postgresql():
         rename_on_sqlite(table_name, column_name, name)

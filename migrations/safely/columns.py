@@ -9,6 +9,7 @@ from sqlalchemy.schema import CreateColumn
 from migrations.safely.aside import (
     aside,
     bring_column_back,
+    how_to_purge,
     is_aside,
     refuse_references,
     set_column_aside,
@@ -18,17 +19,15 @@ from migrations.safely.connection import (
     Refused,
     ask,
     blind,
+    canonical,
     column_there,
-    empty_twin,
     literal,
     offline,
     postgresql,
     quoted,
     regclass,
-    revision,
     rewrites,
     run,
-    type_name,
     type_of,
     undoing,
     unless,
@@ -93,6 +92,7 @@ def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
     if offline() or not is_aside(table_name, column.name):
         run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition(table_name, column)}")
         return
+    refuse_other_type(table_name, column)
     bring_column_back(table_name, column.name)
     if column.server_default is None and default_on_sqlite(table_name, column.name):
         with rebuilt(table_name) as table:
@@ -126,15 +126,11 @@ def refuse_rewrite(table_name: str, column_name: str, what: str) -> None:
 
 def refuse_other_type(table_name: str, column: sa.Column[Any]) -> None:
     """Raise Refused if what is set aside under that name is something else."""
-    there = type_of(table_name, aside(column.name))
-    with empty_twin(table_name) as twin:
-        run(f"ALTER TABLE {twin} ADD COLUMN safely_wanted {type_name(column.type)}")
-        wanted = type_of(twin, "safely_wanted")
+    there, wanted = type_of(table_name, aside(column.name)), canonical(column.type)
     if there != wanted:
         raise Refused(
             f"{table_name}.{column.name} was set aside by this revision as {there}, and is now "
-            f"to be {wanted}: `python -m migrations purge --before {revision()}` drops what was "
-            "set aside"
+            f"to be {wanted}: {how_to_purge()}"
         )
 
 

@@ -86,7 +86,10 @@ def column_there(table_name: str, column_name: str) -> bool:
 
 
 def type_of(table_name: str, column_name: str) -> str:
-    """A column's type as the database words it (PostgreSQL)."""
+    """A column's type as the database words it."""
+    if not postgresql():
+        declared = "SELECT type FROM pragma_table_info(?) WHERE name = ?"
+        return str(ask(declared, table_name, column_name))
     return str(
         ask(
             "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
@@ -98,6 +101,16 @@ def type_of(table_name: str, column_name: str) -> str:
 def type_name(type_: sa.types.TypeEngine[Any]) -> str:
     """A type as SQL."""
     return type_.compile(dialect=op.get_context().dialect)
+
+
+def canonical(type_: sa.types.TypeEngine[Any]) -> str:
+    """A type as the database words it."""
+    if not postgresql():
+        return type_name(type_)
+    run(f"CREATE TEMPORARY TABLE safely_wanted (shown {type_name(type_)})")
+    words = type_of("safely_wanted", "shown")
+    run("DROP TABLE safely_wanted")
+    return words
 
 
 @contextmanager

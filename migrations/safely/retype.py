@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.exc import ProgrammingError
 
 from migrations.safely.aside import aside, refuse_references
 from migrations.safely.backfill import backfill
@@ -17,7 +18,9 @@ from migrations.safely.connection import (
     Refused,
     ask,
     blind,
+    canonical,
     column_there,
+    empty_twin,
     literal,
     offline,
     outside_transaction,
@@ -220,6 +223,8 @@ def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[An
     if not offline() and type_of(table_name, column_name) == canonical(type_):
         return  # a run that was killed did it
     words = wording(table_name, column_name, type_)
+    if not offline():
+        refuse_impossible(table_name, column_name, words["type"])
     with outside_transaction():
         run(SYNC_FUNCTION)
         run(PREPARE.format(**words))
@@ -255,12 +260,23 @@ def wording(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) 
     return words | {"wanted": WANTED.format(**words), "indexed": INDEXED.format(**words)}
 
 
-def canonical(type_: sa.types.TypeEngine[Any]) -> str:
-    """A type as PostgreSQL words it."""
-    run(f"CREATE TEMPORARY TABLE safely_wanted (shown {type_name(type_)})")
-    words = type_of("safely_wanted", "shown")
-    run("DROP TABLE safely_wanted")
-    return words
+def refuse_impossible(table_name: str, column_name: str, type_: str) -> None:
+    """Raise Refused where a rule, an index or the type itself forbids it, whatever the rows."""
+    column = quoted(column_name)
+    try:
+        with empty_twin(table_name) as twin:
+            run(f"ALTER TABLE {twin} ALTER COLUMN {column} DROP DEFAULT")
+            run(f"ALTER TABLE {twin} ALTER COLUMN {column} TYPE {type_} USING {column}::{type_}")
+    except ProgrammingError as error:
+        raise Refused(
+            f"{table_name}.{column_name} can't become {type_}: {last_cause(error)}. Drop what "
+            "stands in the way first, or move over to a new column in steps"
+        ) from error
+
+
+def last_cause(error: BaseException) -> str:
+    """What the server itself said."""
+    return last_cause(error.__cause__) if error.__cause__ else str(error)
 
 
 def refuse_unconverted(table_name: str, column_name: str, type_: str, unfilled: str) -> None:
@@ -319,7 +335,7 @@ def change_on_sqlite(table_name: str, column_name: str, type_: sa.types.TypeEngi
     if offline():
         raise Refused(blind(table_name))
     table, column, hidden = quoted(table_name), quoted(column_name), quoted(aside(column_name))
-    before = type_on_sqlite(table_name, column_name)
+    before = type_of(table_name, column_name)
     if not column_there(table_name, aside(column_name)):
         run(f"ALTER TABLE {table} ADD COLUMN {hidden} BLOB")
         run(f"UPDATE {table} SET {hidden} = {column}")
@@ -336,11 +352,6 @@ def change_on_sqlite(table_name: str, column_name: str, type_: sa.types.TypeEngi
         batch.alter_column(column_name, type_=type_)
     run(f"UPDATE {table} SET {column} = _swap")
     run(f"ALTER TABLE {table} DROP COLUMN _swap")
-
-
-def type_on_sqlite(table_name: str, column_name: str) -> str:
-    """The type that the column was declared with."""
-    return str(ask("SELECT type FROM pragma_table_info(?) WHERE name = ?", table_name, column_name))
 
 
 def change_default(table_name: str, column_name: str, server_default: Any) -> None:

@@ -4,9 +4,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations.ops import CreateTableOp
 
 from migrations.safely.aside import (
     bring_table_back,
+    how_to_purge,
     refuse_references,
     set_table_aside,
     table_there,
@@ -24,7 +26,11 @@ def create_table(table_name: str, *columns: sa.schema.SchemaItem, **options: Any
     is_new = offline() or not table_there(table_name)
     bring_table_back(table_name)
     was_aside = is_new and not offline() and table_there(table_name)
-    table = op.create_table(table_name, *columns, if_not_exists=True, **options)
+    if not offline() and table_there(table_name):
+        options.pop("if_not_exists", None)
+        table = CreateTableOp(table_name, columns, **options).to_table(op.get_context())
+    else:
+        table = op.create_table(table_name, *columns, **{**options, "if_not_exists": True})
     if was_aside:
         refuse_other_columns(table)
     if postgresql() and (was_aside or offline()):
@@ -55,7 +61,7 @@ def refuse_other_columns(table: sa.Table) -> None:
         raise Refused(
             f"{table.name} was set aside by this revision with the columns "
             f"{', '.join(sorted(there))}, and is now to have {', '.join(sorted(wanted))}: "
-            "`python -m migrations purge` drops what was set aside"
+            f"{how_to_purge()}"
         )
 
 
