@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from itertools import count
@@ -20,6 +19,7 @@ from service.app import create_app
 from service.database import create_engine
 from service.embedded import Server
 from service.settings import Settings
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = "head"
@@ -97,14 +97,8 @@ def run_migrations(url: str, *arguments: str, cwd: Path = ROOT) -> subprocess.Co
 def run_module(
     name: str, url: str, *arguments: str, cwd: Path, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", name, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "DATABASE_URL": url, **environment},
-    )
+    variables = {**os.environ, "DATABASE_URL": url, **environment}
+    return forked.run(name, arguments, cwd=cwd, environment=variables)
 
 
 def engine_for(url: str) -> AsyncEngine:
