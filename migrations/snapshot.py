@@ -2,9 +2,9 @@
 
 Each query gives one text and takes no parameters, so it can also stand as `(…)` in an INSERT.
 Databases with the same schema give the same object: after a dump and a restore, under other
-owners, whatever the session's settings. Left out are what is set aside, what extensions bring,
-and the tables that tell of migrations. Names are bare in the schema that is migrated.
-Not told: comments, owners, aggregates, operators, and what no schema holds.
+owners, whatever the session's settings. Left out: what is set aside, the tables that tell of
+migrations, what extensions bring, comments, owners, aggregates, operators, and what no schema
+holds. Names are bare in the schema that is migrated.
 """
 
 import re
@@ -29,7 +29,7 @@ places AS MATERIALIZED (
   FROM pg_namespace n, steadied WHERE nspname = home OR nspname ~ '^at_[0-9]+$'),
 extensions AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 relations AS MATERIALIZED (
-  SELECT c.*, c.tableoid AS classid, prefix || quote_ident(relname) AS name
+  SELECT c.*, c.tableoid AS classid, prefix, prefix || quote_ident(relname) AS name
   FROM pg_class c JOIN places p ON p.oid = relnamespace
   WHERE relkind IN ('r', 'p', 'f', 'v', 'm', 'S') AND relname !~ '^_aside_'
     AND NOT (prefix = '' AND relname IN ('alembic_version', 'migration_log'))
@@ -38,15 +38,17 @@ columns AS MATERIALIZED (
   SELECT a.*, relkind, relowner, name || '.' || quote_ident(attname) AS name
   FROM pg_attribute a JOIN relations r ON r.oid = attrelid
   WHERE relkind <> 'S' AND attnum > 0 AND NOT attisdropped AND attname !~ '^_aside_'),
-functions AS MATERIALIZED (
+functions AS MATERIALIZED (  -- OFFSET 0: first the few of our schemas, then the dearer questions
   SELECT p.*, prefix || quote_ident(proname) || '(' || oidvectortypes(proargtypes) || ')' AS name
-  FROM pg_proc p JOIN places n ON n.oid = pronamespace
-  WHERE prokind <> 'a' AND proname !~ '^_aside_' AND (p.tableoid, p.oid) NOT IN (TABLE extensions)),
+  FROM (SELECT p.tableoid AS classid, p.*, prefix
+        FROM pg_proc p JOIN places n ON n.oid = pronamespace OFFSET 0) AS p
+  WHERE prokind <> 'a' AND proname !~ '^_aside_' AND (classid, oid) NOT IN (TABLE extensions)),
 types AS MATERIALIZED (  -- not those that each table and each type bring along
   SELECT t.*, prefix || quote_ident(typname) AS name
-  FROM pg_type t JOIN places n ON n.oid = typnamespace LEFT JOIN pg_class c ON c.oid = typrelid
-  WHERE (typtype IN ('e', 'd') OR relkind = 'c') AND typname !~ '^_aside_'
-    AND (t.tableoid, t.oid) NOT IN (TABLE extensions)),
+  FROM (SELECT t.tableoid AS classid, t.*, prefix
+        FROM pg_type t JOIN places n ON n.oid = typnamespace OFFSET 0) AS t
+  LEFT JOIN pg_class c ON c.oid = typrelid WHERE (typtype IN ('e', 'd') OR relkind = 'c')
+    AND typname !~ '^_aside_' AND (classid, t.oid) NOT IN (TABLE extensions)),
 rights (thing, owner, held, usual) AS (
   SELECT 'grant on ' || name, relowner, relacl,
     acldefault(CASE relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, relowner) FROM relations
@@ -103,11 +105,11 @@ told (name, definition) AS (
     pg_get_constraintdef(c.oid)  -- but NOT NULL, and what a constraint trigger checks
   FROM pg_constraint c JOIN relations r ON r.oid = conrelid
   WHERE contype NOT IN ('n', 't') AND conname !~ '^_aside_'
-  UNION ALL SELECT 'index ' || prefix || quote_ident(i.relname), concat(pg_get_indexdef(i.oid),
-    CASE WHEN indisreplident THEN ' REPLICA IDENTITY' END,
-    CASE WHEN NOT (indisvalid AND indisready) THEN ' INVALID' END)
+  UNION ALL SELECT 'index ' || prefix || quote_ident(i.relname), concat(
+    pg_get_indexdef(i.oid), CASE WHEN indisreplident THEN ' REPLICA IDENTITY' END,
+    CASE WHEN NOT indisvalid THEN ' INVALID' END)
   FROM pg_index JOIN relations r ON r.oid = indrelid JOIN pg_class i ON i.oid = indexrelid
-  JOIN places p ON p.oid = i.relnamespace WHERE i.relname !~ '^_aside_'
+  WHERE i.relname !~ '^_aside_'
   UNION ALL SELECT 'trigger ' || quote_ident(tgname) || ' on ' || name, concat(
     pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'D' THEN ' DISABLED'
       WHEN 'R' THEN ' ENABLED REPLICA' WHEN 'A' THEN ' ENABLED ALWAYS' END)

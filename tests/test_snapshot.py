@@ -25,7 +25,7 @@ END $$"""
 # beside `users`, one of each kind that the chain has none of
 PETS = f"""
 CREATE TYPE mood AS ENUM ('happy', 'sad');
-CREATE DOMAIN weight AS integer CONSTRAINT positive CHECK (VALUE > 0);
+CREATE DOMAIN weight AS integer NOT NULL CONSTRAINT positive CHECK (VALUE > 0);
 CREATE TYPE place AS (room text, floor integer);
 CREATE TABLE pets (
   id serial PRIMARY KEY,
@@ -243,7 +243,8 @@ OTHER_EDITS = {
     ),
     "a domain's rule dropped": (
         "ALTER DOMAIN weight DROP CONSTRAINT positive",
-        'type weight: was "DOMAIN integer positive CHECK ((VALUE > 0))", is now "DOMAIN integer"',
+        'type weight: was "DOMAIN integer NOT NULL positive CHECK ((VALUE > 0))", '
+        'is now "DOMAIN integer NOT NULL"',
     ),
     "a composite type changed": (
         "ALTER TYPE place DROP ATTRIBUTE floor",
@@ -286,6 +287,7 @@ GRANT SELECT ON migration_log, alembic_version TO pg_monitor;
 ALTER TABLE alembic_version SET (fillfactor = 70);
 ALTER TABLE users ADD COLUMN _aside_0009_score serial;
 GRANT SELECT (_aside_0009_score) ON users TO pg_monitor;
+GRANT SELECT (age) ON users TO postgres;
 ALTER TABLE users ADD CONSTRAINT _aside_0009_ck CHECK (age < 99), ADD CONSTRAINT _aside_0009_uq
 UNIQUE (age);
 CREATE INDEX _aside_0009_idx ON users (age);
@@ -293,10 +295,11 @@ CREATE TRIGGER _aside_0009_greet BEFORE INSERT ON users EXECUTE FUNCTION greet()
 CREATE TABLE _aside_0009_teams (id serial PRIMARY KEY);
 CREATE SCHEMA aside_0009;
 CREATE TABLE aside_0009.teams (id serial PRIMARY KEY);
-CREATE SCHEMA elsewhere;
-CREATE TABLE elsewhere.teams (id serial PRIMARY KEY);
+CREATE SCHEMA attic;
+CREATE TABLE attic.teams (id serial PRIMARY KEY);
 CREATE TABLE at_0042._aside_0009_teams (id serial PRIMARY KEY);
 CREATE EXTENSION citext;
+CREATE EXTENSION lo;
 CREATE EXTENSION pg_stat_statements;
 CREATE TEMPORARY TABLE teams (id serial PRIMARY KEY);
 SELECT nextval('users_id_seq'), nextval('users_id_seq');
