@@ -73,7 +73,8 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
         out, err = await asyncio.wait_for(service.communicate(), 10)
         assert service.returncode == 0
         assert out == b""
-        assert json.loads(err)["event"] == "stopped"
+        # granian may say before that it kills a worker which has in fact just ended
+        assert json.loads(err.splitlines()[-1])["event"] == "stopped"
 
 
 @pytest.mark.only("sqlite")
