@@ -23,6 +23,8 @@ from migrations.safely.connection import (
 log = logging.getLogger("migrations.safely")
 
 BATCH = 2_000  # rows that one statement walks over, and at most locks
+FIRST_BATCH = 100
+LONGEST_BATCH = 0.05  # seconds; the next one is smaller, since clients wait for its rows
 SECONDS_BETWEEN_LINES = 5.0  # where the progress goes to a log
 BEFORE_ALL = -(2**63)  # below every id
 
@@ -30,7 +32,8 @@ ONE_BATCH = """\
 WITH batch AS MATERIALIZED (
   SELECT id AS batch_id FROM {table} WHERE id > {reached} ORDER BY id LIMIT {size}
 ), changed AS (
-  UPDATE {table} SET {assignments} FROM batch WHERE id = batch_id AND ({where}) RETURNING 1
+  UPDATE {table} SET {assignments}
+  WHERE id = ANY (ARRAY(SELECT batch_id FROM batch)) AND ({where}) RETURNING 1
 )
 SELECT max(batch_id), count(*), (SELECT count(*) FROM changed)"""
 
@@ -66,30 +69,33 @@ def backfill(table_name: str, assignments: str, *, where: str, batch: int = BATC
         run(f"UPDATE {table} SET {assignments} WHERE {where}")
         return
 
-    def one_batch(reached: str) -> str:
+    def one_batch(reached: str, size: str) -> str:
         return ONE_BATCH.format(
-            table=table, assignments=assignments, where=where, reached=reached, size=batch
+            table=table, assignments=assignments, where=where, reached=reached, size=size
         )
 
     with outside_transaction():
         if offline():
-            run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached")))
+            run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached", str(batch))))
             return
-        changed = walk(table_name, one_batch("$1") + " FROM batch")
+        statement = one_batch("$1", "$2") + " FROM batch"
+        changed = walk(table_name, statement, batch)
         before = changed + 1
         while 0 < changed < before:
-            before, changed = changed, walk(table_name, one_batch("$1") + " FROM batch")
+            before, changed = changed, walk(table_name, statement, batch)
 
 
-def walk(table_name: str, statement: str) -> int:
+def walk(table_name: str, statement: str, largest: int) -> int:
     """Walk over the table once, from the first id to the last; return how many rows changed."""
-    changed, reached = 0, BEFORE_ALL
+    changed, reached, size = 0, BEFORE_ALL, min(FIRST_BATCH, largest)
     with progress(f"backfill of {table_name}", estimated_rows(table_name)) as advance:
         while True:
-            rows = op.get_bind().exec_driver_sql(statement, (reached,))
-            last, walked, done = rows.one()
+            began = time.monotonic()
+            last, walked, done = op.get_bind().exec_driver_sql(statement, (reached, size)).one()
             if last is None:
                 return changed
+            fits = LONGEST_BATCH / (time.monotonic() - began)  # as many times as many rows
+            size = max(1, min(largest, int(size * min(fits, 2))))
             reached, changed = last, changed + done
             advance(walked)
 
