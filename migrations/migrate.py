@@ -46,10 +46,7 @@ async def migrate(
     """
     stamping = fn.__name__ == "do_stamp"
     lock_timeout = options["lock_timeout"]
-    async with (
-        turn(engine, patience, lock_timeout) as beside,
-        engine.connect() as connection,
-    ):
+    async with turn(engine, patience, lock_timeout) as (connection, beside):
 
         async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:
             await attempt(connection, beside, action, options, patience)

@@ -235,7 +235,7 @@ async def purge(
         return current, Purge(items, connected_builds(connection, before) if before else {})
 
     await read(engine, drift.refuse_missing)
-    async with turn(engine, PATIENCE, LOCK_TIMEOUT) as beside, engine.connect() as connection:
+    async with turn(engine, PATIENCE, LOCK_TIMEOUT) as (connection, beside):
 
         async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:
             await attempt(connection, beside, action, {}, PATIENCE)

@@ -2,6 +2,8 @@
 
 The lock is polled for, never waited for: a session that waits inside a statement would be one
 more transaction that CREATE INDEX CONCURRENTLY has to outwait, and the two would deadlock.
+The session that takes the steps holds it: that of a migrator which was killed goes on building
+an index to the end before it notices, and until then it is not over.
 """
 
 import asyncio
@@ -35,19 +37,20 @@ WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
 @asynccontextmanager
 async def turn(
     engine: AsyncEngine, patience: float, lock_timeout: str
-) -> AsyncIterator[AsyncConnection | None]:
+) -> AsyncIterator[tuple[AsyncConnection, AsyncConnection | None]]:
     """Hold the right to migrate; raise CommandError after `patience` seconds of asking for it.
 
-    It is held by a connection of its own, which commits by itself and is yielded (None on
-    SQLite), so it ends with this process, however that ends.
+    Yields the connection to migrate on, which holds it, and one beside it that commits by itself
+    (None on SQLite).
     """
-    if engine.dialect.name != "postgresql":
-        yield None
-        return
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        await refuse_pooler(engine, connection, lock_timeout)
-        await ask_for_it(connection, time.monotonic() + patience)
-        yield connection
+    async with engine.connect() as connection:
+        if engine.dialect.name != "postgresql":
+            yield connection, None
+            return
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as beside:
+            await refuse_pooler(engine, beside, lock_timeout)
+            await ask_for_it(connection, time.monotonic() + patience)
+            yield connection, beside
 
 
 async def refuse_pooler(
@@ -77,8 +80,12 @@ async def ask_for_it(connection: AsyncConnection, deadline: float) -> None:
     """Poll until it is ours."""
     taken = text("SELECT pg_try_advisory_lock(:key)")
     said = 0.0
-    while not await connection.scalar(taken, {"key": KEY}):
+    while True:
+        is_ours = await connection.scalar(taken, {"key": KEY})
         holder = await connection.scalar(HOLDER, {"key": KEY}) or "somebody who just finished"
+        await connection.rollback()  # the session keeps the lock; nobody has to outwait us
+        if is_ours:
+            return
         if time.monotonic() > deadline:
             raise CommandError(f"another migrator is at work ({holder}); nothing was changed")
         if time.monotonic() - said > SECONDS_BETWEEN_LINES:
