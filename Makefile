@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-compose lint format types check lock clean
+.PHONY: help run test live test-compose lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -19,6 +19,9 @@ run: .venv/installed  ## migrate an embedded database and serve on http://127.0.
 
 test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 	$(BIN)/python -m pytest -n 2
+
+live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
+	$(BIN)/python -m pytest --full -s tests/test_live_versions.py tests/test_live_service.py tests/test_guards.py tests/test_kills.py
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
