@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations import drift, ledger, published
+from migrations.attempts import attempt
 from migrations.connecting import read
 from migrations.steps import (
     Command,
     Overtaken,
     Step,
     adopt,
-    attempt,
     half_of,
     perform,
     plan,

@@ -18,11 +18,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations import drift, ledger, published
+from migrations.attempts import attempt
 from migrations.connecting import LOCK_TIMEOUT, read
 from migrations.safely.aside import PREFIX
 from migrations.safely.connection import postgresql, quoted, regclass, run
 from migrations.safely.rebuild import rebuilt
-from migrations.steps import attempt
 from migrations.turns import turn
 
 PATIENCE = 60.0  # seconds that one thing is tried, and that the turn is waited for

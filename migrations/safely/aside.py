@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from migrations.safely.connection import (
     Refused,
-    ask,
     column_there,
     literal,
     offline,
@@ -60,38 +59,6 @@ BEGIN
   {finally_};
 END $rename$"""
 
-SET_TABLE_ASIDE = """\
-DO $aside$
-DECLARE
-  item record;
-BEGIN
-  IF to_regclass(format('%I.%I', current_schema, {name})) IS NULL THEN
-    RETURN;
-  END IF;
-  CREATE SCHEMA IF NOT EXISTS {schema};
-  -- what it refers to must be free to go; create_table makes the references again
-  FOR item IN
-    SELECT conname FROM pg_constraint
-    WHERE conrelid = {oid} AND contype = 'f' AND confrelid <> conrelid
-  LOOP
-    EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', item.conname);
-  END LOOP;
-  ALTER TABLE {table} SET SCHEMA {schema};
-END $aside$"""
-
-BRING_TABLE_BACK = """\
-DO $back$
-BEGIN
-  IF to_regclass(format('%I.%I', '{schema}', {name})) IS NULL
-     OR to_regclass(format('%I.%I', current_schema, {name})) IS NOT NULL THEN
-    RETURN;
-  END IF;
-  EXECUTE format('ALTER TABLE {schema}.{table} SET SCHEMA %I', current_schema);
-  IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '{schema}'::regnamespace) THEN
-    DROP SCHEMA {schema};
-  END IF;
-END $back$"""
-
 
 def aside(name: str) -> str:
     """What a column is called while this revision has set it aside."""
@@ -102,11 +69,6 @@ def how_to_purge() -> str:
     """How to be rid of what this revision set aside when it was run the other way."""
     which = f"--before {revision()}" if undoing() else "--undone"
     return f"`python -m migrations purge {which}` drops what was set aside"
-
-
-def aside_schema() -> str:
-    """Where the tables are that this revision has set aside (PostgreSQL)."""
-    return f"aside_{revision()}"
 
 
 def is_aside(table_name: str, column_name: str) -> bool:
@@ -180,38 +142,6 @@ def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning
     for name, sql in made:
         run(f"DROP INDEX {quoted(name)}")
         run(re.sub(r'INDEX\s+("[^"]+"|\S+)', f"INDEX {quoted(renamed(name))}", sql, count=1))
-
-
-def set_table_aside(table_name: str) -> None:
-    """Put a table where it is out of the way, with its rows; one that is gone is fine."""
-    if postgresql():
-        run(SET_TABLE_ASIDE.format(**place(table_name), oid=regclass(table_name)))
-    elif table_there(table_name):
-        run(f"ALTER TABLE {quoted(table_name)} RENAME TO {quoted(aside(table_name))}")
-        rename_indexes(aside(table_name), aside)
-
-
-def bring_table_back(table_name: str) -> None:
-    """Undo `set_table_aside`; where nothing is aside, do nothing."""
-    if postgresql():
-        run(BRING_TABLE_BACK.format(**place(table_name)))
-    elif not offline() and table_there(aside(table_name)) and not table_there(table_name):
-        prefix = aside("")
-        run(f"ALTER TABLE {quoted(aside(table_name))} RENAME TO {quoted(table_name)}")
-        rename_indexes(table_name, lambda index: index.removeprefix(prefix))
-
-
-def place(table_name: str) -> dict[str, str]:
-    """A table and where it goes, for the statements above."""
-    return {"table": quoted(table_name), "name": literal(table_name), "schema": aside_schema()}
-
-
-def table_there(table_name: str) -> bool:
-    """Whether there is such a table among those in use."""
-    if postgresql():
-        name = literal(table_name)
-        return bool(ask(f"SELECT to_regclass(format('%I.%I', current_schema, {name}))"))
-    return bool(ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table_name))
 
 
 def refuse_references(table_name: str, column_name: str | None = None) -> None:

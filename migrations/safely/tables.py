@@ -6,15 +6,51 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.operations.ops import CreateTableOp
 
-from migrations.safely.aside import (
-    bring_table_back,
-    how_to_purge,
-    refuse_references,
-    set_table_aside,
-    table_there,
+from migrations.safely.aside import aside, how_to_purge, refuse_references, rename_indexes
+from migrations.safely.connection import (
+    Refused,
+    ask,
+    literal,
+    offline,
+    postgresql,
+    quoted,
+    regclass,
+    revision,
+    run,
 )
-from migrations.safely.connection import Refused, offline, postgresql
 from migrations.safely.constraints import create_foreign_key
+
+SET_TABLE_ASIDE = """\
+DO $aside$
+DECLARE
+  item record;
+BEGIN
+  IF to_regclass(format('%I.%I', current_schema, {name})) IS NULL THEN
+    RETURN;
+  END IF;
+  CREATE SCHEMA IF NOT EXISTS {schema};
+  -- what it refers to must be free to go; create_table makes the references again
+  FOR item IN
+    SELECT conname FROM pg_constraint
+    WHERE conrelid = {oid} AND contype = 'f' AND confrelid <> conrelid
+  LOOP
+    EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', item.conname);
+  END LOOP;
+  ALTER TABLE {table} SET SCHEMA {schema};
+END $aside$"""
+
+BRING_TABLE_BACK = """\
+DO $back$
+BEGIN
+  IF to_regclass(format('%I.%I', '{schema}', {name})) IS NULL
+     OR to_regclass(format('%I.%I', current_schema, {name})) IS NOT NULL THEN
+    RETURN;
+  END IF;
+  EXECUTE format('ALTER TABLE {schema}.{table} SET SCHEMA %I', current_schema);
+  IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '{schema}'::regnamespace) THEN
+    DROP SCHEMA {schema};
+  END IF;
+END $back$"""
 
 
 def create_table(table_name: str, *columns: sa.schema.SchemaItem, **options: Any) -> sa.Table:
@@ -71,3 +107,40 @@ def drop_table(table_name: str, **_: Any) -> None:
         return  # a run that was killed did it
     refuse_references(table_name)
     set_table_aside(table_name)
+
+
+def set_table_aside(table_name: str) -> None:
+    """Put a table where it is out of the way, with its rows; one that is gone is fine."""
+    if postgresql():
+        run(SET_TABLE_ASIDE.format(**place(table_name), oid=regclass(table_name)))
+    elif table_there(table_name):
+        run(f"ALTER TABLE {quoted(table_name)} RENAME TO {quoted(aside(table_name))}")
+        rename_indexes(aside(table_name), aside)
+
+
+def bring_table_back(table_name: str) -> None:
+    """Undo `set_table_aside`; where nothing is aside, do nothing."""
+    if postgresql():
+        run(BRING_TABLE_BACK.format(**place(table_name)))
+    elif not offline() and table_there(aside(table_name)) and not table_there(table_name):
+        prefix = aside("")
+        run(f"ALTER TABLE {quoted(aside(table_name))} RENAME TO {quoted(table_name)}")
+        rename_indexes(table_name, lambda index: index.removeprefix(prefix))
+
+
+def place(table_name: str) -> dict[str, str]:
+    """A table and where it goes, for the statements above."""
+    return {"table": quoted(table_name), "name": literal(table_name), "schema": aside_schema()}
+
+
+def table_there(table_name: str) -> bool:
+    """Whether there is such a table among those in use."""
+    if postgresql():
+        name = literal(table_name)
+        return bool(ask(f"SELECT to_regclass(format('%I.%I', current_schema, {name}))"))
+    return bool(ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table_name))
+
+
+def aside_schema() -> str:
+    """Where the tables are that this revision has set aside (PostgreSQL)."""
+    return f"aside_{revision()}"

@@ -1,0 +1,175 @@
+"""What `retype` says to PostgreSQL: two columns beside each other, kept in step, and swapped.
+
+To be formatted with the words that `retype.wording` gives.
+"""
+
+# Only the hidden one of the two is without a default, so on INSERT a value there was written by
+# somebody who knows it. A value that the other type can't hold becomes NULL there.
+SYNC_FUNCTION = """\
+CREATE OR REPLACE FUNCTION sync_retyped() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER AS $sync$
+DECLARE
+  shown record;
+  hidden record;
+  source record;
+  target record;
+  value jsonb;
+BEGIN
+  SELECT attname AS name, format_type(atttypid, atttypmod) AS type INTO STRICT shown
+  FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr)
+  WHERE tgrelid = tg_relid AND tgname = tg_name AND NOT starts_with(attname, tg_argv[0]);
+  SELECT attname AS name, format_type(atttypid, atttypmod) AS type INTO STRICT hidden
+  FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr)
+  WHERE tgrelid = tg_relid AND tgname = tg_name AND starts_with(attname, tg_argv[0]);
+  source := shown;
+  target := hidden;
+  IF tg_op = 'INSERT' AND to_jsonb(new) ->> hidden.name IS NOT NULL
+     OR tg_op = 'UPDATE' AND to_jsonb(new) -> hidden.name <> to_jsonb(old) -> hidden.name THEN
+    source := hidden;
+    target := shown;
+  ELSIF tg_op = 'UPDATE' AND to_jsonb(new) -> shown.name = to_jsonb(old) -> shown.name
+     AND to_jsonb(new) ->> hidden.name IS NOT NULL THEN
+    RETURN new;
+  END IF;
+  BEGIN
+    EXECUTE format('SELECT to_jsonb(($1).%I::%s)', source.name, target.type) INTO value USING new;
+  EXCEPTION WHEN data_exception THEN
+    value := NULL;
+  END;
+  RETURN jsonb_populate_record(new, jsonb_build_object(target.name, value));
+END $sync$"""
+
+# the type as PostgreSQL words it can only be had from a column of it
+WANTED = """\
+  CREATE TEMPORARY TABLE safely_wanted (shown {type});
+  SELECT format_type(atttypid, atttypmod) INTO wanted FROM pg_attribute
+  WHERE attrelid = 'safely_wanted'::regclass AND attname = 'shown';
+  DROP TABLE safely_wanted;
+  SELECT attnum, attnotnull, format_type(atttypid, atttypmod) AS type INTO old FROM pg_attribute
+  WHERE attrelid = {oid} AND attname = {shown_text};
+  IF old.type = wanted THEN
+    RETURN;
+  END IF;"""
+
+PREPARE = """\
+DO $prepare$
+DECLARE
+  wanted text;
+  old record;
+BEGIN
+{wanted}
+  ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {hidden} {type};
+  -- who writes through a view has no rights on the schema that a type may be in
+  EXECUTE format('ALTER FUNCTION sync_retyped() SET search_path = %I, pg_temp', current_schema);
+  EXECUTE format(
+    'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF {shown}, {hidden} ON {table} '
+    'FOR EACH ROW EXECUTE FUNCTION sync_retyped(%L)',
+    'sync_retyped_' || (SELECT min(attnum) FROM pg_attribute
+                        WHERE attrelid = {oid} AND attname IN ({shown_text}, {hidden_text})),
+    {prefix});
+END $prepare$"""
+
+# an empty twin is altered plainly, and then asked how the rules read for the new column
+COPY_RULES = """\
+DO $rules$
+DECLARE
+  wanted text;
+  old record;
+  item record;
+BEGIN
+{wanted}
+  CREATE TEMPORARY TABLE safely_twin (LIKE {table} INCLUDING CONSTRAINTS);
+  ALTER TABLE safely_twin DROP COLUMN {hidden} CASCADE;
+  ALTER TABLE safely_twin ALTER COLUMN {shown} TYPE {type} USING {shown}::{type};
+  ALTER TABLE safely_twin RENAME COLUMN {shown} TO {hidden};
+  IF old.attnotnull THEN
+    ALTER TABLE safely_twin ADD CONSTRAINT {required} CHECK ({hidden} IS NOT NULL);
+  END IF;
+  FOR item IN
+    SELECT {prefix} || conname AS name, pg_get_constraintdef(pg_constraint.oid) AS rule
+    FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
+    WHERE conrelid = 'safely_twin'::regclass AND attname = {hidden_text} AND contype = 'c'
+  LOOP
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = {oid} AND conname = item.name) THEN
+      EXECUTE format('ALTER TABLE {table} ADD CONSTRAINT %I %s NOT VALID', item.name, item.rule);
+    END IF;
+  END LOOP;
+  DROP TABLE safely_twin;
+END $rules$"""
+
+VALIDATE_RULES = """\
+DO $validate$
+DECLARE
+  item record;
+BEGIN
+  FOR item IN
+    SELECT conname FROM pg_constraint
+    WHERE conrelid = {oid} AND NOT convalidated AND starts_with(conname, {prefix})
+  LOOP
+    EXECUTE format('ALTER TABLE {table} VALIDATE CONSTRAINT %I', item.conname);
+  END LOOP;
+END $validate$"""
+
+SWAP = """\
+DO $swap$
+DECLARE
+  wanted text;
+  old record;
+  given text;
+  item record;
+BEGIN
+{wanted}
+  SELECT pg_get_expr(adbin, adrelid) INTO given FROM pg_attrdef
+  WHERE adrelid = {oid} AND adnum = old.attnum;
+  ALTER TABLE {table} ALTER COLUMN {shown} DROP DEFAULT;
+  ALTER TABLE {table} RENAME COLUMN {shown} TO _swap;
+  ALTER TABLE {table} RENAME COLUMN {hidden} TO {shown};
+  ALTER TABLE {table} RENAME COLUMN _swap TO {hidden};
+  IF given IS NOT NULL THEN
+    EXECUTE format('ALTER TABLE {table} ALTER COLUMN {shown} SET DEFAULT CAST(%s AS {type})',
+                   given);
+  END IF;
+  IF old.attnotnull THEN
+    ALTER TABLE {table} ALTER COLUMN {shown} SET NOT NULL;
+    ALTER TABLE {table} ALTER COLUMN {hidden} DROP NOT NULL;
+    ALTER TABLE {table} DROP CONSTRAINT {hidden_required};
+  END IF;
+  FOR item IN
+    SELECT 'ALTER TABLE {table} RENAME CONSTRAINT %I TO %I' AS change, conname::text AS name
+    FROM pg_constraint AS made
+    WHERE conrelid = {oid} AND EXISTS (
+      SELECT FROM pg_constraint
+      WHERE conrelid = {oid} AND {prefix} || conname = made.conname)
+    UNION ALL
+    SELECT 'ALTER INDEX %I RENAME TO %I', relname::text
+    FROM pg_index AS made JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = {oid}
+      AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = {oid})
+      AND EXISTS (
+        SELECT FROM pg_index JOIN pg_class AS original ON original.oid = indexrelid
+        WHERE indrelid = {oid} AND {prefix} || original.relname = pg_class.relname)
+  LOOP
+    EXECUTE format(item.change, item.name, '_swap');
+    EXECUTE format(item.change, substr(item.name, {length}), item.name);
+    EXECUTE format(item.change, '_swap', substr(item.name, {length}));
+  END LOOP;
+END $swap$"""
+
+INDEXED = """\
+SELECT indexrelid::regclass::text, relname, indisunique,
+       (SELECT contype FROM pg_constraint
+        WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_attribute ON attrelid = indrelid
+WHERE indrelid = {oid} AND attname = {shown_text}
+  AND (attnum = ANY (indkey::smallint[])
+       OR EXISTS (SELECT FROM pg_depend
+                  WHERE classid = 'pg_class'::regclass AND objid = indexrelid
+                    AND refobjid = indrelid AND refobjsubid = attnum))
+ORDER BY 1"""
+
+REFUSE_INDEXES = """\
+DO $indexes$ BEGIN
+  IF EXISTS ({indexed}) THEN
+    RAISE EXCEPTION '%', {sentence};
+  END IF;
+END $indexes$"""
