@@ -44,6 +44,7 @@ async def migrate(
 
     `patience`: seconds that a step is tried, and that the turn is waited for.
     """
+    await read(engine, published.refuse_unknown_role, options["app_role"])
     stamping = fn.__name__ == "do_stamp"
     lock_timeout = options["lock_timeout"]
     async with turn(engine, patience, lock_timeout) as (connection, beside):

@@ -8,6 +8,7 @@ then wants a live view meets them head on; so a step publishes new views after i
 it undid is withdrawn later, in a transaction of its own.
 """
 
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from migrations.safely.aside import PREFIX
@@ -108,6 +109,15 @@ def withdraw(revision: str) -> None:
     """Take a published version back; who uses it gets 42P01 from now on."""
     version = schema_of(revision)
     run(WITHDRAW.format(version=version, name=literal(version)))
+
+
+def refuse_unknown_role(connection: Connection, app_role: str) -> None:
+    """Raise CommandError if APP_ROLE names nobody."""
+    if not app_role or connection.dialect.name != "postgresql":
+        return
+    known = text("SELECT count(*) FROM pg_roles WHERE rolname = :role")
+    if not connection.scalar(known, {"role": app_role}):
+        raise CommandError(f"APP_ROLE names no role of this server: {app_role}")
 
 
 def revisions(connection: Connection) -> list[str]:

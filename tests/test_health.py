@@ -36,6 +36,19 @@ async def test_ahead_of_its_build_it_is_ready(
     assert response.json() == {"status": "ready", "build": "0008", "database": "0009"}
 
 
+@pytest.mark.only("postgresql")
+async def test_where_its_schema_was_purged_it_is_not_ready_and_says_so(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER SCHEMA at_0008 RENAME TO at_0009"))
+    document = problem(await client.get("/health/ready"), 503, "unavailable")
+    assert document["detail"] == (
+        "the database is at 0009, and this build's schema, 0008, is no longer published there"
+    )
+    problem(await client.get("/users"), 503, "unavailable")
+
+
 async def test_an_empty_database_is_not_ready(empty_url: str) -> None:
     async with serving(database_url=empty_url) as client:
         document = problem(await client.get("/health/ready"), 503, "schema-behind")

@@ -228,6 +228,17 @@ async def test_a_role_without_the_rights_is_one_clear_line(
 
 
 @pytest.mark.only("postgresql")
+async def test_a_role_of_the_service_that_does_not_exist_is_one_clear_line(
+    empty_url: str, empty: AsyncEngine
+) -> None:
+    process = run_alembic(empty_url, "upgrade", "head", check=False, APP_ROLE="nobody_here")
+    assert process.returncode != 0
+    assert "APP_ROLE names no role of this server: nobody_here" in process.stdout
+    assert process.stderr == ""
+    assert await query(empty, "SELECT to_regclass('users')") == [(None,)]
+
+
+@pytest.mark.only("postgresql")
 @pytest.mark.parametrize("strict", [False, True])
 async def test_a_transaction_pooler_is_refused_in_one_clear_line(
     databases: Databases, empty_url: str, empty: AsyncEngine, *, strict: bool

@@ -165,6 +165,12 @@ REFUSED = {
         'safely.drop_column("users", "age")',
         "users.age can't be set aside: ",
     ),
+    "a reference that rows don't keep": (
+        'safely.add_column("users", sa.Column("boss", sa.Integer()))\n'
+        "safely.op.execute(\"INSERT INTO users (full_name, boss) VALUES ('A', 99)\")\n"
+        'safely.create_foreign_key("fk_boss", "users", "users", ["boss"], ["id"])',
+        "fk_boss can't be added: 1 row(s) of users refer to nothing",
+    ),
     "a table that another refers to": (
         'safely.create_table("teams", sa.Column("id", sa.Integer(), primary_key=True))\n'
         'safely.create_foreign_key("fk_team", "users", "teams", ["age"], ["id"])\n'

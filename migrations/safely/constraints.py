@@ -60,8 +60,10 @@ def create_foreign_key(
     """Add a foreign key; takes what `op.create_foreign_key` takes.
 
     PostgreSQL: NOT VALID (an instant's lock on both tables), VALIDATE in a later transaction.
-    SQLite: the table is copied.
+    SQLite: the table is copied. Raises Refused where rows refer to nothing, with a query.
     """
+    dangling = dangling_rows(source_table, referent_table, local_cols, remote_cols)
+    refuse_dangling(constraint_name, source_table, dangling)
     if not postgresql():
         with rebuilt(source_table) as table:
             table.create_foreign_key(
@@ -83,7 +85,37 @@ def create_foreign_key(
         source_table,
         f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote}){actions} NOT VALID",
     )
-    validate(constraint_name, source_table)
+    try:
+        validate(constraint_name, source_table)
+    except IntegrityError:  # a row that refers to nothing came in before the rule was there
+        refuse_dangling(constraint_name, source_table, dangling)
+        raise
+
+
+def dangling_rows(
+    source_table: str, referent_table: str, local_cols: Sequence[str], remote_cols: Sequence[str]
+) -> str:
+    """The query for rows that refer to nothing."""
+    local = [f"source.{quoted(column)}" for column in local_cols]
+    remote = [f"referent.{quoted(column)}" for column in remote_cols]
+    given = " AND ".join(f"{column} IS NOT NULL" for column in local)
+    alike = " AND ".join(f"{r} = {ours}" for r, ours in zip(remote, local, strict=True))
+    return (
+        f"SELECT * FROM {quoted(source_table)} AS source WHERE {given} "
+        f"AND NOT EXISTS (SELECT 1 FROM {quoted(referent_table)} AS referent WHERE {alike})"
+    )
+
+
+def refuse_dangling(constraint_name: str, source_table: str, dangling: str) -> None:
+    """Raise Refused where rows refer to nothing."""
+    if offline():
+        return
+    count = ask(f"SELECT count(*) FROM ({dangling}) AS found")
+    if count:
+        raise Refused(
+            f"{constraint_name} can't be added: {count} row(s) of {source_table} refer to "
+            f"nothing. Mend them, and run this revision again. See them with: {dangling}"
+        )
 
 
 def create_unique_constraint(
