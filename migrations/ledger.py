@@ -107,6 +107,10 @@ def begin(migration: MigrationContext, script: Script, direction: str, work: Wor
     row = sa.select(*(as_sql(name, value) for name, value in values.items()))
     unfinished = sa.exists().where(is_half(Half(script.revision, direction)))
     migration.execute(LOG.insert().from_select(list(values), row.where(~unfinished)))
+    # a step that was refused may have been mended since
+    half = is_half(Half(script.revision, direction))
+    mended = {name: values[name] for name in ("build", "message", "checksum")}
+    migration.execute(LOG.update().where(half).values(mended))
 
 
 def finish(migration: MigrationContext, half: Half, state: str, work: Work | None) -> None:

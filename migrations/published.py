@@ -26,21 +26,26 @@ DECLARE
   role text := {role};
   item record;
 BEGIN
-  IF to_regnamespace({name}) IS NOT NULL THEN
+  IF to_regnamespace({name}) IS NOT NULL
+     AND (role = '' OR has_schema_privilege(role, {name}, 'USAGE')) THEN
     RETURN;
   END IF;
-  CREATE SCHEMA {version};
-  FOR item IN
-    SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
-    FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-    WHERE relnamespace = current_schema::regnamespace
-      AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN {ours}
-      AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
-    GROUP BY relname
-  LOOP
-    EXECUTE format('CREATE VIEW {version}.%I AS SELECT %s FROM %I',
-                   item.relname, item.columns, item.relname);
-  END LOOP;
+  IF to_regnamespace({name}) IS NULL THEN
+    CREATE SCHEMA {version};
+    FOR item IN
+      SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
+      FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+      WHERE relnamespace = current_schema::regnamespace
+        AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN {ours}
+        AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
+      GROUP BY relname
+    LOOP
+      EXECUTE format('CREATE VIEW {version}.%I AS SELECT %s FROM %I',
+                     item.relname, item.columns, item.relname);
+    END LOOP;
+    -- max() makes it a view that can't be written through
+    CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;
+  END IF;
   IF role <> '' THEN
     EXECUTE format('GRANT USAGE ON SCHEMA {version} TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {version} TO %I',
@@ -55,11 +60,7 @@ BEGIN
     LOOP
       EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', item.sequence, role);
     END LOOP;
-  END IF;
-  -- max() makes it a view that can't be written through
-  CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;
-  IF role <> '' THEN
-    EXECUTE format('GRANT SELECT ON {version}.{state} TO %I', role);
+    EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON {version}.{state} FROM %I', role);
   END IF;
 END $publish$"""
 

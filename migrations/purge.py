@@ -38,6 +38,8 @@ WHERE nspname ~ '^aside_[0-9]+$' AND relkind IN ('r', 'p') ORDER BY 1, 2""")
 TRIGGERS = text("""\
 SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revision
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
+  AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
 WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
 CONNECTED = text("""\

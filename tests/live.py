@@ -39,7 +39,8 @@ class Served(NamedTuple):
 
     began: float  # seconds since 1970
     seconds: float
-    pid: int  # of the backend; 0 where a service is in between
+    what: str
+    pid: int | None = None  # of the backend; None where a service is in between
 
     @property
     def ended(self) -> float:
@@ -55,7 +56,7 @@ class Blocked(NamedTuple):
     what: str
 
     def during(self, served: Served) -> bool:
-        mine = served.pid in {0, self.pid}
+        mine = served.pid in {None, self.pid}
         return mine and self.began < served.ended and served.began < self.began + self.seconds
 
 
@@ -74,7 +75,7 @@ class Witness:
     def __init__(self) -> None:
         self.served: list[Served] = []
         self.waits: dict[tuple[int, float], Blocked] = {}
-        self.looks: list[Served] = []  # its own, at no table: slow when the machine is
+        self.others: list[Served] = []  # what touched no table: slow when the machine is
 
     @asynccontextmanager
     async def watching(self, url: str) -> AsyncIterator[None]:
@@ -92,13 +93,13 @@ class Witness:
             began = time.time()
             for row in await connection.fetch(BLOCKED):
                 self.waits[row["pid"], row["began"]] = Blocked(*row)
+            self.others.append(Served(began, time.time() - began, "watch"))
             await asyncio.sleep(POLL)
-            self.looks.append(Served(began, time.time() - began, 0))
         await connection.close()
 
-    def note(self, began: float, pid: int = 0) -> None:
+    def note(self, began: float, what: str, pid: int | None = None) -> None:
         """A query that began then was answered just now."""
-        self.served.append(Served(began, time.time() - began, pid))
+        self.served.append(Served(began, time.time() - began, what, pid))
 
     def blocked(self, served: Served) -> float:
         """Seconds of it that its backend waited for the migrator (without pid: any of them)."""
@@ -143,11 +144,11 @@ class Witness:
         )
 
     def why(self, slow: Served) -> str:
-        looks = [look for look in self.looks if look.began < slow.ended and slow.began < look.ended]
-        machine = max((look.seconds for look in looks), default=0.0)
+        others = [o.seconds for o in self.others if o.began < slow.ended and slow.began < o.ended]
         return (
             f"  {slow.seconds * 1000:.0f} ms, of which {self.blocked(slow) * 1000:.0f} ms for the "
-            f"migrator; who touched no table waited {machine * 1000:.0f} ms then"
+            f"migrator; who touched no table waited {max(others, default=0) * 1000:.0f} ms then: "
+            f"{slow.what}"
         )
 
 

@@ -152,7 +152,7 @@ async def test_a_migration_killed_at_any_moment_ends_as_if_it_had_not_been(
     Turned round: after the kill the opposite is run first.
     """
     kind, said = databases.kind, tmp_path / "said"
-    rows, kills = (50_000, 100) if full else (4_000, 7 if turned else 13)
+    rows, kills = (50_000, 100) if full else (2_000, 7 if turned else 13)
     seed = time.time_ns() % 10**6
     chance = random.Random(seed)  # noqa: S311  # not a secret
 
@@ -163,24 +163,27 @@ async def test_a_migration_killed_at_any_moment_ends_as_if_it_had_not_been(
             way.append(Leg(command, seconds, await found(kind, url)))
 
     interrupted: Counter[str] = Counter()
-    done = 0
-    while done < kills:
+    tries = 0
+    while interrupted.total() < kills:
         async with with_rows(databases, said, rows) as url:
-            for leg in way[: kills - done]:
-                moment = chance.uniform(0.2, 0.95) * leg.seconds
+            for number, leg in enumerate(way):
+                if interrupted.total() == kills:
+                    break
+                tries += 1
+                moment = chance.uniform(0.1, 0.95) * leg.seconds
                 when = await killed(url, said, leg.command, moment)
                 interrupted.update([when] if when else [])
+                if when is None:  # done already: the machine is faster than it was
+                    way[number] = leg._replace(seconds=moment)
                 if turned:
                     await to_the_end(url, said, OPPOSITE[leg.command.split()[0]])
                 await to_the_end(url, said, leg.command)
                 at = f"seed {seed}, killed in {when}"
                 assert await found(kind, url) == leg.result, at
                 assert await left_behind(kind, url) == [], at
-                done += 1
     took = ", ".join(f"{leg.command} {leg.seconds:.2f} s" for leg in way)
     print(f"\n{kind}, {rows} rows, seed {seed}: {took}")
-    print(f"{interrupted.total()} of {kills} kills interrupted something: {dict(interrupted)}")
-    assert interrupted.total() > kills / 2
+    print(f"{interrupted.total()} of {tries} kills interrupted something: {dict(interrupted)}")
 
 
 @pytest.mark.only("postgresql")

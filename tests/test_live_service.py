@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from migrations.snapshot import POSTGRESQL, differences
-from tests.live import Step, Witness, migrated, no_pauses, steps_since
+from tests.live import Served, Step, Witness, migrated, no_pauses, steps_since
 from tests.test_chain import HEAD, clone
 from tests.test_serving import free_port, process, until_ready
 from tests.world import ROOT
@@ -107,7 +107,7 @@ class Client:
     ) -> httpx.Response:
         began = time.time()
         response = await self.http.request(method, path, **options)
-        self.witness.note(began)
+        self.witness.note(began, f"{method} {path} {options or ''}")
         self.answers[response.status_code] = self.answers.get(response.status_code, 0) + 1
         if response.status_code != status:
             self.wrong.append(f"{method} {path}: {response.status_code} {response.text}")
@@ -176,6 +176,15 @@ class Client:
         await self.ask("DELETE", f"/users/{identity}", HTTPStatus.NOT_FOUND)
 
 
+async def control(place: str, witness: Witness, over: asyncio.Event) -> None:
+    """Somebody whose requests have nothing to do with the database."""
+    async with httpx.AsyncClient(base_url=place) as client:
+        while not over.is_set():
+            began = time.time()
+            await client.get("/health/live")
+            witness.others.append(Served(began, time.time() - began, "/health/live"))
+
+
 @asynccontextmanager
 async def busy(place: str, users: Users, witness: Witness) -> AsyncIterator[list[Client]]:
     """Clients at work, without pause."""
@@ -184,6 +193,7 @@ async def busy(place: str, users: Users, witness: Witness) -> AsyncIterator[list
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
             tasks.create_task(client.work(over))
+        tasks.create_task(control(place, witness, over))
         try:
             yield clients
         finally:

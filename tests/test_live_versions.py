@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from tests.live import Step, Witness, migrated, no_pauses, steps_since
+from tests.test_chain import NUMBERS
 from tests.world import run_alembic
 
 __all__ = ["no_pauses"]  # a fixture
@@ -196,7 +197,7 @@ class Traffic:
     async def ask(self, connection: asyncpg.Connection, query: str, *values: object) -> Any:
         began = time.time()
         rows = await connection.fetch(query, *values)
-        self.witness.note(began, connection.get_server_pid())
+        self.witness.note(began, query, connection.get_server_pid())
         return rows
 
 
@@ -245,6 +246,7 @@ async def test_clients_of_all_versions_are_served_while_the_chain_goes_up_and_do
         await migrated(empty_url, "alembic", "upgrade", "head")
         steps += await steps_since(empty_url, began)
     assert down.wrong == []
+    assert down.withdrawn == 2 * len(NUMBERS)  # a reader and a writer of each
     assert await lost(empty_url, users) == []
 
     print(f"\n{loaded} rows\n{witness.table(steps)}\n{witness.says()}")

@@ -381,3 +381,79 @@ async def test_the_tools_say_in_one_line_what_is_missing(
     assert process.returncode == 2
     assert "nothing listens there" in process.stderr
     assert "hunter2" not in process.stderr
+
+
+# --- several changes to one column, for which triggers would undo each other's work
+
+
+@pytest.mark.only("postgresql")
+async def test_a_column_that_is_filled_in_for_older_builds_is_not_retyped_before_they_are_purged(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    revision(
+        'safely.change_type("users", "full_name", sa.String(200))',
+        'safely.change_type("users", "full_name", sa.Text())',
+    )
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "users.full_name is what fill_missing_2 sees to for older builds" in process.stdout
+    purged = run_migrations(url, "purge", "--before", "0008", "--yes", cwd=clone)
+    assert purged.returncode == 0
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await write(engine, "INSERT INTO at_0009.users (full_name) VALUES ('Ada')")
+    assert await query(engine, "SELECT full_name FROM at_0008.users") == [("Ada",)]
+
+
+@pytest.mark.only("postgresql")
+async def test_a_column_is_not_retyped_twice_before_older_builds_are_purged(
+    url: str, clone: Path, revision: Revision
+) -> None:
+    revision(
+        'safely.change_type("users", "age", sa.BigInteger())',
+        'safely.change_type("users", "age", sa.Integer())',
+    )
+    follow(
+        clone,
+        'safely.change_type("users", "age", sa.Numeric())',
+        'safely.change_type("users", "age", sa.BigInteger())',
+    )
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "users.age is what sync_retyped_" in process.stdout
+
+
+@pytest.mark.only("postgresql")
+async def test_a_type_that_would_cut_values_off_is_refused(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, email) VALUES ('A', 'long@example.org')")
+    revision('safely.change_type("users", "email", sa.String(5))')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert "1 row(s) would hold another value" in process.stdout
+
+
+@pytest.mark.only("postgresql")
+async def test_purge_leaves_the_trigger_of_a_column_that_is_aside(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    revision('safely.drop_column("users", "full_name")')
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    purged = run_migrations(url, "purge", "--before", "0006", "--yes", cwd=clone)
+    assert purged.returncode == 0
+    await write(engine, "INSERT INTO at_0009.users (email) VALUES ('new@example.org')")
+    assert await query(engine, "SELECT full_name FROM at_0008.users") == [("Unknown",)]
+
+
+async def test_a_refused_step_that_was_mended_is_not_taken_for_edited(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name) VALUES ('A')")
+    add = 'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
+    undo = 'safely.allow_null("users", "phone")\nsafely.drop_column("users", "phone")'
+    index = 'safely.create_index("idx_users_phone", "users", ["id", "phone"])\n'
+    revision(add + index + 'safely.require_column("users", "phone")', undo)
+    assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
+    revision(add + index + 'safely.require_column("users", "phone", fill="none")', undo)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert run_migrations(url, "drift", cwd=clone).returncode == 0

@@ -23,6 +23,7 @@ from migrations.safely.connection import (
     undoing,
 )
 
+LONGEST_NAME = 63  # bytes, on PostgreSQL; more are cut off
 PREFIX = "_aside_"  # hidden from autogenerate and from published versions
 
 # names longer than 63 bytes would be cut, so an index or constraint may keep a long one
@@ -62,7 +63,13 @@ END $rename$"""
 
 def aside(name: str) -> str:
     """What a column is called while this revision has set it aside."""
-    return f"{PREFIX}{revision()}_{name}"
+    hidden = f"{PREFIX}{revision()}_{name}"
+    if len(hidden.encode()) > LONGEST_NAME:
+        raise Refused(
+            f"{name} is too long to be set aside as {hidden}: the database keeps "
+            f"{LONGEST_NAME} bytes of a name"
+        )
+    return hidden
 
 
 def how_to_purge() -> str:

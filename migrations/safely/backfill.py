@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from migrations.safely.connection import (
+    Refused,
     ask,
     offline,
     outside_transaction,
@@ -18,6 +19,7 @@ from migrations.safely.connection import (
     quoted,
     regclass,
     run,
+    type_of,
 )
 
 log = logging.getLogger("migrations.safely")
@@ -64,6 +66,7 @@ def backfill(table_name: str, assignments: str, *, where: str, batch: int = BATC
     behind the walk: the table is walked again as long as that finds fewer than the time before.
     On SQLite it is one statement of the revision's transaction. Offline, a DO block does it all.
     """
+    refuse_other_key(table_name)
     table = quoted(table_name)
     if not postgresql():
         run(f"UPDATE {table} SET {assignments} WHERE {where}")
@@ -83,6 +86,17 @@ def backfill(table_name: str, assignments: str, *, where: str, batch: int = BATC
         before = changed + 1
         while 0 < changed < before:
             before, changed = changed, walk(table_name, statement, batch)
+
+
+def refuse_other_key(table_name: str) -> None:
+    """Raise Refused for a table that can't be walked over by a number."""
+    if offline() or not postgresql():
+        return
+    if type_of(table_name, "id") not in ("smallint", "integer", "bigint"):
+        raise Refused(
+            f"{table_name} has no `id` that is a number, and rows are filled in by that, batch "
+            "after batch: change them in a revision of your own, some at a time"
+        )
 
 
 def walk(table_name: str, statement: str, largest: int) -> int:

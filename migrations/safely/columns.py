@@ -45,6 +45,10 @@ EXISTS (SELECT FROM pg_attribute
                           WHERE tgrelid = {oid} AND tgattr[0] = attnum
                             AND tgfoid = to_regproc('fill_missing')))"""
 
+UNIQUE_ON_SQLITE = """\
+SELECT list.name FROM pragma_index_list(?) AS list, pragma_index_info(list.name) AS info
+WHERE list."unique" AND info.name = ?"""
+
 UNIQUE_WITH_DEFAULT = """\
 SELECT indexrelid::regclass::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid
 WHERE indrelid = {oid} AND attname = {column} AND indisunique
@@ -79,9 +83,9 @@ def add_column(table_name: str, column: sa.Column[Any]) -> None:
             refuse_rewrite(table_name, name, what)
         elif is_aside(table_name, name):
             refuse_other_type(table_name, column)
-    bring_column_back(
-        table_name, name, finally_=f"{alter} ALTER COLUMN {quoted(name)} {default(column)}"
-    )
+    given = f"{alter} ALTER COLUMN {quoted(name)} {default(column)}"
+    computed = column.identity is not None or column.computed is not None
+    bring_column_back(table_name, name, finally_="NULL" if computed else given)
     run(f"{alter} {what}")
     for check in checks:
         create_check_constraint(str(check.name), table_name, str(check.sqltext))
@@ -192,6 +196,10 @@ def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) ->
             raise Refused(no_value(table_name, column_name))
         with rebuilt(table_name) as table:
             table.alter_column(column_name, server_default=sa.text(literal(fill)))
+    if default_on_sqlite(table_name, column_name) and (
+        index := ask(UNIQUE_ON_SQLITE, table_name, column_name)
+    ):
+        raise Refused(shared_default(table_name, column_name, index))
     set_column_aside(table_name, column_name)
 
 
@@ -210,10 +218,15 @@ def refuse_shared_default(table_name: str, column_name: str, fill: str | int | N
         oid=regclass(table_name), column=literal(column_name), filled=fill is not None
     )
     if index := ask(shared):
-        raise Refused(
-            f"{table_name}.{column_name} can't be set aside with {index}: newer rows would all "
-            "have the same default in a unique column. Drop that first"
-        )
+        raise Refused(shared_default(table_name, column_name, index))
+
+
+def shared_default(table_name: str, column_name: str, index: str) -> str:
+    """The sentence for a unique column that newer rows would all have the same value in."""
+    return (
+        f"{table_name}.{column_name} can't be set aside with {index}: newer rows would all have "
+        "the same default in a unique column. Drop that first"
+    )
 
 
 def rename_column(table_name: str, column_name: str, new_name: str) -> None:

@@ -2,7 +2,8 @@
 
 import sqlalchemy as sa
 
-from migrations.safely.backfill import backfill
+from migrations.safely.aside import aside
+from migrations.safely.backfill import backfill, refuse_other_key
 from migrations.safely.connection import (
     Refused,
     ask,
@@ -26,16 +27,18 @@ FILL_FUNCTION = """\
 CREATE OR REPLACE FUNCTION fill_missing() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fill$
 DECLARE
-  filled text := (
-    SELECT attname FROM pg_trigger JOIN pg_attribute
-      ON attrelid = tgrelid AND attnum = tgattr[0]
-    WHERE tgrelid = tg_relid AND tgname = tg_name
-  );
-  value text;
+  filled text;
+  type text;
+  value jsonb;
 BEGIN
+  SELECT attname, format_type(atttypid, atttypmod) INTO STRICT filled, type
+  FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
+  WHERE tgrelid = tg_relid AND tgname = tg_name;
   IF to_jsonb(new) ->> filled IS NULL THEN
-    EXECUTE format('SELECT (%s)::text FROM (SELECT ($1).*) AS written', tg_argv[0])
-      INTO value USING new;
+    -- a JSON null is a value
+    EXECUTE format(
+      'SELECT to_jsonb(CASE WHEN written.%1$I IS NULL THEN (%2$s)::%3$s ELSE written.%1$I END)
+       FROM (SELECT ($1).*) AS written', filled, tg_argv[0], type) INTO value USING new;
     new := jsonb_populate_record(new, jsonb_build_object(filled, value));
   END IF;
   RETURN new;
@@ -78,6 +81,16 @@ WHERE tgrelid = {oid} AND tgfoid = to_regproc('fill_missing')
   AND regexp_replace(split_part(encode(tgargs, 'escape'), '\000', 1), $$'[^']*'$$, '', 'g')
       ~ {column}"""
 
+# by another revision than the one at work
+HELPED_BY = r"""
+SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr)
+WHERE tgrelid = {oid} AND attname = {column}
+  AND (tgfoid = to_regproc('fill_missing')
+       AND split_part(encode(tgargs, 'escape'), '\000', 2) <> {own}
+       OR tgfoid = to_regproc('sync_retyped')
+       AND split_part(encode(tgargs, 'escape'), '\000', 1) <> {prefix})
+LIMIT 1"""
+
 FILL_TRIGGER = """\
 SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
 WHERE tgrelid = {oid} AND attname = {column} AND tgfoid = to_regproc('fill_missing')"""
@@ -95,6 +108,8 @@ def require_column(table_name: str, column_name: str, *, fill: Fill | None = Non
     """
     column = quoted(column_name)
     if fill is not None:
+        refuse_other_key(table_name)
+        refuse_helped(table_name, column_name)
         if postgresql():
             with outside_transaction():
                 create_fill_trigger(table_name, column_name, fill)
@@ -111,6 +126,23 @@ def require_column(table_name: str, column_name: str, *, fill: Fill | None = Non
         # two statements: in one, the CHECK goes first and the scan is back
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
         run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
+
+
+def refuse_helped(table_name: str, column_name: str) -> None:
+    """Raise Refused where a trigger already sees to this column for older builds.
+
+    Two of them would undo each other's work, and what a client wrote.
+    """
+    if offline() or not postgresql():
+        return
+    found = named(table_name, column_name)
+    if trigger := ask(
+        HELPED_BY.format(**found, prefix=literal(aside("")), own=literal(revision()))
+    ):
+        raise Refused(
+            f"{table_name}.{column_name} is what {trigger} sees to for older builds: purge those "
+            "first (python -m migrations purge --before REV)"
+        )
 
 
 def refuse_used(table_name: str, column_name: str) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import ProgrammingError
 
-from migrations.safely.aside import aside, refuse_references
+from migrations.safely.aside import aside, how_to_purge, refuse_references
 from migrations.safely.backfill import backfill
 from migrations.safely.connection import (
     Refused,
@@ -35,6 +35,7 @@ from migrations.safely.connection import (
 from migrations.safely.constraints import attach
 from migrations.safely.indexes import build, definition_of
 from migrations.safely.rebuild import rebuilt
+from migrations.safely.required import refuse_helped
 from migrations.safely.retype_sql import (
     COPY_RULES,
     INDEXED,
@@ -61,8 +62,10 @@ def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[An
         return
     if not offline() and type_of(table_name, column_name) == canonical(type_):
         return  # a run that was killed did it
+    refuse_helped(table_name, column_name)
     words = wording(table_name, column_name, type_)
     if not offline():
+        refuse_other_hidden(table_name, column_name, type_)
         refuse_impossible(table_name, column_name, words["type"])
     with outside_transaction():
         run(SYNC_FUNCTION)
@@ -99,6 +102,23 @@ def wording(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) 
     return words | {"wanted": WANTED.format(**words), "indexed": INDEXED.format(**words)}
 
 
+def refuse_other_hidden(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> None:
+    """Raise Refused if this revision has begun with another type, or names are too long for it."""
+    hidden = aside(column_name)
+    if column_there(table_name, hidden) and type_of(table_name, hidden) != canonical(type_):
+        raise Refused(
+            f"{table_name}.{column_name} was to be {type_of(table_name, hidden)} when this "
+            f"revision was begun, and is now to be {canonical(type_)}: {how_to_purge()}"
+        )
+    checks = rows(
+        "SELECT conname FROM pg_constraint JOIN pg_attribute "
+        "ON attrelid = conrelid AND attnum = ANY (conkey) WHERE contype = 'c' "
+        f"AND conrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
+    )
+    for (name,) in checks:
+        aside(name)  # which refuses a name that is too long
+
+
 def refuse_impossible(table_name: str, column_name: str, type_: str) -> None:
     """Raise Refused where a rule, an index or the type itself forbids it, whatever the rows."""
     column = quoted(column_name)
@@ -130,6 +150,28 @@ def refuse_unconverted(table_name: str, column_name: str, type_: str, unfilled: 
             "else. Mend them, and run this again. See them with: "
             f"SELECT * FROM {table} WHERE {unfilled}"
         )
+    if is_text(table_name, column_name) and not is_text(table_name, aside(column_name)):
+        return  # 007 and 7 are the same number; what stood there stays aside
+    shown, hidden = quoted(column_name), quoted(aside(column_name))
+    before = type_of(table_name, column_name)
+    changed = f"{hidden}::{before} IS DISTINCT FROM {shown}"
+    count = ask(f"SELECT count(*) FROM {table} WHERE {changed}")
+    if count:
+        raise Refused(
+            f"{table_name}.{column_name} can't become {type_}: {count} row(s) would hold another "
+            "value. Mend them, and run this again. See them with: "
+            f"SELECT * FROM {table} WHERE {changed}"
+        )
+
+
+def is_text(table_name: str, column_name: str) -> bool:
+    """Whether the column's type is one of texts (PostgreSQL)."""
+    return bool(
+        ask(
+            "SELECT typcategory = 'S' FROM pg_type JOIN pg_attribute ON atttypid = pg_type.oid "
+            f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
+        )
+    )
 
 
 def copy_indexes(table_name: str, column_name: str, words: dict[str, str]) -> None:
