@@ -1,19 +1,28 @@
 """Every way the service says no.
 
 Refusal
-├── BadRequest              400  bad-request            (by the framework)
+├── BadRequest              400  bad-request             (by the framework)
 ├── MalformedJson           400  malformed-json
-├── NotFound                404  not-found              (by the framework)
+├── Unauthorized            401  unauthorized
+├── Forbidden               403  forbidden
+├── NotFound                404  not-found               (by the framework)
 ├── UserNotFound            404  user-not-found
-├── MethodNotAllowed        405  method-not-allowed     (by the framework)
+├── MethodNotAllowed        405  method-not-allowed      (by the framework)
+├── RequestTimeout          408  request-timeout
 ├── EmailTaken              409  email-taken
+├── InProgress              409  in-progress
+├── RuleBroken              409  rule-broken
 ├── PreconditionFailed      412  precondition-failed
-├── TooLarge                413  too-large              (by the framework)
+├── TooLarge                413  too-large               (by the framework)
 ├── UnsupportedMediaType    415  unsupported-media-type
 ├── InvalidInput            422  invalid-input
+├── KeyReused               422  idempotency-key-reused
+├── ImportRefused           422  import-refused
+├── RateLimited             429  rate-limited
 ├── Internal                500  internal
 └── Unavailable             503  unavailable
-    └── SchemaBehind        503  schema-behind
+    ├── SchemaBehind        503  schema-behind
+    └── TimedOut            503  timed-out
 """
 
 from http import HTTPStatus
@@ -33,7 +42,7 @@ class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
     code: ClassVar[str]
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
-    headers: ClassVar[dict[str, str]] = {}
+    headers: ClassVar[dict[str, str]] | dict[str, str] = {}
 
     def __init__(self, detail: str, flaws: tuple[Flaw, ...] = ()) -> None:
         super().__init__(detail)
@@ -55,6 +64,30 @@ class MalformedJson(Refusal):
     code = "malformed-json"
     status = HTTPStatus.BAD_REQUEST
     title = "The body is not JSON."
+
+
+class Unauthorized(Refusal):
+    """The client showed no token, or none that is good; `challenge` is its WWW-Authenticate."""
+
+    code = "unauthorized"
+    status = HTTPStatus.UNAUTHORIZED
+    title = "A valid token is needed."
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": challenge}
+
+
+class Forbidden(Refusal):
+    """The client's token has not the scope that this needs."""
+
+    code = "forbidden"
+    status = HTTPStatus.FORBIDDEN
+    title = "The token does not allow this."
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": challenge}
 
 
 class NotFound(Refusal):
@@ -81,12 +114,29 @@ class MethodNotAllowed(Refusal):
     title = "This URL has no such method."
 
 
+class RequestTimeout(Refusal):
+    """The client stopped sending before its request was complete."""
+
+    code = "request-timeout"
+    status = HTTPStatus.REQUEST_TIMEOUT
+    title = "The request did not arrive in time."
+
+
 class EmailTaken(Refusal):
     """The client gave an e-mail address that another user has."""
 
     code = "email-taken"
     status = HTTPStatus.CONFLICT
     title = "Another user has this e-mail address."
+
+
+class InProgress(Refusal):
+    """The client repeated a request, by its Idempotency-Key, that is still being worked on."""
+
+    code = "in-progress"
+    status = HTTPStatus.CONFLICT
+    title = "The first request with this key is still running."
+    headers: ClassVar = {"Retry-After": "1"}
 
 
 class RuleBroken(Refusal):
@@ -137,6 +187,45 @@ class InvalidInput(Refusal):
         super().__init__("; ".join(named(flaw) for flaw in flaws), flaws)
 
 
+class KeyReused(Refusal):
+    """The client used the Idempotency-Key of another request."""
+
+    code = "idempotency-key-reused"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "This Idempotency-Key belongs to another request."
+
+
+class Rejected(NamedTuple):
+    """A line of an import that can't be a user."""
+
+    line: int  # from 1, a CSV's header included
+    flaws: tuple[Flaw, ...]
+
+
+class ImportRefused(Refusal):
+    """The client asked that all lines be stored or none, and some can't be."""
+
+    code = "import-refused"
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    title = "Nothing was imported."
+
+    def __init__(self, detail: str, rejected: tuple[Rejected, ...] = ()) -> None:
+        super().__init__(detail)
+        self.rejected = rejected
+
+
+class RateLimited(Refusal):
+    """The client sends more than its token may; `wait` is in seconds."""
+
+    code = "rate-limited"
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    title = "Too many requests."
+
+    def __init__(self, detail: str, wait: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(wait)}
+
+
 class Internal(Refusal):
     """The client met a fault of ours."""
 
@@ -160,6 +249,13 @@ class SchemaBehind(Unavailable):
     code = "schema-behind"
     title = "The database is behind this build; a migration is due."
     headers: ClassVar = {"Retry-After": "5"}
+
+
+class TimedOut(Unavailable):
+    """The client waited as long as a request may take."""
+
+    code = "timed-out"
+    title = "The service took too long."
 
 
 BY_STATUS = {  # what the framework refuses, in our words

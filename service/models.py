@@ -5,13 +5,23 @@ To change them: edit here, then `alembic revision --autogenerate -m "what it doe
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, Integer, MetaData, Text, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-SCHEMA_REVISION = "0008"  # the revision that these models describe
+SCHEMA_REVISION = "0009"  # the revision that these models describe
 
 
 class Base(DeclarativeBase):
@@ -73,3 +83,18 @@ class User(Base):
         # without it SQLite gives the id of the last deleted user to the next one
         {"sqlite_autoincrement": True},
     )
+
+
+class IdempotencyKey(Base):
+    """What a request with an Idempotency-Key was answered, to be answered again."""
+
+    __tablename__ = "idempotency_key"
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)  # hash of client and key
+    request: Mapped[bytes] = mapped_column(LargeBinary)  # hash of what was asked
+    status: Mapped[int] = mapped_column(Integer)
+    headers: Mapped[bytes] = mapped_column(LargeBinary)  # JSON, of those that are kept
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    expires: Mapped[int] = mapped_column(BigInteger)  # seconds since 1970
+
+    __table_args__ = (Index("idx_idempotency_key_expires", expires),)

@@ -23,6 +23,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+RateLimit = Annotated[str, msgspec.Meta(pattern=r"^([1-9]\d{0,8}/[1-9]\d{0,8})?$")]
 
 
 class SettingsError(Exception):
@@ -41,12 +42,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Port = 8000
     workers: Count = 1
+    tokens_file: str = ""
+    allow_anonymous: bool = False
     pool_size: Count = 10
     pool_timeout: Seconds = 5.0
     statement_timeout: Seconds = 10.0
+    request_timeout: Seconds = 30.0
+    transfer_timeout: Seconds = 3600.0
     max_body: Count = 1024 * 1024
+    rate_limit: RateLimit = ""
+    cors_origins: str = ""
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    access_log: Text = "stderr"
+    metrics: bool = True
+    metrics_textfile: str = ""
+    otel_exporter_otlp_endpoint: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
