@@ -25,7 +25,9 @@ Refusal
     └── TimedOut            503  timed-out
 """
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 
@@ -42,7 +44,7 @@ class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
     code: ClassVar[str]
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
-    headers: ClassVar[dict[str, str]] | dict[str, str] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str, flaws: tuple[Flaw, ...] = ()) -> None:
         super().__init__(detail)
@@ -136,7 +138,7 @@ class InProgress(Refusal):
     code = "in-progress"
     status = HTTPStatus.CONFLICT
     title = "The first request with this key is still running."
-    headers: ClassVar = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class RuleBroken(Refusal):
@@ -240,7 +242,7 @@ class Unavailable(Refusal):
     code = "unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
     title = "The service can't answer now; try again."
-    headers: ClassVar = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
 
 
 class SchemaBehind(Unavailable):
@@ -248,7 +250,7 @@ class SchemaBehind(Unavailable):
 
     code = "schema-behind"
     title = "The database is behind this build; a migration is due."
-    headers: ClassVar = {"Retry-After": "5"}
+    headers = MappingProxyType({"Retry-After": "5"})
 
 
 class TimedOut(Unavailable):
