@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from migrations import ledger
 from migrations.autogenerate import is_ours, number_the_revision
 from migrations.connecting import LOCK_TIMEOUT, connected, settings_found
+from migrations.metrics import measured
 from migrations.migrate import migrate, planned, said
 from migrations.steps import command, end, noted
 from service.models import Base
@@ -71,10 +72,13 @@ async def migrate_online(settings: Settings) -> None:
     """Do what the command wants; commands that only read do it while they plan."""
     fn, given = command(), options(settings)
     async with connected(settings, lock_timeout()) as engine:
-        await planned(engine, fn, given)
-        if fn.__name__ in MIGRATING:
-            patience = seconds("patience", PATIENCE)
-            await migrate(engine, fn, given, patience=patience, accept=drift_accepted())
+        if fn.__name__ not in MIGRATING:
+            await planned(engine, fn, given)
+            return
+        async with measured(engine, settings.metrics_textfile) as run:
+            await planned(engine, fn, given)
+            patience, accept = seconds("patience", PATIENCE), drift_accepted()
+            await migrate(engine, fn, given, patience=patience, accept=accept, run=run)
 
 
 def argument(name: str, default: str) -> str:

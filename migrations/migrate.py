@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from migrations import drift, ledger, published
 from migrations.attempts import attempt
 from migrations.connecting import read
+from migrations.metrics import Run
 from migrations.steps import (
     Command,
     Overtaken,
@@ -37,12 +38,19 @@ async def planned(engine: AsyncEngine, fn: Command, options: dict[str, Any]) -> 
     return await read(engine, plan, fn, options)
 
 
-async def migrate(
-    engine: AsyncEngine, fn: Command, options: dict[str, Any], *, patience: float, accept: bool
+async def migrate(  # noqa: PLR0913  # each is said by its name
+    engine: AsyncEngine,
+    fn: Command,
+    options: dict[str, Any],
+    *,
+    patience: float,
+    accept: bool,
+    run: Run,
 ) -> None:
     """Take the turn and do what is left to do by then; `accept` drift instead of refusing it.
 
     `patience`: seconds that a step is tried, and that the turn is waited for.
+    `run` is told how long each step takes.
     """
     await read(engine, published.refuse_unknown_role, options["app_role"])
     stamping = fn.__name__ == "do_stamp"
@@ -57,7 +65,7 @@ async def migrate(
         while True:
             todo = await planned(engine, fn, options)
             try:
-                await take(todo, engine, attempted)
+                await take(todo, engine, attempted, run)
             except Overtaken:
                 continue
             break
@@ -69,7 +77,7 @@ async def migrate(
     await confirm(engine, set(todo[-1].to_revisions) if todo else None)
 
 
-async def take(todo: list[Step], engine: AsyncEngine, attempted: Attempted) -> None:
+async def take(todo: list[Step], engine: AsyncEngine, attempted: Attempted, run: Run) -> None:
     """Take the steps, one after the other, once nothing is left half done by an earlier run."""
     half = await read(engine, ledger.unfinished)
     if half and not (todo and isinstance(todo[0], RevisionStep) and half_of(todo[0]) == half):
@@ -79,7 +87,8 @@ async def take(todo: list[Step], engine: AsyncEngine, attempted: Attempted) -> N
         await attempted(partial(undo, half))
     await withdraw_undone(engine, attempted)
     for step in todo:
-        await attempted(partial(perform, step))
+        with run.timed(step):
+            await attempted(partial(perform, step))
         await withdraw_undone(engine, attempted)
 
 

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Connection, Dialect, Pool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -14,12 +14,30 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import (
+    AsyncAdaptedQueuePool,
+    ConnectionPoolEntry,
+    PoolProxiedConnection,
+)
 
 from service.settings import Settings, async_url
 
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't answer is given up
 SQLITE_PATIENCE = 5.0  # seconds a statement waits for another process's write lock
+
+
+class WatchedPool(AsyncAdaptedQueuePool):
+    """A pool that knows how many are waiting for a connection."""
+
+    waiting = 0
+
+    def connect(self) -> PoolProxiedConnection:
+        """A connection, as soon as one is free or made."""
+        self.waiting += 1
+        try:
+            return super().connect()
+        finally:
+            self.waiting -= 1
 
 
 def create_engine(
@@ -28,7 +46,7 @@ def create_engine(
     application_name: str,
     server_settings: dict[str, str] | None = None,
     foreign_keys: bool = True,
-    poolclass: type[Pool] | None = None,
+    poolclass: type[Pool] = WatchedPool,
 ) -> AsyncEngine:
     """An engine for either database; the caller disposes of it.
 
@@ -39,7 +57,7 @@ def create_engine(
     """
     url = async_url(settings.database_url)
     options: dict[str, Any] = {"poolclass": poolclass, "hide_parameters": True}
-    if poolclass is None:
+    if poolclass is WatchedPool:
         options |= {
             "pool_size": settings.pool_size,
             "max_overflow": 0,
@@ -106,14 +124,19 @@ class Database:
         )
         if self.engine.dialect.name == "postgresql":
             # explicit names and no search_path, so that it holds behind any pooler
-            published = {"schema_translate_map": {None: f"at_{revision}"}}
-            writing = self.engine.execution_options(**published)
-            reading = writing.execution_options(isolation_level="AUTOCOMMIT")
+            published = {None: f"at_{revision}", "staging": "pg_temp"}
+            self.writing = self.engine.execution_options(schema_translate_map=published)
+            reading = self.writing.execution_options(isolation_level="AUTOCOMMIT")
         else:
-            writing = self.engine
+            self.writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = self.engine.execution_options(reading=True)
-        self.transactions = async_sessionmaker(writing, expire_on_commit=False)
+        self.transactions = async_sessionmaker(self.writing, expire_on_commit=False)
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
+
+    @property
+    def pool(self) -> WatchedPool:
+        """The connections; another pool takes its place once they were closed."""
+        return cast("WatchedPool", self.engine.pool)
 
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: all of it is kept, or nothing."""
@@ -123,6 +146,15 @@ class Database:
     async def reader(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: on PostgreSQL each statement is one round trip."""
         async with self.readers() as session:
+            yield session
+
+    @asynccontextmanager
+    async def transfer(self) -> AsyncIterator[AsyncSession]:
+        """A session for an import or export, which begins its transactions itself.
+
+        They are on one connection, where its temporary table is.
+        """
+        async with self.writing.connect() as connection, AsyncSession(connection) as session:
             yield session
 
     @asynccontextmanager

@@ -38,6 +38,13 @@ class Flaw(NamedTuple):
     detail: str
 
 
+class Rejected(NamedTuple):
+    """A line of an import that can't be a user."""
+
+    line: int  # from 1, a CSV's header included
+    flaws: tuple[Flaw, ...]
+
+
 class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
     """The client gets no for an answer; `detail` says why in this case."""
 
@@ -45,6 +52,7 @@ class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
     headers: Mapping[str, str] = MappingProxyType({})
+    rejected: tuple[Rejected, ...] = ()
 
     def __init__(self, detail: str, flaws: tuple[Flaw, ...] = ()) -> None:
         super().__init__(detail)
@@ -195,13 +203,6 @@ class KeyReused(Refusal):
     code = "idempotency-key-reused"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     title = "This Idempotency-Key belongs to another request."
-
-
-class Rejected(NamedTuple):
-    """A line of an import that can't be a user."""
-
-    line: int  # from 1, a CSV's header included
-    flaws: tuple[Flaw, ...]
 
 
 class ImportRefused(Refusal):

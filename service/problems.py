@@ -59,7 +59,8 @@ def refused(
         status=refusal.status,
         detail=refusal.detail,
         instance=request.url.path,
-        errors=[wire.FlawMessage(pointer=f.pointer, detail=f.detail) for f in refusal.flaws],
+        errors=wire.flaw_messages(refusal.flaws),
+        rejections=[wire.rejection(rejected) for rejected in refusal.rejected],
     )
     return Response(
         wire.encode(problem),
@@ -124,14 +125,22 @@ def tell(request: AnyRequest, error: DBAPIError) -> None:
 
 def failed(request: AnyRequest, error: Exception) -> Response[bytes]:
     """An outage of the database, or a fault of ours; the client sees neither driver nor stack."""
+    log_failure(request, error)
     if reason := why_unavailable(error):
-        log.warning("no answer for %s %s: %s", request.method, request.url.path, reason)
         return refused(request, Unavailable(f"the database can't serve this now: {reason}"))
-    if isinstance(error, DBAPIError):
+    return refused(request, Internal("this is logged, and is not the client's fault"))
+
+
+def log_failure(request: AnyRequest, error: Exception) -> None:
+    """Log why there is no answer, or only half of one."""
+    if isinstance(error, Refusal):
+        log.info("%s %s was given up: %s", request.method, request.url.path, error.detail)
+    elif reason := why_unavailable(error):
+        log.warning("no answer for %s %s: %s", request.method, request.url.path, reason)
+    elif isinstance(error, DBAPIError):
         tell(request, error)
     else:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return refused(request, Internal("this is logged, and is not the client's fault"))
 
 
 def type_of(refusal: Refusal | type[Refusal]) -> str:

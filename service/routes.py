@@ -1,39 +1,57 @@
 """The URLs of users: one thin function each."""
 
+import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from litestar import Request, Response, delete, get, patch, post
+from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
-from litestar.status_codes import HTTP_201_CREATED, HTTP_204_NO_CONTENT, HTTP_304_NOT_MODIFIED
+from litestar.status_codes import (
+    HTTP_200_OK,
+    HTTP_201_CREATED,
+    HTTP_204_NO_CONTENT,
+    HTTP_304_NOT_MODIFIED,
+    HTTP_500_INTERNAL_SERVER_ERROR,
+)
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import users, wire
+from service import access, idempotency, problems, users, wire
+from service.compression import COMPRESSED
 from service.errors import (
     BadRequest,
     EmailTaken,
     Flaw,
+    InProgress,
+    Internal,
     InvalidInput,
+    KeyReused,
     MalformedJson,
     PreconditionFailed,
+    RequestTimeout,
     RuleBroken,
+    TimedOut,
     TooLarge,
     Unavailable,
     UnsupportedMediaType,
     UserNotFound,
 )
+from service.idempotency import Answer, Key
 from service.problems import documented
+from service.requests import JSON, MERGE_PATCH, StrictRequest
 
-JSON = "application/json"
-MERGE_PATCH = "application/merge-patch+json"
-BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
 LIST_PARAMETERS = ("limit", "after", "name", "email", "sort")
 FILTER_LENGTH = 254
-DRAIN_LIMIT = 16 * 1024 * 1024  # bytes
+KEY_LENGTH = 255
+
+READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
+WRITING = (*READING, RuleBroken)
+SENDING = (*WRITING, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 
 UserId = Annotated[
     str,
@@ -51,43 +69,42 @@ IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(name="If-None-Match", description="Answer 304 to who has this ETag."),
 ]
+IdempotencyKey = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Idempotency-Key",
+        description="Any text of the client's making, one for each thing to be done: the same key "
+        "and request get the same answer again, for 24 hours.",
+        schema_extra={"minLength": 1, "maxLength": KEY_LENGTH},
+        examples=[Example(value="8e03978e-40d5-43e8-bc93-6894a57f9324")],
+    ),
+]
+Name = Annotated[
+    str | None,
+    QueryParameter(description="The beginning of the name, whatever its case; sorts by name."),
+]
+Email = Annotated[
+    str | None, QueryParameter(description="The whole e-mail address, whatever its case.")
+]
+Sort = Annotated[
+    wire.Sort | None,
+    QueryParameter(description="`id` unless `name` is given, `full_name` then."),
+]
 ADA = Example(value={"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36})
 OLDER = Example(summary="Set the age, forget the address", value={"age": 37, "email": None})
 ETAG = ResponseHeader(name="ETag", description="The version of the user.", documentation_only=True)
 LOCATION = ResponseHeader(
     name="Location", description="Where the new user is.", documentation_only=True
 )
-
-
-class StrictRequest(Request[Any, Any, Any]):
-    """Reads a body by our own rules, all flaws at once.
-
-    Litestar would convert leniently ("42" for 42) and report one flaw at a time.
-    """
-
-    async def body(self) -> bytes:
-        """The bytes; a client whose body is too large may first finish sending, within reason.
-
-        Answered and cut off while it sends, it would see a broken connection and not our answer.
-        """
-        try:
-            return await super().body()
-        except RequestEntityTooLarge:
-            left = DRAIN_LIMIT
-            while left > 0 and (message := await self.receive())["type"] == "http.request":
-                if not message["more_body"]:
-                    break
-                left -= len(message["body"])
-            raise
-
-    async def json(self) -> Any:
-        """The body as what the handler declares as `data`."""
-        accepted = BODY_TYPES[self.method]
-        media_type = self.content_type[0]
-        if media_type not in accepted:
-            raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
-        field = self.route_handler.parsed_data_field
-        return wire.decode(await self.body(), field.annotation)  # type: ignore[union-attr]  # asked only where there is one
+LINK = ResponseHeader(
+    name="Link",
+    description='The first page, `rel="first"`, and the next, `rel="next"`.',
+    documentation_only=True,
+)
+NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
+FRESH = {
+    "Cache-Control": "private, no-cache"
+}  # kept by the client alone, and asked about each time
 
 
 @post(
@@ -95,24 +112,31 @@ class StrictRequest(Request[Any, Any, Any]):
     operation_id="createUser",
     summary="Create a user",
     tags=["users"],
+    guards=[access.needs("write")],
+    security=access.security("write"),
     response_headers=[ETAG, LOCATION],
-    responses=documented(
-        MalformedJson,
-        EmailTaken,
-        RuleBroken,
-        TooLarge,
-        UnsupportedMediaType,
-        InvalidInput,
-        Unavailable,
-    ),
+    responses=documented(*SENDING, MalformedJson, EmailTaken, InProgress, KeyReused),
 )
 async def create_user(
+    request: StrictRequest,
     data: Annotated[wire.NewUser, BodyKwarg(examples=[ADA])],
     transaction: NamedDependency[AsyncSession],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
 ) -> Response[wire.User]:
     """Keep a new user; the answer says where."""
-    user = await users.create(transaction, data)
-    return represented(user, HTTP_201_CREATED, {"Location": f"/users/{user.id}"})
+    if (digest := digest_of(request)) is None:
+        return response_of(created(await users.create(transaction, data)))
+
+    async def create() -> Answer:
+        try:
+            async with transaction.begin_nested():
+                return created(await users.create(transaction, data))
+        except IntegrityError as error:
+            return answer_of(problems.broke_a_rule(request, error))
+
+    key = Key(digest, fingerprint(request, hashlib.sha256(await request.body()).digest()))
+    async with idempotency.alone(transaction, digest):
+        return response_of(await idempotency.once(transaction, key, create))
 
 
 @get(
@@ -120,19 +144,23 @@ async def create_user(
     operation_id="getUser",
     summary="Read a user",
     tags=["users"],
+    guards=[access.needs("read")],
+    security=access.security("read"),
     response_headers=[ETAG],
-    responses=documented(BadRequest, UserNotFound, Unavailable),
+    responses=documented(*READING, UserNotFound) | NOT_MODIFIED,
 )
 async def get_user(
-    user_id: UserId, reader: NamedDependency[AsyncSession], if_none_match: IfNoneMatch = None
+    request: StrictRequest,
+    user_id: UserId,
+    reader: NamedDependency[AsyncSession],
+    if_none_match: IfNoneMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> Response[wire.User]:
     """Look a user up by id; 304 when the client has this version already."""
-    user = await users.get(reader, id_of(user_id))
-    answer = represented(user)
-    tag = answer.headers["ETag"]
-    if if_none_match is not None and wire.matches(if_none_match, tag, weakly=True):
-        return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers={"ETag": tag})  # type: ignore[arg-type]  # 304 has no body
-    return answer
+    answer = represented(await users.get(reader, id_of(user_id)))
+    known = request.joined("If-None-Match")
+    if known is not None and wire.matches(known, answer.headers["ETag"], weakly=True):
+        return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=answer.headers)  # type: ignore[arg-type]  # 304 has no body
+    return response_of(answer)
 
 
 @get(
@@ -140,12 +168,11 @@ async def get_user(
     operation_id="listUsers",
     summary="List and search users",
     tags=["users"],
-    response_headers=[
-        ResponseHeader(
-            name="Link", description='The next page: rel="next".', documentation_only=True
-        )
-    ],
-    responses=documented(BadRequest, InvalidInput, Unavailable),
+    guards=[access.needs("read")],
+    security=access.security("read"),
+    middleware=[COMPRESSED],
+    response_headers=[LINK],
+    responses=documented(*READING, InvalidInput),
 )
 async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     request: StrictRequest,
@@ -154,33 +181,16 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     after: Annotated[
         str | None, QueryParameter(description="The `next` of the page before.")
     ] = None,
-    name: Annotated[
-        str | None,
-        QueryParameter(description="The beginning of the name, whatever its case; sorts by name."),
-    ] = None,
-    email: Annotated[
-        str | None, QueryParameter(description="The whole e-mail address, whatever its case.")
-    ] = None,
-    sort: Annotated[
-        wire.Sort | None,
-        QueryParameter(description="`id` unless `name` is given, `full_name` then."),
-    ] = None,
+    name: Name = None,
+    email: Email = None,
+    sort: Sort = None,
 ) -> Response[wire.Page]:
     """List users, a page at a time."""
-    listing = users.Listing(
-        sort=sort or ("id" if name is None else "full_name"),
-        limit=limit,
-        after=None if after is None else wire.decode_cursor(after),
-        name=name,
-        email=email,
-    )
-    check_listing(request, listing)
-    listing = listing._replace(
-        name=None if name is None else wire.name_prefix(name),
-        email=None if email is None else wire.email_as_kept(email),
-    )
+    check_parameters(request, LIST_PARAMETERS)
+    cursor = None if after is None else wire.decode_cursor(after)
+    listing = listing_of(name, email, sort)._replace(limit=limit, after=cursor)
     page = await users.page(reader, listing)
-    headers = {} if page.next is None else {"Link": next_link(request, page.next)}
+    headers = FRESH | {"Link": links(request, page.next)}
     return Response(wire.encode(page), media_type=JSON, headers=headers)  # type: ignore[arg-type]  # the bytes of a Page
 
 
@@ -189,27 +199,21 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     operation_id="changeUser",
     summary="Change a user",
     tags=["users"],
+    guards=[access.needs("write")],
+    security=access.security("write"),
     response_headers=[ETAG],
-    responses=documented(
-        MalformedJson,
-        UserNotFound,
-        EmailTaken,
-        RuleBroken,
-        PreconditionFailed,
-        TooLarge,
-        UnsupportedMediaType,
-        InvalidInput,
-        Unavailable,
-    ),
+    responses=documented(*SENDING, MalformedJson, UserNotFound, EmailTaken, PreconditionFailed),
 )
 async def change_user(
+    request: StrictRequest,
     user_id: UserId,
     data: Annotated[wire.UserChanges, BodyKwarg(media_type=MERGE_PATCH, examples=[OLDER])],
     transaction: NamedDependency[AsyncSession],
-    if_match: IfMatch = None,
+    if_match: IfMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> Response[wire.User]:
     """Change the fields that are given (JSON merge patch); null removes."""
-    return represented(await users.change(transaction, id_of(user_id), data, if_match))
+    version = request.joined("If-Match")
+    return response_of(represented(await users.change(transaction, id_of(user_id), data, version)))
 
 
 @delete(
@@ -217,27 +221,61 @@ async def change_user(
     operation_id="deleteUser",
     summary="Delete a user",
     tags=["users"],
+    guards=[access.needs("write")],
+    security=access.security("write"),
     status_code=HTTP_204_NO_CONTENT,
-    responses=documented(BadRequest, UserNotFound, RuleBroken, PreconditionFailed, Unavailable),
+    responses=documented(*WRITING, UserNotFound, PreconditionFailed),
 )
 async def delete_user(
-    user_id: UserId, transaction: NamedDependency[AsyncSession], if_match: IfMatch = None
+    request: StrictRequest,
+    user_id: UserId,
+    transaction: NamedDependency[AsyncSession],
+    if_match: IfMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> None:
     """Delete a user for good."""
-    await users.remove(transaction, id_of(user_id), if_match)
+    await users.remove(transaction, id_of(user_id), request.joined("If-Match"))
 
 
-def represented(
-    user: wire.User, status: int = 200, headers: dict[str, str] | None = None
-) -> Response[wire.User]:
+def represented(user: wire.User) -> Answer:
     """The user with its ETag."""
     body = wire.encode(user)
-    return Response(
-        body,  # type: ignore[arg-type]  # the bytes of a User
-        status_code=status,
-        media_type=JSON,
-        headers={"ETag": wire.etag(body), **(headers or {})},
-    )
+    return Answer(HTTP_200_OK, {"ETag": wire.etag(body), **FRESH}, body)
+
+
+def created(user: wire.User) -> Answer:
+    """The new user, and where it is."""
+    answer = represented(user)
+    headers = {"Location": f"/users/{user.id}", **answer.headers}
+    return answer._replace(status=HTTP_201_CREATED, headers=headers)
+
+
+def response_of(answer: Answer) -> Response[Any]:
+    """An answer as the framework sends it; that of a refusal says itself what it is."""
+    headers = {"Content-Type": JSON, **answer.headers}
+    return Response(answer.body, status_code=answer.status, headers=headers)
+
+
+def answer_of(no: Response[bytes]) -> Answer:
+    """A refusal that a repetition gets again."""
+    headers = {**no.headers, "Content-Type": problems.MEDIA_TYPE}
+    return Answer(no.status_code or HTTP_500_INTERNAL_SERVER_ERROR, headers, no.content)
+
+
+def digest_of(request: StrictRequest) -> bytes | None:
+    """The request's Idempotency-Key as it is kept; None without one."""
+    key = request.only("Idempotency-Key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= KEY_LENGTH or not key.isprintable():
+        flaw = f"must have 1 to {KEY_LENGTH} characters, all printable"
+        raise InvalidInput(Flaw("/Idempotency-Key", flaw))
+    return idempotency.key_of(request.scope["state"]["token"], key)
+
+
+def fingerprint(request: StrictRequest, body: bytes) -> bytes:
+    """What tells the request from others with the same key; `body` is a hash of the body."""
+    asked = f"{request.method} {request.url.path}?{request.url.query}\0{request.content_type[0]}\0"
+    return hashlib.sha256(asked.encode() + body).digest()
 
 
 def id_of(text: str) -> int:
@@ -248,32 +286,48 @@ def id_of(text: str) -> int:
     return int(text)
 
 
-def check_listing(request: StrictRequest, listing: users.Listing) -> None:
+def check_parameters(request: StrictRequest, known: Sequence[str]) -> None:
     """Refuse parameters that would otherwise be silently left out of account."""
     flaws = []
     for parameter in request.query_params:
-        if parameter not in LIST_PARAMETERS:
-            flaws.append(Flaw(f"/{wire.escaped(parameter)}", "is not a parameter of this list"))
+        if parameter not in known:
+            flaws.append(Flaw(f"/{wire.escaped(parameter)}", "is not a parameter of this URL"))
         elif len(request.query_params.getall(parameter)) > 1:
             flaws.append(Flaw(f"/{parameter}", "is given more than once"))
-    for parameter in ("name", "email"):
-        value = getattr(listing, parameter)
-        if value is not None and (wire.has_control(value) or len(value) > FILTER_LENGTH):
-            flaws.append(
-                Flaw(f"/{parameter}", f"must have at most {FILTER_LENGTH} characters, none control")
-            )
-    if listing.name is not None and not listing.sort.endswith("full_name"):
-        flaws.append(Flaw("/sort", "must be full_name or -full_name where name is given"))
     if flaws:
         raise InvalidInput(*flaws)
 
 
-def next_link(request: StrictRequest, cursor: str) -> str:
-    """The Link header of the next page (RFC 8288)."""
-    parameters = {
+def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> users.Listing:
+    """Which users are meant, and in which order; raises InvalidInput."""
+    flaws = [
+        Flaw(f"/{parameter}", f"must have at most {FILTER_LENGTH} characters, none control")
+        for parameter, value in (("name", name), ("email", email))
+        if value is not None and (wire.has_control(value) or len(value) > FILTER_LENGTH)
+    ]
+    sort = sort or ("id" if name is None else "full_name")
+    if name is not None and not sort.endswith("full_name"):
+        flaws.append(Flaw("/sort", "must be full_name or -full_name where name is given"))
+    if flaws:
+        raise InvalidInput(*flaws)
+    return users.Listing(
+        sort=sort,
+        name=None if name is None else wire.name_prefix(name),
+        email=None if email is None else wire.email_as_kept(email),
+    )
+
+
+def links(request: StrictRequest, cursor: str | None) -> str:
+    """The Link header of a page (RFC 8288)."""
+    given = {
         name: request.query_params[name] for name in LIST_PARAMETERS if name in request.query_params
     }
-    return f'<{request.url.path}?{urlencode(parameters | {"after": cursor})}>; rel="next"'
+    given.pop("after", None)
+    pages = {"first": given} | ({} if cursor is None else {"next": given | {"after": cursor}})
+    return ", ".join(
+        f'<{request.url.path}{"?" * bool(query)}{urlencode(query)}>; rel="{relation}"'
+        for relation, query in pages.items()
+    )
 
 
 ROUTES = (create_user, get_user, list_users, change_user, delete_user)

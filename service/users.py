@@ -33,7 +33,7 @@ class Listing(NamedTuple):
     """Which users are listed, in which order, and from where."""
 
     sort: wire.Sort
-    limit: int
+    limit: int = 0  # of the page; what has no pages has no limit
     after: wire.Cursor | None = None
     name: str | None = None  # the beginning of the name, whatever its case
     email: str | None = None  # the whole address, whatever its case
@@ -96,12 +96,27 @@ async def page(session: AsyncSession, listing: Listing) -> wire.Page:
 
 def page_statement(listing: Listing) -> Select[*tuple[Any, ...]]:
     """The rows of the page and one more, which tells whether there is a next."""
-    by_name = listing.sort.endswith("full_name")
     name = folded(User.full_name)
-    order: list[SQLColumnExpression[Any]] = [name, User.id] if by_name else [User.id]
-    key = name if by_name else literal(None)
+    key = name if by_name(listing) else literal(None)
     statement = select(*FIELDS, key.label("key")).limit(listing.limit + 1)
+    if listing.after is not None:
+        reached = tuple_(*after_values(listing.after, by_name=by_name(listing)))
+        place = tuple_(*order_of(listing))
+        statement = statement.where(
+            place < reached if listing.sort.startswith("-") else place > reached
+        )
+    return in_order(statement, listing)
+
+
+def all_of(listing: Listing) -> Select[*tuple[Any, ...]]:
+    """Every row of the list; it has no pages."""
+    return in_order(select(*FIELDS), listing)
+
+
+def in_order(statement: Select[*tuple[Any, ...]], listing: Listing) -> Select[*tuple[Any, ...]]:
+    """Filtered and sorted as the list is."""
     if listing.name is not None:
+        name = folded(User.full_name)
         # a range, not LIKE: with a bound parameter LIKE loses the index under a generic plan
         statement = statement.where(
             name >= folded(literal(listing.name)),
@@ -109,15 +124,20 @@ def page_statement(listing: Listing) -> Select[*tuple[Any, ...]]:
         )
     if listing.email is not None:
         statement = statement.where(func.lower(User.email) == func.lower(listing.email))
-    if listing.after is not None:
-        reached = tuple_(*after_values(listing.after, by_name=by_name))
-        place = tuple_(*order)
-        statement = statement.where(
-            place < reached if listing.sort.startswith("-") else place > reached
-        )
+    order = order_of(listing)
     if listing.sort.startswith("-"):
         return statement.order_by(*(column.desc() for column in order))
     return statement.order_by(*order)
+
+
+def order_of(listing: Listing) -> list[SQLColumnExpression[Any]]:
+    """The columns that decide a row's place."""
+    return [folded(User.full_name), User.id] if by_name(listing) else [User.id]
+
+
+def by_name(listing: Listing) -> bool:
+    """Whether names decide the order, and not ids."""
+    return listing.sort.endswith("full_name")
 
 
 def after_values(cursor: wire.Cursor, *, by_name: bool) -> list[ColumnElement[Any]]:

@@ -10,11 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.world import ROOT, engine_for, run_alembic
-
-VERSIONS = sorted((ROOT / "migrations/versions").glob("*.py"))
-NUMBERS = [path.name[:4] for path in VERSIONS]
-HEAD = NUMBERS[-1]
+from tests.world import HEAD, NEXT, NUMBERS, ROOT, VERSIONS, engine_for, later, run_alembic
 
 
 @pytest.fixture
@@ -160,6 +156,9 @@ def clone(tmp_path: Path) -> Path:
 
 NICKNAME = "    nickname: Mapped[str | None] = mapped_column(Text)\n"
 TEAM = """\
+from sqlalchemy import ForeignKey  # which the next edit wants
+
+
 class Team(Base):
     __tablename__ = "teams"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -201,9 +200,7 @@ def edit(clone: Path, before: str, after: str) -> None:
     source = source.replace(before, after, 1).replace(
         'Index("idx_user_nickname", folded(nickname)),' if not after else "\0", ""
     )
-    model.write_text(
-        source.replace("import BigInteger, C", "import BigInteger, ForeignKey, C"), "utf-8"
-    )
+    model.write_text(source, "utf-8")
 
 
 async def test_what_autogenerate_writes_runs_up_and_down_unedited(
@@ -214,10 +211,10 @@ async def test_what_autogenerate_writes_runs_up_and_down_unedited(
     edits = dict(EDITS)
     if databases.kind == "sqlite":  # which doesn't tell Alembic of indexes on expressions
         del edits["an index without regard to case"]
-    for number, (what, change) in enumerate(edits.items(), start=9):
+    for number, (what, change) in enumerate(edits.items(), start=1):
         edit(clone, *change)
         run_alembic(url, "revision", "--autogenerate", "-m", what, cwd=clone)
-        path = clone / f"migrations/versions/{number:04}_{what.replace(' ', '_')}.py"
+        path = clone / f"migrations/versions/{later(number)}_{what.replace(' ', '_')}.py"
         source = path.read_text(encoding="utf-8")
         assert not re.search(r"^\s*(op\.|pass$|raise)", source, re.MULTILINE), source
         run_alembic(url, "upgrade", "head", cwd=clone)
@@ -241,13 +238,13 @@ async def test_autogenerate_refuses_a_required_column_that_no_row_has_a_value_fo
     process = run_alembic(url, "revision", "--autogenerate", "-m", "x", cwd=clone, check=False)
     assert process.returncode != 0
     assert "users.nickname is NOT NULL without a server_default" in process.stdout
-    assert not list((clone / "migrations/versions").glob("0009*"))
+    assert not list((clone / "migrations/versions").glob(f"{NEXT}*"))
 
 
 async def test_a_revision_written_by_hand_gets_the_next_number_too(url: str, clone: Path) -> None:
     run_alembic(url, "revision", "-m", "by hand", cwd=clone)
-    (path,) = (clone / "migrations/versions").glob("0009_by_hand.py")
-    assert 'down_revision = "0008"' in path.read_text(encoding="utf-8").replace("'", '"')
+    (path,) = (clone / "migrations/versions").glob(f"{NEXT}_by_hand.py")
+    assert f'down_revision = "{HEAD}"' in path.read_text(encoding="utf-8").replace("'", '"')
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert "write what this revision does" in process.stderr
 
@@ -262,11 +259,12 @@ async def test_two_files_with_one_number_are_refused_in_words(url: str, clone: P
 
 async def test_two_heads_are_refused_in_words(url: str, clone: Path) -> None:
     versions = clone / "migrations/versions"
-    source = (versions / "0008_emails_are_unique.py").read_text(encoding="utf-8")
-    (versions / "0009_another.py").write_text(source.replace('"0008"', '"0009"'), "utf-8")
+    source = VERSIONS[-1].read_text(encoding="utf-8")
+    another = source.replace(f'revision = "{HEAD}"', f'revision = "{NEXT}"')
+    (versions / f"{NEXT}_another.py").write_text(another, "utf-8")
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
-    assert "the history has 2 heads, 0008, 0009" in process.stdout
+    assert f"the history has 2 heads, {HEAD}, {NEXT}" in process.stdout
 
 
 @pytest.mark.parametrize("revision", ["0042", "nonsense"])

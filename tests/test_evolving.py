@@ -12,14 +12,14 @@ import pytest
 from migrations import snapshot
 from tests.test_chain import clone
 from tests.test_safely import Revision, driver, revision
-from tests.world import ROOT, run_alembic
+from tests.world import HEAD, NEXT, ROOT, run_alembic
 
 __all__ = ["clone", "driver", "revision"]  # fixtures
 
 Client = Any  # an asyncpg.Connection, which brings no types
 Check = Callable[[Client], Awaitable[None]]
 
-OLD, NEW = "at_0008.users", "at_0009.users"
+OLD, NEW = f"at_{HEAD}.users", f"at_{NEXT}.users"
 LOCKS = (  # from weak to strong
     "none",
     "ACCESS SHARE",
@@ -60,7 +60,7 @@ class Case(NamedTuple):
     """What a row promises, and how it is undone."""
 
     down: str
-    older: Check  # what a build at 0008 sees and may do meanwhile
+    older: Check  # what a build at the head sees and may do meanwhile
     undone: Check  # what is there after the way down and the way up again
 
 
@@ -190,8 +190,8 @@ CASES = {
     ),
     "add a table": Case(
         'safely.drop_table("teams")',
-        older_may(BOB, "INSERT INTO at_0009.teams DEFAULT VALUES"),
-        then({"SELECT count(*) FROM at_0009.teams": 1}),
+        older_may(BOB, f"INSERT INTO at_{NEXT}.teams DEFAULT VALUES"),
+        then({f"SELECT count(*) FROM at_{NEXT}.teams": 1}),
     ),
     "drop a table": Case(
         'safely.create_table("users", '
@@ -235,8 +235,8 @@ def spelled(change: str) -> str:
 
 @pytest.fixture
 async def older(url: str) -> AsyncIterator[Client]:
-    """A build at 0008, connected all the time."""
-    client = await asyncpg.connect(url, server_settings={"application_name": "users@0008"})
+    """A build at the head, connected all the time."""
+    client = await asyncpg.connect(url, server_settings={"application_name": f"users@{HEAD}"})
     yield client
     await client.close()
 
@@ -281,7 +281,7 @@ async def test_a_change_takes_the_lock_that_the_table_says(
 ) -> None:
     """By its script: after each statement, what the transaction holds on the table."""
     revision(spelled(change), CASES[change].down)
-    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     table = await one(driver, "SELECT 'users'::regclass::oid")
     taken = {"none", "ACCESS SHARE"}
     for statement in re.split(r";\n\n", script):

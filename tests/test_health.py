@@ -8,21 +8,21 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.test_bad_input import problem
-from tests.world import run_alembic, serving
+from tests.world import HEAD, NEXT, PREVIOUS, run_alembic, serving
 
 
 async def test_a_service_at_the_head_is_ready(client: httpx.AsyncClient) -> None:
     response = await client.get("/health/ready")
     assert response.status_code == HTTPStatus.OK
-    assert response.json() == {"status": "ready", "build": "0008", "database": "0008"}
+    assert response.json() == {"status": "ready", "build": HEAD, "database": HEAD}
 
 
 async def test_behind_its_build_it_is_not_ready_and_recovers_when_the_migration_arrives(
     client: httpx.AsyncClient, url: str
 ) -> None:
-    run_alembic(url, "downgrade", "0007")
+    run_alembic(url, "downgrade", PREVIOUS)
     document = problem(await client.get("/health/ready"), 503, "schema-behind")
-    assert document["detail"] == "the database is at 0007, this build needs 0008"
+    assert document["detail"] == f"the database is at {PREVIOUS}, this build needs {HEAD}"
     run_alembic(url, "upgrade", "head")
     assert (await client.get("/health/ready")).status_code == HTTPStatus.OK
 
@@ -31,9 +31,9 @@ async def test_ahead_of_its_build_it_is_ready(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
-        await connection.execute(text("UPDATE alembic_version SET version_num = '0009'"))
+        await connection.execute(text(f"UPDATE alembic_version SET version_num = '{NEXT}'"))
     response = await client.get("/health/ready")
-    assert response.json() == {"status": "ready", "build": "0008", "database": "0009"}
+    assert response.json() == {"status": "ready", "build": HEAD, "database": NEXT}
 
 
 @pytest.mark.only("postgresql")
@@ -41,10 +41,10 @@ async def test_where_its_schema_was_purged_it_is_not_ready_and_says_so(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
-        await connection.execute(text("ALTER SCHEMA at_0008 RENAME TO at_0009"))
+        await connection.execute(text(f"ALTER SCHEMA at_{HEAD} RENAME TO at_{NEXT}"))
     document = problem(await client.get("/health/ready"), 503, "unavailable")
     assert document["detail"] == (
-        "the database is at 0009, and this build's schema, 0008, is no longer published there"
+        f"the database is at {NEXT}, and this build's schema, {HEAD}, is no longer published there"
     )
     problem(await client.get("/users"), 503, "unavailable")
 
@@ -52,7 +52,7 @@ async def test_where_its_schema_was_purged_it_is_not_ready_and_says_so(
 async def test_an_empty_database_is_not_ready(empty_url: str) -> None:
     async with serving(database_url=empty_url) as client:
         document = problem(await client.get("/health/ready"), 503, "schema-behind")
-        assert document["detail"] == "the database is at base, this build needs 0008"
+        assert document["detail"] == f"the database is at base, this build needs {HEAD}"
         problem(await client.get("/users"), 503, "unavailable")
         assert (await client.get("/health/live")).status_code == HTTPStatus.OK
 

@@ -18,10 +18,10 @@ from sqlalchemy import text
 
 from migrations.ledger import SNAPSHOT
 from tests import forked
-from tests.test_chain import HEAD, query, revision_of, write
+from tests.test_chain import query, revision_of, write
 from tests.test_guards import started
 from tests.test_safely import waiting_for_a_lock
-from tests.world import ROOT, Databases, engine_for, run_alembic
+from tests.world import HEAD, ROOT, Databases, engine_for, run_alembic
 
 LOAD = {
     "postgresql": "INSERT INTO users (name) SELECT CASE WHEN n % 10 > 0 THEN 'Name ' || n END "
@@ -32,13 +32,15 @@ LOAD = {
 }
 # every column, also those that are set aside
 ROWS = {
-    "postgresql": "SELECT md5(string_agg(to_jsonb(u)::text, ' ' ORDER BY id)) FROM {} AS u",
-    "sqlite": "SELECT * FROM {} ORDER BY id",
+    "postgresql": "SELECT md5(string_agg(to_jsonb(t)::text, ' ' ORDER BY t)) FROM {} AS t",
+    "sqlite": "SELECT * FROM {} ORDER BY 1",
 }
+OTHERS = "('alembic_version', 'migration_log', 'sqlite_sequence')"  # not the application's
 PLACES = {
-    "postgresql": "SELECT oid::regclass::text FROM pg_class "
-    "WHERE relkind = 'r' AND relname = 'users'",
-    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE '%users'",
+    "postgresql": "SELECT relid::regclass::text FROM pg_stat_user_tables "
+    f"WHERE relname NOT IN {OTHERS} ORDER BY 1",
+    "sqlite": "SELECT name FROM sqlite_master "
+    f"WHERE type = 'table' AND name NOT IN {OTHERS} ORDER BY 1",
 }
 LEFT_BEHIND = {
     "postgresql": "SELECT 'index ' || indexrelid::regclass FROM pg_index WHERE NOT indisvalid "
@@ -109,7 +111,7 @@ async def killed(url: str, said: Path, command: str, seconds: float) -> str | No
 
 
 async def found(kind: str, url: str) -> dict[str, Any]:
-    """Where the database is, what its schema is like, and every row of it."""
+    """Where the database is, what its schema is like, where its tables are, and every row."""
     engine = engine_for(url)
     revision = await query(engine, "SELECT version_num FROM alembic_version")
     schema = await query(engine, SNAPSHOT[kind].replace(":", r"\:"))

@@ -12,20 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations.ledger import checksum
 from tests.pooler import pooler
-from tests.test_chain import (
-    HEAD,
-    NUMBERS,
-    VERSIONS,
-    clone,
-    empty,
-    query,
-    revision_of,
-    run_script,
-    write,
-)
+from tests.test_chain import clone, empty, query, revision_of, run_script, write
 from tests.test_guards import several, started
 from tests.test_safely import Revision, driver, revision
-from tests.world import Databases, name_of, run_alembic, run_migrations
+from tests.world import (
+    HEAD,
+    NEXT,
+    NUMBERS,
+    VERSIONS,
+    Databases,
+    name_of,
+    run_alembic,
+    run_migrations,
+)
 
 __all__ = ["clone", "driver", "empty", "revision"]  # fixtures
 
@@ -93,7 +92,7 @@ async def test_the_ledger_tells_how_often_a_step_was_tried_and_how_long_it_waite
     rows = await query(
         engine,
         f"SELECT attempts, longest_lock_wait FROM migration_log WHERE id > {upgrade} "
-        "AND revision = '0009'",
+        f"AND revision = '{NEXT}'",
     )
     ((attempts, waited),) = rows
     assert attempts >= 2
@@ -125,7 +124,7 @@ async def test_a_schema_that_was_edited_by_hand_is_refused_until_it_is_accepted(
     for command in (("upgrade", "head"), ("downgrade", "-1")):
         process = run_alembic(url, *command, check=False)
         assert process.returncode != 0
-        assert "the schema is not as upgrade 0008" in process.stdout
+        assert f"the schema is not as upgrade {HEAD}" in process.stdout
         assert re.search(r"index surprise.*: was added", process.stdout)
         assert "-x drift=accept" in process.stdout
         assert process.stderr == ""
@@ -200,11 +199,11 @@ async def test_stamp_publishes_only_the_newest_and_takes_nothing_back(
     await write(engine, "DROP SCHEMA at_0006 CASCADE")
     run_alembic(url, "stamp", "0006")
     assert ("at_0006",) not in await query(engine, published)
-    await write(engine, "DROP SCHEMA at_0008 CASCADE")
+    await write(engine, f"DROP SCHEMA at_{HEAD} CASCADE")
     run_alembic(url, "stamp", "head")
-    assert ("at_0008",) in await query(engine, published)
+    assert (f"at_{HEAD}",) in await query(engine, published)
     stamped = [row[:2] for row in await entries(engine)][-3:]
-    assert stamped == [("0005", "stamp"), ("0006", "stamp"), ("0008", "stamp")]
+    assert stamped == [("0005", "stamp"), ("0006", "stamp"), (HEAD, "stamp")]
 
 
 @pytest.mark.only("postgresql")
@@ -284,14 +283,14 @@ async def test_half_a_step_is_no_drift_and_is_finished_by_the_next_run(
     await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
     revision(HALF, UNDO_HALF)
     assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
-    assert (await entries(engine))[-1] == ("0009", "upgrade", "started")
+    assert (await entries(engine))[-1] == (NEXT, "upgrade", "started")
     process = run_migrations(url, "drift", cwd=clone)
     assert process.returncode == 2
-    assert "upgrade 0009 was begun and not finished" in process.stdout
+    assert f"upgrade {NEXT} was begun and not finished" in process.stdout
 
     await write(engine, "UPDATE users SET age = 18")
     run_alembic(url, "upgrade", "head", cwd=clone)
-    assert (await entries(engine))[-1] == ("0009", "upgrade", "done")
+    assert (await entries(engine))[-1] == (NEXT, "upgrade", "done")
     assert run_migrations(url, "drift", cwd=clone).returncode == 0
 
 
@@ -304,11 +303,11 @@ async def test_half_a_step_is_undone_before_going_elsewhere(
     revision(HALF, UNDO_HALF)
     assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
     told = run_alembic(url, "downgrade", "-1", cwd=clone).stderr
-    assert "upgrade 0009 was begun and not finished: undoing it first" in told
+    assert f"upgrade {NEXT} was begun and not finished: undoing it first" in told
     assert (await entries(engine))[-2:] == [
-        ("0009", "upgrade", "undone"),
-        ("0008", "downgrade", "done"),
+        (NEXT, "upgrade", "undone"),
+        (HEAD, "downgrade", "done"),
     ]
     assert run_migrations(url, "drift", cwd=clone).returncode == 0
-    run_alembic(url, "upgrade", "0008", cwd=clone)
+    run_alembic(url, "upgrade", HEAD, cwd=clone)
     run_alembic(url, "check")

@@ -16,9 +16,9 @@ import pytest
 
 from migrations.snapshot import POSTGRESQL, differences
 from tests.live import Served, Step, Witness, migrated, no_pauses, steps_since
-from tests.test_chain import HEAD, clone
+from tests.test_chain import clone
 from tests.test_serving import free_port, process, until_ready
-from tests.world import ROOT
+from tests.world import HEAD, ROOT, later
 
 __all__ = ["clone", "no_pauses"]  # fixtures
 
@@ -27,17 +27,18 @@ pytestmark = pytest.mark.only("postgresql")
 User = dict[str, Any]
 
 CLIENTS = 6
-SCRATCH = sorted((ROOT / "tests/scratch").glob("*.py"))
+SCRATCH = sorted((ROOT / "tests/scratch").glob("[1-9]_*.py"))  # how many after the head
+WITH_AGE, TOP = f"at_{later(3)}", f"at_{later(len(SCRATCH))}"
 LOAD = """\
 INSERT INTO users (full_name, email, age)
 SELECT 'Name ' || n, CASE WHEN n % 10 > 0 THEN n || '@loaded.example' END,
        CASE WHEN n % 7 > 0 THEN n % 151 END
 FROM generate_series(1, $1::int) AS n"""
-AT_THE_TOP = """\
-SELECT id, display_name AS full_name, users.email, old.age FROM at_0015.users
-JOIN (SELECT id, age FROM at_0011.users) AS old USING (id)"""
+AT_THE_TOP = f"""\
+SELECT id, display_name AS full_name, users.email, old.age FROM {TOP}.users
+JOIN (SELECT id, age FROM {WITH_AGE}.users) AS old USING (id)"""
 AT_THE_END = "SELECT id, full_name, email, age FROM users"
-UNNAMED = "SELECT count(*) FROM at_0015.users WHERE nickname IS NULL AND id <= $1"
+UNNAMED = f"SELECT count(*) FROM {TOP}.users WHERE nickname IS NULL AND id <= $1"
 
 chance = random.Random(1)  # noqa: S311  # not a secret
 
@@ -220,6 +221,15 @@ async def schema(url: str) -> dict[str, str]:
     return dict(found)
 
 
+def add_the_scratch_revisions(clone: Path) -> None:
+    """They say what they do; their numbers come after the head's, whichever that is."""
+    for steps, path in enumerate(SCRATCH, start=1):
+        number, before = later(steps), later(steps - 1)
+        numbered = f'{path.read_text("utf-8")}\nrevision = "{number}"\ndown_revision = "{before}"\n'
+        name = f"{number}{path.name[1:]}"
+        (clone / "migrations/versions" / name).write_text(numbered, "utf-8")
+
+
 @pytest.mark.usefixtures("no_pauses")
 async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
     url: str, clone: Path, *, full: bool
@@ -228,8 +238,7 @@ async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
     connection = await asyncpg.connect(url)
     await connection.execute(LOAD, users.loaded)
     before = await schema(url)
-    for path in SCRATCH:
-        (clone / "migrations/versions" / path.name).write_bytes(path.read_bytes())
+    add_the_scratch_revisions(clone)
 
     witness, port = Witness(), free_port()
     place = f"http://127.0.0.1:{port}"

@@ -11,8 +11,7 @@ import asyncpg
 import pytest
 
 from tests.live import Step, Witness, migrated, no_pauses, steps_since
-from tests.test_chain import NUMBERS
-from tests.world import run_alembic
+from tests.world import NUMBERS, run_alembic
 
 __all__ = ["no_pauses"]  # a fixture
 

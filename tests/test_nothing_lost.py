@@ -10,11 +10,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.models import SCHEMA_REVISION
 from tests.test_chain import clone, query, revision_of, write
 from tests.test_people import accepted
-from tests.test_safely import REVISION, Revision, driver, indented, revision
-from tests.world import run_alembic, run_migrations
+from tests.test_safely import Revision, driver, revision, write_revision
+from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, run_alembic, run_migrations
 
 __all__ = ["clone", "driver", "revision"]  # fixtures
 
@@ -53,13 +52,32 @@ async def test_people_go_down_and_up_again_and_lose_nothing(url: str, engine: As
     assert await query(engine, EVERYTHING) == after
 
 
+async def test_what_was_answered_under_a_key_is_set_aside_and_brought_back(
+    url: str, engine: AsyncEngine
+) -> None:
+    blob = {"postgresql": "'\\x00ff'::bytea", "sqlite": "x'00ff'"}[engine.dialect.name]
+    await write(
+        engine,
+        "INSERT INTO idempotency_key (key, request, status, headers, body, expires) "
+        f"VALUES ({blob}, {blob}, 201, {blob}, {blob}, 4102444800)",
+    )
+    everything = "SELECT * FROM idempotency_key"
+    before = await query(engine, everything)
+    run_alembic(url, "downgrade", "0008")
+    with pytest.raises(DBAPIError, match="idempotency_key"):
+        await query(engine, everything)
+    run_alembic(url, "upgrade", "head")
+    assert await query(engine, everything) == before
+    run_alembic(url, "check")
+
+
 @pytest.mark.only("postgresql")
 async def test_a_build_at_0003_that_writes_no_name_is_served_after_0005(
     engine: AsyncEngine,
 ) -> None:
     await write(engine, "INSERT INTO at_0003.users (name, email) VALUES (NULL, 'old@example.org')")
     await write(engine, "UPDATE at_0004.users SET name = NULL WHERE email = 'old@example.org'")
-    new = f"SELECT full_name, email FROM at_{SCHEMA_REVISION}.users"
+    new = f"SELECT full_name, email FROM at_{HEAD}.users"
     assert await query(engine, new) == [("Unknown", "old@example.org")]
 
 
@@ -72,8 +90,8 @@ async def test_a_rule_that_is_newer_than_a_build_holds_for_it(engine: AsyncEngin
 
 @pytest.mark.only("postgresql")
 async def test_the_state_of_a_version_can_be_read_and_not_written(engine: AsyncEngine) -> None:
-    state = f"at_{SCHEMA_REVISION}.schema_state"
-    assert await query(engine, f"SELECT revision FROM {state}") == [(SCHEMA_REVISION,)]
+    state = f"at_{HEAD}.schema_state"
+    assert await query(engine, f"SELECT revision FROM {state}") == [(HEAD,)]
     with pytest.raises(DBAPIError, match="cannot update view"):
         await write(engine, f"UPDATE {state} SET revision = '0001'")
 
@@ -84,20 +102,20 @@ async def test_a_version_that_a_killed_run_left_behind_goes_with_the_next_run(
 ) -> None:
     run_alembic(url, "downgrade", "-1")
     # as if it had been killed between the step's commit and the withdrawal
-    await write(engine, "CREATE SCHEMA at_0008")
-    await write(engine, "CREATE VIEW at_0008.users AS SELECT * FROM users")
-    run_alembic(url, "-x", "drift=accept", "downgrade", "0007")
-    assert await query(engine, "SELECT to_regnamespace('at_0008')") == [(None,)]
+    await write(engine, f"CREATE SCHEMA at_{HEAD}")
+    await write(engine, f"CREATE VIEW at_{HEAD}.users AS SELECT * FROM users")
+    run_alembic(url, "-x", "drift=accept", "downgrade", PREVIOUS)
+    assert await query(engine, f"SELECT to_regnamespace('at_{HEAD}')") == [(None,)]
 
 
 @pytest.mark.only("postgresql")
 async def test_what_somebody_put_into_a_version_is_not_dropped_with_it(
     url: str, engine: AsyncEngine
 ) -> None:
-    await write(engine, "CREATE TABLE at_0008.notes AS SELECT 'precious' AS note")
+    await write(engine, f"CREATE TABLE at_{HEAD}.notes AS SELECT 'precious' AS note")
     process = run_alembic(url, "-x", "drift=accept", "downgrade", "-1", check=False)
     assert process.returncode != 0
-    assert await query(engine, "SELECT note FROM at_0008.notes") == [("precious",)]
+    assert await query(engine, f"SELECT note FROM at_{HEAD}.notes") == [("precious",)]
 
 
 AGE = (
@@ -107,10 +125,8 @@ AGE = (
 
 
 def follow(clone: Path, up: str, down: str) -> None:
-    """Write revision 0010, which follows the one that the fixture wrote."""
-    source = REVISION.replace('"0009"', '"0010"').replace('"0008"', '"0009"')
-    body = source.format(up=indented(up), down=indented(down))
-    (clone / "migrations/versions/0010_follows.py").write_text(body, encoding="utf-8")
+    """Write the revision after the one that the fixture wrote."""
+    write_revision(clone, 2, up, down)
 
 
 async def test_autogenerate_and_check_do_not_see_what_is_set_aside(
@@ -140,7 +156,7 @@ async def test_autogenerate_and_check_do_not_see_what_is_set_aside(
     models.write_text(source[:start] + source[end:], "utf-8")
     assert "No new upgrade operations" in run_alembic(url, "check", cwd=clone).stdout
 
-    run_alembic(url, "downgrade", "0009", cwd=clone)
+    run_alembic(url, "downgrade", NEXT, cwd=clone)
     assert await query(engine, "SELECT name FROM pets") == [("Rex",)]
     indexes = {
         "postgresql": "SELECT indexname FROM pg_indexes WHERE tablename IN ('users', 'pets')",
@@ -226,7 +242,7 @@ async def test_a_retyped_column_gives_its_old_values_back_to_the_letter(
 ) -> None:
     revision(*ADD_CODE)
     follow(clone, *RETYPE_CODE)
-    run_alembic(url, "upgrade", "0009", cwd=clone)
+    run_alembic(url, "upgrade", NEXT, cwd=clone)
     await write(engine, "INSERT INTO users (full_name, code) VALUES ('A', '007'), ('B', '8')")
     run_alembic(url, "upgrade", "head", cwd=clone)
 
@@ -244,7 +260,7 @@ async def test_a_retyped_column_gives_its_old_values_back_to_the_letter(
     assert await codes() == ["007", "9", "10"]
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await codes() == [7, 9, 10]
-    run_alembic(url, "downgrade", "0008", cwd=clone)
+    run_alembic(url, "downgrade", HEAD, cwd=clone)
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await codes() == [7, 9, 10]
 
@@ -255,7 +271,7 @@ async def test_a_value_that_the_new_type_can_not_hold_is_refused_with_a_query(
 ) -> None:
     revision(*ADD_CODE)
     follow(clone, *RETYPE_CODE)
-    run_alembic(url, "upgrade", "0009", cwd=clone)
+    run_alembic(url, "upgrade", NEXT, cwd=clone)
     await write(engine, "INSERT INTO users (full_name, code) VALUES ('A', 'seven')")
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
@@ -263,7 +279,7 @@ async def test_a_value_that_the_new_type_can_not_hold_is_refused_with_a_query(
     seen = re.search(r"See them with: (SELECT .*)", process.stdout)
     assert seen is not None
     assert len(await query(engine, seen.group(1))) == 1
-    await write(engine, "UPDATE at_0009.users SET code = '7'")
+    await write(engine, f"UPDATE at_{NEXT}.users SET code = '7'")
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await query(engine, "SELECT code FROM users") == [(7,)]
 
@@ -289,31 +305,31 @@ async def test_purge_lists_asks_and_then_drops_for_good(
     revision('safely.drop_column("users", "age")', AGE)
     run_alembic(url, "upgrade", "head", cwd=clone)
 
-    asked = run_migrations(url, "purge", "--before", "0009", cwd=clone)
+    asked = run_migrations(url, "purge", "--before", NEXT, cwd=clone)
     assert asked.returncode == 1
-    assert "column users.age with its values, set aside by 0009" in asked.stdout
+    assert f"column users.age with its values, set aside by {NEXT}" in asked.stdout
     assert "nothing was purged" in asked.stdout
-    listed = run_migrations(url, "purge", "--before", "0009", "--json", cwd=clone)
+    listed = run_migrations(url, "purge", "--before", NEXT, "--json", cwd=clone)
     assert listed.returncode == 1
     items = json.loads(listed.stdout)["items"]
     assert {
         "kind": "column",
-        "revision": "0009",
-        "name": "_aside_0009_age",
+        "revision": NEXT,
+        "name": f"_aside_{NEXT}_age",
         "table": "users",
     } in items
     versions = [item["revision"] for item in items if item["kind"] == "version"]
     postgresql = engine.dialect.name == "postgresql"
-    assert versions == ([f"000{n}" for n in range(1, 9)] if postgresql else [])
+    assert versions == (NUMBERS if postgresql else [])
 
-    assert run_migrations(url, "purge", "--before", "0009", "--yes", cwd=clone).returncode == 0
-    again = run_migrations(url, "purge", "--before", "0009", cwd=clone)
+    assert run_migrations(url, "purge", "--before", NEXT, "--yes", cwd=clone).returncode == 0
+    again = run_migrations(url, "purge", "--before", NEXT, cwd=clone)
     assert (again.returncode, again.stdout) == (0, "there is nothing to purge\n")
     assert run_migrations(url, "drift", cwd=clone).returncode == 0
     run_alembic(url, "downgrade", "-1", cwd=clone)
     assert await query(engine, "SELECT full_name, age FROM users") == [("A", None)]
     run_alembic(url, "downgrade", "base", cwd=clone)
-    run_alembic(url, "upgrade", "0008", cwd=clone)
+    run_alembic(url, "upgrade", HEAD, cwd=clone)
     run_alembic(url, "check")
 
 
@@ -334,9 +350,9 @@ async def test_purge_refuses_while_an_older_build_is_connected(
 async def test_purge_of_what_is_not_there_is_one_clear_line(url: str) -> None:
     for before, words in (
         ("0042", "there is no revision 0042"),
-        ("0008", "the database is at 0007"),
+        (HEAD, f"the database is at {PREVIOUS}"),
     ):
-        run_alembic(url, "downgrade", "0007")
+        run_alembic(url, "downgrade", PREVIOUS)
         process = run_migrations(url, "purge", "--before", before, "--yes")
         assert process.returncode == 2
         assert words in process.stderr
@@ -351,17 +367,17 @@ async def test_the_log_is_a_table_for_people_and_lines_for_machines(url: str) ->
     assert told.returncode == 0
     heading, *rows = told.stdout.splitlines()
     assert heading.split()[:4] == ["revision", "direction", "state", "message"]
-    assert len(rows) == 8
+    assert len(rows) == len(NUMBERS)
     assert re.match(r"0006 +upgrade +done +rename name to full_name +20\d\d-", rows[5])
     lines = [json.loads(line) for line in run_migrations(url, "log", "--json").stdout.splitlines()]
-    assert [line["revision"] for line in lines] == [f"000{n}" for n in range(1, 9)]
+    assert [line["revision"] for line in lines] == NUMBERS
     assert {"checksum", "duration", "attempts", "longest_lock_wait"} <= set(lines[0])
 
 
 async def test_drift_has_an_exit_code_for_pipelines(url: str, engine: AsyncEngine) -> None:
     process = run_migrations(url, "drift")
     assert process.returncode == 0
-    assert process.stdout.startswith("no drift since upgrade 0008")
+    assert process.stdout.startswith(f"no drift since upgrade {HEAD}")
     await write(engine, "CREATE INDEX surprise ON users (age)")
     process = run_migrations(url, "drift", "--json")
     assert process.returncode == 1
@@ -397,11 +413,11 @@ async def test_a_column_that_is_filled_in_for_older_builds_is_not_retyped_before
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert "users.full_name is what fill_missing_2 sees to for older builds" in process.stdout
-    purged = run_migrations(url, "purge", "--before", "0008", "--yes", cwd=clone)
+    purged = run_migrations(url, "purge", "--before", HEAD, "--yes", cwd=clone)
     assert purged.returncode == 0
     run_alembic(url, "upgrade", "head", cwd=clone)
-    await write(engine, "INSERT INTO at_0009.users (full_name) VALUES ('Ada')")
-    assert await query(engine, "SELECT full_name FROM at_0008.users") == [("Ada",)]
+    await write(engine, f"INSERT INTO at_{NEXT}.users (full_name) VALUES ('Ada')")
+    assert await query(engine, f"SELECT full_name FROM at_{HEAD}.users") == [("Ada",)]
 
 
 @pytest.mark.only("postgresql")
@@ -441,8 +457,8 @@ async def test_purge_leaves_the_trigger_of_a_column_that_is_aside(
     run_alembic(url, "upgrade", "head", cwd=clone)
     purged = run_migrations(url, "purge", "--before", "0006", "--yes", cwd=clone)
     assert purged.returncode == 0
-    await write(engine, "INSERT INTO at_0009.users (email) VALUES ('new@example.org')")
-    assert await query(engine, "SELECT full_name FROM at_0008.users") == [("Unknown",)]
+    await write(engine, f"INSERT INTO at_{NEXT}.users (email) VALUES ('new@example.org')")
+    assert await query(engine, f"SELECT full_name FROM at_{HEAD}.users") == [("Unknown",)]
 
 
 async def test_a_refused_step_that_was_mended_is_not_taken_for_edited(

@@ -15,8 +15,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.test_chain import clone, query, write
-from tests.world import engine_for, run_alembic
+from tests.test_chain import clone, query, revision_of, write
+from tests.world import HEAD, NEXT, engine_for, later, run_alembic
 
 __all__ = ["clone"]  # a fixture
 
@@ -26,8 +26,8 @@ REVISION = """\
 import sqlalchemy as sa
 from migrations import safely
 
-revision = "0009"
-down_revision = "0008"
+revision = "{revision}"
+down_revision = "{before}"
 
 
 def upgrade() -> None:
@@ -41,13 +41,19 @@ def downgrade() -> None:
 
 @pytest.fixture
 def revision(clone: Path) -> Revision:
-    """Write revision 0009 with these bodies."""
+    """Write the revision after the head with these bodies."""
 
     def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
-        source = REVISION.format(up=indented(up), down=indented(down))
-        (clone / "migrations/versions/0009_scratch.py").write_text(source, encoding="utf-8")
+        write_revision(clone, 1, up, down)
 
     return written
+
+
+def write_revision(clone: Path, steps: int, up: str, down: str) -> None:
+    """Write the revision that comes so many after the head."""
+    number, before = later(steps), later(steps - 1)
+    source = REVISION.format(revision=number, before=before, up=indented(up), down=indented(down))
+    (clone / f"migrations/versions/{number}_scratch.py").write_text(source, encoding="utf-8")
 
 
 def indented(body: str) -> str:
@@ -166,7 +172,7 @@ async def test_revision_0008_refuses_duplicate_emails_and_changes_nothing(
     process = run_alembic(url, "upgrade", "head", check=False)
     assert process.returncode != 0
     assert "idx_user_email can't be unique: 1 value(s) of lower(email)" in process.stdout
-    assert await query(engine, "SELECT version_num FROM alembic_version") == [("0007",)]
+    assert await revision_of(engine) == "0007"
 
 
 async def test_a_check_that_rows_break_is_refused_and_nothing_is_changed(
@@ -190,7 +196,7 @@ async def test_a_check_is_validated_in_a_later_transaction_than_it_is_added(
     url: str, clone: Path, revision: Revision
 ) -> None:
     revision('safely.create_check_constraint("ck_users_adult", "users", "age >= 18")')
-    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     added, committed = script.index("NOT VALID"), script.index("COMMIT;")
     assert added < committed < script.index("VALIDATE CONSTRAINT ck_users_adult")
 
@@ -331,7 +337,7 @@ safely.change_type("users", "age", sa.BigInteger())
 safely.rename_column("users", "phone", "telephone")"""
     await many(engine, 95)
     revision(body)
-    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     assert await query(engine, "SELECT count(*) FROM pg_attribute WHERE attname = 'telephone'") == [
         (0,)
     ]
@@ -494,12 +500,12 @@ async def test_a_script_that_was_cut_off_can_be_sent_again(
         'safely.require_column("users", "phone", fill="none")\n'
         'safely.create_check_constraint("ck_users_long", "users", "length(phone) > 2")'
     )
-    script = run_alembic(url, "upgrade", "0008:0009", "--sql", cwd=clone).stdout
+    script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     statements = [statement for statement in script.split(";\n\n") if statement.strip()]
     for end in (*range(len(statements) - 2), len(statements)):
         connection = await asyncpg.connect(url)
         for statement in statements[:end]:
             await connection.execute(statement)
         await connection.close()  # what was not committed is undone
-    assert await query(engine, "SELECT version_num FROM alembic_version") == [("0009",)]
+    assert await revision_of(engine) == NEXT
     assert await query(engine, "SELECT years, phone FROM users") == []

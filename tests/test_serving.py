@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -53,6 +54,16 @@ async def until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def listening(service: asyncio.subprocess.Process) -> str:
+    """The line that says where it listens; that of the request which asked may come before."""
+    assert service.stderr is not None
+    while line := await asyncio.wait_for(service.stderr.readline(), 30):
+        event = str(json.loads(line)["event"])
+        if event.startswith("listening"):
+            return event
+    raise AssertionError("it ended")
+
+
 # SIGHUP is what a closed terminal sends
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_it_says_where_it_listens_serves_and_stops_cleanly(
@@ -60,12 +71,10 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
 ) -> None:
     port = free_port()
     async with process(DATABASE_URL=url, PORT=str(port)) as service:
-        assert service.stderr is not None
         place = f"http://127.0.0.1:{port}"
-        line = json.loads(await service.stderr.readline())
-        assert line["event"] == f"listening on {place}, documentation at {place}/docs"
-        async with httpx.AsyncClient(base_url=place) as client:
-            await until_ready(client)
+        said = await listening(service)
+        assert said == f"listening on {place}, documentation at {place}/docs"
+        async with httpx.AsyncClient(base_url=place) as client:  # it answers from now on
             created = await client.post("/users", json={"full_name": "Ada Lovelace"})
             assert created.status_code == HTTPStatus.CREATED
             assert (await client.get(created.headers["Location"])).json() == created.json()
@@ -75,6 +84,15 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
         assert out == b""
         # granian may say before that it kills a worker which has in fact just ended
         assert json.loads(err.splitlines()[-1])["event"] == "stopped"
+
+
+@pytest.mark.only("sqlite")
+async def test_a_name_and_a_port_for_it_to_choose_will_do(url: str) -> None:
+    async with process(DATABASE_URL=url, HOST="localhost", PORT="0") as service:
+        match = re.match(r"listening on (http://127\.0\.0\.1:[1-9]\d+),", await listening(service))
+        assert match
+        async with httpx.AsyncClient(base_url=match.group(1)) as client:
+            assert (await client.get("/health/live")).is_success
 
 
 @pytest.mark.only("sqlite")
@@ -130,6 +148,8 @@ async def test_the_server_itself_refuses_like_the_app(url: str) -> None:
         ({"PORT": "http"}, b"can't start: PORT: "),
         ({"DATABASE_URL": "mysql://u:hunter2@h/d"}, b"can't start: DATABASE_URL has the unknown"),
         ({"DATABASE_URL_FILE": "/no/such/file"}, b"can't start: DATABASE_URL_FILE: can't read"),
+        ({"TOKENS_FILE": "/no/such/file"}, b"can't start: can't read the token file /no/such"),
+        ({"HOST": "::"}, b"can't start: HOST=:: can be reached from elsewhere, and anybody"),
     ],
 )
 async def test_a_setting_that_can_not_be_used_stops_it_with_one_line(

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from service.database import Database
 from service.settings import Settings
 from tests.test_bad_input import problem
-from tests.world import serving
+from tests.world import HEAD, serving
 
 DEFERRED = {  # a rule that is only checked at COMMIT, when the answer has long been built
     "postgresql": (
@@ -54,7 +54,7 @@ async def test_a_rule_that_this_build_does_not_know_is_refused_cleanly_and_logge
     (record,) = [record for record in caplog.records if record.name == "service"]
     rule = "surprise" if engine.dialect.name == "postgresql" else "users.age"
     assert rule in record.getMessage()
-    assert re.search(r"INSERT INTO (at_0008\.)?users", record.getMessage())
+    assert re.search(rf"INSERT INTO (at_{HEAD}\.)?users", record.getMessage())
 
 
 @pytest.mark.only("postgresql")
@@ -62,8 +62,10 @@ async def test_a_reader_begins_no_transaction_and_so_asks_in_one_round_trip(
     url: str, engine: AsyncEngine
 ) -> None:
     """Between its statements the server sees it idle, and its last words were the statement."""
-    database = Database(Settings(database_url=url), "0008")
-    seen = text("SELECT state, query FROM pg_stat_activity WHERE application_name = 'users@0008'")
+    database = Database(Settings(database_url=url), HEAD)
+    seen = text(
+        f"SELECT state, query FROM pg_stat_activity WHERE application_name = 'users@{HEAD}'"
+    )
     async with engine.connect() as observer:
         async with database.readers() as session:
             await session.execute(text("SELECT 42"))
@@ -136,4 +138,4 @@ async def test_the_service_says_which_build_it_is_to_the_database(
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         )
-        assert "users@0008" in names.scalars().all()
+        assert f"users@{HEAD}" in names.scalars().all()

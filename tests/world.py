@@ -22,8 +22,19 @@ from service.settings import Settings
 from tests import forked
 
 ROOT = Path(__file__).parent.parent
+VERSIONS = sorted((ROOT / "migrations/versions").glob("*.py"))
+NUMBERS = [path.name[:4] for path in VERSIONS]
+PREVIOUS, HEAD = NUMBERS[-2:]
 TEMPLATE = "head"
 numbers = count(1)
+
+
+def later(steps: int) -> str:
+    """The number of the revision that comes so many after the head."""
+    return f"{int(HEAD) + steps:04}"
+
+
+NEXT = later(1)
 
 
 class Databases:

@@ -23,6 +23,7 @@ Fill = str | int | sa.TextClause
 
 # The trigger says UPDATE OF its column, and PostgreSQL keeps that as a number which follows
 # renames, and which pg_dump writes as the name of the day: no name or number is kept by us.
+# Its WHEN does the same, and spares every row that has a value the call of the function.
 FILL_FUNCTION = """\
 CREATE OR REPLACE FUNCTION fill_missing() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fill$
@@ -56,8 +57,8 @@ BEGIN
   EXECUTE format('ALTER FUNCTION fill_missing() SET search_path = %I, pg_temp', current_schema);
   EXECUTE format(
     'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF %I ON %I '
-    'FOR EACH ROW EXECUTE FUNCTION fill_missing(%L, %L)',
-    'fill_missing_' || number, {column}, {table}, {fill}, {revision}
+    'FOR EACH ROW WHEN (new.%I IS NULL) EXECUTE FUNCTION fill_missing(%L, %L)',
+    'fill_missing_' || number, {column}, {table}, {column}, {fill}, {revision}
   );
 END $create$"""
 

@@ -11,9 +11,6 @@ import sqlalchemy as sa
 
 from migrations import safely
 
-revision = "0009"
-down_revision = "0008"
-
 
 def upgrade() -> None:
     safely.add_column("users", sa.Column("nickname", sa.Text(), nullable=True))

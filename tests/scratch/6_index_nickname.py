@@ -10,9 +10,6 @@ Undone: the index is dropped, concurrently too.
 
 from migrations import safely
 
-revision = "0014"
-down_revision = "0013"
-
 
 def upgrade() -> None:
     safely.create_index("idx_user_nickname", "users", ["nickname"])

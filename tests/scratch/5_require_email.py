@@ -14,9 +14,6 @@ import sqlalchemy as sa
 
 from migrations import safely
 
-revision = "0013"
-down_revision = "0012"
-
 
 def upgrade() -> None:
     unknown = sa.text("'unknown-' || id || '@example.invalid'")

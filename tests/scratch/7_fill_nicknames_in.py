@@ -4,13 +4,10 @@ What:   who has no nickname gets the first word of the display name.
 Why:    the test wants every row changed while a service writes them.
 Lock:   the rows of one batch at a time, for some milliseconds; the table never.
 Older builds: don't notice; the users that they create afterwards have no nickname.
-Undone: not at all: a nickname does no harm, and 0009 sets the column aside.
+Undone: not at all: a nickname does no harm, and 1_add_nickname sets its column aside.
 """
 
 from migrations import safely
-
-revision = "0015"
-down_revision = "0014"
 
 
 def upgrade() -> None:
@@ -19,4 +16,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    safely.nothing_to_undo("users keep the nicknames that 0015 gave them")
+    safely.nothing_to_undo("users keep the nicknames that were filled in")

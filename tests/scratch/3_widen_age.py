@@ -13,9 +13,6 @@ import sqlalchemy as sa
 
 from migrations import safely
 
-revision = "0011"
-down_revision = "0010"
-
 
 def upgrade() -> None:
     safely.change_type("users", "age", sa.BigInteger())

@@ -11,9 +11,6 @@ import sqlalchemy as sa
 
 from migrations import safely
 
-revision = "0012"
-down_revision = "0011"
-
 
 def upgrade() -> None:
     safely.drop_column("users", "age")

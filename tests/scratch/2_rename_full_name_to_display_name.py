@@ -9,9 +9,6 @@ Undone: the column gets its old name back.
 
 from migrations import safely
 
-revision = "0010"
-down_revision = "0009"
-
 
 def upgrade() -> None:
     safely.rename_column("users", "full_name", "display_name")

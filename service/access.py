@@ -1,0 +1,118 @@
+"""Who may do what: the token that a request shows (RFC 6750), and how much it may ask.
+
+A guard leaves two things in the state of the ASGI scope, for the layers around the app:
+`token`, the name of the token, or `anonymous`, and not there where no good token was shown;
+`headers`, those that tell of the rate limit, which belong to whatever answer follows.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi.spec import SecurityScheme
+from litestar.types import Guard
+
+from service.errors import Forbidden, RateLimited, Unauthorized
+from service.limits import Buckets
+from service.settings import Settings
+from service.tokens import Scope, Token, Tokens
+
+ANONYMOUS = "anonymous"
+NOBODY = ""  # whose bucket those share who show no good token: guessing is limited, too
+CHALLENGE = 'Bearer realm="users"'
+
+REFUSALS = (Unauthorized, Forbidden, RateLimited)  # of every route that needs a token
+SCHEME = "bearer"
+BEARER = SecurityScheme(
+    type="http",
+    scheme="bearer",
+    bearer_format="usr_…",
+    description="A token that `python -m service token create` made, with the scope named here.",
+)
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+class Access:
+    """The door. Without a token file it is open; the guards find it as `app.state.access`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.tokens = Tokens(settings.tokens_file) if settings.tokens_file else None
+        self.buckets = Buckets(settings.rate_limit) if settings.rate_limit else None
+
+    def admit(self, connection: Connection, scope: Scope) -> None:
+        """Let a request pass, or raise Unauthorized, RateLimited or Forbidden."""
+        if self.tokens is None:
+            self.count(connection, ANONYMOUS)
+            connection.scope["state"]["token"] = ANONYMOUS
+            return
+        try:
+            token = token_of(connection, self.tokens)
+        except Unauthorized:
+            self.count(connection, NOBODY)
+            raise
+        connection.scope["state"]["token"] = token.name
+        self.count(connection, token.name)
+        if scope not in token.scopes:
+            raise Forbidden(
+                f"the token has not the scope {scope}",
+                f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"',
+            )
+
+    def count(self, connection: Connection, name: str) -> None:
+        """Take a request from a name's bucket, or raise RateLimited."""
+        if self.buckets is None:
+            return
+        allowance = self.buckets.take(name)
+        connection.scope["state"]["headers"] = [
+            (b"ratelimit-policy", self.buckets.policy.encode()),
+            (b"ratelimit", allowance.header.encode()),
+        ]
+        if not allowance.granted:
+            raise RateLimited(
+                f"at most {self.buckets.quota} requests in {self.buckets.seconds} s; "
+                f"try again in {allowance.seconds} s",
+                allowance.seconds,
+            )
+
+
+def token_of(connection: Connection, tokens: Tokens) -> Token:
+    """The token that a request shows; raise Unauthorized where it shows none that is good.
+
+    A token that can't be is refused in the same words as one that is not: a guess learns nothing.
+    """
+    given = [value for name, value in connection.scope["headers"] if name == b"authorization"]
+    if not given:
+        raise Unauthorized("send a token: Authorization: Bearer usr_…", CHALLENGE)
+    if len(given) > 1:
+        raise invalid("send one Authorization header")
+    scheme, _, secret = given[0].partition(b" ")
+    if scheme.lower() != b"bearer":  # who does not know the method is told of no error
+        raise Unauthorized("send a token: Authorization: Bearer usr_…", CHALLENGE)
+    token = tokens.find(secret.strip().decode("latin-1"))
+    if token is None:
+        raise invalid("the token is not known")
+    if token.expired(datetime.now(UTC)):
+        raise invalid("the token has expired")
+    return token
+
+
+def invalid(detail: str) -> Unauthorized:
+    """The refusal of what was shown."""
+    return Unauthorized(detail, f'{CHALLENGE}, error="invalid_token", error_description="{detail}"')
+
+
+def needs(scope: Scope) -> Guard:
+    """A guard for the routes that need a token with this scope."""
+
+    # async although it waits for nothing: Litestar would send a plain function to a thread
+    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        connection.app.state.access.admit(connection, scope)
+
+    return guard
+
+
+def security(scope: Scope) -> list[dict[str, list[str]]]:
+    """What such a route needs, for the OpenAPI document."""
+    return [{SCHEME: [scope]}]

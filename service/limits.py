@@ -1,0 +1,62 @@
+"""How much each token may ask: a token bucket for each name, in this process.
+
+The headers are those of draft-ietf-httpapi-ratelimit-headers-11 (May 2026).
+"""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+SECOND = 1_000_000_000  # nanoseconds
+
+
+class Allowance(NamedTuple):
+    """What a name may still ask for: `remaining` requests within the next `seconds`.
+
+    Where the request was not granted, none remains, and the next will be after `seconds`.
+    """
+
+    granted: bool
+    remaining: int
+    seconds: int  # at least 1
+
+    @property
+    def header(self) -> str:
+        """The RateLimit header.
+
+        A client that spreads what remains over the seconds that it is told keeps to the rate.
+        The draft warns of promising the whole quota for the next second, and wants `Retry-After`
+        not to end before these seconds do.
+        """
+        return f'"default";r={self.remaining};t={self.seconds}'
+
+
+class Buckets:
+    """A bucket of `quota` requests for each name, which fills again evenly in so many seconds.
+
+    `rate` is "quota/seconds"; the clock counts nanoseconds, and never goes back.
+    A bucket is one number, and there are as many as there are names: none is ever thrown away.
+    """
+
+    def __init__(self, rate: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self.quota, self.seconds = map(int, rate.split("/"))
+        self.policy = f'"default";q={self.quota};w={self.seconds}'  # the RateLimit-Policy header
+        self.clock = clock
+        self.full_at: dict[str, int] = {}
+
+    def take(self, name: str) -> Allowance:
+        """Take a request from the bucket, if one is there."""
+        # times are in nanoseconds / quota: a request is a whole number of them, and nothing is
+        # lost by rounding, however often
+        now = self.clock() * self.quota
+        request = self.seconds * SECOND
+        size = self.quota * request
+        missing = max(self.full_at.get(name, now) - now, 0)
+        granted = missing + request <= size
+        if granted:
+            missing += request
+            self.full_at[name] = now + missing
+        remaining = (size - missing) // request
+        until_next = missing + request - size  # positive where none remains
+        seconds = -(-max(remaining * request, until_next) // (self.quota * SECOND))
+        return Allowance(granted, remaining, seconds)

@@ -1,0 +1,127 @@
+"""Reading requests by our own rules."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+from litestar import Request
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from litestar.types import Receive
+
+from service import wire
+from service.errors import Flaw, InvalidInput, RequestTimeout, UnsupportedMediaType
+
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
+DRAIN_LIMIT = 16 * 1024 * 1024  # bytes
+
+
+class StrictRequest(Request[Any, Any, Any]):
+    """Reads a body by our own rules, all flaws at once.
+
+    Litestar would convert leniently ("42" for 42) and report one flaw at a time.
+    """
+
+    more = True  # of the body is to come
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes; raises RequestTimeout when nothing comes any more."""
+        limit = self.route_handler.resolve_request_max_body_size()
+        if limit is not None and (self.content_length or 0) > limit:
+            raise RequestEntityTooLarge
+        received = 0
+        while self.more:
+            chunk = await self.next_chunk()
+            received += len(chunk)
+            if limit is not None and received > limit:
+                raise RequestEntityTooLarge
+            yield chunk
+
+    async def next_chunk(self) -> bytes:
+        """What the client sent next."""
+        seconds = self.app.state.settings.request_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self.receive()
+        except TimeoutError:
+            self.more = False
+            raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
+        if message["type"] != "http.request":
+            self.more = False
+            raise RequestTimeout("the client went away before its request was complete")
+        self.more = message["more_body"]
+        return message["body"]
+
+    async def body(self) -> bytes:
+        """The bytes; a client whose body is too large may first finish sending, within reason.
+
+        Answered and cut off while it sends, it would see a broken connection and not our answer.
+        """
+        try:
+            return await super().body()
+        except RequestEntityTooLarge:
+            await self.drain()
+            raise
+
+    async def drain(self) -> None:
+        """Let the client finish sending, within reason."""
+        left = DRAIN_LIMIT
+        while left > 0 and self.more:
+            left -= len(await self.next_chunk())
+
+    async def json(self) -> Any:
+        """The body as what the handler declares as `data`."""
+        self.check_type(BODY_TYPES[self.method])
+        field = self.route_handler.parsed_data_field
+        return wire.decode(await self.body(), field.annotation)  # type: ignore[union-attr]  # asked only where there is one
+
+    def check_type(self, accepted: Collection[str]) -> str:
+        """The body's media type, which must be an accepted one, as it is."""
+        media_type = self.content_type[0]
+        if media_type not in accepted:
+            raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
+        if self.headers.get("Content-Encoding", "identity") != "identity":
+            raise UnsupportedMediaType("send the body without Content-Encoding")
+        return media_type
+
+    def joined(self, header: str) -> str | None:
+        """The value of a header whose values may come in several lines."""
+        return ", ".join(self.headers.getall(header, [])) or None
+
+    def only(self, header: str) -> str | None:
+        """The value of a header that can't be given twice; raises InvalidInput if it is."""
+        values = self.headers.getall(header, [])
+        if len(values) > 1:
+            raise InvalidInput(Flaw(f"/{header}", "is given more than once"))
+        return values[0] if values else None
+
+
+@asynccontextmanager
+async def unless_gone(receive: Receive, seconds: float | None = None) -> AsyncIterator[None]:
+    """Cancel what is done inside when the client goes away, or after so many seconds.
+
+    Raises RequestTimeout then. For when its whole body has arrived.
+    """
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        limit.reschedule(0)  # long ago
+
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            watching = asyncio.create_task(watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        reason = "the client went away" if gone else f"it took more than {seconds:g} seconds"
+        raise RequestTimeout(reason) from None

@@ -1,0 +1,295 @@
+"""The URLs of import and export."""
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import IO, Annotated, Any, cast
+
+from litestar import Response, get, post
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    RequestBody,
+    Schema,
+)
+from litestar.params import QueryParameter
+from litestar.response import Stream
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
+from msgspec import json
+from sqlalchemy.exc import IntegrityError
+
+from service import access, idempotency, lines, problems, transfer, wire
+from service.compression import COMPRESSED
+from service.errors import (
+    ImportRefused,
+    InProgress,
+    InvalidInput,
+    KeyReused,
+    Refusal,
+    RequestTimeout,
+)
+from service.idempotency import Answer, Key
+from service.problems import documented
+from service.requests import JSON, StrictRequest, unless_gone
+from service.routes import (
+    READING,
+    SENDING,
+    Email,
+    IdempotencyKey,
+    Name,
+    Sort,
+    answer_of,
+    check_parameters,
+    digest_of,
+    fingerprint,
+    listing_of,
+    response_of,
+)
+
+NDJSON = "application/x-ndjson"
+CSV = "text/csv"
+MEDIA_TYPES: dict[transfer.Format, str] = {"ndjson": NDJSON, "csv": CSV}
+PIECE = 64 * 1024  # bytes
+
+EXAMPLES = {
+    NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
+    CSV: "full_name,email,age\nAda Lovelace,ada@example.org,36\n",
+}
+
+
+def in_lines(media_type: str) -> OpenAPIMediaType:
+    """A body of lines, for the OpenAPI document."""
+    return OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=EXAMPLES[media_type])
+
+
+@dataclass
+class Import(Operation):
+    """What the signature of the handler can't say: the body is a stream of lines."""
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(
+            content={media_type: in_lines(media_type) for media_type in EXAMPLES}, required=True
+        )
+        content_of(self)[NDJSON] = OpenAPIMediaType(
+            Schema(
+                type=OpenAPIType.STRING,
+                description="The counts on the first line, then every rejected line.",
+            )
+        )
+
+
+@dataclass
+class Export(Operation):
+    """What the signature of the handler can't say: the answer is a stream of lines."""
+
+    def __post_init__(self) -> None:
+        content = content_of(self)
+        content.clear()
+        content.update({media_type: in_lines(media_type) for media_type in EXAMPLES})
+
+
+def content_of(operation: Operation) -> dict[str, OpenAPIMediaType]:
+    """What the document says of the answer's body."""
+    answer = cast("OpenAPIResponse", (operation.responses or {})[str(HTTP_200_OK)])
+    answer.content = answer.content or {}
+    return answer.content
+
+
+@post(
+    "/users/import",
+    operation_id="importUsers",
+    operation_class=Import,
+    summary="Import users",
+    tags=["transfer"],
+    guards=[access.needs("write")],
+    security=access.security("write"),
+    status_code=HTTP_200_OK,
+    request_max_body_size=None,
+    opt={"takes_long": True},
+    responses=documented(*SENDING, InProgress, KeyReused, ImportRefused),
+)
+async def import_users(
+    request: StrictRequest,
+    on_conflict: Annotated[
+        transfer.OnConflict,
+        QueryParameter(
+            description="What becomes of a line whose e-mail address is a user's already, or "
+            "repeats an earlier line's: nothing is imported at all, the line is left out, or the "
+            "user gets the line's values."
+        ),
+    ] = "fail",
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
+) -> Response[wire.ImportReport]:
+    """Import users from NDJSON or CSV of any length, in one transaction.
+
+    A line that can't be a user is rejected, and the others are imported; with `on_conflict=fail`
+    nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
+    An `id` in a line is left out of account, and an age that isn't there is left as it is.
+    """
+    check_parameters(request, ("on_conflict",))
+    try:
+        return await Importing(request, on_conflict).answer()
+    except Refusal:
+        await request.drain()
+        raise
+
+
+class Importing:
+    """An import on its way, for as long as its request lasts."""
+
+    def __init__(self, request: StrictRequest, on_conflict: transfer.OnConflict) -> None:
+        self.request = request
+        self.on_conflict = on_conflict
+        self.reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
+        self.digest = digest_of(request)
+        self.content = hashlib.sha256()  # of all that was read
+
+    async def answer(self) -> Response[Any]:
+        """Read everything, store it, and tell what came of it."""
+        with ExitStack() as files:
+            file = None
+            if self.request.accept.best_match([JSON, NDJSON]) == NDJSON:
+                file = files.enter_context(tempfile.TemporaryFile())
+            self.rejections = transfer.Rejections(file)
+            answer = await self.stored()
+            if answer.status != HTTP_200_OK:
+                return response_of(answer)
+            if file is not None:
+                files.pop_all()  # `told` closes it
+                return Stream(told(answer.body, file), media_type=NDJSON)
+        first = [wire.rejection(rejected) for rejected in self.rejections.first]
+        return Response(wire.ImportReport(**json.decode(answer.body), rejections=first))
+
+    async def stored(self) -> Answer:
+        """What came of it, without the rejected lines: a repetition finds them again itself."""
+        state = self.request.app.state
+        async with state.database.transfer() as session:
+
+            async def finish(count: int) -> Answer:
+                async with unless_gone(self.request.receive):
+                    if self.digest is None:
+                        return await merged(count)
+                    key = Key(self.digest, fingerprint(self.request, self.content.digest()))
+                    return await idempotency.once(session, key, lambda: merged_or_refused(count))
+
+            async def merged(count: int) -> Answer:
+                if self.on_conflict == "fail" and (rejected := self.rejections.count):
+                    raise ImportRefused(
+                        f"{rejected} lines can't be users", tuple(self.rejections.first)
+                    )
+                counts = await transfer.merge(session, count, self.on_conflict)
+                report = wire.ImportCounts(rejected=self.rejections.count, **counts._asdict())
+                return Answer(HTTP_200_OK, {}, wire.encode(report))
+
+            async def merged_or_refused(count: int) -> Answer:
+                try:
+                    async with session.begin_nested():
+                        return await merged(count)
+                except ImportRefused as refusal:
+                    return answer_of(problems.refused(self.request, refusal))
+                except IntegrityError as error:
+                    return answer_of(problems.broke_a_rule(self.request, error))
+
+            alone = idempotency.alone(session, self.digest) if self.digest else nullcontext()
+            return await transfer.bring_in(
+                session,
+                self.batches(),
+                finish,
+                seconds=state.settings.transfer_timeout,
+                alone=alone,
+            )
+
+    async def batches(self) -> AsyncIterator[list[lines.Row]]:
+        """The lines that can be users, as they arrive."""
+        async for chunk in self.request.stream():
+            self.content.update(chunk)
+            rows, rejected = self.reader.feed(chunk)
+            self.rejections.add(rejected)
+            yield rows
+        rows, rejected = self.reader.finish()
+        self.rejections.add(rejected)
+        yield rows
+
+
+async def told(counts: bytes, file: IO[bytes]) -> AsyncIterator[bytes]:
+    """The counts, then the rejected lines from the file."""
+    with file:
+        yield counts + b"\n"
+        file.seek(0)
+        while piece := file.read(PIECE):
+            yield piece
+
+
+@get(
+    "/users/export",
+    operation_id="exportUsers",
+    operation_class=Export,
+    summary="Export users",
+    tags=["transfer"],
+    guards=[access.needs("read")],
+    security=access.security("read"),
+    middleware=[COMPRESSED],
+    opt={"takes_long": True},
+    responses=documented(*READING, InvalidInput),
+)
+async def export_users(
+    request: StrictRequest,
+    format: Annotated[  # noqa: A002  # the parameter's name
+        transfer.Format, QueryParameter(description="JSON lines, or CSV with a header.")
+    ] = "ndjson",
+    name: Name = None,
+    email: Email = None,
+    sort: Sort = None,
+) -> ASGIApp:
+    """Export the users of a list, as they are at one moment.
+
+    An answer that was cut off is not complete: it ends in an error of the connection.
+    """
+    check_parameters(request, ("format", "name", "email", "sort"))
+    listing = listing_of(name, email, sort)
+    state = request.app.state
+
+    headers = {
+        "content-type": MEDIA_TYPES[format],
+        "content-disposition": f'attachment; filename="users.{format}"',
+        "cache-control": "no-store",
+    }
+    start: HTTPResponseStartEvent = {
+        "type": "http.response.start",
+        "status": HTTP_200_OK,
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def write(piece: bytes, *, more: bool = True) -> None:
+            nonlocal started
+            if not started:  # not before there is something: until then a refusal can be told
+                started = True
+                await send(start)
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
+
+        if "head" not in scope:
+            seconds = state.settings.transfer_timeout
+            try:
+                async with unless_gone(receive), state.database.transfer() as session:
+                    await transfer.export(session, listing, format, seconds, write)
+            except Exception as error:
+                if not started:
+                    raise
+                problems.log_failure(request, error)
+                if isinstance(error, RequestTimeout):
+                    return  # nobody is there
+                raise  # too late for a refusal: the server cuts the connection off
+        await write(b"", more=False)
+
+    return answer
+
+
+ROUTES = (import_users, export_users)
