@@ -29,7 +29,7 @@ class Run:
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.succeeded = False
-        self.revision: int | None = None  # of the database, 0 where it is empty
+        self.reached: str | None = None  # the database's revision, "0" where it has none
         self.steps: dict[tuple[str, str], float] = {}  # seconds by revision and direction
 
     @contextmanager
@@ -65,9 +65,9 @@ class Run:
             "The schema's revision: the one that the build knows, the one the database is at.",
             "of",
         )
-        revision.labels("build").set(int(context.script.get_current_head() or 0))
-        if self.revision is not None:
-            revision.labels("database").set(self.revision)
+        for of, name in (("build", context.script.get_current_head()), ("database", self.reached)):
+            if name is not None and name.isdecimal():
+                revision.labels(of).set(int(name))
         return registry
 
 
@@ -80,19 +80,18 @@ async def measured(engine: AsyncEngine, path: str) -> AsyncIterator[Run]:
         run.succeeded = True
     finally:
         if path:
-            run.revision = await reached(engine)
+            run.reached = await reached(engine)
             try:
                 write_to_textfile(path, run.registry())  # replaces it in one go
             except OSError as error:
                 log.warning("METRICS_TEXTFILE: can't write %s: %s", path, error.strerror)
 
 
-async def reached(engine: AsyncEngine) -> int | None:
-    """The revision that the database is at; None where it does not tell."""
+async def reached(engine: AsyncEngine) -> str | None:
+    """The revision that the database is at, "0" where it has none; None where it does not tell."""
 
-    def newest(connection: Connection) -> int:
-        heads = MigrationContext.configure(connection).get_current_heads()
-        return int(max(heads, default="0"))
+    def newest(connection: Connection) -> str:
+        return max(MigrationContext.configure(connection).get_current_heads(), default="0")
 
     try:
         async with asyncio.timeout(LOOK_TIMEOUT):

@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from service import tokens
+from service.errors import Refusal
+from service.outages import why_unavailable
 from service.serving import serve
 from service.settings import Settings, SettingsError
+from service.transfer_commands import NotDone, add_transfer_commands
 
 DONE, CANNOT = 0, 2
 DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
@@ -19,11 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; return the exit code. What can't be done is said in one line."""
     options = parser().parse_args(arguments)
     try:
-        options.run(options)
-    except (SettingsError, tokens.TokenRefused) as error:
+        return options.run(options) or DONE
+    except (SettingsError, tokens.TokenRefused, NotDone, Refusal) as error:
         print(f"can't {options.task}: {error}", file=sys.stderr)
-        return CANNOT
-    return DONE
+    except Exception as error:
+        if (reason := why_unavailable(error)) is None:
+            raise
+        print(f"can't {options.task}: {reason}", file=sys.stderr)
+    return CANNOT
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     top.set_defaults(run=start, task="start")
     commands = top.add_subparsers(metavar="COMMAND", title="commands, instead of serving")
     add_token_commands(commands.add_parser("token", help="make, list and revoke tokens"))
+    add_transfer_commands(commands)
     return top
 
 

@@ -25,7 +25,7 @@ Refusal
     └── TimedOut            503  timed-out
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
@@ -52,7 +52,7 @@ class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
     status: ClassVar[HTTPStatus]
     title: ClassVar[str]
     headers: Mapping[str, str] = MappingProxyType({})
-    rejected: tuple[Rejected, ...] = ()
+    rejected: Sequence[Rejected] = ()
 
     def __init__(self, detail: str, flaws: tuple[Flaw, ...] = ()) -> None:
         super().__init__(detail)
@@ -212,7 +212,7 @@ class ImportRefused(Refusal):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     title = "Nothing was imported."
 
-    def __init__(self, detail: str, rejected: tuple[Rejected, ...] = ()) -> None:
+    def __init__(self, detail: str, rejected: Sequence[Rejected]) -> None:
         super().__init__(detail)
         self.rejected = rejected
 

@@ -5,7 +5,8 @@ from litestar.di import NamedDependency
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.errors import SchemaBehind, Unavailable
+from service import wire
+from service.errors import Internal, SchemaBehind, TimedOut, Unavailable
 from service.models import SCHEMA_REVISION
 from service.problems import documented
 
@@ -13,10 +14,17 @@ HAS_VERSION = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'
 PUBLISHED = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$'"
 
 
-@get("/health/live", operation_id="live", summary="Is the process alive?", tags=["health"])
-async def live() -> dict[str, str]:
+@get(
+    "/health/live",
+    operation_id="live",
+    summary="Is the process alive?",
+    tags=["health"],
+    response_description="It is.",
+    responses=documented(Internal, TimedOut),
+)
+async def live() -> wire.Live:
     """The process answers. Restart it when it doesn't."""
-    return {"status": "live"}
+    return wire.Live()
 
 
 @get(
@@ -24,16 +32,17 @@ async def live() -> dict[str, str]:
     operation_id="ready",
     summary="Can it serve?",
     tags=["health"],
-    responses=documented(SchemaBehind, Unavailable),
+    response_description="It can.",
+    responses=documented(Internal, SchemaBehind, Unavailable, TimedOut),
 )
-async def ready(reader: NamedDependency[AsyncSession]) -> dict[str, str | None]:
+async def ready(reader: NamedDependency[AsyncSession]) -> wire.Ready:
     """The database answers and has this build's schema, or a later one. Route traffic then."""
     found = await revision_of(reader)
     if found is None or found < SCHEMA_REVISION:
         raise SchemaBehind(
             f"the database is at {found or 'base'}, this build needs {SCHEMA_REVISION}"
         )
-    return {"status": "ready", "build": SCHEMA_REVISION, "database": found}
+    return wire.Ready(build=SCHEMA_REVISION, database=found)
 
 
 async def revision_of(reader: AsyncSession) -> str | None:

@@ -28,9 +28,12 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
+from service import access
 from service.database import Database
+from service.errors import Internal, TimedOut
 from service.health import revision_of
 from service.models import SCHEMA_REVISION
+from service.problems import documented
 
 BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 300)  # fmt: skip
 REVISION_TIMEOUT = 1.0  # seconds until the database is taken not to answer
@@ -135,7 +138,7 @@ def forget_the_dead(directory: Path) -> None:
         pid = int(file.stem.rpartition("_")[2])
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # the number may be somebody else's by now
             file.unlink(missing_ok=True)  # another worker may look at the same time
 
 
@@ -144,7 +147,10 @@ def forget_the_dead(directory: Path) -> None:
     operation_id="metrics",
     summary="What is measured",
     tags=["operation"],
+    guards=[access.needs("operate")],
+    security=access.security("operate"),
     media_type=MediaType.TEXT,
+    responses=documented(*access.REFUSALS, Internal, TimedOut),
 )
 async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Everything that is measured, in Prometheus' text format, or as OpenMetrics when asked for."""

@@ -7,15 +7,15 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar.enums import ScopeType
 from litestar.handlers import HTTPRouteHandler
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service import logs, metrics
 from service.access_log import AccessLog, Line
@@ -24,7 +24,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from service.tracing import Tracing
+    from service.tracing import RequestSpan, Tracing
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
@@ -34,31 +34,56 @@ GONE = 499  # how an answer counts that nobody waited for
 TICK = 1.0  # seconds that what is to be told is kept back, at most
 
 
-class Answer:
-    """What is sent, noted as it passes."""
+class Exchange:
+    """A request and its answer, noted as they pass."""
 
-    __slots__ = ("complete", "request_id", "send", "state", "status")
+    __slots__ = ("about", "began", "complete", "failed", "method", "scope", "send", "status")
 
-    def __init__(self, send: Send, request_id: str, state: Mapping[str, Any]) -> None:
+    def __init__(self, scope: HTTPScope, send: Send) -> None:
+        self.began = time.perf_counter()
+        self.scope = cast("dict[str, Any]", scope)
         self.send = send
-        self.request_id = request_id
-        self.state = state
+        self.method = scope["method"] if scope["method"] in METHODS else OTHER
+        self.about = {"request_id": given_id(scope["headers"]) or os.urandom(8).hex()}
         self.status = 0  # until there is one
         self.complete = False
+        self.failed = False
 
-    async def __call__(self, message: Message) -> None:
+    async def answer(self, message: Message) -> None:
         """Send it on, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [
                 *message["headers"],
-                (b"x-request-id", self.request_id.encode()),
-                *self.state.get("headers", ()),
+                (b"x-request-id", self.about["request_id"].encode()),
+                *self.scope["state"].get("headers", ()),
             ]
             await self.send(message)
         else:
             await self.send(message)
             self.complete = not cast("dict[str, Any]", message).get("more_body", False)
+
+    @property
+    def template(self) -> str | None:
+        """That of the route, once it was found."""
+        return self.scope.get("path_template") or None
+
+    def line(self, seconds: float) -> Line:
+        """What there is to tell."""
+        status = self.status or (HTTPStatus.INTERNAL_SERVER_ERROR if self.failed else GONE)
+        return Line(
+            event="request",
+            level="info" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "error",
+            logger="access",
+            timestamp=datetime.now(UTC),
+            method=self.method,
+            route=self.template or UNMATCHED,
+            status=status,
+            milliseconds=round(seconds * 1000, 3),
+            token=self.scope["state"].get("token"),
+            cut_off=not self.complete,
+            **self.about,
+        )
 
 
 class Observed:
@@ -79,9 +104,7 @@ class Observed:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Tell, when the service ends, what is still to be told."""
-        with ExitStack() as stack:
-            if self.access_log is not None:
-                stack.enter_context(self.access_log.open())
+        with nullcontext() if self.access_log is None else self.access_log.open():
             try:
                 yield
             finally:
@@ -97,62 +120,46 @@ class Observed:
             if scope["type"] != ScopeType.HTTP:
                 await app(scope, receive, send)
                 return
-            began = time.perf_counter()
-            method = scope["method"] if scope["method"] in METHODS else OTHER
-            request_id = given_id(scope["headers"]) or os.urandom(8).hex()
-            answer = Answer(send, request_id, scope["state"])
-            self.begin()
-            span = self.tracing and self.tracing.begin(method, scope["headers"], request_id)
-            about = {"request_id": request_id}
-            if span:
-                about["trace_id"] = span.trace_id
-            context = logs.about.set(about)
-            unanswered = GONE
+            exchange = Exchange(scope, send)
+            span = self.begin(exchange)
+            before = logs.about.set(exchange.about)
             try:
-                await app(scope, receive, answer)
+                await app(scope, receive, exchange.answer)
             except Exception:
-                unanswered = HTTPStatus.INTERNAL_SERVER_ERROR
+                exchange.failed = True
                 raise
             finally:
-                logs.about.reset(context)
-                seconds = time.perf_counter() - began
-                template = cast("dict[str, Any]", scope).get("path_template")
-                status = answer.status or unanswered
-                line = Line(
-                    event="request",
-                    level="info" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "error",
-                    logger="access",
-                    timestamp=datetime.now(UTC),
-                    method=method,
-                    route=template or UNMATCHED,
-                    status=status,
-                    milliseconds=round(seconds * 1000, 3),
-                    token=scope["state"].get("token"),
-                    cut_off=not answer.complete,
-                    **about,
-                )
-                self.end(line, seconds)
-                if span:
-                    span.end(template, status)
+                logs.about.reset(before)
+                self.end(exchange, span)
 
         return watched
 
-    def begin(self) -> None:
+    def begin(self, exchange: Exchange) -> "RequestSpan | None":
         """A request has come."""
         self.running += 1
         if self.metrics is not None:
             self.metrics.running.inc()
         if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(TICK, self.tick)
+        if self.tracing is None:
+            return None
+        request_id, headers = exchange.about["request_id"], exchange.scope["headers"]
+        span = self.tracing.begin(exchange.method, headers, request_id)
+        exchange.about["trace_id"] = span.trace_id
+        return span
 
-    def end(self, line: Line, seconds: float) -> None:
+    def end(self, exchange: Exchange, span: "RequestSpan | None") -> None:
         """A request is over."""
+        seconds = time.perf_counter() - exchange.began
+        line = exchange.line(seconds)
         self.running -= 1
         if self.metrics is not None:
             self.metrics.running.dec()
             self.metrics.observe(line.method, line.route, line.status, seconds)
         if self.access_log is not None:
             self.access_log.add(line)
+        if span is not None:
+            span.end(exchange.template, line.status)
 
     def tick(self) -> None:
         """Tell what is to be told; once more after the last request."""

@@ -18,13 +18,28 @@ from service.errors import (
     BY_STATUS,
     RULES,
     BadRequest,
+    EmailTaken,
     Flaw,
+    Forbidden,
+    ImportRefused,
+    InProgress,
     Internal,
     InvalidInput,
+    KeyReused,
     MalformedJson,
+    PreconditionFailed,
+    RateLimited,
     Refusal,
+    Rejected,
+    RequestTimeout,
     RuleBroken,
+    SchemaBehind,
+    TimedOut,
+    TooLarge,
+    Unauthorized,
     Unavailable,
+    UnsupportedMediaType,
+    UserNotFound,
 )
 from service.outages import causes, why_unavailable
 
@@ -32,7 +47,32 @@ MEDIA_TYPE = "application/problem+json"
 ASIDE = re.compile(r"^_aside_\d+_")  # what a newer revision has put before the name
 SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?([\w.]+)'?$")
 
-EXAMPLE_FLAWS = [wire.FlawMessage(pointer="/age", detail="must be between 0 and 150")]
+AGE = Flaw("/age", "must be between 0 and 150")
+EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
+    type(refusal): refusal
+    for refusal in (
+        BadRequest("the request can't be read"),
+        MalformedJson("the body is not JSON in UTF-8"),
+        Unauthorized("send a token: Authorization: Bearer usr_…", "Bearer"),
+        Forbidden("the token has not the scope write", "Bearer"),
+        UserNotFound("no user has this id"),
+        RequestTimeout("nothing came for 30 seconds"),
+        EmailTaken("another user has this e-mail address"),
+        InProgress("a request with this Idempotency-Key is under way"),
+        RuleBroken("it is newer than this build, which can't explain it"),
+        PreconditionFailed("If-Match names another version than the current one"),
+        TooLarge("the body is too large"),
+        UnsupportedMediaType("send application/json"),
+        InvalidInput(AGE),
+        KeyReused("this Idempotency-Key was used for another request"),
+        ImportRefused("1 line can't be a user", [Rejected(7, (AGE,))]),
+        RateLimited("at most 600 requests in 60 s; try again in 1 s", 1),
+        Internal("this is logged, and is not the client's fault"),
+        Unavailable("the database can't serve this now: all connections are busy"),
+        SchemaBehind("the database is at 0008, this build needs 0009"),
+        TimedOut("a request may take 30 seconds"),
+    )
+}
 
 log = logging.getLogger("service")
 
@@ -53,20 +93,24 @@ def refused(
     request: AnyRequest, refusal: Refusal, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
     """A no, in the form that every no has."""
-    problem = wire.Problem(
-        type=type_of(refusal),
-        title=refusal.title,
-        status=refusal.status,
-        detail=refusal.detail,
-        instance=request.url.path,
-        errors=wire.flaw_messages(refusal.flaws),
-        rejections=[wire.rejection(rejected) for rejected in refusal.rejected],
-    )
     return Response(
-        wire.encode(problem),
+        wire.encode(problem_of(refusal, request.url.path)),
         status_code=refusal.status,
         media_type=MEDIA_TYPE,
         headers={**refusal.headers, **(headers or {})},
+    )
+
+
+def problem_of(refusal: Refusal, path: str) -> wire.Problem:
+    """The document that says why `path` was refused."""
+    return wire.Problem(
+        type=f"urn:problem:{refusal.code}",
+        title=refusal.title,
+        status=refusal.status,
+        detail=refusal.detail,
+        instance=path,
+        errors=wire.flaw_messages(refusal.flaws),
+        rejections=[wire.rejection(rejected) for rejected in refusal.rejected],
     )
 
 
@@ -143,23 +187,11 @@ def log_failure(request: AnyRequest, error: Exception) -> None:
         log.error("%s %s failed", request.method, request.url.path, exc_info=error)
 
 
-def type_of(refusal: Refusal | type[Refusal]) -> str:
-    """A problem's stable name."""
-    return f"urn:problem:{refusal.code}"
-
-
 def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
     """The refusals of a route for its OpenAPI document, by status."""
     specs: dict[int, ResponseSpec] = {}
     for refusal in refusals:
-        problem = wire.Problem(
-            type=type_of(refusal),
-            title=refusal.title,
-            status=refusal.status,
-            detail="what is wrong in this case",
-            instance="/users",
-            errors=EXAMPLE_FLAWS if refusal is InvalidInput else [],
-        )
+        problem = problem_of(EXAMPLES[refusal], "/users")
         example = Example(summary=refusal.code, value=msgspec.to_builtins(problem))
         if spec := specs.get(refusal.status):
             spec.description += f" `{refusal.code}`: {refusal.title}"

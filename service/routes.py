@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 
 from litestar import Response, delete, get, patch, post
@@ -46,28 +46,45 @@ from service.problems import documented
 from service.requests import JSON, MERGE_PATCH, StrictRequest
 
 LIST_PARAMETERS = ("limit", "after", "name", "email", "sort")
-FILTER_LENGTH = 254
 KEY_LENGTH = 255
 
 READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
 WRITING = (*READING, RuleBroken)
 SENDING = (*WRITING, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 
+# for the OpenAPI document: who leaves a parameter out sends nothing, there is no null in a URL
+STRING: dict[str, Any] = {"type": "string", "one_of": None}
+FILTER = STRING | {"max_length": users.FILTER_LENGTH, "pattern": wire.NO_CONTROL}
+
 UserId = Annotated[
     str,
     PathParameter(
         description="The user's id.",
-        schema_extra={"type": "integer", "minimum": 1, "maximum": wire.BIGINT_LIMIT},
+        schema_extra={
+            "type": "integer",
+            "format": "int64",
+            "minimum": 1,
+            "maximum": wire.BIGINT_LIMIT,
+        },
         examples=[Example(value=42)],
     ),
 ]
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", description="Change only the version with this ETag."),
+    HeaderParameter(
+        name="If-Match",
+        description="Only if the user is still the version with this ETag (RFC 9110).",
+        schema_extra=STRING,
+    ),
 ]
 IfNoneMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-None-Match", description="Answer 304 to who has this ETag."),
+    HeaderParameter(
+        name="If-None-Match",
+        description="The ETag of the version that you have; if it is still current, the answer "
+        "is 304, without the user.",
+        schema_extra=STRING,
+    ),
 ]
 IdempotencyKey = Annotated[
     str | None,
@@ -75,31 +92,58 @@ IdempotencyKey = Annotated[
         name="Idempotency-Key",
         description="Any text of the client's making, one for each thing to be done: the same key "
         "and request get the same answer again, for 24 hours.",
-        schema_extra={"minLength": 1, "maxLength": KEY_LENGTH},
+        schema_extra=STRING
+        | {"min_length": 1, "max_length": KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"},
         examples=[Example(value="8e03978e-40d5-43e8-bc93-6894a57f9324")],
+    ),
+]
+After = Annotated[
+    str | None,
+    QueryParameter(
+        description="The `next` of the page before, with its other parameters unchanged.",
+        schema_extra=STRING | {"pattern": "^[A-Za-z0-9_-]+$"},
     ),
 ]
 Name = Annotated[
     str | None,
-    QueryParameter(description="The beginning of the name, whatever its case; sorts by name."),
+    QueryParameter(
+        description="The beginning of the name, whatever its case; the list is sorted by name.",
+        schema_extra=FILTER,
+    ),
 ]
 Email = Annotated[
-    str | None, QueryParameter(description="The whole e-mail address, whatever its case.")
+    str | None,
+    QueryParameter(
+        description="The whole e-mail address, whatever its case.", schema_extra=FILTER
+    ),
 ]
 Sort = Annotated[
     wire.Sort | None,
-    QueryParameter(description="`id` unless `name` is given, `full_name` then."),
+    QueryParameter(
+        description="`id`, or `full_name` where `name` is given, unless you say otherwise.",
+        schema_extra={"type": "string", "enum": [*get_args(wire.Sort)]},
+    ),
 ]
-ADA = Example(value={"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36})
-OLDER = Example(summary="Set the age, forget the address", value={"age": 37, "email": None})
-ETAG = ResponseHeader(name="ETag", description="The version of the user.", documentation_only=True)
-LOCATION = ResponseHeader(
-    name="Location", description="Where the new user is.", documentation_only=True
-)
-LINK = ResponseHeader(
-    name="Link",
-    description='The first page, `rel="first"`, and the next, `rel="next"`.',
-    documentation_only=True,
+
+
+def answered(name: str, description: str, example: str) -> ResponseHeader:
+    """A header that the answer always has, for the OpenAPI document."""
+    return ResponseHeader(
+        name=name,
+        value="",  # a string
+        description=description,
+        example=example,
+        required=True,
+        documentation_only=True,
+    )
+
+
+ETAG = answered("ETag", "The version of the user.", '"5a2dcd0ea1d36ee1e0f4b1ae"')
+LOCATION = answered("Location", "Where the new user is.", "/users/42")
+LINK = answered(
+    "Link",
+    'The first page, `rel="first"`, and, if there is one, the next, `rel="next"` (RFC 8288).',
+    '</users?limit=2>; rel="first", </users?limit=2&after=gqJpZMAqwA>; rel="next"',
 )
 NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
 FRESH = {
@@ -114,16 +158,20 @@ FRESH = {
     tags=["users"],
     guards=[access.needs("write")],
     security=access.security("write"),
+    response_description="The user as it is kept.",
     response_headers=[ETAG, LOCATION],
     responses=documented(*SENDING, MalformedJson, EmailTaken, InProgress, KeyReused),
 )
 async def create_user(
     request: StrictRequest,
-    data: Annotated[wire.NewUser, BodyKwarg(examples=[ADA])],
+    data: wire.NewUser,
     transaction: NamedDependency[AsyncSession],
     idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
 ) -> Response[wire.User]:
-    """Keep a new user; the answer says where."""
+    """Keep a new user; the answer says where.
+
+    With an `Idempotency-Key` you may ask again when no answer came: the user is created once.
+    """
     if (digest := digest_of(request)) is None:
         return response_of(created(await users.create(transaction, data)))
 
@@ -146,6 +194,7 @@ async def create_user(
     tags=["users"],
     guards=[access.needs("read")],
     security=access.security("read"),
+    response_description="The user.",
     response_headers=[ETAG],
     responses=documented(*READING, UserNotFound) | NOT_MODIFIED,
 )
@@ -155,7 +204,7 @@ async def get_user(
     reader: NamedDependency[AsyncSession],
     if_none_match: IfNoneMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> Response[wire.User]:
-    """Look a user up by id; 304 when the client has this version already."""
+    """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
     answer = represented(await users.get(reader, id_of(user_id)))
     known = request.joined("If-None-Match")
     if known is not None and wire.matches(known, answer.headers["ETag"], weakly=True):
@@ -171,24 +220,29 @@ async def get_user(
     guards=[access.needs("read")],
     security=access.security("read"),
     middleware=[COMPRESSED],
+    response_description="The page.",
     response_headers=[LINK],
     responses=documented(*READING, InvalidInput),
 )
 async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     request: StrictRequest,
     reader: NamedDependency[AsyncSession],
-    limit: Annotated[int, QueryParameter(ge=1, le=wire.PAGE_LIMIT)] = 50,
-    after: Annotated[
-        str | None, QueryParameter(description="The `next` of the page before.")
-    ] = None,
+    limit: Annotated[
+        int,
+        QueryParameter(ge=1, le=wire.PAGE_LIMIT, description="How many users a page has at most."),
+    ] = 50,
+    after: After = None,
     name: Name = None,
     email: Email = None,
     sort: Sort = None,
 ) -> Response[wire.Page]:
-    """List users, a page at a time."""
+    """List users, a page at a time, in an order that does not change while you turn the pages.
+
+    `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
+    """
     check_parameters(request, LIST_PARAMETERS)
     cursor = None if after is None else wire.decode_cursor(after)
-    listing = listing_of(name, email, sort)._replace(limit=limit, after=cursor)
+    listing = users.listing_of(name, email, sort)._replace(limit=limit, after=cursor)
     page = await users.page(reader, listing)
     headers = FRESH | {"Link": links(request, page.next)}
     return Response(wire.encode(page), media_type=JSON, headers=headers)  # type: ignore[arg-type]  # the bytes of a Page
@@ -201,17 +255,21 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     tags=["users"],
     guards=[access.needs("write")],
     security=access.security("write"),
+    response_description="The user as it is now.",
     response_headers=[ETAG],
     responses=documented(*SENDING, MalformedJson, UserNotFound, EmailTaken, PreconditionFailed),
 )
 async def change_user(
     request: StrictRequest,
     user_id: UserId,
-    data: Annotated[wire.UserChanges, BodyKwarg(media_type=MERGE_PATCH, examples=[OLDER])],
+    data: Annotated[wire.UserChanges, BodyKwarg(media_type=MERGE_PATCH)],
     transaction: NamedDependency[AsyncSession],
     if_match: IfMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> Response[wire.User]:
-    """Change the fields that are given (JSON merge patch); null removes."""
+    """Change the fields that are given, by a JSON merge patch (RFC 7396): null removes.
+
+    With `If-Match` nobody's change is lost: it is refused when the user has changed since.
+    """
     version = request.joined("If-Match")
     return response_of(represented(await users.change(transaction, id_of(user_id), data, version)))
 
@@ -224,6 +282,7 @@ async def change_user(
     guards=[access.needs("write")],
     security=access.security("write"),
     status_code=HTTP_204_NO_CONTENT,
+    response_description="The user is no more.",
     responses=documented(*WRITING, UserNotFound, PreconditionFailed),
 )
 async def delete_user(
@@ -266,8 +325,8 @@ def digest_of(request: StrictRequest) -> bytes | None:
     key = request.only("Idempotency-Key")
     if key is None:
         return None
-    if not 0 < len(key) <= KEY_LENGTH or not key.isprintable():
-        flaw = f"must have 1 to {KEY_LENGTH} characters, all printable"
+    if not 0 < len(key) <= KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        flaw = f"must have 1 to {KEY_LENGTH} characters, all printable ASCII"
         raise InvalidInput(Flaw("/Idempotency-Key", flaw))
     return idempotency.key_of(request.scope["state"]["token"], key)
 
@@ -296,25 +355,6 @@ def check_parameters(request: StrictRequest, known: Sequence[str]) -> None:
             flaws.append(Flaw(f"/{parameter}", "is given more than once"))
     if flaws:
         raise InvalidInput(*flaws)
-
-
-def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> users.Listing:
-    """Which users are meant, and in which order; raises InvalidInput."""
-    flaws = [
-        Flaw(f"/{parameter}", f"must have at most {FILTER_LENGTH} characters, none control")
-        for parameter, value in (("name", name), ("email", email))
-        if value is not None and (wire.has_control(value) or len(value) > FILTER_LENGTH)
-    ]
-    sort = sort or ("id" if name is None else "full_name")
-    if name is not None and not sort.endswith("full_name"):
-        flaws.append(Flaw("/sort", "must be full_name or -full_name where name is given"))
-    if flaws:
-        raise InvalidInput(*flaws)
-    return users.Listing(
-        sort=sort,
-        name=None if name is None else wire.name_prefix(name),
-        email=None if email is None else wire.email_as_kept(email),
-    )
 
 
 def links(request: StrictRequest, cursor: str | None) -> str:

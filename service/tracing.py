@@ -1,6 +1,6 @@
 """Traces: a span for each request and each query, sent to a collector as OTLP over HTTP.
 
-Imported only where there is a collector: nobody else needs OpenTelemetry in memory.
+Imported only where there is a collector: nobody else needs OpenTelemetry's SDK in memory.
 A span tells the route's template and the statement, never a path or a value.
 """
 
@@ -88,7 +88,9 @@ class Tracing:
         sending = threading.Thread(target=self.provider.shutdown, daemon=True)
         sending.start()
         await asyncio.to_thread(sending.join, FLUSH_PATIENCE)
-        self.collector.shutdown()
+        if sending.is_alive():
+            self.collector.complain()
+            self.collector.shutdown()
 
 
 class RequestSpan(NamedTuple):
@@ -123,7 +125,6 @@ class Collector(SpanExporter):
         # OpenTelemetry has a variable for traces alone, which goes before the one for everything
         place = os.environ.get(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)
         self.exporter = OTLPSpanExporter(place or f"{endpoint.rstrip('/')}/v1/traces")
-        self.closed = False
         self.complained = -COMPLAINT_INTERVAL
         # its own loggers tell of every attempt
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
@@ -131,21 +132,20 @@ class Collector(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, or lose them."""
         result = self.exporter.export(spans)
-        now = time.monotonic()
-        if (
-            result is not SpanExportResult.SUCCESS
-            and not self.closed
-            and now - self.complained >= COMPLAINT_INTERVAL
-        ):
-            self.complained = now
-            log.warning("traces are lost: the collector does not take them")
+        if result is not SpanExportResult.SUCCESS:
+            self.complain()
         return result
 
+    def complain(self) -> None:
+        """Say that spans are lost, unless that was said not long ago."""
+        now = time.monotonic()
+        if now - self.complained >= COMPLAINT_INTERVAL:
+            self.complained = now
+            log.warning("traces are lost: the collector does not take them")
+
     def shutdown(self) -> None:
-        """Give up what can't be sent now."""
-        if not self.closed:
-            self.closed = True
-            self.exporter.shutdown()  # type: ignore[no-untyped-call]  # is so
+        """Give up what could not be sent."""
+        self.exporter.shutdown()  # type: ignore[no-untyped-call]  # is so
 
 
 def resource() -> Resource:

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import IO, Any, Literal, NamedTuple, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -29,11 +29,12 @@ from sqlalchemy.schema import CreateTable, DropTable
 
 from service import users, wire
 from service.errors import Flaw, ImportRefused, Rejected
-from service.lines import Row
+from service.lines import CsvReader, NdjsonReader, Row
 from service.models import User
 
 OnConflict = Literal["fail", "skip", "update"]
 Format = Literal["ndjson", "csv"]
+Reader = NdjsonReader | CsvReader
 Write = Callable[[bytes], Awaitable[None]]
 Result = TypeVar("Result")
 
@@ -61,14 +62,6 @@ ADDRESS = func.lower(LINES.c.email)
 TAKEN = func.lower(USERS.c.email)
 
 
-class Counts(NamedTuple):
-    """What became of the lines that could be users."""
-
-    created: int
-    updated: int
-    skipped: int
-
-
 class Rejections:
     """The lines that can't be users: how many, the first of them, and all in a file if wanted."""
 
@@ -84,6 +77,19 @@ class Rejections:
             self.file.writelines(wire.encode(wire.rejection(line)) + b"\n" for line in rejected)
         room = TOLD - len(self.first)
         self.first += rejected[:room]
+
+
+async def rows_of(
+    chunks: AsyncIterator[bytes], reader: Reader, rejections: Rejections
+) -> AsyncIterator[list[Row]]:
+    """The lines that can be users, as they arrive."""
+    async for chunk in chunks:
+        rows, rejected = reader.feed(chunk)
+        rejections.add(rejected)
+        yield rows
+    rows, rejected = reader.finish()
+    rejections.add(rejected)
+    yield rows
 
 
 async def bring_in(
@@ -155,19 +161,37 @@ async def stage(connection: AsyncConnection, rows: list[Row]) -> None:
     )
 
 
-async def merge(session: AsyncSession, count: int, on_conflict: OnConflict) -> Counts:
+async def merge(
+    session: AsyncSession, count: int, on_conflict: OnConflict, rejections: Rejections
+) -> wire.ImportCounts:
     """Make users of the `count` lines that were staged, in their order.
 
     A line is in conflict when its e-mail address is a user's already or repeats an earlier line's.
-    `skip` leaves it out, `update` gives the user its values, `fail` raises ImportRefused.
+    `skip` leaves it out, `update` gives the user its values. `fail` raises ImportRefused, also for
+    lines that were rejected before.
     """
     connection = await session.connection()
-    if on_conflict == "update":
-        return await upsert(connection, count)
-    if on_conflict == "skip":
+    if on_conflict == "fail":
+        if rejections.count:
+            raise ImportRefused(f"{rejections.count} lines can't be users", rejections.first)
+        await insert_all(connection)
+        created = count
+    elif on_conflict == "skip":
         statement = inserting(connection).on_conflict_do_nothing(index_elements=[TAKEN])
         created = (await connection.execute(statement)).rowcount
-        return Counts(created, 0, count - created)
+    else:
+        created = await upsert(connection)
+    rest = count - created
+    return wire.ImportCounts(
+        created=created,
+        updated=rest if on_conflict == "update" else 0,
+        skipped=rest if on_conflict == "skip" else 0,
+        rejected=rejections.count,
+    )
+
+
+async def insert_all(connection: AsyncConnection) -> None:
+    """Make users of all lines, or raise ImportRefused with those that are in conflict."""
     try:
         async with connection.begin_nested():
             await connection.execute(inserting(connection))
@@ -175,7 +199,6 @@ async def merge(session: AsyncSession, count: int, on_conflict: OnConflict) -> C
         if conflicts := await conflicts_of(connection):
             raise ImportRefused("e-mail addresses are taken or repeated", conflicts) from None
         raise
-    return Counts(count, 0, 0)
 
 
 def inserting(connection: AsyncConnection, *which: Any) -> Any:
@@ -187,10 +210,10 @@ def inserting(connection: AsyncConnection, *which: Any) -> Any:
     return dialect.insert(USERS).from_select([column.name for column in columns], lines)
 
 
-async def upsert(connection: AsyncConnection, count: int) -> Counts:
-    """Create or update; of the lines with one address the last counts.
+async def upsert(connection: AsyncConnection) -> int:
+    """Create or update, and return how many were not there before.
 
-    `created` is told by who was there at the beginning.
+    Of the lines with one address the last counts.
     """
     if connection.dialect.name == "postgresql":
         await connection.execute(text("ANALYZE pg_temp.import_line"))
@@ -208,11 +231,10 @@ async def upsert(connection: AsyncConnection, count: int) -> Counts:
         values = {name: statement.excluded[name] for name in named}
         statement = statement.on_conflict_do_update(index_elements=[TAKEN], set_=values)
         merged += (await connection.execute(statement)).rowcount
-    created = merged - existing
-    return Counts(created, count - created, 0)
+    return merged - existing
 
 
-async def conflicts_of(connection: AsyncConnection) -> tuple[Rejected, ...]:
+async def conflicts_of(connection: AsyncConnection) -> list[Rejected]:
     """The first lines whose address is a user's, or repeats that of an earlier line."""
     first = func.min(LINES.c.line).over(partition_by=ADDRESS).label("first")
     lines = select(LINES.c.line, first).where(LINES.c.email.is_not(None)).subquery()
@@ -224,7 +246,7 @@ async def conflicts_of(connection: AsyncConnection) -> tuple[Rejected, ...]:
     }
     for line in (await connection.scalars(taken)).all():
         found[line] = Flaw("/email", "another user has this e-mail address")
-    return tuple(Rejected(line, (found[line],)) for line in sorted(found)[:TOLD])
+    return [Rejected(line, (found[line],)) for line in sorted(found)[:TOLD]]
 
 
 async def export(

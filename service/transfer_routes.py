@@ -23,7 +23,7 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 from msgspec import json
 from sqlalchemy.exc import IntegrityError
 
-from service import access, idempotency, lines, problems, transfer, wire
+from service import access, idempotency, lines, problems, transfer, users, wire
 from service.compression import COMPRESSED
 from service.errors import (
     ImportRefused,
@@ -47,7 +47,6 @@ from service.routes import (
     check_parameters,
     digest_of,
     fingerprint,
-    listing_of,
     response_of,
 )
 
@@ -178,13 +177,8 @@ class Importing:
                     return await idempotency.once(session, key, lambda: merged_or_refused(count))
 
             async def merged(count: int) -> Answer:
-                if self.on_conflict == "fail" and (rejected := self.rejections.count):
-                    raise ImportRefused(
-                        f"{rejected} lines can't be users", tuple(self.rejections.first)
-                    )
-                counts = await transfer.merge(session, count, self.on_conflict)
-                report = wire.ImportCounts(rejected=self.rejections.count, **counts._asdict())
-                return Answer(HTTP_200_OK, {}, wire.encode(report))
+                counts = await transfer.merge(session, count, self.on_conflict, self.rejections)
+                return Answer(HTTP_200_OK, {}, wire.encode(counts))
 
             async def merged_or_refused(count: int) -> Answer:
                 try:
@@ -198,22 +192,17 @@ class Importing:
             alone = idempotency.alone(session, self.digest) if self.digest else nullcontext()
             return await transfer.bring_in(
                 session,
-                self.batches(),
+                transfer.rows_of(self.chunks(), self.reader, self.rejections),
                 finish,
                 seconds=state.settings.transfer_timeout,
                 alone=alone,
             )
 
-    async def batches(self) -> AsyncIterator[list[lines.Row]]:
-        """The lines that can be users, as they arrive."""
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, while its hash is taken."""
         async for chunk in self.request.stream():
             self.content.update(chunk)
-            rows, rejected = self.reader.feed(chunk)
-            self.rejections.add(rejected)
-            yield rows
-        rows, rejected = self.reader.finish()
-        self.rejections.add(rejected)
-        yield rows
+            yield chunk
 
 
 async def told(counts: bytes, file: IO[bytes]) -> AsyncIterator[bytes]:
@@ -251,7 +240,7 @@ async def export_users(
     An answer that was cut off is not complete: it ends in an error of the connection.
     """
     check_parameters(request, ("format", "name", "email", "sort"))
-    listing = listing_of(name, email, sort)
+    listing = users.listing_of(name, email, sort)
     state = request.app.state
 
     headers = {

@@ -22,6 +22,7 @@ from service import wire
 from service.errors import Flaw, InvalidInput, PreconditionFailed, UserNotFound
 from service.models import User, folded
 
+FILTER_LENGTH = 254  # characters of a name or an address that is looked for
 FIELDS = (User.id, User.full_name, User.email, User.age)
 # no name that begins with a prefix comes after the prefix followed by this
 AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
@@ -37,6 +38,25 @@ class Listing(NamedTuple):
     after: wire.Cursor | None = None
     name: str | None = None  # the beginning of the name, whatever its case
     email: str | None = None  # the whole address, whatever its case
+
+
+def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> Listing:
+    """Which users are meant, and in which order; raises InvalidInput."""
+    flaws = [
+        Flaw(f"/{parameter}", f"must have at most {FILTER_LENGTH} characters, none control")
+        for parameter, value in (("name", name), ("email", email))
+        if value is not None and (wire.has_control(value) or len(value) > FILTER_LENGTH)
+    ]
+    sort = sort or ("id" if name is None else "full_name")
+    if name is not None and not sort.endswith("full_name"):
+        flaws.append(Flaw("/sort", "must be full_name or -full_name where name is given"))
+    if flaws:
+        raise InvalidInput(*flaws)
+    return Listing(
+        sort=sort,
+        name=None if name is None else wire.name_prefix(name),
+        email=None if email is None else wire.email_as_kept(email),
+    )
 
 
 async def create(session: AsyncSession, new: wire.NewUser) -> wire.User:
@@ -111,6 +131,12 @@ def page_statement(listing: Listing) -> Select[*tuple[Any, ...]]:
 def all_of(listing: Listing) -> Select[*tuple[Any, ...]]:
     """Every row of the list; it has no pages."""
     return in_order(select(*FIELDS), listing)
+
+
+async def count(session: AsyncSession, listing: Listing) -> int:
+    """How many users the list has."""
+    rows = all_of(listing).order_by(None).subquery()
+    return (await session.execute(select(func.count()).select_from(rows))).scalar_one()
 
 
 def in_order(statement: Select[*tuple[Any, ...]], listing: Listing) -> Select[*tuple[Any, ...]]:

@@ -24,34 +24,42 @@ PAGE_LIMIT = 1000
 FLAW_LIMIT = 20  # more are not told: the answer shall not be larger than the question
 
 # The Meta are for the OpenAPI document; what is accepted is decided by CHECKS below
-Id = Annotated[int, Meta(ge=1, examples=[42])]
+Id = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=BIGINT_LIMIT,
+        description="Given by the service.",
+        extra_json_schema={"format": "int64"},
+    ),
+]
 FullName = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=NAME_LENGTH,
         description="Kept trimmed and in Unicode's NFC; no control characters.",
-        examples=["Ada Lovelace"],
     ),
 ]
 Email = Annotated[
     str,
     Meta(
         max_length=EMAIL_LENGTH,
-        description="Unique without regard to case; null when not known.",
-        examples=["ada@example.org"],
+        description="Unique without regard to case; its domain is one that mail can be sent to.",
+        extra_json_schema={"format": "idn-email"},
     ),
 ]
-Age = Annotated[
-    int,
-    Meta(gt=-1, le=AGE_LIMIT, description="Years; null when not known."),  # ge=0 would get lost
-]
+Age = Annotated[int, Meta(ge=0, le=AGE_LIMIT, description="Years.")]
+
+Count = Annotated[int, Meta(ge=0)]
+
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 Sort = Literal["id", "-id", "full_name", "-full_name"]
 
 
 class User(Struct, frozen=True, kw_only=True):
-    """A user as clients see it."""
+    """A user as clients see it; `email` and `age` are null when not known."""
 
     id: Id
     full_name: FullName
@@ -85,28 +93,31 @@ class Page(Struct, frozen=True, kw_only=True):
 class FlawMessage(Struct, frozen=True, kw_only=True):
     """One thing wrong with the input, and where."""
 
-    pointer: str
+    pointer: Annotated[
+        str,
+        Meta(description="Into the body (RFC 6901); of a parameter or a header its name after `/`."),
+    ]
     detail: str
 
 
 class Rejection(Struct, frozen=True, kw_only=True):
     """A line of an import that can't be a user."""
 
-    line: Annotated[int, Meta(ge=1)]
+    line: Annotated[int, Meta(ge=1, description="From 1, a CSV's header included.")]
     errors: list[FlawMessage]
 
 
 class ImportCounts(Struct, frozen=True, kw_only=True):
     """What became of an import's lines."""
 
-    created: int
-    updated: int
-    skipped: int
-    rejected: int
+    created: Count
+    updated: Count
+    skipped: Count
+    rejected: Count
 
 
 class ImportReport(ImportCounts, frozen=True, kw_only=True):
-    """What became of an import's lines, and the first that were rejected."""
+    """What became of an import's lines, and the first 100 that were rejected."""
 
     rejections: list[Rejection]
 
@@ -114,13 +125,31 @@ class ImportReport(ImportCounts, frozen=True, kw_only=True):
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a request was refused (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    errors: list[FlawMessage] = []
-    rejections: list[Rejection] = []
+    type: Annotated[str, Meta(description="The kind of problem; it never changes.")]
+    title: Annotated[str, Meta(description="The kind of problem, for people.")]
+    status: Annotated[int, Meta(ge=400, le=599, description="The answer's status.")]
+    detail: Annotated[str, Meta(description="What is wrong in this case, for people.")]
+    instance: Annotated[str, Meta(description="The path that was asked for.")]
+    errors: Annotated[
+        list[FlawMessage], Meta(description=f"The flaws of the input, the first {FLAW_LIMIT}.")
+    ] = []
+    rejections: Annotated[
+        list[Rejection], Meta(description="The first 100 lines of an import that can't be users.")
+    ] = []
+
+
+class Live(Struct, frozen=True, kw_only=True):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class Ready(Struct, frozen=True, kw_only=True):
+    """The service can serve; the revisions are those of the schema."""
+
+    status: Literal["ready"] = "ready"
+    build: Annotated[str, Meta(description="The revision that this build knows.")]
+    database: Annotated[str, Meta(description="The revision that the database is at.")]
 
 
 class Cursor(Struct, frozen=True, array_like=True):

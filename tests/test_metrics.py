@@ -2,9 +2,9 @@
 
 import asyncio
 import signal
-import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.test_bad_input import problem
 from tests.test_serving import free_port, listening, process, until_ready
-from tests.world import HEAD, PREVIOUS, path_of, run_alembic, serving
+from tests.world import HEAD, PREVIOUS, run_alembic, serving
 
 NOWHERE = "sqlite:////no/such/directory/users.sqlite"
 Samples = dict[tuple[str, ...], float]
@@ -91,24 +91,16 @@ async def test_an_empty_database_is_at_revision_0(empty_url: str) -> None:
         assert (await scraped(client))["schema_revision", "database"] == 0
 
 
-@asynccontextmanager
-async def silent_server() -> AsyncIterator[str]:
-    """A database that accepts connections and says nothing."""
-    async with await asyncio.start_server(lambda *_: None, "127.0.0.1") as server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"postgresql://u:p@127.0.0.1:{port}/d"
+@pytest.fixture(params=["silent", "missing"])
+def no_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of one that takes connections and says nothing, or of none at all."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        yield f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else NOWHERE
 
 
-@asynccontextmanager
-async def nothing() -> AsyncIterator[str]:
-    yield NOWHERE
-
-
-@pytest.mark.parametrize("database", [silent_server, nothing])
-async def test_without_a_database_there_are_all_metrics_but_its_revision(
-    database: Callable[[], AbstractAsyncContextManager[str]],
-) -> None:
-    async with database() as url, serving(database_url=url) as client:
+async def test_without_a_database_there_are_all_metrics_but_its_revision(no_database: str) -> None:
+    async with serving(database_url=no_database) as client:
         found = await scraped(client)
         assert ("schema_revision", "build") in found
         assert ("db_pool_connections",) in found
@@ -118,11 +110,6 @@ async def test_without_a_database_there_are_all_metrics_but_its_revision(
 @asynccontextmanager
 async def nobody_writes(url: str) -> AsyncIterator[None]:
     """Whoever wants to write to `users` has to wait."""
-    if url.startswith("sqlite"):
-        with closing(sqlite3.connect(path_of(url))) as other:
-            other.execute("BEGIN IMMEDIATE")
-            yield
-        return
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
@@ -132,8 +119,10 @@ async def nobody_writes(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
+@pytest.mark.only("postgresql")  # on SQLite who was cut off waits for the lock to the end
 async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> None:
-    async with serving(database_url=url, pool_size=1) as client:
+    patient = {"pool_timeout": 60.0, "statement_timeout": 60.0}
+    async with serving(database_url=url, pool_size=1, **patient) as client:
         idle = await scraped(client)
         assert idle["db_pool_connections_in_use",] == idle["db_pool_waiting",] == 0
         async with nobody_writes(url), asyncio.TaskGroup() as tasks:

@@ -1,0 +1,189 @@
+"""Idempotency-Key: what is asked twice is done once."""
+
+import asyncio
+from collections import Counter
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.world import serving
+
+ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
+LATER = 24 * 60 * 60  # seconds
+
+
+async def create(
+    client: httpx.AsyncClient, key: str | None = "k1", user: dict[str, Any] | None = None
+) -> httpx.Response:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await client.post("/users", json=ADA if user is None else user, headers=headers)
+
+
+def told(response: httpx.Response) -> tuple[Any, ...]:
+    """What a client goes by."""
+    names = ("Location", "ETag", "Content-Type", "Cache-Control")
+    return response.status_code, response.content, *(response.headers.get(n) for n in names)
+
+
+async def count(engine: AsyncEngine, table: str = "users") -> int:
+    async with engine.connect() as connection:
+        found = await connection.scalar(text(f"SELECT count(*) FROM {table}"))
+    return int(found or 0)
+
+
+async def age_answers(engine: AsyncEngine, seconds: int) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE idempotency_key SET expires = expires - :seconds"), {"seconds": seconds}
+        )
+
+
+async def test_the_same_key_and_user_get_the_same_answer_and_one_user(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    first, second = await create(client), await create(client)
+    assert first.status_code == HTTPStatus.CREATED
+    assert told(first) == told(second)
+    assert await count(engine) == 1
+
+
+async def test_without_a_key_nothing_is_remembered(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await create(client, None)
+    assert (await create(client, None)).status_code == HTTPStatus.CONFLICT
+    assert await count(engine, "idempotency_key") == 0
+
+
+async def test_the_answer_survives_a_restart(url: str) -> None:
+    async with serving(database_url=url) as client:
+        first = await create(client)
+    async with serving(database_url=url) as client:
+        assert told(await create(client)) == told(first)
+
+
+async def test_the_answer_stays_when_the_user_has_changed_since(
+    client: httpx.AsyncClient,
+) -> None:
+    first = await create(client)
+    await client.patch(first.headers["Location"], json={"age": 37})
+    assert told(await create(client)) == told(first)
+
+
+@pytest.mark.parametrize("other", [{**ADA, "age": 37}, {"full_name": "Alan Turing"}])
+async def test_another_user_under_the_same_key_is_422(
+    client: httpx.AsyncClient, engine: AsyncEngine, other: dict[str, Any]
+) -> None:
+    await create(client)
+    response = await create(client, user=other)
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert response.json()["type"] == "urn:problem:idempotency-key-reused"
+    assert await count(engine) == 1
+
+
+async def test_the_key_of_a_create_is_not_good_for_an_import(client: httpx.AsyncClient) -> None:
+    await create(client)
+    headers = {"Idempotency-Key": "k1", "Content-Type": "text/csv"}
+    response = await client.post("/users/import", content="full_name\nAda\n", headers=headers)
+    assert response.json()["type"] == "urn:problem:idempotency-key-reused"
+
+
+async def test_a_refusal_is_repeated_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    taken = await create(client, None)
+    first = await create(client)
+    assert first.json()["type"] == "urn:problem:email-taken"
+    await client.delete(taken.headers["Location"])
+    assert told(await create(client)) == told(first)
+    assert await count(engine) == 0
+    assert (await create(client, "k2")).status_code == HTTPStatus.CREATED
+
+
+async def test_what_was_never_understood_may_be_corrected_under_its_key(
+    client: httpx.AsyncClient,
+) -> None:
+    wrong = await create(client, user={**ADA, "age": 200})
+    assert wrong.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert (await create(client)).status_code == HTTPStatus.CREATED
+
+
+async def test_after_a_day_the_key_is_free(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    await create(client)
+    await age_answers(engine, LATER)
+    again = await create(client)
+    assert again.json()["type"] == "urn:problem:email-taken"
+    assert await count(engine, "idempotency_key") == 1
+
+
+async def test_each_new_answer_sweeps_expired_ones_away(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    for number in range(6):
+        await create(client, f"old {number}", {"full_name": "Old"})
+    await age_answers(engine, LATER)
+    for number in range(3):
+        await create(client, f"new {number}", {"full_name": "New"})
+    assert await count(engine, "idempotency_key") == 3
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+async def test_a_key_that_is_none_is_422(client: httpx.AsyncClient, key: str) -> None:
+    response = await create(client, key)
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert response.json()["errors"][0]["pointer"] == "/Idempotency-Key"
+
+
+async def test_two_keys_are_422(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+    response = await client.post("/users", json=ADA, headers=headers)
+    assert response.json()["errors"][0]["detail"] == "is given more than once"
+    assert await count(engine) == 0
+
+
+async def test_two_hundred_at_once_make_one_user_and_get_one_answer(
+    url: str, engine: AsyncEngine
+) -> None:
+    """In two workers, as far as the database can tell."""
+    async with serving(database_url=url) as one, serving(database_url=url) as two:
+        requests = [create(worker) for _ in range(100) for worker in (one, two)]
+        answers = await asyncio.gather(*requests)
+        again = await create(one)
+    seen = Counter(told(answer) for answer in answers)
+    in_progress = [answer for answer in answers if answer.status_code == HTTPStatus.CONFLICT]
+    assert {answer.json()["type"] for answer in in_progress} <= {"urn:problem:in-progress"}
+    assert seen[told(again)] == 200 - len(in_progress) > 0
+    assert again.status_code == HTTPStatus.CREATED
+    assert await count(engine) == 1
+
+
+async def test_while_the_first_is_under_way_a_repetition_is_told_so(
+    client: httpx.AsyncClient,
+) -> None:
+    """An import is under way for as long as its body takes to arrive."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def body() -> Any:
+        yield b"full_name\n"
+        begun.set()
+        await go_on.wait()
+        yield b"Ada\n"
+
+    def send(content: Any) -> Any:
+        headers = {"Idempotency-Key": "k1", "Content-Type": "text/csv"}
+        return client.post("/users/import", content=content, headers=headers)
+
+    first = asyncio.create_task(send(body()))
+    await begun.wait()
+    while True:  # until the first has taken the key
+        meanwhile = await send("full_name\nAda\n")
+        if meanwhile.status_code == HTTPStatus.CONFLICT:
+            break
+    assert meanwhile.json()["type"] == "urn:problem:in-progress"
+    assert meanwhile.headers["Retry-After"] == "1"
+    go_on.set()
+    done = await first
+    assert done.json()["created"] == 1
+    assert told(await send("full_name\nAda\n")) == told(done)

@@ -1,0 +1,252 @@
+"""POST /users/import: many users in one request, all in one transaction."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.world import ROOT, serving
+
+PEOPLE = (ROOT / "tests/data/people.csv").read_bytes()
+CSV, NDJSON = "text/csv", "application/x-ndjson"
+
+ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
+
+
+async def sent(
+    client: httpx.AsyncClient, content: Any, on_conflict: str = "fail", **headers: str
+) -> httpx.Response:
+    headers = {"Content-Type": CSV, **headers}
+    url = f"/users/import?on_conflict={on_conflict}"
+    return await client.post(url, content=content, headers=headers)
+
+
+def ndjson(*users: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(user).encode() + b"\n" for user in users)
+
+
+async def kept(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """All users, without their ids."""
+    items = (await client.get("/users?limit=1000")).json()["items"]
+    return [{name: value for name, value in item.items() if name != "id"} for item in items]
+
+
+async def how_many(engine: AsyncEngine) -> int:
+    async with engine.connect() as connection:
+        return int((await connection.scalar(text("SELECT count(*) FROM users"))) or 0)
+
+
+def counts(response: httpx.Response) -> dict[str, int]:
+    assert response.status_code == HTTPStatus.OK, response.text
+    report = response.json()
+    return {name: report[name] for name in ("created", "updated", "skipped", "rejected")}
+
+
+async def test_people_skipping(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    first = await sent(client, PEOPLE, "skip")
+    assert counts(first) == {"created": 1377, "updated": 0, "skipped": 6, "rejected": 152}
+    assert await how_many(engine) == 1377
+    second = await sent(client, PEOPLE, "skip")
+    assert counts(second) == {"created": 0, "updated": 0, "skipped": 1383, "rejected": 152}
+    assert await how_many(engine) == 1377
+
+
+async def test_people_updating(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    first = await sent(client, PEOPLE, "update")
+    assert counts(first) == {"created": 1377, "updated": 6, "skipped": 0, "rejected": 152}
+    second = await sent(client, PEOPLE, "update")
+    assert counts(second) == {"created": 0, "updated": 1383, "skipped": 0, "rejected": 152}
+    assert await how_many(engine) == 1377
+
+
+async def test_people_failing(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+    response = await sent(client, PEOPLE)
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    problem = response.json()
+    assert problem["type"] == "urn:problem:import-refused"
+    assert problem["detail"] == "152 lines can't be users"
+    assert len(problem["rejections"]) == 100
+    assert problem["rejections"][0] == {
+        "line": 2,
+        "errors": [{"pointer": "/age", "detail": "must be between 0 and 150"}],
+    }
+    assert await how_many(engine) == 0
+
+
+async def test_users_get_their_ids_in_the_order_of_the_lines(client: httpx.AsyncClient) -> None:
+    names = [f"Person {number}" for number in range(500)]
+    await sent(client, "full_name\n" + "\n".join(names))
+    assert [user["full_name"] for user in await kept(client)] == names
+
+
+async def test_the_first_hundred_rejected_lines_are_told_and_all_as_ndjson(
+    client: httpx.AsyncClient,
+) -> None:
+    lines = ndjson(ADA, *({"full_name": "Old", "age": 151} for _ in range(250)))
+    report = (await sent(client, lines, "skip", **{"Content-Type": NDJSON})).json()
+    assert [rejection["line"] for rejection in report["rejections"]] == [*range(2, 102)]
+    everything = await sent(client, lines, "skip", **{"Content-Type": NDJSON, "Accept": NDJSON})
+    assert everything.headers["Content-Type"] == NDJSON
+    first, *rest = map(json.loads, everything.text.splitlines())
+    assert first == {"created": 0, "updated": 0, "skipped": 1, "rejected": 250}
+    assert [rejection["line"] for rejection in rest] == [*range(2, 252)]
+    assert rest[-1]["errors"] == [{"pointer": "/age", "detail": "must be between 0 and 150"}]
+
+
+@pytest.mark.parametrize("media_type", [CSV, NDJSON])
+async def test_an_export_can_be_imported(
+    client: httpx.AsyncClient, engine: AsyncEngine, media_type: str
+) -> None:
+    await sent(client, PEOPLE, "skip")
+    before = await kept(client)
+    form = "csv" if media_type == CSV else "ndjson"
+    exported = await client.get(f"/users/export?format={form}")
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM users"))
+    again = await sent(client, exported.content, **{"Content-Type": media_type})
+    assert counts(again)["created"] == 1377
+    assert await kept(client) == before
+
+
+CONFLICTS = ndjson(
+    {"full_name": "First", "email": "new@example.org", "age": 1},
+    {"full_name": "Changed", "email": "ADA@example.org"},
+    {"full_name": "Second", "email": "New@Example.org", "age": 2},
+    {"full_name": "Nobody"},
+    {"full_name": "Nobody"},
+)
+UNCHANGED = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
+NOBODY = {"full_name": "Nobody", "email": None, "age": None}
+
+
+async def test_skip_keeps_the_first_line_and_the_users_that_are_there(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.post("/users", json=ADA)
+    response = await sent(client, CONFLICTS, "skip", **{"Content-Type": NDJSON})
+    assert counts(response) == {"created": 3, "updated": 0, "skipped": 2, "rejected": 0}
+    first = {"full_name": "First", "email": "new@example.org", "age": 1}
+    assert await kept(client) == [UNCHANGED, first, NOBODY, NOBODY]
+
+
+async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_of(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.post("/users", json=ADA)
+    response = await sent(client, CONFLICTS, "update", **{"Content-Type": NDJSON})
+    assert counts(response) == {"created": 3, "updated": 2, "skipped": 0, "rejected": 0}
+    users = sorted(await kept(client), key=lambda user: str(user["full_name"]))
+    assert users == [
+        {"full_name": "Changed", "email": "ADA@example.org", "age": 36},
+        NOBODY,
+        NOBODY,
+        {"full_name": "Second", "email": "New@example.org", "age": 2},
+    ]
+
+
+async def test_update_takes_an_age_away_only_when_told_to(client: httpx.AsyncClient) -> None:
+    await client.post("/users", json=ADA)
+    await sent(client, "full_name,email\nAda,ada@example.org\n", "update")
+    assert (await kept(client))[0] == {**ADA, "full_name": "Ada"}
+    await sent(client, "full_name,email,age\nAda,ada@example.org,\n", "update")
+    assert (await kept(client))[0] == {**ADA, "full_name": "Ada", "age": None}
+
+
+async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.post("/users", json=ADA)
+    response = await sent(client, CONFLICTS, **{"Content-Type": NDJSON})
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    taken = [{"pointer": "/email", "detail": "another user has this e-mail address"}]
+    repeated = [{"pointer": "/email", "detail": "repeats the e-mail address of line 1"}]
+    assert response.json()["rejections"] == [
+        {"line": 2, "errors": taken},
+        {"line": 3, "errors": repeated},
+    ]
+    assert await kept(client) == [UNCHANGED]
+
+
+async def test_an_empty_import_is_nothing(client: httpx.AsyncClient) -> None:
+    response = await sent(client, b"", **{"Content-Type": NDJSON})
+    assert counts(response) == {"created": 0, "updated": 0, "skipped": 0, "rejected": 0}
+
+
+REFUSED = [
+    ("name,email\nAda,a@example.org\n", {}, 422, "invalid-input"),
+    ("", {}, 422, "invalid-input"),
+    ("full_name\nAda\n", {"Content-Type": "application/json"}, 415, "unsupported-media-type"),
+    ("full_name\nAda\n", {"Content-Encoding": "gzip"}, 415, "unsupported-media-type"),
+]
+
+
+@pytest.mark.parametrize(("content", "headers", "status", "code"), REFUSED)
+async def test_what_is_no_file_of_users_is_refused(
+    client: httpx.AsyncClient, content: str, headers: dict[str, str], status: int, code: str
+) -> None:
+    response = await sent(client, content, **headers)
+    assert response.status_code == status
+    assert response.json()["type"] == f"urn:problem:{code}"
+    assert await kept(client) == []
+
+
+@pytest.mark.parametrize("query", ["on_conflict=maybe", "on_conflict=skip&color=red"])
+async def test_unknown_wishes_are_refused(client: httpx.AsyncClient, query: str) -> None:
+    headers = {"Content-Type": CSV}
+    response = await client.post(
+        f"/users/import?{query}", content="full_name\nAda\n", headers=headers
+    )
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert await kept(client) == []
+
+
+async def test_it_may_be_longer_than_other_bodies(url: str) -> None:
+    async with serving(database_url=url, max_body=1000) as client:
+        lines = "full_name\n" + "Somebody with a name\n" * 1000
+        assert counts(await sent(client, lines))["created"] == 1000
+
+
+async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None:
+    """A slow client holds no lock: on SQLite too, where one writes at a time."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"full_name\n" + b"Slow\n" * 20_000  # more than is staged at a time
+        begun.set()
+        await go_on.wait()
+        yield b"Slow\n"
+
+    slow = asyncio.create_task(sent(client, body()))
+    await begun.wait()
+    response = await client.post("/users", json=ADA)
+    assert response.status_code == HTTPStatus.CREATED
+    assert len(await kept(client)) == 1
+    go_on.set()
+    assert counts(await slow)["created"] == 20_001
+
+
+async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> None:
+    async with serving(database_url=url, request_timeout=0.2) as client:
+        forever = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"full_name\nAda\n"
+            await forever.wait()
+
+        response = await sent(client, body())
+        assert response.status_code == HTTPStatus.REQUEST_TIMEOUT
+        assert response.json()["type"] == "urn:problem:request-timeout"
+        assert await kept(client) == []
+
+
+async def test_imports_use_connections_no_longer_than_they_last(url: str) -> None:
+    async with serving(database_url=url, pool_size=1, pool_timeout=1) as client:
+        for on_conflict in ("skip", "fail", "update", "skip"):
+            await sent(client, PEOPLE, on_conflict)
+        assert (await client.get("/users?limit=1")).status_code == HTTPStatus.OK
