@@ -22,7 +22,8 @@ RUN $COMPILE .
 FROM python:3.13-slim
 # A fixed number: compose.yaml makes the secrets readable to it.
 RUN groupadd --gid 10001 app \
-    && useradd --uid 10001 --gid app --no-create-home --home-dir /app app
+    && useradd --uid 10001 --gid app --no-create-home --home-dir /app app \
+    && install -d -o app -g app -m 0700 /tokens
 ENV PATH=/venv/bin:$PATH \
     HOST=0.0.0.0 \
     PYTHONDONTWRITEBYTECODE=1 \

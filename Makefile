@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live test-compose lint format types check lock clean
+.PHONY: help run test live test-compose bench-transfer lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -25,6 +25,9 @@ live: .venv/installed  ## the proofs under traffic and under kills at full size:
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
+
+bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
+	$(BIN)/python -m benchmarks.transfer
 
 lint: .venv/installed  ## style: ruff, everything on
 	$(BIN)/ruff check

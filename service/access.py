@@ -65,10 +65,12 @@ class Access:
         if self.buckets is None:
             return
         allowance = self.buckets.take(name)
-        connection.scope["state"]["headers"] = [
-            (b"ratelimit-policy", self.buckets.policy.encode()),
-            (b"ratelimit", allowance.header.encode()),
-        ]
+        connection.scope["state"].setdefault("headers", []).extend(
+            (
+                (b"ratelimit-policy", self.buckets.policy.encode()),
+                (b"ratelimit", allowance.header.encode()),
+            )
+        )
         if not allowance.granted:
             raise RateLimited(
                 f"at most {self.buckets.quota} requests in {self.buckets.seconds} s; "

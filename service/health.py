@@ -24,7 +24,7 @@ PUBLISHED = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0
 )
 async def live() -> wire.Live:
     """The process answers. Restart it when it doesn't."""
-    return wire.Live()
+    return wire.Live(status="live")
 
 
 @get(
@@ -42,7 +42,7 @@ async def ready(reader: NamedDependency[AsyncSession]) -> wire.Ready:
         raise SchemaBehind(
             f"the database is at {found or 'base'}, this build needs {SCHEMA_REVISION}"
         )
-    return wire.Ready(build=SCHEMA_REVISION, database=found)
+    return wire.Ready(status="ready", build=SCHEMA_REVISION, database=found)
 
 
 async def revision_of(reader: AsyncSession) -> str | None:

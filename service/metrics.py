@@ -9,10 +9,19 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from litestar import MediaType, Request, Response, get
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Schema,
+)
+from litestar.status_codes import HTTP_200_OK
 from prometheus_client import (
     CollectorRegistry,
     Gauge,
@@ -38,6 +47,10 @@ from service.problems import documented
 BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 300)  # fmt: skip
 REVISION_TIMEOUT = 1.0  # seconds until the database is taken not to answer
 OPENMETRICS = "application/openmetrics-text"
+EXAMPLES = {
+    MediaType.TEXT.value: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n",
+    OPENMETRICS: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n# EOF\n",
+}
 
 log = logging.getLogger("service")
 
@@ -142,14 +155,28 @@ def forget_the_dead(directory: Path) -> None:
             file.unlink(missing_ok=True)  # another worker may look at the same time
 
 
+@dataclass
+class Scrape(Operation):
+    """What the signature of the handler can't say: there are two formats."""
+
+    def __post_init__(self) -> None:
+        answer = cast("OpenAPIResponse", (self.responses or {})[str(HTTP_200_OK)])
+        answer.content = {
+            media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
+            for media_type, example in EXAMPLES.items()
+        }
+
+
 @get(
     "/metrics",
     operation_id="metrics",
+    operation_class=Scrape,
     summary="What is measured",
     tags=["operation"],
     guards=[access.needs("operate")],
     security=access.security("operate"),
     media_type=MediaType.TEXT,
+    response_description="Everything, as it is now.",
     responses=documented(*access.REFUSALS, Internal, TimedOut),
 )
 async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:

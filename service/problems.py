@@ -160,7 +160,7 @@ def tell(request: AnyRequest, error: DBAPIError) -> None:
     log.error(
         "%s %s failed: %s %s in: %s",
         request.method,
-        request.url.path,
+        route_of(request),
         type(error.orig).__name__,
         rule_of(error),
         error.statement,
@@ -178,13 +178,18 @@ def failed(request: AnyRequest, error: Exception) -> Response[bytes]:
 def log_failure(request: AnyRequest, error: Exception) -> None:
     """Log why there is no answer, or only half of one."""
     if isinstance(error, Refusal):
-        log.info("%s %s was given up: %s", request.method, request.url.path, error.detail)
+        log.info("%s %s was given up: %s", request.method, route_of(request), error.detail)
     elif reason := why_unavailable(error):
-        log.warning("no answer for %s %s: %s", request.method, request.url.path, reason)
+        log.warning("no answer for %s %s: %s", request.method, route_of(request), reason)
     elif isinstance(error, DBAPIError):
         tell(request, error)
     else:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        log.error("%s %s failed", request.method, route_of(request), exc_info=error)
+
+
+def route_of(request: AnyRequest) -> str:
+    """The URL without what a client put in it."""
+    return str(request.scope.get("path_template") or "an unknown URL")
 
 
 def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:

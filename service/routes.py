@@ -10,7 +10,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.params import BodyKwarg, HeaderParameter, PathParameter, QueryParameter
+from litestar.params import BodyKwarg, HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import (
     HTTP_200_OK,
     HTTP_201_CREATED,
@@ -48,13 +48,15 @@ from service.requests import JSON, MERGE_PATCH, StrictRequest
 LIST_PARAMETERS = ("limit", "after", "name", "email", "sort")
 KEY_LENGTH = 255
 
-READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
+ALWAYS = (BadRequest, *access.REFUSALS, Internal, Unavailable)
+READING = (*ALWAYS, TimedOut)
 WRITING = (*READING, RuleBroken)
 SENDING = (*WRITING, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 
 # for the OpenAPI document: who leaves a parameter out sends nothing, there is no null in a URL
 STRING: dict[str, Any] = {"type": "string", "one_of": None}
 FILTER = STRING | {"max_length": users.FILTER_LENGTH, "pattern": wire.NO_CONTROL}
+SORTS: list[wire.Sort] = [*get_args(wire.Sort)]
 
 UserId = Annotated[
     str,
@@ -113,15 +115,13 @@ Name = Annotated[
 ]
 Email = Annotated[
     str | None,
-    QueryParameter(
-        description="The whole e-mail address, whatever its case.", schema_extra=FILTER
-    ),
+    QueryParameter(description="The whole e-mail address, whatever its case.", schema_extra=FILTER),
 ]
 Sort = Annotated[
-    wire.Sort | None,
+    str | None,  # not the Literal: for Litestar the text `null` would be None
     QueryParameter(
         description="`id`, or `full_name` where `name` is given, unless you say otherwise.",
-        schema_extra={"type": "string", "enum": [*get_args(wire.Sort)]},
+        schema_extra=STRING | {"enum": SORTS},
     ),
 ]
 
@@ -164,7 +164,7 @@ FRESH = {
 )
 async def create_user(
     request: StrictRequest,
-    data: wire.NewUser,
+    data: JSONBody[wire.NewUser],
     transaction: NamedDependency[AsyncSession],
     idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
 ) -> Response[wire.User]:
@@ -236,13 +236,13 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     email: Email = None,
     sort: Sort = None,
 ) -> Response[wire.Page]:
-    """List users, a page at a time, in an order that does not change while you turn the pages.
+    """List users, a page at a time.
 
     `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
     """
     check_parameters(request, LIST_PARAMETERS)
     cursor = None if after is None else wire.decode_cursor(after)
-    listing = users.listing_of(name, email, sort)._replace(limit=limit, after=cursor)
+    listing = users.listing_of(name, email, sort_of(sort))._replace(limit=limit, after=cursor)
     page = await users.page(reader, listing)
     headers = FRESH | {"Link": links(request, page.next)}
     return Response(wire.encode(page), media_type=JSON, headers=headers)  # type: ignore[arg-type]  # the bytes of a Page
@@ -269,6 +269,7 @@ async def change_user(
     """Change the fields that are given, by a JSON merge patch (RFC 7396): null removes.
 
     With `If-Match` nobody's change is lost: it is refused when the user has changed since.
+    The body may be sent as `application/json`, too.
     """
     version = request.joined("If-Match")
     return response_of(represented(await users.change(transaction, id_of(user_id), data, version)))
@@ -355,6 +356,14 @@ def check_parameters(request: StrictRequest, known: Sequence[str]) -> None:
             flaws.append(Flaw(f"/{parameter}", "is given more than once"))
     if flaws:
         raise InvalidInput(*flaws)
+
+
+def sort_of(text: str | None) -> wire.Sort | None:
+    """The order that is asked for; raises InvalidInput."""
+    sort = next((sort for sort in SORTS if sort == text), None)
+    if sort is None and text is not None:
+        raise InvalidInput(Flaw("/sort", f"must be one of {', '.join(SORTS)}"))
+    return sort
 
 
 def links(request: StrictRequest, cursor: str | None) -> str:

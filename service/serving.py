@@ -6,7 +6,10 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 
@@ -16,6 +19,7 @@ from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 
 from service import embedded
+from service.access_log import check_access_log
 from service.logs import configure_logging, logging_config
 from service.settings import Settings, SettingsError
 from service.tokens import check_access
@@ -31,11 +35,24 @@ log = logging.getLogger("service")
 def serve(settings: Settings) -> None:
     """Serve until a signal says stop; raise SettingsError where that can't begin."""
     check_access(settings)
+    check_access_log(settings)
     settings = embedded.resolved(settled(settings))
     os.environ.pop("DATABASE_URL_FILE", None)
     os.environ["DATABASE_URL"] = settings.database_url  # the workers read the environment
     configure_logging(settings)
-    run_workers(settings)
+    with counting_together(settings):
+        run_workers(settings)
+
+
+@contextmanager
+def counting_together(settings: Settings) -> Iterator[None]:
+    """Give several workers a directory in which prometheus-client adds up what they count."""
+    if settings.workers == 1 or not settings.metrics:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="users-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+        yield
 
 
 def settled(settings: Settings) -> Settings:

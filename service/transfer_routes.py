@@ -32,13 +32,14 @@ from service.errors import (
     KeyReused,
     Refusal,
     RequestTimeout,
+    RuleBroken,
+    UnsupportedMediaType,
 )
 from service.idempotency import Answer, Key
 from service.problems import documented
 from service.requests import JSON, StrictRequest, unless_gone
 from service.routes import (
-    READING,
-    SENDING,
+    ALWAYS,
     Email,
     IdempotencyKey,
     Name,
@@ -48,6 +49,7 @@ from service.routes import (
     digest_of,
     fingerprint,
     response_of,
+    sort_of,
 )
 
 NDJSON = "application/x-ndjson"
@@ -55,15 +57,26 @@ CSV = "text/csv"
 MEDIA_TYPES: dict[transfer.Format, str] = {"ndjson": NDJSON, "csv": CSV}
 PIECE = 64 * 1024  # bytes
 
-EXAMPLES = {
+BROUGHT = {
     NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
     CSV: "full_name,email,age\nAda Lovelace,ada@example.org,36\n",
 }
+TOLD = {
+    NDJSON: '{"created": 2, "updated": 0, "skipped": 1, "rejected": 1}\n'
+    '{"line": 3, "errors": [{"pointer": "/age", "detail": "must be between 0 and 150"}]}\n'
+}
+TAKEN = {
+    NDJSON: '{"id": 42, "full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
+    CSV: "id,full_name,email,age\n42,Ada Lovelace,ada@example.org,36\n",
+}
 
 
-def in_lines(media_type: str) -> OpenAPIMediaType:
-    """A body of lines, for the OpenAPI document."""
-    return OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=EXAMPLES[media_type])
+def in_lines(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
+    """Bodies of lines, by media type, for the OpenAPI document."""
+    return {
+        media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
+        for media_type, example in examples.items()
+    }
 
 
 @dataclass
@@ -71,15 +84,9 @@ class Import(Operation):
     """What the signature of the handler can't say: the body is a stream of lines."""
 
     def __post_init__(self) -> None:
-        self.request_body = RequestBody(
-            content={media_type: in_lines(media_type) for media_type in EXAMPLES}, required=True
-        )
-        content_of(self)[NDJSON] = OpenAPIMediaType(
-            Schema(
-                type=OpenAPIType.STRING,
-                description="The counts on the first line, then every rejected line.",
-            )
-        )
+        self.request_body = RequestBody(in_lines(BROUGHT), required=True)
+        answer = answer_of_200(self)
+        answer.content = {**(answer.content or {}), **in_lines(TOLD)}
 
 
 @dataclass
@@ -87,16 +94,12 @@ class Export(Operation):
     """What the signature of the handler can't say: the answer is a stream of lines."""
 
     def __post_init__(self) -> None:
-        content = content_of(self)
-        content.clear()
-        content.update({media_type: in_lines(media_type) for media_type in EXAMPLES})
+        answer_of_200(self).content = in_lines(TAKEN)
 
 
-def content_of(operation: Operation) -> dict[str, OpenAPIMediaType]:
-    """What the document says of the answer's body."""
-    answer = cast("OpenAPIResponse", (operation.responses or {})[str(HTTP_200_OK)])
-    answer.content = answer.content or {}
-    return answer.content
+def answer_of_200(operation: Operation) -> OpenAPIResponse:
+    """What the document says of the good answer."""
+    return cast("OpenAPIResponse", (operation.responses or {})[str(HTTP_200_OK)])
 
 
 @post(
@@ -110,7 +113,17 @@ def content_of(operation: Operation) -> dict[str, OpenAPIMediaType]:
     status_code=HTTP_200_OK,
     request_max_body_size=None,
     opt={"takes_long": True},
-    responses=documented(*SENDING, InProgress, KeyReused, ImportRefused),
+    response_description="What became of the lines; as NDJSON the counts, then every rejected one.",
+    responses=documented(
+        *ALWAYS,
+        RuleBroken,
+        RequestTimeout,
+        UnsupportedMediaType,
+        InvalidInput,
+        InProgress,
+        KeyReused,
+        ImportRefused,
+    ),
 )
 async def import_users(
     request: StrictRequest,
@@ -224,7 +237,8 @@ async def told(counts: bytes, file: IO[bytes]) -> AsyncIterator[bytes]:
     security=access.security("read"),
     middleware=[COMPRESSED],
     opt={"takes_long": True},
-    responses=documented(*READING, InvalidInput),
+    response_description="The users, a line each.",
+    responses=documented(*ALWAYS, InvalidInput),
 )
 async def export_users(
     request: StrictRequest,
@@ -240,7 +254,7 @@ async def export_users(
     An answer that was cut off is not complete: it ends in an error of the connection.
     """
     check_parameters(request, ("format", "name", "email", "sort"))
-    listing = users.listing_of(name, email, sort)
+    listing = users.listing_of(name, email, sort_of(sort))
     state = request.app.state
 
     headers = {

@@ -24,6 +24,8 @@ PAGE_LIMIT = 1000
 FLAW_LIMIT = 20  # more are not told: the answer shall not be larger than the question
 
 # The Meta are for the OpenAPI document; what is accepted is decided by CHECKS below
+CONTROL = r"\x00-\x1f\x7f-\x9f"
+NO_CONTROL = rf"^[^{CONTROL}]*$"
 Id = Annotated[
     int,
     Meta(
@@ -38,6 +40,7 @@ FullName = Annotated[
     Meta(
         min_length=1,
         max_length=NAME_LENGTH,
+        pattern=rf"^\s*[^\s{CONTROL}]([^{CONTROL}]*[^\s{CONTROL}])?\s*$",
         description="Kept trimmed and in Unicode's NFC; no control characters.",
     ),
 ]
@@ -52,8 +55,6 @@ Email = Annotated[
 Age = Annotated[int, Meta(ge=0, le=AGE_LIMIT, description="Years.")]
 
 Count = Annotated[int, Meta(ge=0)]
-
-NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
 
 Sort = Literal["id", "-id", "full_name", "-full_name"]
 
@@ -95,7 +96,9 @@ class FlawMessage(Struct, frozen=True, kw_only=True):
 
     pointer: Annotated[
         str,
-        Meta(description="Into the body (RFC 6901); of a parameter or a header its name after `/`."),
+        Meta(
+            description="Into the body (RFC 6901); of a parameter or a header its name after `/`."
+        ),
     ]
     detail: str
 
@@ -141,13 +144,13 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Live(Struct, frozen=True, kw_only=True):
     """The process answers."""
 
-    status: Literal["live"] = "live"
+    status: Literal["live"]
 
 
 class Ready(Struct, frozen=True, kw_only=True):
     """The service can serve; the revisions are those of the schema."""
 
-    status: Literal["ready"] = "ready"
+    status: Literal["ready"]
     build: Annotated[str, Meta(description="The revision that this build knows.")]
     database: Annotated[str, Meta(description="The revision that the database is at.")]
 

@@ -17,6 +17,7 @@ LIBRARIES = [
     "alembic.autogenerate",
     "alembic.config",
     "msgspec",
+    "prometheus_client",
     "rich.progress",
     "rich.table",
     "sqlalchemy.dialects.postgresql.asyncpg",

@@ -2,11 +2,15 @@
 
 import json
 import re
+from collections.abc import Callable
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.openapi import SNAPSHOT, as_text, breaking, operations
 
 
 @pytest.fixture
@@ -29,8 +33,11 @@ async def test_the_document_is_openapi_3_1_and_has_every_route(document: dict[st
         ("GET", "/users/{user_id}"): "getUser",
         ("PATCH", "/users/{user_id}"): "changeUser",
         ("DELETE", "/users/{user_id}"): "deleteUser",
+        ("POST", "/users/import"): "importUsers",
+        ("GET", "/users/export"): "exportUsers",
         ("GET", "/health/live"): "live",
         ("GET", "/health/ready"): "ready",
+        ("GET", "/metrics"): "metrics",
     }
 
 
@@ -44,8 +51,9 @@ async def test_every_refusal_in_it_is_a_problem_document_with_an_example(
                     continue
                 content = response["content"]["application/problem+json"]
                 assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
-                for example in content["examples"].values():
+                for name, example in content["examples"].items():
                     assert example["value"]["status"] == int(status)
+                    assert example["value"]["type"] == f"urn:problem:{name}"
 
 
 async def test_its_examples_of_bodies_are_accepted_as_they_stand(
@@ -75,3 +83,225 @@ async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) 
         asset = await client.get(url)
         assert asset.status_code == HTTPStatus.OK, url
         assert asset.content
+
+
+async def test_every_operation_says_what_it_is_and_what_it_needs(document: dict[str, Any]) -> None:
+    tags = {tag["name"]: tag["description"] for tag in document["tags"]}
+    scheme = document["components"]["securitySchemes"]["bearer"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    for name, operation in operations(document).items():
+        assert operation["summary"], name
+        assert operation["description"], name
+        assert all(tags[tag] for tag in operation["tags"]), name
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], name
+            assert "null" not in json.dumps(parameter["schema"]), name
+        if not name.startswith("GET /health/"):
+            ((scope,),) = [needed["bearer"] for needed in operation["security"]]
+            assert scope in {"read", "write", "operate"}
+            assert {"401", "403", "429"} <= set(operation["responses"]), name
+
+
+async def test_every_answer_is_described_with_its_headers(document: dict[str, Any]) -> None:
+    needed = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "429": "Retry-After"}
+    for name, operation in operations(document).items():
+        assert {"500", "503"} <= set(operation["responses"]), name
+        for status, response in operation["responses"].items():
+            assert response["description"].endswith("."), name
+            assert "X-Request-ID" in response["headers"], name
+            assert needed.get(status, "X-Request-ID") in response["headers"], name
+            assert ("RateLimit" in response["headers"]) == ("security" in operation)
+
+
+async def test_its_files_of_users_are_imported_as_they_stand(
+    client: httpx.AsyncClient, document: dict[str, Any]
+) -> None:
+    body = document["paths"]["/users/import"]["post"]["requestBody"]["content"]
+    for media_type, content in body.items():
+        headers = {"Content-Type": media_type}
+        url = "/users/import?on_conflict=skip"
+        response = await client.post(url, content=content["example"], headers=headers)
+        assert response.json()["rejected"] == 0
+
+
+async def test_the_snapshot_is_the_document(document: dict[str, Any]) -> None:
+    if SNAPSHOT.read_text(encoding="utf-8") != as_text(document):
+        pytest.fail("docs/openapi.json is not what the service serves: run make openapi")
+
+
+async def test_no_client_of_the_snapshot_breaks(document: dict[str, Any]) -> None:
+    assert breaking(json.loads(SNAPSHOT.read_text(encoding="utf-8")), document) == []
+
+
+def gone(*path: str) -> Callable[[Any], None]:
+    """An edit: what is there is there no more."""
+
+    def edit(document: Any) -> None:
+        del at(document, path[:-1])[path[-1]]
+
+    return edit
+
+
+def becomes(*path: str, value: Any) -> Callable[[Any], None]:
+    """An edit: this stands there."""
+
+    def edit(document: Any) -> None:
+        at(document, path[:-1])[path[-1]] = value
+
+    return edit
+
+
+def at(document: Any, path: tuple[str, ...]) -> Any:
+    """What is there; a parameter is found by its name."""
+    for name in path:
+        if isinstance(document, list) and isinstance(document[0], dict) and "in" in document[0]:
+            document = next(parameter for parameter in document if parameter["name"] == name)
+        else:
+            document = document[int(name) if isinstance(document, list) else name]
+    return document
+
+
+CREATE = ("paths", "/users", "post")
+LIST = ("paths", "/users", "get")
+EXPORT = ("paths", "/users/export", "get")
+NEW_USER = ("components", "schemas", "NewUser")
+PAGE = ("components", "schemas", "Page")
+LIVE = ("components", "schemas", "Live", "properties", "status")
+PROBLEMS = ("content", "application/problem+json", "examples")
+
+EDITS: list[tuple[Callable[[Any], None], str]] = [
+    (gone("paths", "/metrics"), "GET /metrics is gone"),
+    (gone(*CREATE), "POST /users is gone"),
+    (
+        becomes(*CREATE, "operationId", value="addUser"),
+        "POST /users: its operationId was createUser, and is addUser",
+    ),
+    (
+        becomes(*LIST, "security", value=[{"bearer": ["operate"]}]),
+        "GET /users: its security was [{'bearer': ['read']}], and is [{'bearer': ['operate']}]",
+    ),
+    (gone(*CREATE, "responses", "409"), "POST /users: the answer 409 is gone"),
+    (
+        gone(*CREATE, "responses", "409", *PROBLEMS, "email-taken"),
+        "POST /users: the problem email-taken of the answer 409 is gone",
+    ),
+    (
+        gone(*CREATE, "responses", "201", "headers", "ETag"),
+        "POST /users: the header ETag of the answer 201 is gone",
+    ),
+    (
+        becomes(*CREATE, "responses", "201", "headers", "ETag", "required", value=False),
+        "POST /users: the header ETag of the answer 201 may be missing",
+    ),
+    (
+        gone(*EXPORT, "responses", "200", "content", "text/csv"),
+        "GET /users/export: the answer 200 as text/csv is gone",
+    ),
+    (
+        gone(*PAGE, "properties", "items"),
+        "GET /users: items of the answer 200 is gone",
+    ),
+    (
+        becomes(*PAGE, "required", value=["items"]),
+        "GET /users: next of the answer 200 may be missing",
+    ),
+    (
+        becomes(*PAGE, "properties", "next", value={"type": "integer"}),
+        "GET /users: next of the answer 200 was null or string, and is integer",
+    ),
+    (
+        becomes(*LIVE, "enum", value=["live", "dying"]),
+        "GET /health/live: status of the answer 200 may now be dying",
+    ),
+    (
+        becomes(*PAGE, "properties", "items", value={"type": "array", "items": {"type": "string"}}),
+        "GET /users: each item of items of the answer 200 was object, and is string",
+    ),
+    (
+        becomes(*LIST, "parameters", value=[]),
+        "GET /users: the query parameter limit is gone",
+    ),
+    (
+        becomes(*LIST, "parameters", "name", "required", value=True),
+        "GET /users: the query parameter name is now required",
+    ),
+    (
+        becomes(*LIST, "parameters", "limit", "schema", "maximum", value=100),
+        "GET /users: the maximum of the query parameter limit was 1000.0, and is 100",
+    ),
+    (
+        becomes(*LIST, "parameters", "limit", "schema", "minimum", value=2),
+        "GET /users: the minimum of the query parameter limit was 1.0, and is 2",
+    ),
+    (
+        becomes(*LIST, "parameters", "after", "schema", "pattern", value="^x"),
+        "GET /users: the pattern of the query parameter after was ^[A-Za-z0-9_-]+$, and is ^x",
+    ),
+    (
+        becomes(*LIST, "parameters", "sort", "schema", "enum", value=["id", "-id", "full_name"]),
+        "GET /users: the query parameter sort may no longer be -full_name",
+    ),
+    (
+        becomes(*LIST, "parameters", "name", "schema", "enum", value=["a"]),
+        "GET /users: the query parameter name may no longer be anything",
+    ),
+    (
+        gone("paths", "/users/import", "post", "requestBody", "content", "text/csv"),
+        "POST /users/import: the body text/csv is gone",
+    ),
+    (gone(*NEW_USER, "properties", "age"), "POST /users: age of the body is gone"),
+    (
+        becomes(*NEW_USER, "required", value=["full_name", "email"]),
+        "POST /users: email of the body is now required",
+    ),
+    (
+        becomes(*NEW_USER, "properties", "age", value={"type": "integer"}),
+        "POST /users: age of the body may no longer be null",
+    ),
+    (
+        becomes(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=120),
+        "POST /users: the maximum of age of the body was 150, and is 120",
+    ),
+]
+
+
+@pytest.mark.parametrize(("edit", "sentence"), EDITS, ids=[sentence for _, sentence in EDITS])
+def test_what_breaks_clients_is_named(edit: Callable[[Any], None], sentence: str) -> None:
+    old = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    new = deepcopy(old)
+    edit(new)
+    assert sentence in breaking(old, new)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        becomes("paths", "/groups", value={}),
+        becomes("info", "title", value="Another title"),
+        becomes(*CREATE, "description", value="In other words."),
+        becomes(*CREATE, "responses", "402", value={"description": "New."}),
+        becomes(
+            *EXPORT, "responses", "200", "content", "text/xml", value={"schema": {"type": "string"}}
+        ),
+        becomes(*PAGE, "properties", "total", value={"type": "string"}),
+        becomes(*NEW_USER, "properties", "nickname", value={"type": "string"}),
+        becomes(*PAGE, "required", value=["items", "next", "total"]),
+        becomes(*LIST, "parameters", "limit", "schema", "maximum", value=2000),
+        gone(*LIST, "parameters", "after", "schema", "pattern"),
+        becomes(
+            *LIST,
+            "parameters",
+            "sort",
+            "schema",
+            "enum",
+            value=["id", "-id", "full_name", "-full_name", "age"],
+        ),
+        becomes(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=200),
+    ],
+)
+def test_what_breaks_nobody_is_not_named(edit: Callable[[Any], None]) -> None:
+    old = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    new = deepcopy(old)
+    edit(new)
+    assert new != old
+    assert breaking(old, new) == []

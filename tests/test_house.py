@@ -19,17 +19,46 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "settings": set(),
     "outages": set(),
     "models": set(),
+    "limits": set(),
+    "head": set(),
+    "compression": set(),
+    "tokens": {"settings"},
     "database": {"settings"},
     "embedded": {"settings"},
     "logs": {"settings"},
+    "access_log": {"logs", "settings"},
+    "tracing": {"logs", "models"},
     "wire": {"errors"},
+    "lines": {"wire", "errors"},
     "users": {"wire", "errors", "models"},
+    "transfer": {"users", "lines", "wire", "errors", "models"},
+    "idempotency": {"errors", "models"},
     "problems": {"wire", "errors", "outages"},
-    "routes": {"users", "wire", "errors", "problems"},
+    "requests": {"wire", "errors"},
+    "access": {"errors", "limits", "settings", "tokens"},
+    "deadline": {"errors"},
+    "routes": {
+        "access", "compression", "errors", "idempotency", "problems", "requests", "users", "wire",
+    },
+    "transfer_routes": {
+        "access", "compression", "errors", "idempotency", "lines", "problems", "requests",
+        "routes", "transfer", "users", "wire",
+    },
     "health": {"errors", "models", "problems"},
-    "app": {"database", "health", "logs", "models", "problems", "routes", "settings"},
-    "__main__": {"embedded", "logs", "settings"},
-}
+    "metrics": {"access", "database", "errors", "health", "models", "problems"},
+    "observing": {"access_log", "database", "logs", "metrics", "settings", "tracing"},
+    "documentation": {"access", "models"},
+    "app": {
+        "access", "database", "deadline", "documentation", "head", "health", "logs", "models",
+        "observing", "problems", "requests", "routes", "settings", "tokens", "transfer_routes",
+    },
+    "serving": {"embedded", "logs", "settings", "tokens"},
+    "transfer_commands": {
+        "database", "embedded", "errors", "lines", "models", "settings", "transfer", "users", "wire",
+    },
+    "commands": {"errors", "outages", "serving", "settings", "tokens", "transfer_commands"},
+    "__main__": {"commands"},
+}  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -42,6 +42,7 @@ PLACES = {
     "sqlite": "SELECT name FROM sqlite_master "
     f"WHERE type = 'table' AND name NOT IN {OTHERS} ORDER BY 1",
 }
+RENAMED = re.compile(r'^CREATE TABLE "(\w+)"')  # how SQLite spells a table that was aside once
 LEFT_BEHIND = {
     "postgresql": "SELECT 'index ' || indexrelid::regclass FROM pg_index WHERE NOT indisvalid "
     "UNION ALL SELECT 'lock ' || locktype FROM pg_locks JOIN pg_stat_activity USING (pid) "
@@ -114,11 +115,15 @@ async def found(kind: str, url: str) -> dict[str, Any]:
     """Where the database is, what its schema is like, where its tables are, and every row."""
     engine = engine_for(url)
     revision = await query(engine, "SELECT version_num FROM alembic_version")
-    schema = await query(engine, SNAPSHOT[kind].replace(":", r"\:"))
+    ((snapshot,),) = await query(engine, SNAPSHOT[kind].replace(":", r"\:"))
+    schema = {
+        name: RENAMED.sub(r"CREATE TABLE \1", definition)
+        for name, definition in json.loads(snapshot).items()
+    }
     places = await query(engine, PLACES[kind])
     rows = [(place, await query(engine, ROWS[kind].format(place))) for (place,) in places]
     await engine.dispose()
-    return {"revision": revision, "schema": json.loads(schema[0][0]), "rows": rows}
+    return {"revision": revision, "schema": schema, "rows": rows}
 
 
 async def left_behind(kind: str, url: str) -> list[Any]:

@@ -5,7 +5,6 @@ import json
 import logging
 import re
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from service.access_log import check_access_log
 from service.settings import Settings, SettingsError
+from tests.test_metrics import nobody_writes
 from tests.test_serving import free_port, listening, process, until_ready
 from tests.world import path_of, serving
 
@@ -234,18 +234,12 @@ async def test_a_log_that_can_not_be_written_is_a_setting_that_can_not_be_used()
         check_access_log(Settings(access_log="/no/such/file"))
 
 
-@pytest.fixture
-def being_written(url: str) -> Iterator[None]:
-    """Somebody else is writing, on SQLite; nobody else can."""
-    with closing(sqlite3.connect(path_of(url))) as other:
-        other.execute("BEGIN IMMEDIATE")
-        yield
-
-
-@pytest.mark.only("sqlite")
-@pytest.mark.usefixtures("being_written")
+@pytest.mark.only("postgresql")  # on SQLite who was cut off waits for the lock to the end
 async def test_a_client_that_went_away_is_told_of(url: str, log: Path) -> None:
-    async with serving(database_url=url, access_log=str(log)) as client:
+    async with (
+        serving(database_url=url, access_log=str(log)) as client,
+        nobody_writes(url),
+    ):
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await client.post("/users", json={"full_name": "Ada Lovelace"})

@@ -1,0 +1,205 @@
+"""The OpenAPI document and its committed snapshot: what of the old one clients can't rely on now.
+
+`python -m tests.openapi` writes the snapshot, and refuses to where clients would break, unless it
+is told `--breaking`.
+"""
+
+import json
+import operator
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from service.app import create_app
+from service.settings import Settings
+from tests.world import ROOT
+
+SNAPSHOT = ROOT / "docs/openapi.json"
+
+Json = dict[str, Any]
+
+
+def served() -> Json:
+    """The document as the service has it; no database is asked for it."""
+    return create_app(Settings(database_url="sqlite:///nowhere")).openapi_schema.to_schema()
+
+
+def as_text(document: Json) -> str:
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def breaking(old: Json, new: Json) -> list[str]:
+    """What breaks clients of the old document, a sentence each."""
+    before, after = (operations(inlined(document, document)) for document in (old, new))
+    found: list[str] = []
+    for name, operation in before.items():
+        if name in after:
+            found += (f"{name}: {what}" for what in in_operation(operation, after[name]))
+        else:
+            found.append(f"{name} is gone")
+    return found
+
+
+def inlined(node: Any, document: Json) -> Any:
+    """The node with what its references refer to in their place."""
+    if isinstance(node, list):
+        return [inlined(item, document) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if isinstance(reference := node.get("$ref"), str):
+        target = document
+        for name in reference.removeprefix("#/").split("/"):
+            target = target[name]
+        return inlined(target, document)
+    return {name: inlined(value, document) for name, value in node.items()}
+
+
+def operations(document: Json) -> dict[str, Json]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def in_operation(old: Json, new: Json) -> Iterator[str]:
+    for name in ("operationId", "security"):
+        if old.get(name) != new.get(name):
+            yield f"its {name} was {old.get(name)}, and is {new.get(name)}"
+    yield from in_parameters(old, new)
+    yield from in_body(old.get("requestBody", {}), new.get("requestBody", {}))
+    for status, before in old["responses"].items():
+        if status in new["responses"]:
+            yield from in_answer(before, new["responses"][status], f"the answer {status}")
+        else:
+            yield f"the answer {status} is gone"
+
+
+def in_parameters(old: Json, new: Json) -> Iterator[str]:
+    before, after = (
+        {f"the {one['in']} parameter {one['name']}": one for one in operation.get("parameters", [])}
+        for operation in (old, new)
+    )
+    for what, parameter in after.items():
+        if parameter.get("required") and not before.get(what, {}).get("required"):
+            yield f"{what} is now required"
+    for what, parameter in before.items():
+        if what in after:
+            yield from in_what_is_sent(parameter["schema"], after[what]["schema"], what)
+        else:
+            yield f"{what} is gone"
+
+
+def in_body(old: Json, new: Json) -> Iterator[str]:
+    if new.get("required") and not old.get("required"):
+        yield "the body is now required"
+    for media_type, before in old.get("content", {}).items():
+        if after := new.get("content", {}).get(media_type):
+            yield from in_what_is_sent(before["schema"], after["schema"], "the body")
+        else:
+            yield f"the body {media_type} is gone"
+
+
+def in_answer(old: Json, new: Json, what: str) -> Iterator[str]:
+    for name, before in old.get("headers", {}).items():
+        after = new.get("headers", {}).get(name)
+        if after is None:
+            yield f"the header {name} of {what} is gone"
+        elif before.get("required") and not after.get("required"):
+            yield f"the header {name} of {what} may be missing"
+    for media_type, before in old.get("content", {}).items():
+        after = new.get("content", {}).get(media_type)
+        if after is None:
+            yield f"{what} as {media_type} is gone"
+            continue
+        for kind in before.get("examples", {}):  # of problems
+            if kind not in after.get("examples", {}):
+                yield f"the problem {kind} of {what} is gone"
+        yield from in_what_is_received(before["schema"], after["schema"], what)
+
+
+LIMITS = {  # what makes a limit narrower
+    **dict.fromkeys(["maximum", "maxLength", "maxItems", "maxProperties"], operator.lt),
+    **dict.fromkeys(["minimum", "minLength", "minItems", "minProperties"], operator.gt),
+    **dict.fromkeys(["pattern", "format", "const"], operator.ne),
+}
+
+
+def in_what_is_sent(old: Json, new: Json, what: str) -> Iterator[str]:
+    """The new schema must allow what the old one did."""
+    if gone := types(old) - types(new):
+        yield f"{what} may no longer be {words(gone)}"
+    old, new = value(old), value(new)
+    if "enum" in new and (gone := set(old.get("enum", ["anything"])) - set(new["enum"])):
+        yield f"{what} may no longer be {words(gone)}"
+    for limit, narrower in LIMITS.items():
+        if limit in new and (limit not in old or narrower(new[limit], old[limit])):
+            yield f"the {limit} of {what} was {old.get(limit)}, and is {new[limit]}"
+    if new.get("additionalProperties") is False and old.get("additionalProperties") is not False:
+        yield f"unknown fields of {what} are now refused"
+    for name in new.get("required", []):
+        if name not in old.get("required", []):
+            yield f"{name} of {what} is now required"
+    for name, part in parts(old).items():
+        if name in parts(new):
+            yield from in_what_is_sent(part, parts(new)[name], f"{name} of {what}")
+        else:
+            yield f"{name} of {what} is gone"
+
+
+def in_what_is_received(old: Json, new: Json, what: str) -> Iterator[str]:
+    """The new schema must promise what the old one did."""
+    if types(old) != types(new):
+        yield f"{what} was {words(types(old))}, and is {words(types(new))}"
+    old, new = value(old), value(new)
+    if old.get("format") != new.get("format"):
+        yield f"the format of {what} was {old.get('format')}, and is {new.get('format')}"
+    if "enum" in old and (added := set(new.get("enum", ["anything"])) - set(old["enum"])):
+        yield f"{what} may now be {words(added)}"
+    for name, part in parts(old).items():
+        if name not in parts(new):
+            yield f"{name} of {what} is gone"
+            continue
+        if name in old.get("required", []) and name not in new.get("required", []):
+            yield f"{name} of {what} may be missing"
+        yield from in_what_is_received(part, parts(new)[name], f"{name} of {what}")
+
+
+def alternatives(schema: Json) -> list[Json]:
+    found: list[Json] = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return found
+
+
+def types(schema: Json) -> set[str]:
+    found = (alternative.get("type", "anything") for alternative in alternatives(schema))
+    return {name for type_ in found for name in ([type_] if isinstance(type_, str) else type_)}
+
+
+def value(schema: Json) -> Json:
+    """The schema of what is not null; ours have no other alternatives."""
+    return next((one for one in alternatives(schema) if one.get("type") != "null"), schema)
+
+
+def parts(schema: Json) -> Json:
+    """The fields of an object, the items of an array."""
+    inside = dict(schema.get("properties", {}))
+    if "items" in schema:
+        inside["each item"] = schema["items"]
+    return inside
+
+
+def words(names: set[str]) -> str:
+    return " or ".join(sorted(map(str, names)))
+
+
+def main() -> None:
+    document = served()
+    if SNAPSHOT.exists() and "--breaking" not in sys.argv:
+        found = breaking(json.loads(SNAPSHOT.read_text(encoding="utf-8")), document)
+        if found:
+            sys.exit("\n".join(["Clients would break; if they shall: BREAKING=1", *found]))
+    SNAPSHOT.write_text(as_text(document), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
