@@ -317,7 +317,7 @@ class Measure(NamedTuple):
     """One load or one dump."""
 
     rate: float  # rows a second
-    ratio: float  # to that of psql's CSV in the same direction and round
+    ratio: float  # to that of psql's CSV in the same direction, just before
     growth: int | None  # bytes; None where none of the worker's was used
 
 
@@ -344,27 +344,28 @@ class Benchmark:
         self.memory.rest()
 
     def round(self, *, last: bool) -> None:
-        """Every load and every dump once; the other answers to a conflict in the last round."""
-        csv_file = self.files.by_format["CSV"]
+        """Every load and every dump once; the other answers to a conflict in the last round.
+
+        psql's turn comes before each of the service's, so that both find the machine alike busy.
+        """
+        loads = [("CSV", "skip"), ("NDJSON", "skip")]
+        if last:
+            loads += [("CSV", "fail"), ("CSV", "update")]
+        for form, on_conflict in loads:
+            self.load(form, on_conflict, self.load_by_psql())
+        self.database.settle()
+        for form in FORMATS:
+            self.dump(form, psql := self.dump_by_psql("CSV"))
+        self.dump_by_psql("NDJSON", psql)
+
+    def load_by_psql(self) -> float:
+        """The CSV into the empty table, as fast as can be; return the rows a second."""
         self.database.empty()
         started = time.perf_counter()
-        self.database.copy_in(csv_file)
-        inwards = self.note(r"in:  psql \copy CSV", started)
+        self.database.copy_in(self.files.by_format["CSV"])
+        rate = self.note(r"in:  psql \copy CSV", started)
         must(self.database.count() == self.files.rows, "psql lost some")
-        for on_conflict in ("skip", "fail", "update") if last else ("skip",):
-            for form in FORMATS if on_conflict == "skip" else ("CSV",):
-                self.load(form, on_conflict, inwards)
-
-        self.database.settle()
-        started = time.perf_counter()
-        self.database.copy_out("CSV", self.exported)
-        outwards = self.note(r"out: psql \copy CSV", started)
-        self.check("CSV", "psql")
-        for form in FORMATS:
-            self.dump(form, outwards)
-        started = time.perf_counter()
-        self.database.copy_out("NDJSON", self.exported)
-        self.note(r"out: psql \copy NDJSON", started, outwards)
+        return rate
 
     def load(self, form: str, on_conflict: str, psql: float) -> None:
         """Import the people into the empty table."""
@@ -377,13 +378,19 @@ class Benchmark:
         must(counts == {**wanted, "rejections": []}, f"import of {form}: {counts}")
         must(self.database.count() == self.files.rows, f"import of {form}: some are lost")
 
+    def dump_by_psql(self, form: str, psql: float | None = None) -> float:
+        """The table as it stands there, as fast as can be; return the rows a second."""
+        started = time.perf_counter()
+        self.database.copy_out(form, self.exported)
+        return self.note(rf"out: psql \copy {form}", started, psql)
+
     def dump(self, form: str, psql: float) -> None:
         """Export the people."""
         self.memory.forget()
         started = time.perf_counter()
         self.service.bring_out(form, self.exported)
         self.note(f"out: {form}", started, psql, self.memory.growth())
-        self.check(form, "export")
+        self.check(form)
 
     def note(
         self, name: str, started: float, psql: float | None = None, growth: int | None = None
@@ -394,18 +401,18 @@ class Benchmark:
         print(f"{name:24}{rate:>12,.0f} rows/s", flush=True)
         return rate
 
-    def check(self, form: str, who: str) -> None:
-        """Whether all are in the file that was written, and the sample is as it came."""
+    def check(self, form: str) -> None:
+        """Whether all are in the file that was exported, and the sample is as it came."""
         count, found = 0, ""
         with self.exported.open(encoding="utf-8", newline="\n") as lines:
             for count, line in enumerate(lines, 1):  # noqa: B007  # the last one is wanted
                 if str(SAMPLE.email) in line:
                     found = line
         count -= form == "CSV"  # the header
-        must(count == self.files.rows, f"{who} of {form}: {count} lines")
+        must(count == self.files.rows, f"export of {form}: {count} lines")
         row = next(csv.reader([found]), []) if form == "CSV" else [*json.loads(found).values()]
-        must(row[1:3] == [*SAMPLE[:2]], f"{who} of {form}: {found!r}")
-        must(str(row[3]) == str(SAMPLE.age), f"{who} of {form}: {found!r}")
+        must(row[1:3] == [*SAMPLE[:2]], f"export of {form}: {found!r}")
+        must(str(row[3]) == str(SAMPLE.age), f"export of {form}: {found!r}")
 
 
 def report(benchmark: Benchmark) -> None:

@@ -59,9 +59,11 @@ class Deployment:
         self.url = f"http://127.0.0.1:{port}"
         self.port = str(port)
 
-    def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def compose(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         options = ("--project-name", self.project, "--file", str(ROOT / "compose.yaml"))
-        process = docker("compose", *options, *arguments, PORT=self.port)
+        process = docker("compose", *options, *arguments, PORT=self.port, **environment)
         if check:
             assert process.returncode == 0, process.stdout + process.stderr
         return process
@@ -422,3 +424,18 @@ def test_every_role_has_a_password_of_its_own(story: Story) -> None:
 
 def test_the_service_stops_by_itself_when_told_to(story: Story) -> None:
     assert story.stopped == 0  # killed at the end of its grace period it would be 137
+
+
+def test_tokens_are_asked_for_when_the_operator_says_so(story: Story) -> None:
+    """As compose.yaml says: make one, name the file, and no longer allow anybody."""
+    deployment = story.deployment
+    create = "python -m service token create --file /tokens/tokens.json --name me --scope read"
+    run = ("run", "--rm", "--no-deps", "--no-TTY", "service", *create.split())
+    token = deployment.compose(*run).stdout.strip()
+    asking = {"TOKENS_FILE": "/tokens/tokens.json", "ALLOW_ANONYMOUS": "0"}
+    deployment.compose("up", "--detach", "--no-deps", "--wait", "service", **asking)
+    users = f"{deployment.url}/users"
+    assert httpx.get(users).status_code == HTTPStatus.UNAUTHORIZED
+    known = httpx.get(users, headers={"Authorization": f"Bearer {token}"})
+    assert known.status_code == HTTPStatus.OK
+    assert token not in deployment.compose("logs", "service").stdout
