@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live test-compose bench-transfer lint format types check lock clean
+.PHONY: help run test live contract test-compose bench-transfer openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -23,11 +23,17 @@ test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
 	$(BIN)/python -m pytest --full -s tests/test_live_versions.py tests/test_live_service.py tests/test_guards.py tests/test_kills.py
 
+contract: .venv/installed  ## schemathesis against the live service: 5,000 cases and more, on both databases
+	$(BIN)/python -m pytest --full -s tests/test_contract.py
+
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
 
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
 	$(BIN)/python -m benchmarks.transfer
+
+openapi: .venv/installed  ## write docs/openapi.json; where clients would break, only with BREAKING=1
+	@$(BIN)/python -m tests.openapi $(if $(BREAKING),--breaking)
 
 lint: .venv/installed  ## style: ruff, everything on
 	$(BIN)/ruff check

@@ -418,7 +418,7 @@ class Benchmark:
 def report(benchmark: Benchmark) -> None:
     """The table."""
     print(f"\n{'':24}{'rows/s':>12}{'to psql CSV':>14}{'(min-max)':>14}{'memory':>12}")
-    for name, measures in benchmark.measures.items():
+    for name, measures in sorted(benchmark.measures.items(), key=lambda item: item[0][:3]):
         rate = median(measure.rate for measure in measures)
         ratios = [measure.ratio for measure in measures]
         print(f"{name:24}{rate:>12,.0f}{spread(ratios):>28}{mebibytes(grown(measures)):>12}")

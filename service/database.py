@@ -1,5 +1,6 @@
 """The engine, and the two ways to a session: a transaction, and a reader."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,6 +9,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Dialect, Pool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -130,6 +132,9 @@ class Database:
         else:
             self.writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = self.engine.execution_options(reading=True)
+        self.pool_timeout = settings.pool_timeout
+        # half of the connections at most: clients who dawdle shall not lock the others out
+        self.transfers = asyncio.Semaphore(max(1, settings.pool_size // 2))
         self.transactions = async_sessionmaker(self.writing, expire_on_commit=False)
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
@@ -152,10 +157,18 @@ class Database:
     async def transfer(self) -> AsyncIterator[AsyncSession]:
         """A session for an import or export, which begins its transactions itself.
 
-        They are on one connection, where its temporary table is.
+        They are on one connection, where its temporary table is. Raises PoolTimeoutError when
+        others transfer for too long.
         """
-        async with self.writing.connect() as connection, AsyncSession(connection) as session:
-            yield session
+        try:
+            await asyncio.wait_for(self.transfers.acquire(), self.pool_timeout)
+        except TimeoutError:
+            raise PoolTimeoutError("as many imports and exports as there may be") from None
+        try:
+            async with self.writing.connect() as connection, AsyncSession(connection) as session:
+                yield session
+        finally:
+            self.transfers.release()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -253,7 +253,7 @@ async def export(
     session: AsyncSession, listing: users.Listing, form: Format, seconds: float, write: Write
 ) -> None:
     """Hand all users of the list to `write`, as they are at one moment, a piece at a time."""
-    connection = await session.connection()
+    connection = await session.connection(execution_options={"reading": True})
     await take_time(connection, seconds)
     statement = users.all_of(listing)
     if connection.dialect.name == "postgresql":

@@ -9,6 +9,7 @@ from typing import IO, Annotated, Any, cast
 
 from litestar import Response, get, post
 from litestar.openapi.spec import (
+    OpenAPIFormat,
     OpenAPIMediaType,
     OpenAPIResponse,
     OpenAPIType,
@@ -30,7 +31,6 @@ from service.errors import (
     InProgress,
     InvalidInput,
     KeyReused,
-    Refusal,
     RequestTimeout,
     RuleBroken,
     UnsupportedMediaType,
@@ -71,10 +71,11 @@ TAKEN = {
 }
 
 
-def in_lines(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
-    """Bodies of lines, by media type, for the OpenAPI document."""
+def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
+    """Bodies that are files of lines, by media type, for the OpenAPI document."""
+    schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
     return {
-        media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
+        media_type: OpenAPIMediaType(schema, example=example)
         for media_type, example in examples.items()
     }
 
@@ -84,9 +85,9 @@ class Import(Operation):
     """What the signature of the handler can't say: the body is a stream of lines."""
 
     def __post_init__(self) -> None:
-        self.request_body = RequestBody(in_lines(BROUGHT), required=True)
+        self.request_body = RequestBody(files(BROUGHT), required=True)
         answer = answer_of_200(self)
-        answer.content = {**(answer.content or {}), **in_lines(TOLD)}
+        answer.content = {**(answer.content or {}), **files(TOLD)}
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Export(Operation):
     """What the signature of the handler can't say: the answer is a stream of lines."""
 
     def __post_init__(self) -> None:
-        answer_of_200(self).content = in_lines(TAKEN)
+        answer_of_200(self).content = files(TAKEN)
 
 
 def answer_of_200(operation: Operation) -> OpenAPIResponse:
@@ -146,7 +147,7 @@ async def import_users(
     check_parameters(request, ("on_conflict",))
     try:
         return await Importing(request, on_conflict).answer()
-    except Refusal:
+    except Exception:
         await request.drain()
         raise
 

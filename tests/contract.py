@@ -4,12 +4,12 @@ import csv
 import io
 import json
 import re
-import string
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import schemathesis
+from email_validator import SPECIAL_USE_DOMAIN_NAMES
 from hypothesis import strategies as st
 from schemathesis.checks import CheckContext
 from schemathesis.core.transport import Response
@@ -21,10 +21,9 @@ AnyCase = Case[Any]
 
 KEY = "Idempotency-Key"
 A_CURSOR = re.compile(r"[A-Za-z0-9_-]{2,}")
-LOCAL = st.text(string.ascii_letters + string.digits + "!#$%&'*+-/=?^_`{|}~", min_size=1)
-# domains that mail can be sent to, which not every well-formed one is
+LOCAL = st.text("Aa0!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=64)
 DOMAINS = st.sampled_from(["example.org", "Mail.Example.com", "bücher.example.net", "xn--jxa.de"])
-EMAILS = st.builds("{}@{}".format, LOCAL.filter(lambda local: len(local) <= 64), DOMAINS)
+EMAILS = st.builds("{}@{}".format, LOCAL, DOMAINS)
 USERS = st.fixed_dictionaries(
     {"full_name": st.text(st.characters(categories=["L", "P", "Zs"]), max_size=200)},
     optional={"email": EMAILS | st.none(), "age": st.integers(0, 150) | st.none()},
@@ -43,7 +42,6 @@ def as_csv(users: list[dict[str, Any]]) -> bytes:
     return file.getvalue().encode("utf-8", "surrogatepass")
 
 
-schemathesis.openapi.format("idn-email", EMAILS)
 for media_type, written in (("application/x-ndjson", ndjson), ("text/csv", as_csv)):
     files = st.lists(USERS).map(written)
     schemathesis.openapi.media_type(media_type, st.one_of(files, files, st.binary()))
@@ -86,9 +84,12 @@ def says_more_than_a_schema(pointer: str, case: AnyCase) -> bool:
         return True  # the lines are not JSON of the document's
     if pointer in {"/after", "/sort"}:
         return True  # a cursor must be one that we gave; with `name`, names decide the order
-    body = case.body
+    value = cast("Any", case.body)[pointer[1:]]
+    if pointer == "/email":  # its domain must be one that mail can be sent to
+        top = value.rpartition(".")[2]
+        return top in SPECIAL_USE_DOMAIN_NAMES or len(top) == 1
     # JSON Schema takes 36.0 for an integer, too; here a whole number is written as one
-    return pointer == "/age" and isinstance(body, dict) and isinstance(body["age"], float)
+    return pointer == "/age" and isinstance(value, float)
 
 
 @schemathesis.hook

@@ -8,6 +8,7 @@ import json
 import operator
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from service.app import create_app
@@ -192,14 +193,16 @@ def words(names: set[str]) -> str:
     return " or ".join(sorted(map(str, names)))
 
 
-def main() -> None:
+def renew(snapshot: Path, *, at_any_price: bool) -> list[str]:
+    """Write the document there; if clients would break, only say how, unless it must be."""
     document = served()
-    if SNAPSHOT.exists() and "--breaking" not in sys.argv:
-        found = breaking(json.loads(SNAPSHOT.read_text(encoding="utf-8")), document)
-        if found:
-            sys.exit("\n".join(["Clients would break; if they shall: BREAKING=1", *found]))
-    SNAPSHOT.write_text(as_text(document), encoding="utf-8")
+    old = json.loads(snapshot.read_text(encoding="utf-8"))
+    found = [] if at_any_price else breaking(old, document)
+    if not found:
+        snapshot.write_text(as_text(document), encoding="utf-8")
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    if problems := renew(SNAPSHOT, at_any_price="--breaking" in sys.argv):
+        sys.exit("\n".join(["Clients would break; if they shall: BREAKING=1", *problems]))

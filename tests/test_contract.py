@@ -59,9 +59,10 @@ async def examined(url: str, place: Path, scopes: Sequence[Scope], *options: str
     if scopes:
         token = tokens.create(file, "schemathesis", scopes)
         options += ("--header", f"Authorization: Bearer {token}")
-    base = f"http://127.0.0.1:{free_port()}"
+    port = str(free_port())
+    base = f"http://127.0.0.1:{port}"
     async with (
-        process(DATABASE_URL=url, PORT=base.split(":")[-1], TOKENS_FILE=file, **QUIET) as service,
+        process(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET) as service,
         httpx.AsyncClient(base_url=base) as client,
     ):
         await until_ready(client)
@@ -69,7 +70,8 @@ async def examined(url: str, place: Path, scopes: Sequence[Scope], *options: str
         found = await client.get("/metrics", headers={"Authorization": f"Bearer {watcher}"})
         service.terminate()
         _, errors = await service.communicate()
-    assert errors == b""
+    told = [json.loads(line) for line in errors.splitlines()]
+    assert not [line for line in told if line["logger"] == "service"]  # granian may say it stops
     answers = set(answers_in(found.text))
     assert not {answer for answer in answers if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR}
     return Examined(cases, answers)
@@ -112,23 +114,28 @@ def statuses(found: Examined, *scopes: Scope) -> dict[str, set[int]]:
     return by_operation
 
 
-@pytest.fixture
-def options(full: bool) -> list[str]:  # noqa: FBT001  # pytest hands fixtures over
-    """How much is asked; in the suite always the same."""
-    return ["--max-examples=700"] if full else ["--max-examples=10", "--generation-deterministic"]
+LITTLE = ("--max-examples=5", "--generation-deterministic")
 
 
 async def test_whoever_may_all_gets_no_answer_that_is_not_in_the_document(
-    url: str, tmp_path: Path, options: list[str], *, full: bool
+    url: str, tmp_path: Path, *, full: bool
 ) -> None:
+    options = ["--max-examples=1000"] if full else LITTLE
     found = await examined(url, tmp_path, SCOPES, *options)
-    assert found.cases >= (5000 if full else 300)
+    assert found.cases >= (5000 if full else 400)
     answered = statuses(found, *SCOPES)
     assert len(answered) == len(NEEDS)
     for operation, status in answered.items():  # everything was reached
         assert status & {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}, operation
 
 
+@pytest.fixture
+def options(full: bool) -> Sequence[str]:  # noqa: FBT001  # pytest hands fixtures over
+    """How much those ask who are refused most of it."""
+    return ["--max-examples=200"] if full else [*LITTLE, "--phases=examples,fuzzing"]
+
+
+@pytest.mark.only("sqlite")  # nobody gets as far as to the database
 async def test_whoever_has_no_token_is_told_nothing_but_that(
     url: str, tmp_path: Path, options: list[str]
 ) -> None:
@@ -143,4 +150,5 @@ async def test_whoever_may_read_does_nothing_else(
     found = await examined(url, tmp_path, ["read"], *options)
     assert HTTPStatus.OK in set.union(*statuses(found, "read").values())
     others = set.union(*statuses(found, "write", "operate").values())
-    assert others == {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    assert HTTPStatus.FORBIDDEN in others
+    assert others <= {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable
 from copy import deepcopy
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.openapi import SNAPSHOT, as_text, breaking, operations
+from tests.openapi import SNAPSHOT, as_text, breaking, operations, renew, served
 
 
 @pytest.fixture
@@ -127,6 +128,17 @@ async def test_its_files_of_users_are_imported_as_they_stand(
 async def test_the_snapshot_is_the_document(document: dict[str, Any]) -> None:
     if SNAPSHOT.read_text(encoding="utf-8") != as_text(document):
         pytest.fail("docs/openapi.json is not what the service serves: run make openapi")
+
+
+def test_a_new_snapshot_does_not_hide_what_breaks_clients(tmp_path: Path) -> None:
+    snapshot = tmp_path / "openapi.json"
+    document = served()
+    document["paths"]["/groups"] = {"get": {"operationId": "listGroups", "responses": {}}}
+    snapshot.write_text(as_text(document), encoding="utf-8")
+    assert renew(snapshot, at_any_price=False) == ["GET /groups is gone"]
+    assert snapshot.read_text(encoding="utf-8") == as_text(document)
+    assert renew(snapshot, at_any_price=True) == []
+    assert snapshot.read_text(encoding="utf-8") == as_text(served())
 
 
 async def test_no_client_of_the_snapshot_breaks(document: dict[str, Any]) -> None:

@@ -54,7 +54,8 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     },
     "serving": {"embedded", "logs", "settings", "tokens"},
     "transfer_commands": {
-        "database", "embedded", "errors", "lines", "models", "settings", "transfer", "users", "wire",
+        "database", "embedded", "errors", "lines", "models", "settings", "transfer", "users",
+        "wire",
     },
     "commands": {"errors", "outages", "serving", "settings", "tokens", "transfer_commands"},
     "__main__": {"commands"},

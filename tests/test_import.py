@@ -245,6 +245,27 @@ async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> N
         assert await kept(client) == []
 
 
+async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
+    begun: asyncio.Queue[None] = asyncio.Queue()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"full_name\n"
+        begun.put_nowait(None)
+        await asyncio.Event().wait()
+
+    async with serving(database_url=url, pool_size=4, pool_timeout=0.5) as client:
+        slow = [asyncio.create_task(sent(client, body())) for _ in range(2)]
+        for _ in slow:
+            await begun.get()
+        busy = await sent(client, "full_name\nAda\n")
+        assert busy.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert busy.json()["detail"].endswith("all connections are busy")
+        assert (await client.post("/users", json=ADA)).status_code == HTTPStatus.CREATED
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
 async def test_imports_use_connections_no_longer_than_they_last(url: str) -> None:
     async with serving(database_url=url, pool_size=1, pool_timeout=1) as client:
         for on_conflict in ("skip", "fail", "update", "skip"):

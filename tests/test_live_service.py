@@ -242,7 +242,9 @@ async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
 
     witness, port = Witness(), free_port()
     place = f"http://127.0.0.1:{port}"
-    async with process(DATABASE_URL=url, PORT=str(port), LOG_LEVEL="WARNING"):
+    # nobody reads what it says before the end: a line for each request would fill the pipe
+    quiet = {"ACCESS_LOG": "off", "LOG_LEVEL": "WARNING"}
+    async with process(DATABASE_URL=url, PORT=str(port), **quiet):
         async with httpx.AsyncClient(base_url=place) as client:
             await until_ready(client)
         async with witness.watching(url):

@@ -432,8 +432,8 @@ def test_tokens_are_asked_for_when_the_operator_says_so(story: Story) -> None:
     create = "python -m service token create --file /tokens/tokens.json --name me --scope read"
     run = ("run", "--rm", "--no-deps", "--no-TTY", "service", *create.split())
     token = deployment.compose(*run).stdout.strip()
-    asking = {"TOKENS_FILE": "/tokens/tokens.json", "ALLOW_ANONYMOUS": "0"}
-    deployment.compose("up", "--detach", "--no-deps", "--wait", "service", **asking)
+    up = ("up", "--detach", "--no-deps", "--wait", "service")
+    deployment.compose(*up, TOKENS_FILE="/tokens/tokens.json", ALLOW_ANONYMOUS="0")
     users = f"{deployment.url}/users"
     assert httpx.get(users).status_code == HTTPStatus.UNAUTHORIZED
     known = httpx.get(users, headers={"Authorization": f"Bearer {token}"})
