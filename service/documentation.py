@@ -28,8 +28,8 @@ Keeps users.
 **Refusals** are problem documents (RFC 9457). Their `type` is stable, and tells a program what is
 wrong; their `detail` tells people. Input is judged as a whole: `errors` names every flaw.
 
-**Tokens.** Send `Authorization: Bearer usr_…`. What an operation needs is written beside it:
-`read`, `write` or `operate`.
+**Tokens.** Send `Authorization: Bearer usr_…`. Every operation says which scope the token must
+have: `read`, `write` or `operate`.
 
 **Versions.** `ETag` names the version of a user. `If-Match` with it changes or deletes no other
 version, `If-None-Match` saves you what you have already.
@@ -156,7 +156,10 @@ def schemas() -> dict[str, Any]:
 
 
 def complete(operation: dict[str, Any]) -> None:
-    """Add what every answer has, and where it leads."""
+    """Add what every answer has, where it leads, and in words what is needed."""
+    for needed in operation.get("security", ()):
+        (scope,) = needed[access.SCHEME]
+        operation["description"] += f"\n\nNeeds a token with the scope `{scope}`."
     responses = operation["responses"]
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_OF.get(status, [])]

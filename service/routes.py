@@ -9,7 +9,6 @@ from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Example
 from litestar.params import BodyKwarg, HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.status_codes import (
     HTTP_200_OK,
@@ -67,8 +66,8 @@ UserId = Annotated[
             "format": "int64",
             "minimum": 1,
             "maximum": wire.BIGINT_LIMIT,
+            "examples": [42],
         },
-        examples=[Example(value=42)],
     ),
 ]
 IfMatch = Annotated[
@@ -95,8 +94,12 @@ IdempotencyKey = Annotated[
         description="Any text of the client's making, one for each thing to be done: the same key "
         "and request get the same answer again, for 24 hours.",
         schema_extra=STRING
-        | {"min_length": 1, "max_length": KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"},
-        examples=[Example(value="8e03978e-40d5-43e8-bc93-6894a57f9324")],
+        | {
+            "min_length": 1,
+            "max_length": KEY_LENGTH,
+            "pattern": "^[!-~]([ -~]*[!-~])?$",
+            "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
+        },
     ),
 ]
 After = Annotated[

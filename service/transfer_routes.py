@@ -140,6 +140,7 @@ async def import_users(
 ) -> Response[wire.ImportReport]:
     """Import users from NDJSON or CSV of any length, in one transaction.
 
+    A line of NDJSON is a user as for creating one; a CSV begins with a line of column names.
     A line that can't be a user is rejected, and the others are imported; with `on_conflict=fail`
     nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
     An `id` in a line is left out of account, and an age that isn't there is left as it is.

@@ -35,13 +35,14 @@ Id = Annotated[
         extra_json_schema={"format": "int64"},
     ),
 ]
-FullName = Annotated[
+FullName = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH, pattern=NO_CONTROL)]
+GivenName = Annotated[
     str,
     Meta(
-        min_length=1,
-        max_length=NAME_LENGTH,
-        pattern=rf"^\s*[^\s{CONTROL}]([^{CONTROL}]*[^\s{CONTROL}])?\s*$",
-        description="Kept trimmed and in Unicode's NFC; no control characters.",
+        # no max_length: spaces around the name don't count
+        pattern=rf"^\s*[^\s{CONTROL}]([^{CONTROL}]{{0,{NAME_LENGTH - 2}}}[^\s{CONTROL}])?\s*$",
+        description=f"1 to {NAME_LENGTH} characters, none control, "
+        "once it is trimmed and in Unicode's NFC, as it is kept.",
     ),
 ]
 Email = Annotated[
@@ -71,7 +72,7 @@ class User(Struct, frozen=True, kw_only=True):
 class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What creates a user."""
 
-    full_name: FullName
+    full_name: GivenName
     email: Email | None = None
     age: Age | None = None
 
@@ -79,7 +80,7 @@ class NewUser(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class UserChanges(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A merge patch (RFC 7396): what is absent stays, null removes."""
 
-    full_name: FullName | UnsetType = UNSET
+    full_name: GivenName | UnsetType = UNSET
     email: Email | UnsetType | None = UNSET
     age: Age | UnsetType | None = UNSET
 

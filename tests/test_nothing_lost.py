@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.test_chain import clone, query, revision_of, write
 from tests.test_people import accepted
 from tests.test_safely import Revision, driver, revision, write_revision
-from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, run_alembic, run_migrations
+from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, later, run_alembic, run_migrations
 
 __all__ = ["clone", "driver", "revision"]  # fixtures
 
@@ -331,6 +331,23 @@ async def test_purge_lists_asks_and_then_drops_for_good(
     run_alembic(url, "downgrade", "base", cwd=clone)
     run_alembic(url, "upgrade", HEAD, cwd=clone)
     run_alembic(url, "check")
+
+
+async def test_a_column_is_purged_with_its_index(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    revision(
+        'safely.create_index("idx_users_age", "users", ["age"], unique=True)\n'
+        'safely.create_index("idx_users_old", "users", [sa.text("lower(email)"), "age"])',
+        'safely.drop_index("idx_users_old", "users")\nsafely.drop_index("idx_users_age", "users")',
+    )
+    follow(clone, 'safely.drop_column("users", "age")', AGE)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await write(engine, "INSERT INTO users (full_name) VALUES ('A')")
+    purged = run_migrations(url, "purge", "--before", later(2), "--yes", cwd=clone)
+    assert (purged.returncode, purged.stderr) == (0, "")
+    assert run_migrations(url, "drift", cwd=clone).returncode == 0
+    assert await query(engine, "SELECT full_name FROM users") == [("A",)]
 
 
 @pytest.mark.only("postgresql")

@@ -21,6 +21,7 @@ from migrations.safely.connection import Refused, ask, blind, offline, quoted, r
 class Attached(NamedTuple):
     """An index or a trigger, as it was written."""
 
+    kind: str
     name: str
     sql: str
 
@@ -39,7 +40,10 @@ def rebuilt(table_name: str, *, dropping: str | None = None) -> Iterator[BatchOp
         raise Refused(blind(table_name))
     if ask("PRAGMA foreign_keys"):
         raise Refused("foreign keys are enforced on this connection; a copy would cascade deletes")
-    attached = attached_to(table_name, dropping)
+    for entry in attached_to(table_name):
+        if mentions(entry.sql, dropping):  # the copy would want to make an index again
+            run(f"DROP {entry.kind} {quoted(entry.name)}")
+    attached = attached_to(table_name)
     doomed = checks_mentioning(table_name, dropping)
     autoincrement = "AUTOINCREMENT" in definition(table_name).upper()
     given = "SELECT seq FROM sqlite_sequence WHERE name = ?"
@@ -62,14 +66,14 @@ def rebuilt(table_name: str, *, dropping: str | None = None) -> Iterator[BatchOp
     verify(table_name, attached, rows)
 
 
-def attached_to(table_name: str, dropping: str | None) -> list[Attached]:
+def attached_to(table_name: str) -> list[Attached]:
     """The table's own indexes and triggers; those made by its constraints have no SQL."""
     found = op.get_bind().exec_driver_sql(
-        "SELECT name, sql FROM sqlite_master "
+        "SELECT type, name, sql FROM sqlite_master "
         "WHERE tbl_name = ? AND type IN ('index', 'trigger') AND sql IS NOT NULL",
         (table_name,),
     )
-    return [Attached(*row) for row in found if not mentions(row.sql, dropping)]
+    return [Attached(*row) for row in found]
 
 
 def checks_mentioning(table_name: str, column: str | None) -> list[str]:
@@ -98,7 +102,7 @@ def count(table_name: str) -> int:
 
 def restore(table_name: str, attached: list[Attached], last_id: int | None) -> None:
     """Put back what the copy lacks."""
-    there = {entry.name for entry in attached_to(table_name, None)}
+    there = {entry.name for entry in attached_to(table_name)}
     for entry in attached:
         if entry.name not in there:
             run(entry.sql)
@@ -110,7 +114,7 @@ def restore(table_name: str, attached: list[Attached], last_id: int | None) -> N
 
 def verify(table_name: str, attached: list[Attached], rows: int) -> None:
     """Raise, and so undo it all, unless everything is still there."""
-    missing = {entry.name for entry in attached} - {e.name for e in attached_to(table_name, None)}
+    missing = {entry.name for entry in attached} - {e.name for e in attached_to(table_name)}
     if missing:
         raise Refused(f"copying {table_name} would lose {', '.join(sorted(missing))}")
     if count(table_name) != rows:
