@@ -188,20 +188,30 @@ class CsvReader:
         self.record: list[bytes] = []  # its lines so far
         self.size = 0  # their bytes
         self.utf8 = True  # whether all of them are
+        self.held: list[bytes] = []  # lines that nobody has looked at yet
         self.ended = False  # whether csv.reader has taken all lines that there are
 
     def feed(self, chunk: bytes) -> Batch:
         """What the chunk completes; raises InvalidInput for a header that can't be used."""
-        return self.read(self.lines.feed(chunk))
+        self.held += self.lines.feed(chunk)
+        if sum(map(len, self.held)) < self.size:
+            # a begun record is read from its beginning: not for every chunk, or time is quadratic
+            return Batch([], [])
+        return self.read(self.released())
 
     def finish(self) -> Batch:
         """What was left when the file ended; raises InvalidInput if there was no header."""
-        batch = self.read(self.lines.finish())
+        batch = self.read(self.released() + self.lines.finish())
         if self.record:
             batch.rejected.append(self.broken(NOT_CLOSED))
         if self.columns is None:
             raise InvalidInput(NO_HEADER)
         return batch
+
+    def released(self) -> list[bytes]:
+        """The lines that were held back."""
+        lines, self.held = self.held, []
+        return lines
 
     def read(self, lines: list[bytes]) -> Batch:
         """The records that end in these lines; the lines of one that does not are kept."""

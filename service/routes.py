@@ -232,7 +232,12 @@ async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
     reader: NamedDependency[AsyncSession],
     limit: Annotated[
         int,
-        QueryParameter(ge=1, le=wire.PAGE_LIMIT, description="How many users a page has at most."),
+        QueryParameter(
+            ge=1,
+            le=wire.PAGE_LIMIT,
+            description="How many users a page has at most.",
+            schema_extra={"minimum": 1, "maximum": wire.PAGE_LIMIT},  # not as 1.0 and 1000.0
+        ),
     ] = 50,
     after: After = None,
     name: Name = None,

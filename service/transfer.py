@@ -15,12 +15,15 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    Update,
     case,
     func,
     insert,
+    or_,
     select,
     text,
     true,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
@@ -28,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
 from service import users, wire
-from service.errors import Flaw, ImportRefused, Rejected
+from service.errors import Flaw, ImportRefused, Rejected, Unavailable
 from service.lines import CsvReader, NdjsonReader, Row
 from service.models import User
 
@@ -38,7 +41,7 @@ Reader = NdjsonReader | CsvReader
 Write = Callable[[bytes], Awaitable[None]]
 Result = TypeVar("Result")
 
-TOLD = 100  # rejected lines that an answer names
+NAMED = 100  # rejected lines that an answer names
 STAGED = 10_000  # lines that are staged at a time
 EXPORTED = 1000  # rows that are encoded at a time (SQLite)
 
@@ -74,8 +77,14 @@ class Rejections:
         """Note them."""
         self.count += len(rejected)
         if self.file is not None:
-            self.file.writelines(wire.encode(wire.rejection(line)) + b"\n" for line in rejected)
-        room = TOLD - len(self.first)
+            try:
+                self.file.writelines(
+                    wire.encode(wire.rejection(line)) + b"\n" for line in rejected
+                )
+            except OSError as error:
+                reason = error.strerror or "it can't be written"
+                raise Unavailable(f"there is no room for the rejected lines: {reason}") from error
+        room = NAMED - len(self.first)
         self.first += rejected[:room]
 
 
@@ -211,42 +220,55 @@ def inserting(connection: AsyncConnection, *which: Any) -> Any:
 
 
 async def upsert(connection: AsyncConnection) -> int:
-    """Create or update, and return how many were not there before.
+    """Create users, or give those that are there the lines' values; return how many were created.
 
-    Of the lines with one address the last counts.
+    Two statements: one could not tell whom it created from whom it changed. What others commit in
+    between is seen by the second.
     """
     if connection.dialect.name == "postgresql":
         await connection.execute(text("ANALYZE pg_temp.import_line"))
-    addresses = select(ADDRESS.label("address")).distinct().subquery()
-    known = select(func.count()).select_from(addresses).join(USERS, addresses.c.address == TAKEN)
-    existing = await connection.scalar(known) or 0
+    await connection.execute(carry_ages())
+    nobody_else = case((LINES.c.email.is_(None), LINES.c.line))  # who has no address repeats none
+    last = LINES.c.line.in_(select(func.max(LINES.c.line)).group_by(ADDRESS, nobody_else))
+    creating = inserting(connection, last).on_conflict_do_nothing(index_elements=[TAKEN])
+    created = (await connection.execute(creating)).rowcount
 
-    alone = case((LINES.c.email.is_(None), LINES.c.line))  # who has no address repeats nobody's
-    last = LINES.c.line.in_(select(func.max(LINES.c.line)).group_by(ADDRESS, alone))
-    merged = 0
-    # a line that doesn't speak of the age leaves it as it is
-    for given in (await connection.scalars(select(LINES.c.age_given).distinct())).all():
-        statement = inserting(connection, last, LINES.c.age_given.is_(given))
-        named = ("full_name", "email", "age") if given else ("full_name", "email")
-        values = {name: statement.excluded[name] for name in named}
-        statement = statement.on_conflict_do_update(index_elements=[TAKEN], set_=values)
-        merged += (await connection.execute(statement)).rowcount
-    return merged - existing
+    age = case((LINES.c.age_given, LINES.c.age), else_=USERS.c.age)
+    other = or_(
+        USERS.c.full_name != LINES.c.full_name,
+        USERS.c.email != LINES.c.email,
+        USERS.c.age.is_distinct_from(age),
+    )
+    values = {"full_name": LINES.c.full_name, "email": LINES.c.email, "age": age}
+    await connection.execute(update(USERS).where(TAKEN == ADDRESS, last, other).values(values))
+    return created
+
+
+def carry_ages() -> Update:
+    """A line that doesn't speak of the age leaves what an earlier one said."""
+    earlier = LINES.alias("earlier")
+    address = func.lower(earlier.c.email)
+    spoken = select(func.max(earlier.c.line)).where(earlier.c.age_given).group_by(address)
+    return (
+        update(LINES)
+        .where(LINES.c.age_given.is_(False), earlier.c.line.in_(spoken), address == ADDRESS)
+        .values(age=earlier.c.age, age_given=true())
+    )
 
 
 async def conflicts_of(connection: AsyncConnection) -> list[Rejected]:
     """The first lines whose address is a user's, or repeats that of an earlier line."""
     first = func.min(LINES.c.line).over(partition_by=ADDRESS).label("first")
     lines = select(LINES.c.line, first).where(LINES.c.email.is_not(None)).subquery()
-    repeats = select(lines).where(lines.c.line > lines.c.first).order_by(lines.c.line).limit(TOLD)
-    taken = select(LINES.c.line).join(USERS, TAKEN == ADDRESS).order_by(LINES.c.line).limit(TOLD)
+    repeats = select(lines).where(lines.c.line > lines.c.first).order_by(lines.c.line).limit(NAMED)
+    taken = select(LINES.c.line).join(USERS, TAKEN == ADDRESS).order_by(LINES.c.line).limit(NAMED)
     found = {
         line: Flaw("/email", f"repeats the e-mail address of line {earlier}")
         for line, earlier in (await connection.execute(repeats)).all()
     }
     for line in (await connection.scalars(taken)).all():
         found[line] = Flaw("/email", "another user has this e-mail address")
-    return [Rejected(line, (found[line],)) for line in sorted(found)[:TOLD]]
+    return [Rejected(line, (found[line],)) for line in sorted(found)[:NAMED]]
 
 
 async def export(

@@ -239,11 +239,11 @@ EDITS: list[tuple[Callable[[Any], None], str]] = [
     ),
     (
         becomes(*LIST, "parameters", "limit", "schema", "maximum", value=100),
-        "GET /users: the maximum of the query parameter limit was 1000.0, and is 100",
+        "GET /users: the maximum of the query parameter limit was 1000, and is 100",
     ),
     (
         becomes(*LIST, "parameters", "limit", "schema", "minimum", value=2),
-        "GET /users: the minimum of the query parameter limit was 1.0, and is 2",
+        "GET /users: the minimum of the query parameter limit was 1, and is 2",
     ),
     (
         becomes(*LIST, "parameters", "after", "schema", "pattern", value="^x"),

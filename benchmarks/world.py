@@ -1,0 +1,217 @@
+"""What a benchmark runs against: a PostgreSQL of its own, and the service of one worker."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from benchmarks.people import FORMATS
+from service.embedded import DATABASE, Server
+from service.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+BLOCK = 64 * 1024  # bytes that the client reads and sends at a time
+START = 60  # seconds for the service
+
+
+class WrongError(Exception):
+    """Something else came out than went in."""
+
+
+def must(fact: object, otherwise: str) -> None:
+    """Raise WrongError unless it is so."""
+    if not fact:
+        raise WrongError(otherwise)
+
+
+class Database:
+    """The PostgreSQL, as psql sees it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @property
+    def url(self) -> str:
+        """The address for Alembic and the service."""
+        return self.server.url(DATABASE)
+
+    def psql(self, *commands: str) -> str:
+        """What psql answers."""
+        arguments = [word for command in commands for word in ("-c", command)]
+        return subprocess.run(  # noqa: S603  # the wheel's program
+            [
+                self.server.programs / "psql",
+                *("-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"),
+                *self.server.address(),
+                *(DATABASE, *arguments),
+            ],
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout.strip()
+
+    def empty(self) -> None:
+        """Begin again; what the last one left to be written is not the next one's work."""
+        self.psql("TRUNCATE users RESTART IDENTITY", "CHECKPOINT")
+
+    def settle(self) -> None:
+        """Do what the first reader of new rows would else do for all others."""
+        self.psql("VACUUM ANALYZE users", "CHECKPOINT")
+
+    def copy_in(self, file: Path) -> None:
+        """Load the CSV."""
+        self.psql(rf"\copy users (full_name, email, age) from '{file}' (format csv, header)")
+
+    def copy_out(self, form: str, file: Path) -> None:
+        """Write the table to a file."""
+        if form == "CSV":
+            self.psql(rf"\copy users to '{file}' (format csv, header)")
+        else:
+            self.psql(rf"\copy (select row_to_json(u) from users u) to '{file}'")
+
+    def count(self) -> int:
+        """How many users there are."""
+        return int(self.psql("SELECT count(*) FROM users"))
+
+
+@contextmanager
+def database(directory: Path) -> Iterator[Database]:
+    """A server of our own, with the schema at its head, and stopped in the end."""
+    server = Server(directory)
+    try:
+        server.join()
+        found = Database(server)
+        migrated = subprocess.run(
+            [sys.executable, "-m", "alembic", "upgrade", "head"],
+            check=False,
+            cwd=ROOT,
+            env=environment(DATABASE_URL=found.url),
+            capture_output=True,
+            text=True,
+        )
+        must(migrated.returncode == 0, f"the migration failed: {migrated.stderr}")
+        yield found
+    finally:
+        server.leave()
+        shutil.rmtree(server.sockets, ignore_errors=True)  # elsewhere if TMPDIR's path is long
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The terminal's, without what it says to a service of its own."""
+    known = {name.upper() for name in Settings.__struct_fields__}
+    rest = {
+        name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in known
+    }
+    return {**rest, **settings}
+
+
+class Service:
+    """The service, as its client sees it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    @contextmanager
+    def answer(self, method: str, path: str, *given: Any) -> Iterator[Any]:
+        """Ask for something that must be had; `given` is a body and headers."""
+        connection = HTTPConnection("127.0.0.1", self.port, blocksize=BLOCK)
+        with closing(connection):
+            connection.request(method, path, *given)
+            response = connection.getresponse()
+            if response.status != HTTPStatus.OK:
+                raise WrongError(f"{path}: {response.status} {response.read().decode()}")
+            yield response
+
+    def bring_in(self, form: str, file: Path, on_conflict: str) -> dict[str, Any]:
+        """Import the file, a block at a time; return what the service says of it."""
+        headers = {"Content-Type": FORMATS[form], "Content-Length": str(file.stat().st_size)}
+        path = f"/users/import?on_conflict={on_conflict}"
+        with file.open("rb") as body, self.answer("POST", path, body, headers) as answer:
+            counts: dict[str, Any] = json.load(answer)
+            return counts
+
+    def bring_out(self, form: str, file: Path) -> None:
+        """Export to the file, a block at a time."""
+        path = f"/users/export?format={form.lower()}"
+        with file.open("wb") as out, self.answer("GET", path) as answer:
+            shutil.copyfileobj(answer, out, BLOCK)
+
+    def is_ready(self) -> bool:
+        """Whether it would serve."""
+        try:
+            with self.answer("GET", "/health/ready"):
+                return True
+        except (OSError, WrongError):
+            return False
+
+
+@contextmanager
+def service(url: str, directory: Path) -> Iterator[tuple[Service, int]]:
+    """The service of one worker, with its process id, and stopped in the end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = environment(
+        DATABASE_URL=url,
+        PORT=str(port),
+        WORKERS="1",
+        ACCESS_LOG=str(directory / "access.log"),
+        LOG_LEVEL="WARNING",  # these are shown
+    )
+    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=settings)
+    try:
+        found = Service(port)
+        deadline = time.monotonic() + START
+        while not found.is_ready():
+            must(process.poll() is None, "the service ended before it was ready")
+            must(time.monotonic() < deadline, f"the service wasn't ready after {START} seconds")
+            time.sleep(0.1)
+        yield found, process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Memory:
+    """What the kernel counts as the worker's, in bytes; nothing where there is no /proc."""
+
+    def __init__(self, service: int) -> None:
+        """Of the one child that the service has."""
+        children = Path(f"/proc/{service}/task").glob("*/children")
+        workers = [pid for path in children for pid in path.read_text().split()]
+        self.place = Path("/proc", workers[0]) if len(workers) == 1 else None
+        self.idle: int | None = None
+
+    def read(self, name: str) -> int | None:
+        """A line of its status."""
+        if self.place is None:
+            return None
+        for line in (self.place / "status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+        return None
+
+    def rest(self) -> None:
+        """Take what there is now as that of an idle worker."""
+        self.idle = self.read("VmRSS")
+
+    def forget(self) -> None:
+        """Let the peak begin here; where that is not allowed it stays that since the start."""
+        if self.place is not None:
+            try:
+                (self.place / "clear_refs").write_text("5")
+            except OSError as error:
+                print(f"the peaks are those since the start: {error}")
+
+    def growth(self) -> int | None:
+        """How far the peak lies above the idle worker."""
+        peak = self.read("VmHWM")
+        return None if peak is None or self.idle is None else peak - self.idle
