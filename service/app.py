@@ -3,7 +3,6 @@
 import os
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 
@@ -16,17 +15,17 @@ from service.head import with_head
 from service.logs import configure_logging
 from service.models import SCHEMA_REVISION
 from service.observing import Observed
+from service.origins import cors, without_strangers
 from service.requests import StrictRequest
 from service.settings import Settings
 from service.tokens import check_access
-
-READABLE = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"]
 
 
 def create_app(settings: Settings) -> Litestar:
     """The service as an ASGI application; it opens connections when the first request comes."""
     database = Database(settings, SCHEMA_REVISION)
     observed = Observed(settings, database)
+    origins = cors(settings.cors_origins)
     app = Litestar(
         route_handlers=[
             *routes.ROUTES,
@@ -52,32 +51,13 @@ def create_app(settings: Settings) -> Litestar:
         exception_handlers=problems.handlers(),
         request_class=StrictRequest,
         request_max_body_size=settings.max_body,
-        cors_config=cors(settings.cors_origins),
+        cors_config=origins,
         lifespan=[lambda _: database.open(), lambda _: observed.open()],
         openapi_config=documentation(),
         logging_config=None,
     )
-    app.asgi_handler = observed.around(with_head(app.asgi_handler))
+    app.asgi_handler = observed.around(with_head(without_strangers(app.asgi_handler, origins)))
     return app
-
-
-def cors(origins: str) -> CORSConfig | None:
-    """Which pages' scripts may call: none, unless they are named."""
-    if not origins:
-        return None
-    return CORSConfig(
-        allow_origins=[origin.strip() for origin in origins.split(",")],
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
-        allow_headers=[
-            "Authorization",
-            "Content-Type",
-            "Idempotency-Key",
-            "If-Match",
-            "If-None-Match",
-            "X-Request-ID",
-        ],
-        expose_headers=[*READABLE, "X-Request-ID"],
-    )
 
 
 def create() -> Litestar:

@@ -14,7 +14,7 @@ from service.serving import serve
 from service.settings import Settings, SettingsError
 from service.transfer_commands import NotDone, add_transfer_commands
 
-DONE, CANNOT = 0, 2
+DONE, CANNOT, INTERRUPTED = 0, 2, 130
 DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
 
 
@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options) or DONE
     except (SettingsError, tokens.TokenRefused, NotDone, Refusal) as error:
         print(f"can't {options.task}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{options.task} was interrupted", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         if (reason := why_unavailable(error)) is None:
             raise

@@ -154,8 +154,8 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def transfer(self) -> AsyncIterator[AsyncSession]:
-        """A session for an import or export, which begins its transactions itself.
+    async def transfer(self, *, reading: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session for an import, which begins its transactions itself, or for an export.
 
         They are on one connection, where its temporary table is. Raises PoolTimeoutError when
         others transfer for too long.
@@ -165,8 +165,10 @@ class Database:
         except TimeoutError:
             raise PoolTimeoutError("as many imports and exports as there may be") from None
         try:
-            async with self.writing.connect() as connection, AsyncSession(connection) as session:
-                yield session
+            async with self.writing.connect() as connection:
+                await connection.execution_options(reading=reading)
+                async with AsyncSession(connection) as session:
+                    yield session
         finally:
             self.transfers.release()
 

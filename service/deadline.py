@@ -1,4 +1,4 @@
-"""No request takes longer than REQUEST_TIMEOUT, but imports and exports."""
+"""No request takes longer than REQUEST_TIMEOUT, no transfer longer than TRANSFER_TIMEOUT."""
 
 import asyncio
 
@@ -8,21 +8,25 @@ from service.errors import TimedOut
 
 
 class Deadline:
-    """Ends what takes too long; its transaction is rolled back, as by any other refusal."""
+    """Ends what takes too long.
+
+    What was not committed by then is rolled back. A commit that is under way may still succeed:
+    its client can't know, and asks again under its Idempotency-Key.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with an eye on the clock; raises TimedOut."""
-        if scope["route_handler"].opt.get("takes_long"):
-            await self.app(scope, receive, send)
-            return
-        seconds = scope["litestar_app"].state.settings.request_timeout
+        settings = scope["litestar_app"].state.settings
+        takes_long = scope["route_handler"].opt.get("takes_long")
+        seconds = settings.transfer_timeout if takes_long else settings.request_timeout
         try:
             async with asyncio.timeout(seconds) as deadline:
                 await self.app(scope, receive, send)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            raise TimedOut(f"a request may take {seconds:g} seconds") from None
+            detail = f"this may take {seconds:g} seconds; whether it was done then is not known"
+            raise TimedOut(detail) from None

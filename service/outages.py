@@ -47,6 +47,8 @@ def why_unreachable(error: BaseException) -> str | None:
             return by_kind(cause)
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return "the connection was lost"
+        if "connection is closed" in str(cause):  # asyncpg, of one that was lost before
+            return "the connection was lost"
     return None
 
 

@@ -24,6 +24,7 @@ from service.logs import configure_logging, logging_config
 from service.settings import Settings, SettingsError
 from service.tokens import check_access
 
+IN_MEMORY = "/dev/shm"  # noqa: S108  # what is made there has a name of its own
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 STOP_TIMEOUT = 20  # seconds for requests that are under way; less than compose allows
 LOOK_INTERVAL = 0.05  # seconds between two looks whether a worker answers
@@ -50,7 +51,9 @@ def counting_together(settings: Settings) -> Iterator[None]:
     if settings.workers == 1 or not settings.metrics:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="users-metrics-") as directory:
+    # files that are mapped into memory: where their disk is full, the worker is killed
+    place = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="users-metrics-", dir=place) as directory:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
         yield
 

@@ -1,5 +1,6 @@
 """What an operator can set, read from the environment once."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,13 +18,21 @@ DRIVERS = {
 }
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRESQL_OPTIONS = {"host", "port", "ssl", "sslmode"}
+SHAPES = {  # of texts: how one must look, and in words
+    "rate_limit": (r"[1-9]\d{0,8}/[1-9]\d{0,8}", "requests per seconds, such as 600/60"),
+    "cors_origins": (
+        r"\*|https?://[\w.:\[\]-]+(\s*,\s*https?://[\w.:\[\]-]+)*",
+        "origins without a path, such as https://app.example.org, separated by commas, or *",
+    ),
+    "otel_exporter_otlp_endpoint": (r"https?://\S+", "a URL, such as http://localhost:4318"),
+}
 SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FILE
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Workers = Annotated[int, msgspec.Meta(ge=1, le=512)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # what PostgreSQL can count
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-RateLimit = Annotated[str, msgspec.Meta(pattern=r"^([1-9]\d{0,8}/[1-9]\d{0,8})?$")]
 
 
 class SettingsError(Exception):
@@ -41,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     app_role: str = ""
     host: Text = "127.0.0.1"
     port: Port = 8000
-    workers: Count = 1
+    workers: Workers = 1
     tokens_file: str = ""
     allow_anonymous: bool = False
     pool_size: Count = 10
@@ -50,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout: Seconds = 30.0
     transfer_timeout: Seconds = 3600.0
     max_body: Count = 1024 * 1024
-    rate_limit: RateLimit = ""
+    rate_limit: str = ""
     cors_origins: str = ""
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -75,6 +84,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings = checked(given)
         if settings.database_url != "embedded":
             async_url(settings.database_url)
+        for name, (shape, words) in SHAPES.items():
+            if (text := getattr(settings, name)) and not re.fullmatch(shape, text, re.ASCII):
+                raise SettingsError(f"{name.upper()} must be {words}")
         return settings
 
 

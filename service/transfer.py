@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import IO, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -66,23 +66,21 @@ TAKEN = func.lower(USERS.c.email)
 
 
 class Rejections:
-    """The lines that can't be users: how many, the first of them, and all in a file if wanted."""
+    """The lines that can't be users: how many, the first of them, and all to `keep` if wanted."""
 
-    def __init__(self, file: IO[bytes] | None = None) -> None:
+    def __init__(self, keep: Callable[[bytes], Any] | None = None) -> None:
         self.count = 0
         self.first: list[Rejected] = []
-        self.file = file
+        self.keep = keep
 
     def add(self, rejected: list[Rejected]) -> None:
         """Note them."""
         self.count += len(rejected)
-        if self.file is not None:
+        if self.keep is not None:
             try:
-                self.file.writelines(
-                    wire.encode(wire.rejection(line)) + b"\n" for line in rejected
-                )
+                self.keep(b"".join(wire.encode(wire.rejection(one)) + b"\n" for one in rejected))
             except OSError as error:
-                reason = error.strerror or "it can't be written"
+                reason = error.strerror or "they can't be written"
                 raise Unavailable(f"there is no room for the rejected lines: {reason}") from error
         room = NAMED - len(self.first)
         self.first += rejected[:room]
@@ -104,7 +102,7 @@ async def rows_of(
 async def bring_in(
     session: AsyncSession,
     batches: AsyncIterator[list[Row]],
-    finish: Callable[[int], Awaitable[Result]],
+    finish: Callable[[AsyncSession, int], Awaitable[Result]],
     *,
     seconds: float,
     alone: AbstractAsyncContextManager[None],
@@ -121,11 +119,11 @@ async def bring_in(
                 count = await staged(session, batches, seconds)
             async with session.begin():
                 connection = await session.connection(execution_options={"reading": False})
-                result = await finish(count)
+                result = await finish(session, count)
                 await connection.execute(DropTable(LINES))
             return result
     async with session.begin(), alone:
-        return await finish(await staged(session, batches, seconds))
+        return await finish(session, await staged(session, batches, seconds))
 
 
 async def staged(session: AsyncSession, batches: AsyncIterator[list[Row]], seconds: float) -> int:
@@ -275,7 +273,7 @@ async def export(
     session: AsyncSession, listing: users.Listing, form: Format, seconds: float, write: Write
 ) -> None:
     """Hand all users of the list to `write`, as they are at one moment, a piece at a time."""
-    connection = await session.connection(execution_options={"reading": True})
+    connection = await session.connection()
     await take_time(connection, seconds)
     statement = users.all_of(listing)
     if connection.dialect.name == "postgresql":

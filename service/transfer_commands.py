@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -22,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import embedded, lines, transfer, users, wire
 from service.database import Database
@@ -69,12 +70,10 @@ def import_file(options: argparse.Namespace) -> int:
     """Import a file in one transaction; return 1 if lines were rejected."""
     form = options.format or format_of(options.file)
     with (
-        nullcontext(sys.stdin.buffer)
-        if options.file == "-"
-        else opened(options.file, "rb") as file,
-        opened(options.rejected, "wb") if options.rejected else nullcontext() as rejected,
+        source(options.file) as file,
+        replacing(options.rejected) if options.rejected else nullcontext() as rejected,
     ):
-        rejections = transfer.Rejections(rejected)
+        rejections = transfer.Rejections(rejected.write if rejected else None)
         try:
             counts = asyncio.run(imported(file, READERS[form](), options.on_conflict, rejections))
         except ImportRefused as refusal:
@@ -103,7 +102,7 @@ async def imported(
                     advance(len(piece))
                     yield piece
 
-        async def finish(count: int) -> wire.ImportCounts:
+        async def finish(session: AsyncSession, count: int) -> wire.ImportCounts:
             with progress("storing", None, TimeElapsedColumn()):
                 return await transfer.merge(session, count, on_conflict, rejections)
 
@@ -123,12 +122,8 @@ def export_file(options: argparse.Namespace) -> int:
     if options.output is None:
         asyncio.run(exported(sys.stdout.buffer, listing, form))
         return ALL_DONE
-    part = Path(f"{options.output}.part")
-    with opened(str(part), "wb") as file:
+    with replacing(options.output) as file:
         asyncio.run(exported(file, listing, form))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(options.output)
     return ALL_DONE
 
 
@@ -136,7 +131,7 @@ async def exported(file: IO[bytes], listing: users.Listing, form: transfer.Forma
     """Write the users of the list."""
     settings = embedded.resolved(Settings.from_environment(os.environ))
     database = Database(settings, SCHEMA_REVISION)
-    async with database.open(), database.transfer() as session:
+    async with database.open(), database.transfer(reading=True) as session:
         total = await users.count(session, listing)
         with progress("writing", total, MofNCompleteColumn()) as advance:
 
@@ -166,6 +161,26 @@ def opened(name: str, mode: str) -> IO[bytes]:
         return cast("IO[bytes]", Path(name).open(mode))
     except OSError as error:
         raise NotDone(f"{name}: {error.strerror}") from None
+
+
+def source(name: str) -> AbstractContextManager[IO[bytes]]:
+    """The file, or standard input; raises NotDone."""
+    return nullcontext(sys.stdin.buffer) if name == "-" else opened(name, "rb")
+
+
+@contextmanager
+def replacing(name: str) -> Iterator[IO[bytes]]:
+    """A file that takes the name when it is whole; raises NotDone."""
+    part = Path(f"{name}.part")
+    with opened(str(part), "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            part.unlink()
+            raise
+    part.replace(name)
 
 
 def size_of(file: IO[bytes]) -> int | None:

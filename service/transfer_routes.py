@@ -1,11 +1,11 @@
 """The URLs of import and export."""
 
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, cast
+from functools import partial
+from typing import Annotated, Any, cast
 
 from litestar import Response, get, post
 from litestar.openapi.spec import (
@@ -23,6 +23,7 @@ from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 from msgspec import json
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import access, idempotency, lines, problems, transfer, users, wire
 from service.compression import COMPRESSED
@@ -51,11 +52,11 @@ from service.routes import (
     response_of,
     sort_of,
 )
+from service.spool import Spool
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 MEDIA_TYPES: dict[transfer.Format, str] = {"ndjson": NDJSON, "csv": CSV}
-PIECE = 64 * 1024  # bytes
 
 BROUGHT = {
     NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
@@ -162,20 +163,22 @@ class Importing:
         self.reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
         self.digest = digest_of(request)
         self.content = hashlib.sha256()  # of all that was read
+        tell_all = request.accept.best_match([JSON, NDJSON]) == NDJSON
+        self.spool = Spool() if tell_all else None
+        self.rejections = transfer.Rejections(self.spool.write if self.spool else None)
 
     async def answer(self) -> Response[Any]:
         """Read everything, store it, and tell what came of it."""
-        with ExitStack() as files:
-            file = None
-            if self.request.accept.best_match([JSON, NDJSON]) == NDJSON:
-                file = files.enter_context(tempfile.TemporaryFile())
-            self.rejections = transfer.Rejections(file)
+        try:
             answer = await self.stored()
-            if answer.status != HTTP_200_OK:
-                return response_of(answer)
-            if file is not None:
-                files.pop_all()  # `told` closes it
-                return Stream(told(answer.body, file), media_type=NDJSON)
+        except BaseException:
+            if self.spool is not None:
+                self.spool.close()
+            raise
+        if answer.status != HTTP_200_OK:
+            return response_of(answer)
+        if self.spool is not None:
+            return Stream(told(answer.body, self.spool), media_type=NDJSON)
         first = [wire.rejection(rejected) for rejected in self.rejections.first]
         return Response(wire.ImportReport(**json.decode(answer.body), rejections=first))
 
@@ -183,34 +186,12 @@ class Importing:
         """What came of it, without the rejected lines: a repetition finds them again itself."""
         state = self.request.app.state
         async with state.database.transfer() as session:
-
-            async def finish(count: int) -> Answer:
-                async with unless_gone(self.request.receive):
-                    if self.digest is None:
-                        return await merged(count)
-                    key = Key(self.digest, fingerprint(self.request, self.content.digest()))
-                    return await idempotency.once(session, key, lambda: merged_or_refused(count))
-
-            async def merged(count: int) -> Answer:
-                counts = await transfer.merge(session, count, self.on_conflict, self.rejections)
-                return Answer(HTTP_200_OK, {}, wire.encode(counts))
-
-            async def merged_or_refused(count: int) -> Answer:
-                try:
-                    async with session.begin_nested():
-                        return await merged(count)
-                except ImportRefused as refusal:
-                    return answer_of(problems.refused(self.request, refusal))
-                except IntegrityError as error:
-                    return answer_of(problems.broke_a_rule(self.request, error))
-
-            alone = idempotency.alone(session, self.digest) if self.digest else nullcontext()
             return await transfer.bring_in(
                 session,
                 transfer.rows_of(self.chunks(), self.reader, self.rejections),
-                finish,
+                self.finish,
                 seconds=state.settings.transfer_timeout,
-                alone=alone,
+                alone=idempotency.alone(session, self.digest) if self.digest else nullcontext(),
             )
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -219,13 +200,36 @@ class Importing:
             self.content.update(chunk)
             yield chunk
 
+    async def finish(self, session: AsyncSession, count: int) -> Answer:
+        """Merge what was staged, once for each key."""
+        async with unless_gone(self.request.receive):
+            if self.digest is None:
+                return await self.merged(session, count)
+            key = Key(self.digest, fingerprint(self.request, self.content.digest()))
+            merging = partial(self.merged_or_refused, session, count)
+            return await idempotency.once(session, key, merging)
 
-async def told(counts: bytes, file: IO[bytes]) -> AsyncIterator[bytes]:
-    """The counts, then the rejected lines from the file."""
-    with file:
+    async def merged(self, session: AsyncSession, count: int) -> Answer:
+        """The counts."""
+        counts = await transfer.merge(session, count, self.on_conflict, self.rejections)
+        return Answer(HTTP_200_OK, {}, wire.encode(counts))
+
+    async def merged_or_refused(self, session: AsyncSession, count: int) -> Answer:
+        """The counts, or the refusal that a repetition gets again."""
+        try:
+            async with session.begin_nested():
+                return await self.merged(session, count)
+        except ImportRefused as refusal:
+            return answer_of(problems.refused(self.request, refusal))
+        except IntegrityError as error:
+            return answer_of(problems.broke_a_rule(self.request, error))
+
+
+async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
+    """The counts, then the rejected lines."""
+    with closing(spool):
         yield counts + b"\n"
-        file.seek(0)
-        while piece := file.read(PIECE):
+        for piece in spool.pieces():
             yield piece
 
 
@@ -283,7 +287,7 @@ async def export_users(
         if "head" not in scope:
             seconds = state.settings.transfer_timeout
             try:
-                async with unless_gone(receive), state.database.transfer() as session:
+                async with unless_gone(receive), state.database.transfer(reading=True) as session:
                     await transfer.export(session, listing, format, seconds, write)
             except Exception as error:
                 if not started:

@@ -122,6 +122,10 @@ async def test_pages_that_are_named_may_call(url: str) -> None:
             assert {"etag", "link", "location", "x-request-id"} <= set(exposed.split(", "))
         stranger = await client.get("/users", headers={"Origin": "https://evil.example"})
         assert "Access-Control-Allow-Origin" not in stranger.headers
+        assert "Origin" in stranger.headers["Vary"]
+        refused = await client.options("/users", headers=asked | {"Origin": "https://evil.example"})
+        assert refused.status_code == HTTPStatus.NO_CONTENT
+        assert not [name for name in refused.headers if name.startswith("access-control")]
 
 
 @pytest.mark.only("postgresql")

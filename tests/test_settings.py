@@ -55,6 +55,26 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: str) -> None:
         Settings.from_environment({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("RATE_LIMIT", "600", "requests per seconds, such as 600/60"),
+     ("RATE_LIMIT", "0/60", "requests per seconds"),
+     ("CORS_ORIGINS", "https://a.example/", "origins without a path"),
+     ("CORS_ORIGINS", "nonsense", "origins without a path"),
+     ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "a URL"),
+     ("TRANSFER_TIMEOUT", "2592000", "<= 2147483"),
+     ("WORKERS", "1000000000", "<= 512")],
+)  # fmt: skip
+def test_nonsense_is_refused_in_words(name: str, value: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}.*{re.escape(words)}"):
+        Settings.from_environment({name: value})
+
+
+def test_several_origins_are_fine() -> None:
+    origins = "https://a.example, http://localhost:3000,https://[::1]:8443"
+    assert Settings.from_environment({"CORS_ORIGINS": origins}).cors_origins == origins
+
+
 def test_empty_variables_count_as_absent() -> None:
     assert Settings.from_environment({"PORT": "", "DATABASE_URL": ""}) == Settings()
 
