@@ -19,6 +19,7 @@ from service.origins import cors, without_strangers
 from service.requests import StrictRequest
 from service.settings import Settings
 from service.tokens import check_access
+from service.unread import reading_the_rest
 
 
 def create_app(settings: Settings) -> Litestar:
@@ -56,7 +57,9 @@ def create_app(settings: Settings) -> Litestar:
         openapi_config=documentation(),
         logging_config=None,
     )
-    app.asgi_handler = observed.around(with_head(without_strangers(app.asgi_handler, origins)))
+    app.asgi_handler = observed.around(
+        with_head(reading_the_rest(without_strangers(app.asgi_handler, origins)))
+    )
     return app
 
 

@@ -20,9 +20,10 @@ Refusal
 ├── ImportRefused           422  import-refused
 ├── RateLimited             429  rate-limited
 ├── Internal                500  internal
-└── Unavailable             503  unavailable
-    ├── SchemaBehind        503  schema-behind
-    └── TimedOut            503  timed-out
+├── Unavailable             503  unavailable
+│   ├── SchemaBehind        503  schema-behind
+│   └── TimedOut            503  timed-out
+└── OutdatedHttp            505  outdated-http
 """
 
 from collections.abc import Mapping, Sequence
@@ -259,6 +260,14 @@ class TimedOut(Unavailable):
 
     code = "timed-out"
     title = "The service took too long."
+
+
+class OutdatedHttp(Refusal):
+    """The client speaks a version of HTTP that can't carry this answer safely."""
+
+    code = "outdated-http"
+    status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    title = "This needs a later version of HTTP."
 
 
 BY_STATUS = {  # what the framework refuses, in our words

@@ -27,6 +27,7 @@ from service.errors import (
     InvalidInput,
     KeyReused,
     MalformedJson,
+    OutdatedHttp,
     PreconditionFailed,
     RateLimited,
     Refusal,
@@ -69,8 +70,9 @@ EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
         RateLimited("at most 600 requests in 60 s; try again in 1 s", 1),
         Internal("this is logged, and is not the client's fault"),
         Unavailable("the database can't serve this now: all connections are busy"),
-        SchemaBehind("the database is at 0008, this build needs 0009"),
-        TimedOut("a request may take 30 seconds"),
+        SchemaBehind("the database is at base, this build needs a later revision"),
+        TimedOut("this may take 30 seconds; whether it was done then is not known"),
+        OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy"),
     )
 }
 

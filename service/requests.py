@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
-from litestar.types import Receive
+from litestar.types import HTTPRequestEvent, Receive
 
 from service import wire
 from service.errors import Flaw, InvalidInput, RequestTimeout, UnsupportedMediaType
@@ -15,7 +15,6 @@ from service.errors import Flaw, InvalidInput, RequestTimeout, UnsupportedMediaT
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
-DRAIN_LIMIT = 16 * 1024 * 1024  # bytes
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -24,52 +23,31 @@ class StrictRequest(Request[Any, Any, Any]):
     Litestar would convert leniently ("42" for 42) and report one flaw at a time.
     """
 
-    more = True  # of the body is to come
-
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; raises RequestTimeout when nothing comes any more."""
         limit = self.route_handler.resolve_request_max_body_size()
         if limit is not None and (self.content_length or 0) > limit:
             raise RequestEntityTooLarge
-        received = 0
-        while self.more:
-            chunk = await self.next_chunk()
-            received += len(chunk)
+        received, more = 0, True
+        while more:
+            message = await self.next_message()
+            received += len(message["body"])
             if limit is not None and received > limit:
                 raise RequestEntityTooLarge
-            yield chunk
+            more = message["more_body"]
+            yield message["body"]
 
-    async def next_chunk(self) -> bytes:
+    async def next_message(self) -> HTTPRequestEvent:
         """What the client sent next."""
         seconds = self.app.state.settings.request_timeout
         try:
             async with asyncio.timeout(seconds):
                 message = await self.receive()
         except TimeoutError:
-            self.more = False
             raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
         if message["type"] != "http.request":
-            self.more = False
             raise RequestTimeout("the client went away before its request was complete")
-        self.more = message["more_body"]
-        return message["body"]
-
-    async def body(self) -> bytes:
-        """The bytes; a client whose body is too large may first finish sending, within reason.
-
-        Answered and cut off while it sends, it would see a broken connection and not our answer.
-        """
-        try:
-            return await super().body()
-        except RequestEntityTooLarge:
-            await self.drain()
-            raise
-
-    async def drain(self) -> None:
-        """Let the client finish sending, within reason."""
-        left = DRAIN_LIMIT
-        while left > 0 and self.more:
-            left -= len(await self.next_chunk())
+        return message
 
     async def json(self) -> Any:
         """The body as what the handler declares as `data`."""

@@ -47,8 +47,7 @@ from service.requests import JSON, MERGE_PATCH, StrictRequest
 LIST_PARAMETERS = ("limit", "after", "name", "email", "sort")
 KEY_LENGTH = 255
 
-ALWAYS = (BadRequest, *access.REFUSALS, Internal, Unavailable)
-READING = (*ALWAYS, TimedOut)
+READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
 WRITING = (*READING, RuleBroken)
 SENDING = (*WRITING, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 

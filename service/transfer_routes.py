@@ -32,6 +32,7 @@ from service.errors import (
     InProgress,
     InvalidInput,
     KeyReused,
+    OutdatedHttp,
     RequestTimeout,
     RuleBroken,
     UnsupportedMediaType,
@@ -40,7 +41,7 @@ from service.idempotency import Answer, Key
 from service.problems import documented
 from service.requests import JSON, StrictRequest, unless_gone
 from service.routes import (
-    ALWAYS,
+    READING,
     Email,
     IdempotencyKey,
     Name,
@@ -117,7 +118,7 @@ def answer_of_200(operation: Operation) -> OpenAPIResponse:
     opt={"takes_long": True},
     response_description="What became of the lines; as NDJSON the counts, then every rejected one.",
     responses=documented(
-        *ALWAYS,
+        *READING,
         RuleBroken,
         RequestTimeout,
         UnsupportedMediaType,
@@ -147,11 +148,7 @@ async def import_users(
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
     check_parameters(request, ("on_conflict",))
-    try:
-        return await Importing(request, on_conflict).answer()
-    except Exception:
-        await request.drain()
-        raise
+    return await Importing(request, on_conflict).answer()
 
 
 class Importing:
@@ -244,7 +241,7 @@ async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
     middleware=[COMPRESSED],
     opt={"takes_long": True},
     response_description="The users, a line each.",
-    responses=documented(*ALWAYS, InvalidInput),
+    responses=documented(*READING, InvalidInput, OutdatedHttp),
 )
 async def export_users(
     request: StrictRequest,
@@ -257,8 +254,11 @@ async def export_users(
 ) -> ASGIApp:
     """Export the users of a list, as they are at one moment.
 
-    An answer that was cut off is not complete: it ends in an error of the connection.
+    An answer that was cut off is not complete: it ends in an error of the connection. HTTP/1.0
+    could not tell that from a good end, and is refused.
     """
+    if request.scope["http_version"] in {"1", "1.0"}:  # servers spell it in two ways
+        raise OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy")
     check_parameters(request, ("format", "name", "email", "sort"))
     listing = users.listing_of(name, email, sort_of(sort))
     state = request.app.state

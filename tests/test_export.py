@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import brotli
@@ -16,6 +17,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service import tokens
 from tests.test_import import PEOPLE, kept, sent
 from tests.test_serving import free_port, process, until_ready
 from tests.world import serving
@@ -208,6 +210,29 @@ async def read_and(client: httpx.AsyncClient, disturb: Callable[[], Awaitable[An
     async with client.stream("GET", "/users/export") as response:
         async for _ in response.aiter_bytes():
             await disturb()
+
+
+@pytest.mark.only("sqlite")
+async def test_http_1_0_is_refused_for_it_cannot_tell_the_half_from_the_whole(url: str) -> None:
+    async with served(url) as client:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(b"GET /users/export HTTP/1.0\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.0 505")
+    assert b"urn:problem:outdated-http" in answer
+
+
+@pytest.mark.only("sqlite")
+@pytest.mark.parametrize("megabytes", [3, 12])
+async def test_who_is_refused_while_sending_sees_why(
+    url: str, tmp_path: Path, megabytes: int
+) -> None:
+    tokens.create(str(tmp_path / "tokens.json"), "somebody", ["read"], None)
+    async with served(url, TOKENS_FILE=str(tmp_path / "tokens.json")) as client:
+        for _ in range(3):
+            response = await sent(client, b"x" * 1_000_000 * megabytes)
+            assert response.status_code == HTTPStatus.UNAUTHORIZED
 
 
 async def test_before_the_first_byte_an_outage_is_a_refusal(

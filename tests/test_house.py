@@ -23,6 +23,7 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "head": set(),
     "compression": set(),
     "spool": set(),
+    "unread": set(),
     "origins": set(),
     "tokens": {"settings"},
     "database": {"settings"},
@@ -53,7 +54,7 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "app": {
         "access", "database", "deadline", "documentation", "head", "health", "logs", "models",
         "observing", "origins", "problems", "requests", "routes", "settings", "tokens",
-        "transfer_routes",
+        "transfer_routes", "unread",
     },
     "serving": {"access_log", "embedded", "logs", "settings", "tokens"},
     "transfer_commands": {
