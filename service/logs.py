@@ -56,7 +56,11 @@ def logging_config(settings: Settings) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": settings.log_level},
         # granian's own loggers bring their handlers along unless they are told not to
         "loggers": {
-            name: {"handlers": [], "propagate": True} for name in ("_granian", "granian.access")
+            **{
+                name: {"handlers": [], "propagate": True} for name in ("_granian", "granian.access")
+            },
+            # SQLAlchemy's pool, which takes the name of our class: it tells of each connection
+            "service.database": {"level": "WARNING"},
         },
     }
 
