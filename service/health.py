@@ -1,6 +1,7 @@
 """Whether the service lives, and whether it can serve."""
 
 from litestar import get
+from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,6 +18,7 @@ PUBLISHED = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0
 @get(
     "/health/live",
     operation_id="live",
+    cache_control=CacheControlHeader(no_store=True),
     summary="Is the process alive?",
     tags=["health"],
     response_description="It is.",
@@ -30,6 +32,7 @@ async def live() -> wire.Live:
 @get(
     "/health/ready",
     operation_id="ready",
+    cache_control=CacheControlHeader(no_store=True),
     summary="Can it serve?",
     tags=["health"],
     response_description="It can.",

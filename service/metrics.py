@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from litestar import MediaType, Request, Response, get
+from litestar.datastructures import CacheControlHeader
 from litestar.openapi.spec import (
     OpenAPIMediaType,
     OpenAPIResponse,
@@ -170,6 +171,7 @@ class Scrape(Operation):
 @get(
     "/metrics",
     operation_id="metrics",
+    cache_control=CacheControlHeader(no_store=True),
     operation_class=Scrape,
     summary="What is measured",
     tags=["operation"],

@@ -99,7 +99,7 @@ def refused(
         wire.encode(problem_of(refusal, request.url.path)),
         status_code=refusal.status,
         media_type=MEDIA_TYPE,
-        headers={**refusal.headers, **(headers or {})},
+        headers={"Cache-Control": "no-store", **refusal.headers, **(headers or {})},
     )
 
 

@@ -74,6 +74,13 @@ async def test_a_user_is_kept_by_nobody_without_asking_again(client: httpx.Async
     assert unchanged.headers["ETag"] == known["If-None-Match"]
 
 
+@pytest.mark.parametrize("place", ["/health/live", "/health/ready", "/metrics", "/users/9", "/no"])
+async def test_what_is_true_only_now_is_kept_by_nobody(
+    client: httpx.AsyncClient, place: str
+) -> None:
+    assert (await client.get(place)).headers["Cache-Control"] == "no-store"
+
+
 async def test_conditions_may_come_in_several_lines(client: httpx.AsyncClient) -> None:
     place = await created(client)
     tag = (await client.get(place)).headers["ETag"]
