@@ -3,8 +3,9 @@
 Refusal
 ├── BadRequest              400  bad-request             (by the framework)
 ├── MalformedJson           400  malformed-json
-├── Unauthorized            401  unauthorized
-├── Forbidden               403  forbidden
+├── Challenge
+│   ├── Unauthorized        401  unauthorized
+│   └── Forbidden           403  forbidden
 ├── NotFound                404  not-found               (by the framework)
 ├── UserNotFound            404  user-not-found
 ├── MethodNotAllowed        405  method-not-allowed      (by the framework)
@@ -77,28 +78,28 @@ class MalformedJson(Refusal):
     title = "The body is not JSON."
 
 
-class Unauthorized(Refusal):
-    """The client showed no token, or none that is good; `challenge` is its WWW-Authenticate."""
+class Challenge(Refusal):
+    """The client must show another token; `challenge` is the WWW-Authenticate that says so."""
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": challenge}
+
+
+class Unauthorized(Challenge):
+    """The client showed no token, or none that is good."""
 
     code = "unauthorized"
     status = HTTPStatus.UNAUTHORIZED
     title = "A valid token is needed."
 
-    def __init__(self, detail: str, challenge: str) -> None:
-        super().__init__(detail)
-        self.headers = {"WWW-Authenticate": challenge}
 
-
-class Forbidden(Refusal):
+class Forbidden(Challenge):
     """The client's token has not the scope that this needs."""
 
     code = "forbidden"
     status = HTTPStatus.FORBIDDEN
     title = "The token does not allow this."
-
-    def __init__(self, detail: str, challenge: str) -> None:
-        super().__init__(detail)
-        self.headers = {"WWW-Authenticate": challenge}
 
 
 class NotFound(Refusal):

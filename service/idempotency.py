@@ -52,16 +52,17 @@ async def alone(session: AsyncSession, digest: bytes) -> AsyncIterator[None]:
     On PostgreSQL in every worker. SQLite lets one transaction write at a time: there a repetition
     in another worker waits for the first, and finds its answer.
     """
+    under_way = InProgress("a request with this Idempotency-Key is under way")
     engine = session.get_bind().engine
     if engine.dialect.name == "postgresql":
         number = int.from_bytes(digest[:8], signed=True)
         if not await session.scalar(select(func.pg_try_advisory_xact_lock(number))):
-            raise InProgress("a request with this Idempotency-Key is under way")
+            raise under_way
         yield
         return
     mine = (engine.url.database, digest)
     if mine in running:
-        raise InProgress("a request with this Idempotency-Key is under way")
+        raise under_way
     running.add(mine)
     try:
         yield

@@ -1,7 +1,8 @@
 """The URLs of users: one thin function each."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 
@@ -26,6 +27,7 @@ from service.errors import (
     BadRequest,
     EmailTaken,
     Flaw,
+    ImportRefused,
     InProgress,
     Internal,
     InvalidInput,
@@ -178,15 +180,12 @@ async def create_user(
         return response_of(created(await users.create(transaction, data)))
 
     async def create() -> Answer:
-        try:
-            async with transaction.begin_nested():
-                return created(await users.create(transaction, data))
-        except IntegrityError as error:
-            return answer_of(problems.broke_a_rule(request, error))
+        return created(await users.create(transaction, data))
 
     key = Key(digest, fingerprint(request, hashlib.sha256(await request.body()).digest()))
     async with idempotency.alone(transaction, digest):
-        return response_of(await idempotency.once(transaction, key, create))
+        work = partial(or_refused, request, transaction, create)
+        return response_of(await idempotency.once(transaction, key, work))
 
 
 @get(
@@ -320,6 +319,19 @@ def response_of(answer: Answer) -> Response[Any]:
     """An answer as the framework sends it; that of a refusal says itself what it is."""
     headers = {"Content-Type": JSON, **answer.headers}
     return Response(answer.body, status_code=answer.status, headers=headers)
+
+
+async def or_refused(
+    request: StrictRequest, session: AsyncSession, work: Callable[[], Awaitable[Answer]]
+) -> Answer:
+    """What `work` answers, or the refusal after which the transaction goes on without it."""
+    try:
+        async with session.begin_nested():
+            return await work()
+    except ImportRefused as refusal:
+        return answer_of(problems.refused(request, refusal))
+    except IntegrityError as error:
+        return answer_of(problems.broke_a_rule(request, error))
 
 
 def answer_of(no: Response[bytes]) -> Answer:

@@ -149,12 +149,13 @@ async def take_time(connection: AsyncConnection, seconds: float) -> None:
     """Let this transaction take longer than a query may, but not outlive its client."""
     if connection.dialect.name == "postgresql":
         milliseconds = str(round(seconds * 1000))
-        for name, value in (
-            ("statement_timeout", milliseconds),
-            ("idle_in_transaction_session_timeout", milliseconds),
-            ("client_connection_check_interval", "1000"),
-        ):
-            await connection.execute(select(func.set_config(name, value, true())))
+        local = {
+            "statement_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "client_connection_check_interval": "1000",
+        }
+        said = (func.set_config(name, value, true()) for name, value in local.items())
+        await connection.execute(select(*said))
 
 
 async def stage(connection: AsyncConnection, rows: list[Row]) -> None:

@@ -22,7 +22,6 @@ from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 from msgspec import json
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import access, idempotency, lines, problems, transfer, users, wire
@@ -46,10 +45,10 @@ from service.routes import (
     IdempotencyKey,
     Name,
     Sort,
-    answer_of,
     check_parameters,
     digest_of,
     fingerprint,
+    or_refused,
     response_of,
     sort_of,
 )
@@ -203,23 +202,14 @@ class Importing:
             if self.digest is None:
                 return await self.merged(session, count)
             key = Key(self.digest, fingerprint(self.request, self.content.digest()))
-            merging = partial(self.merged_or_refused, session, count)
-            return await idempotency.once(session, key, merging)
+            merging = partial(self.merged, session, count)
+            work = partial(or_refused, self.request, session, merging)
+            return await idempotency.once(session, key, work)
 
     async def merged(self, session: AsyncSession, count: int) -> Answer:
         """The counts."""
         counts = await transfer.merge(session, count, self.on_conflict, self.rejections)
         return Answer(HTTP_200_OK, {}, wire.encode(counts))
-
-    async def merged_or_refused(self, session: AsyncSession, count: int) -> Answer:
-        """The counts, or the refusal that a repetition gets again."""
-        try:
-            async with session.begin_nested():
-                return await self.merged(session, count)
-        except ImportRefused as refusal:
-            return answer_of(problems.refused(self.request, refusal))
-        except IntegrityError as error:
-            return answer_of(problems.broke_a_rule(self.request, error))
 
 
 async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
