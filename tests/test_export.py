@@ -40,13 +40,9 @@ async def exported(client: httpx.AsyncClient, query: str = "") -> list[dict[str,
 
 async def fill(engine: AsyncEngine, rows: int) -> None:
     numbers = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
-    if engine.dialect.name == "postgresql":
-        numbers = f"WITH n (i) AS (SELECT generate_series(1, {rows}))"
     async with engine.begin() as connection:
         await connection.execute(
             text(f"{numbers} INSERT INTO users (full_name) SELECT 'Somebody ' || i FROM n")
-            if engine.dialect.name == "sqlite"
-            else text(f"INSERT INTO users (full_name) {numbers} SELECT 'Somebody ' || i FROM n")
         )
 
 

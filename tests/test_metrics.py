@@ -16,9 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.test_bad_input import problem
 from tests.test_serving import free_port, listening, process, until_ready
-from tests.world import HEAD, PREVIOUS, run_alembic, serving
+from tests.world import HEAD, NOWHERE, PREVIOUS, run_alembic, serving
 
-NOWHERE = "sqlite:////no/such/directory/users.sqlite"
 Samples = dict[tuple[str, ...], float]
 
 

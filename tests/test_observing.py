@@ -17,9 +17,8 @@ from service.access_log import check_access_log
 from service.settings import Settings, SettingsError
 from tests.test_metrics import nobody_writes
 from tests.test_serving import free_port, listening, process, until_ready
-from tests.world import path_of, serving
+from tests.world import NOWHERE, path_of, serving
 
-NOWHERE = "sqlite:////no/such/directory/users.sqlite"
 MADE = re.compile(r"[0-9a-f]{16}")
 
 
@@ -95,33 +94,12 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
     assert (int(head.headers["Content-Length"]) > 0, head.content) == (True, b"")
 
 
-@pytest.mark.only("sqlite")
-async def test_head_of_an_export_has_no_body(client: httpx.AsyncClient) -> None:
-    response = await client.head("/users/export")
-    assert (response.status_code, response.content) == (HTTPStatus.OK, b"")
-
-
 async def test_there_is_no_head_where_there_is_no_get() -> None:
     async with serving(database_url=NOWHERE) as client:
         response = await client.head("/users/import")
         assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         assert response.headers["Allow"] == "OPTIONS, POST"
         assert response.content == b""
-
-
-ALLOWED = {
-    "/users": "GET, HEAD, OPTIONS, POST",
-    "/users/1": "DELETE, GET, HEAD, OPTIONS, PATCH",
-    "/users/import": "OPTIONS, POST",
-    "/health/live": "GET, HEAD, OPTIONS",
-}
-
-
-@pytest.mark.parametrize("path", ALLOWED)
-async def test_a_url_says_what_it_allows(path: str) -> None:
-    async with serving(database_url=NOWHERE) as client:
-        assert (await client.options(path)).headers["Allow"] == ALLOWED[path]
-        assert (await client.put(path)).headers["Allow"] == ALLOWED[path]
 
 
 async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) -> None:

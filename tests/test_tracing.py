@@ -16,9 +16,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.test_observing import lines
-from tests.world import HEAD, ROOT, serving
+from tests.world import HEAD, NOWHERE, ROOT, serving
 
-NOWHERE = "sqlite:////no/such/directory/users.sqlite"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 

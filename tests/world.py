@@ -22,6 +22,7 @@ from service.settings import Settings
 from tests import forked
 
 ROOT = Path(__file__).parent.parent
+NOWHERE = "sqlite:////no/such/directory/users.sqlite"  # where no database answers
 VERSIONS = sorted((ROOT / "migrations/versions").glob("*.py"))
 NUMBERS = [path.name[:4] for path in VERSIONS]
 PREVIOUS, HEAD = NUMBERS[-2:]
