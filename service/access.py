@@ -1,6 +1,6 @@
 """Who may do what: the token that a request shows (RFC 6750), and how much it may ask.
 
-A guard leaves two things in the state of the ASGI scope, for the layers around the app:
+It leaves two things in the state of the ASGI scope, for the layers around the app:
 `token`, the name of the token, or `anonymous`, and not there where no good token was shown;
 `headers`, those that tell of the rate limit, which belong to whatever answer follows.
 """
@@ -8,10 +8,9 @@ A guard leaves two things in the state of the ASGI scope, for the layers around 
 from datetime import UTC, datetime
 from typing import Any
 
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
+from litestar import Request
 from litestar.openapi.spec import SecurityScheme
-from litestar.types import Guard
+from litestar.types import BeforeRequestHookHandler
 
 from service.errors import Forbidden, RateLimited, Unauthorized
 from service.limits import Buckets
@@ -31,41 +30,41 @@ BEARER = SecurityScheme(
     description="A token that `python -m service token create` made, with the scope named here.",
 )
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+AnyRequest = Request[Any, Any, Any]
 
 
 class Access:
-    """The door. Without a token file it is open; the guards find it as `app.state.access`."""
+    """The door. Without a token file it is open; the routes find it as `app.state.access`."""
 
     def __init__(self, settings: Settings) -> None:
         self.tokens = Tokens(settings.tokens_file) if settings.tokens_file else None
         self.buckets = Buckets(settings.rate_limit) if settings.rate_limit else None
 
-    def admit(self, connection: Connection, scope: Scope) -> None:
+    def admit(self, request: AnyRequest, scope: Scope) -> None:
         """Let a request pass, or raise Unauthorized, RateLimited or Forbidden."""
         if self.tokens is None:
-            self.count(connection, ANONYMOUS)
-            connection.scope["state"]["token"] = ANONYMOUS
+            self.count(request, ANONYMOUS)
+            request.scope["state"]["token"] = ANONYMOUS
             return
         try:
-            token = token_of(connection, self.tokens)
+            token = token_of(request, self.tokens)
         except Unauthorized:
-            self.count(connection, NOBODY)
+            self.count(request, NOBODY)
             raise
-        connection.scope["state"]["token"] = token.name
-        self.count(connection, token.name)
+        request.scope["state"]["token"] = token.name
+        self.count(request, token.name)
         if scope not in token.scopes:
             raise Forbidden(
                 f"the token has not the scope {scope}",
                 f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"',
             )
 
-    def count(self, connection: Connection, name: str) -> None:
+    def count(self, request: AnyRequest, name: str) -> None:
         """Take a request from a name's bucket, or raise RateLimited."""
         if self.buckets is None:
             return
         allowance = self.buckets.take(name)
-        connection.scope["state"].setdefault("headers", []).extend(
+        request.scope["state"].setdefault("headers", []).extend(
             (
                 (b"ratelimit-policy", self.buckets.policy.encode()),
                 (b"ratelimit", allowance.header.encode()),
@@ -79,12 +78,12 @@ class Access:
             )
 
 
-def token_of(connection: Connection, tokens: Tokens) -> Token:
+def token_of(request: AnyRequest, tokens: Tokens) -> Token:
     """The token that a request shows; raise Unauthorized where it shows none that is good.
 
     A token that can't be is refused in the same words as one that is not: a guess learns nothing.
     """
-    given = [value for name, value in connection.scope["headers"] if name == b"authorization"]
+    given = [value for name, value in request.scope["headers"] if name == b"authorization"]
     if not given:
         raise Unauthorized("send a token: Authorization: Bearer usr_…", CHALLENGE)
     if len(given) > 1:
@@ -105,14 +104,18 @@ def invalid(detail: str) -> Unauthorized:
     return Unauthorized(detail, f'{CHALLENGE}, error="invalid_token", error_description="{detail}"')
 
 
-def needs(scope: Scope) -> Guard:
-    """A guard for the routes that need a token with this scope."""
+def needs(scope: Scope) -> BeforeRequestHookHandler:
+    """What comes before the routes that need a token with this scope.
+
+    Not a guard: Litestar copies the whole handler for each call of one, which takes as long as a
+    third of a lookup.
+    """
 
     # async although it waits for nothing: Litestar would send a plain function to a thread
-    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        connection.app.state.access.admit(connection, scope)
+    async def admit(request: AnyRequest) -> None:
+        request.app.state.access.admit(request, scope)
 
-    return guard
+    return admit
 
 
 def security(scope: Scope) -> list[dict[str, list[str]]]:

@@ -18,6 +18,7 @@ from service.observing import Observed
 from service.origins import cors, without_strangers
 from service.requests import StrictRequest
 from service.settings import Settings
+from service.together import Together
 from service.tokens import check_access
 from service.unread import reading_the_rest
 
@@ -37,13 +38,13 @@ def create_app(settings: Settings) -> Litestar:
         ],
         dependencies={
             # a route takes one of them: a second generator would hide a failed commit
-            "transaction": Provide(database.transaction),
             "reader": Provide(database.reader),
         },
         state=State(
             {
                 "settings": settings,
                 "database": database,
+                "together": Together(settings, database),
                 "access": Access(settings),
                 "metrics": observed.metrics,
             }

@@ -2,9 +2,8 @@
 
 from litestar.config.compression import CompressionConfig
 from litestar.enums import CompressionEncoding
-from litestar.middleware import DefineMiddleware
 from litestar.middleware.compression import CompressionMiddleware
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 ENCODINGS = (CompressionEncoding.BROTLI, CompressionEncoding.GZIP)  # the better first
 CONFIG = CompressionConfig(
@@ -15,8 +14,12 @@ CONFIG = CompressionConfig(
 )
 
 
-class Compressed(CompressionMiddleware):
-    """Litestar's, which takes no account of q=0 and says Vary only where it compressed."""
+class Compressed:
+    """As Litestar does it, which takes no account of q=0 and says Vary only where it compressed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.framework = CompressionMiddleware(app, CONFIG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Compress as the client likes best."""
@@ -30,15 +33,12 @@ class Compressed(CompressionMiddleware):
             await send(message)
 
         accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
-        encoding = preferred(accepted.decode("latin-1"))
+        encoding = preferred(accepted.decode("latin-1")) if accepted else None
         if encoding is None:
             await self.app(scope, receive, send)
             return
-        sending = self.create_compression_send_wrapper(send_without_vary, encoding, scope)
+        sending = self.framework.create_compression_send_wrapper(send_without_vary, encoding, scope)
         await self.app(scope, receive, sending)
-
-
-COMPRESSED = DefineMiddleware(Compressed, config=CONFIG)
 
 
 def preferred(accepted: str) -> str | None:

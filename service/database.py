@@ -1,16 +1,17 @@
-"""The engine, and the two ways to a session: a transaction, and a reader."""
+"""The engine, and the ways to a connection: to change something, and to read."""
 
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Connection, Dialect, Pool, event
+from sqlalchemy import Connection, Dialect, Pool, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -26,6 +27,8 @@ from service.settings import Settings, async_url
 
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't answer is given up
 SQLITE_PATIENCE = 5.0  # seconds a statement waits for another process's write lock
+
+IMPATIENCE = text("SET LOCAL lock_timeout = '100ms'")
 
 
 class WatchedPool(AsyncAdaptedQueuePool):
@@ -124,7 +127,8 @@ class Database:
                 "idle_in_transaction_session_timeout": milliseconds,
             },
         )
-        if self.engine.dialect.name == "postgresql":
+        self.is_postgresql = self.engine.dialect.name == "postgresql"
+        if self.is_postgresql:
             # explicit names and no search_path, so that it holds behind any pooler
             published = {None: f"at_{revision}", "staging": "pg_temp"}
             self.writing = self.engine.execution_options(schema_translate_map=published)
@@ -136,6 +140,7 @@ class Database:
         # half of the connections at most: clients who dawdle shall not lock the others out
         self.transfers = asyncio.Semaphore(max(1, settings.pool_size // 2))
         self.transactions = async_sessionmaker(self.writing, expire_on_commit=False)
+        self.reading = reading
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
     @property
@@ -143,10 +148,24 @@ class Database:
         """The connections; another pool takes its place once they were closed."""
         return cast("WatchedPool", self.engine.pool)
 
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session in one transaction: all of it is kept, or nothing."""
-        async with self.transactions.begin() as session:
-            yield session
+    def changing(self, *, alone: bool) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection to change something: in one transaction, or by one statement alone."""
+        return self.one_statement() if alone else self.writing.begin()
+
+    def one_statement(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection to change something by one statement, which on PostgreSQL is one round trip.
+
+        There the statement is a transaction by itself.
+        """
+        return self.reading.connect() if self.is_postgresql else self.writing.begin()
+
+    async def be_impatient(self, connection: AsyncConnection) -> None:
+        """Fail rather than wait long for somebody else's lock, until the transaction ends.
+
+        Only where there are locks of rows: on SQLite one writes, and everybody else waits.
+        """
+        if self.is_postgresql:
+            await connection.execute(IMPATIENCE)
 
     async def reader(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: on PostgreSQL each statement is one round trip."""

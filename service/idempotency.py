@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from service.answers import Answer
 from service.errors import InProgress, KeyReused
 from service.models import IdempotencyKey
 
@@ -23,14 +24,6 @@ SWEPT = 2  # expired answers that each new one removes: the table never holds mu
 AS_IT_IS = {"synchronize_session": False}  # no object of the session is meant
 
 running: set[tuple[str | None, bytes]] = set()  # the file and the key, in this worker (SQLite)
-
-
-class Answer(NamedTuple):
-    """What a request is answered."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
 
 
 class Key(NamedTuple):

@@ -175,7 +175,7 @@ class Scrape(Operation):
     operation_class=Scrape,
     summary="What is measured",
     tags=["operation"],
-    guards=[access.needs("operate")],
+    before_request=access.needs("operate"),
     security=access.security("operate"),
     media_type=MediaType.TEXT,
     response_description="Everything, as it is now.",

@@ -6,22 +6,30 @@ To change them: edit here, then `alembic revision --autogenerate -m "what it doe
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
     MetaData,
+    SQLColumnExpression,
     Text,
+    bindparam,
     func,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 SCHEMA_REVISION = "0009"  # the revision that these models describe
+
+
+IDS = ARRAY(BigInteger).with_variant(JSON(), "sqlite")
 
 
 class Base(DeclarativeBase):
@@ -61,6 +69,36 @@ def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> st
 def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:
     """Render it for PostgreSQL."""
     return f'lower({compiler.process(element.clauses, **options)}) COLLATE "C"'
+
+
+class among(FunctionElement[bool]):  # noqa: N801  # reads as the SQL function that it is
+    """Whether an id is one of those given: `among(User.id, "ids")`.
+
+    One text however many they are, where IN would have a text for each number of them, which the
+    server plans anew.
+    """
+
+    inherit_cache = True
+    name = "among"
+    type = Boolean()
+
+    def __init__(self, identity: SQLColumnExpression[int], ids: str) -> None:
+        """`ids` is the name of the parameter, a list."""
+        super().__init__(identity, bindparam(ids, type_=IDS))
+
+
+@compiles(among)
+def compile_among(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    """Render it for SQLite."""
+    identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{identity} IN (SELECT value FROM json_each({ids}))"
+
+
+@compiles(among, "postgresql")
+def compile_among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
+    """Render it for PostgreSQL."""
+    identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
+    return f"{identity} = ANY ({ids})"
 
 
 class User(Base):

@@ -42,6 +42,7 @@ from service.errors import (
     UnsupportedMediaType,
     UserNotFound,
 )
+from service.head import allow
 from service.outages import causes, why_unavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -125,7 +126,10 @@ def refused_by_framework(request: AnyRequest, error: HTTPException) -> Response[
             return refused(request, MalformedJson("the body is empty; it must be JSON"))
         return refused(request, InvalidInput(*flaws))
     refusal = BY_STATUS.get(HTTPStatus(error.status_code), BadRequest)
-    return refused(request, refusal(refusal.title.lower().rstrip(".")), error.headers)
+    headers = dict(error.headers or {})
+    if "allow" in headers:
+        headers["allow"] = allow(headers["allow"].split(", "))
+    return refused(request, refusal(refusal.title.lower().rstrip(".")), headers)
 
 
 def flaws_of(error: HTTPException) -> list[Flaw]:

@@ -66,14 +66,19 @@ class StrictRequest(Request[Any, Any, Any]):
 
     def joined(self, header: str) -> str | None:
         """The value of a header whose values may come in several lines."""
-        return ", ".join(self.headers.getall(header, [])) or None
+        return ", ".join(self.lines_of(header)) or None
 
     def only(self, header: str) -> str | None:
         """The value of a header that can't be given twice; raises InvalidInput if it is."""
-        values = self.headers.getall(header, [])
+        values = self.lines_of(header)
         if len(values) > 1:
             raise InvalidInput(Flaw(f"/{header}", "is given more than once"))
         return values[0] if values else None
+
+    def lines_of(self, header: str) -> list[str]:
+        """The values of a header; Litestar would make a dictionary of all headers first."""
+        name = header.lower().encode()
+        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
 
 
 @asynccontextmanager

@@ -1,16 +1,14 @@
 """The URLs of users: one thin function each."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any, get_args
-from urllib.parse import urlencode
+from typing import Annotated, Any
 
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import BodyKwarg, HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.params import BodyKwarg, JSONBody, PathParameter
 from litestar.status_codes import (
     HTTP_200_OK,
     HTTP_201_CREATED,
@@ -21,8 +19,9 @@ from litestar.status_codes import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import access, idempotency, problems, users, wire
-from service.compression import COMPRESSED
+from service import access, idempotency, listings, problems, users, wire
+from service.answers import Answer, Ready
+from service.compression import Compressed
 from service.errors import (
     BadRequest,
     EmailTaken,
@@ -42,21 +41,14 @@ from service.errors import (
     UnsupportedMediaType,
     UserNotFound,
 )
-from service.idempotency import Answer, Key
+from service.idempotency import Key
+from service.parameters import KEY_LENGTH, IfMatch, IfNoneMatch, Listed, Repeatable
 from service.problems import documented
 from service.requests import JSON, MERGE_PATCH, StrictRequest
-
-LIST_PARAMETERS = ("limit", "after", "name", "email", "sort")
-KEY_LENGTH = 255
 
 READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
 WRITING = (*READING, RuleBroken)
 SENDING = (*WRITING, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
-
-# for the OpenAPI document: who leaves a parameter out sends nothing, there is no null in a URL
-STRING: dict[str, Any] = {"type": "string", "one_of": None}
-FILTER = STRING | {"max_length": users.FILTER_LENGTH, "pattern": wire.NO_CONTROL}
-SORTS: list[wire.Sort] = [*get_args(wire.Sort)]
 
 UserId = Annotated[
     str,
@@ -69,63 +61,6 @@ UserId = Annotated[
             "maximum": wire.BIGINT_LIMIT,
             "examples": [42],
         },
-    ),
-]
-IfMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-Match",
-        description="Only if the user is still the version with this ETag (RFC 9110).",
-        schema_extra=STRING,
-    ),
-]
-IfNoneMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-None-Match",
-        description="The ETag of the version that you have; if it is still current, the answer "
-        "is 304, without the user.",
-        schema_extra=STRING,
-    ),
-]
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        description="Any text of the client's making, one for each thing to be done: the same key "
-        "and request get the same answer again, for 24 hours.",
-        schema_extra=STRING
-        | {
-            "min_length": 1,
-            "max_length": KEY_LENGTH,
-            "pattern": "^[!-~]([ -~]*[!-~])?$",
-            "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
-        },
-    ),
-]
-After = Annotated[
-    str | None,
-    QueryParameter(
-        description="The `next` of the page before, with its other parameters unchanged.",
-        schema_extra=STRING | {"pattern": "^[A-Za-z0-9_-]+$"},
-    ),
-]
-Name = Annotated[
-    str | None,
-    QueryParameter(
-        description="The beginning of the name, whatever its case; the list is sorted by name.",
-        schema_extra=FILTER,
-    ),
-]
-Email = Annotated[
-    str | None,
-    QueryParameter(description="The whole e-mail address, whatever its case.", schema_extra=FILTER),
-]
-Sort = Annotated[
-    str | None,  # not the Literal: for Litestar the text `null` would be None
-    QueryParameter(
-        description="`id`, or `full_name` where `name` is given, unless you say otherwise.",
-        schema_extra=STRING | {"enum": SORTS},
     ),
 ]
 
@@ -150,63 +85,59 @@ LINK = answered(
     '</users?limit=2>; rel="first", </users?limit=2&after=gqJpZMAqwA>; rel="next"',
 )
 NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
-FRESH = {
-    "Cache-Control": "private, no-cache"
-}  # kept by the client alone, and asked about each time
+# kept by the client alone, and asked about each time
+FRESH = {"Cache-Control": "private, no-cache"}
 
 
 @post(
     "/users",
     operation_id="createUser",
+    operation_class=Repeatable,
     summary="Create a user",
     tags=["users"],
-    guards=[access.needs("write")],
+    before_request=access.needs("write"),
     security=access.security("write"),
     response_description="The user as it is kept.",
     response_headers=[ETAG, LOCATION],
     responses=documented(*SENDING, MalformedJson, EmailTaken, InProgress, KeyReused),
 )
-async def create_user(
-    request: StrictRequest,
-    data: JSONBody[wire.NewUser],
-    transaction: NamedDependency[AsyncSession],
-    idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
-) -> Response[wire.User]:
+async def create_user(request: StrictRequest, data: JSONBody[wire.NewUser]) -> Response[wire.User]:
     """Keep a new user; the answer says where.
 
     With an `Idempotency-Key` you may ask again when no answer came: the user is created once.
     """
+    state = request.app.state
     if (digest := digest_of(request)) is None:
-        return response_of(created(await users.create(transaction, data)))
+        return response_of(created(await state.together.arrivals.ask(data)))
 
     async def create() -> Answer:
-        return created(await users.create(transaction, data))
+        [user] = await users.create(session, [data])
+        return created(user)
 
     key = Key(digest, fingerprint(request, hashlib.sha256(await request.body()).digest()))
-    async with idempotency.alone(transaction, digest):
-        work = partial(or_refused, request, transaction, create)
-        return response_of(await idempotency.once(transaction, key, work))
+    async with state.database.transactions.begin() as session, idempotency.alone(session, digest):
+        work = partial(or_refused, request, session, create)
+        return response_of(await idempotency.once(session, key, work))
 
 
 @get(
     "/users/{user_id:str}",
     operation_id="getUser",
+    operation_class=IfNoneMatch,
     summary="Read a user",
     tags=["users"],
-    guards=[access.needs("read")],
+    before_request=access.needs("read"),
     security=access.security("read"),
     response_description="The user.",
     response_headers=[ETAG],
     responses=documented(*READING, UserNotFound) | NOT_MODIFIED,
 )
-async def get_user(
-    request: StrictRequest,
-    user_id: UserId,
-    reader: NamedDependency[AsyncSession],
-    if_none_match: IfNoneMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
-) -> Response[wire.User]:
+async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.User]:
     """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
-    answer = represented(await users.get(reader, id_of(user_id)))
+    user = await request.app.state.together.lookups.ask(id_of(user_id))
+    if user is None:
+        raise UserNotFound("no user has this id")
+    answer = represented(user)
     known = request.joined("If-None-Match")
     if known is not None and wire.matches(known, answer.headers["ETag"], weakly=True):
         return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=answer.headers)  # type: ignore[arg-type]  # 304 has no body
@@ -216,50 +147,34 @@ async def get_user(
 @get(
     "/users",
     operation_id="listUsers",
+    operation_class=Listed,
     summary="List and search users",
     tags=["users"],
-    guards=[access.needs("read")],
+    before_request=access.needs("read"),
     security=access.security("read"),
-    middleware=[COMPRESSED],
+    middleware=[Compressed],
     response_description="The page.",
     response_headers=[LINK],
     responses=documented(*READING, InvalidInput),
 )
-async def list_users(  # noqa: PLR0913, PLR0917  # a parameter of the URL each
-    request: StrictRequest,
-    reader: NamedDependency[AsyncSession],
-    limit: Annotated[
-        int,
-        QueryParameter(
-            ge=1,
-            le=wire.PAGE_LIMIT,
-            description="How many users a page has at most.",
-            schema_extra={"minimum": 1, "maximum": wire.PAGE_LIMIT},  # not as 1.0 and 1000.0
-        ),
-    ] = 50,
-    after: After = None,
-    name: Name = None,
-    email: Email = None,
-    sort: Sort = None,
-) -> Response[wire.Page]:
+async def list_users(request: StrictRequest) -> Response[wire.Page]:
     """List users, a page at a time.
 
     `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
     """
-    check_parameters(request, LIST_PARAMETERS)
-    cursor = None if after is None else wire.decode_cursor(after)
-    listing = users.listing_of(name, email, sort_of(sort))._replace(limit=limit, after=cursor)
-    page = await users.page(reader, listing)
-    headers = FRESH | {"Link": links(request, page.next)}
-    return Response(wire.encode(page), media_type=JSON, headers=headers)  # type: ignore[arg-type]  # the bytes of a Page
+    asked = listings.page_of(request.scope["query_string"])
+    page = await request.app.state.together.listings.ask(asked.listing)
+    headers = {**FRESH, "Link": asked.links(request.scope["path"], page.next)}
+    return response_of(Answer(HTTP_200_OK, headers, page.body))
 
 
 @patch(
     "/users/{user_id:str}",
     operation_id="changeUser",
+    operation_class=IfMatch,
     summary="Change a user",
     tags=["users"],
-    guards=[access.needs("write")],
+    before_request=access.needs("write"),
     security=access.security("write"),
     response_description="The user as it is now.",
     response_headers=[ETAG],
@@ -269,37 +184,35 @@ async def change_user(
     request: StrictRequest,
     user_id: UserId,
     data: Annotated[wire.UserChanges, BodyKwarg(media_type=MERGE_PATCH)],
-    transaction: NamedDependency[AsyncSession],
-    if_match: IfMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
 ) -> Response[wire.User]:
     """Change the fields that are given, by a JSON merge patch (RFC 7396): null removes.
 
     With `If-Match` nobody's change is lost: it is refused when the user has changed since.
     The body may be sent as `application/json`, too.
     """
-    version = request.joined("If-Match")
-    return response_of(represented(await users.change(transaction, id_of(user_id), data, version)))
+    identity, version = id_of(user_id), request.joined("If-Match")
+    async with request.app.state.database.changing(alone=version is None) as connection:
+        user = await users.change(connection, identity, data, version)
+    return response_of(represented(user))
 
 
 @delete(
     "/users/{user_id:str}",
     operation_id="deleteUser",
+    operation_class=IfMatch,
     summary="Delete a user",
     tags=["users"],
-    guards=[access.needs("write")],
+    before_request=access.needs("write"),
     security=access.security("write"),
     status_code=HTTP_204_NO_CONTENT,
     response_description="The user is no more.",
     responses=documented(*WRITING, UserNotFound, PreconditionFailed),
 )
-async def delete_user(
-    request: StrictRequest,
-    user_id: UserId,
-    transaction: NamedDependency[AsyncSession],
-    if_match: IfMatch = None,  # noqa: ARG001  # for the document; it may come in several lines
-) -> None:
+async def delete_user(request: StrictRequest, user_id: UserId) -> None:
     """Delete a user for good."""
-    await users.remove(transaction, id_of(user_id), request.joined("If-Match"))
+    identity, version = id_of(user_id), request.joined("If-Match")
+    async with request.app.state.database.changing(alone=version is None) as connection:
+        await users.remove(connection, identity, version)
 
 
 def represented(user: wire.User) -> Answer:
@@ -316,9 +229,8 @@ def created(user: wire.User) -> Answer:
 
 
 def response_of(answer: Answer) -> Response[Any]:
-    """An answer as the framework sends it; that of a refusal says itself what it is."""
-    headers = {"Content-Type": JSON, **answer.headers}
-    return Response(answer.body, status_code=answer.status, headers=headers)
+    """An answer as the framework takes it; that of a refusal says itself what it is."""
+    return Ready(answer._replace(headers={"Content-Type": JSON, **answer.headers}))
 
 
 async def or_refused(
@@ -363,39 +275,6 @@ def id_of(text: str) -> int:
     if not digits or len(text) > len(str(wire.BIGINT_LIMIT)) or int(text) > wire.BIGINT_LIMIT:
         raise UserNotFound("an id is a number from 1 to 2^63-1")
     return int(text)
-
-
-def check_parameters(request: StrictRequest, known: Sequence[str]) -> None:
-    """Refuse parameters that would otherwise be silently left out of account."""
-    flaws = []
-    for parameter in request.query_params:
-        if parameter not in known:
-            flaws.append(Flaw(f"/{wire.escaped(parameter)}", "is not a parameter of this URL"))
-        elif len(request.query_params.getall(parameter)) > 1:
-            flaws.append(Flaw(f"/{parameter}", "is given more than once"))
-    if flaws:
-        raise InvalidInput(*flaws)
-
-
-def sort_of(text: str | None) -> wire.Sort | None:
-    """The order that is asked for; raises InvalidInput."""
-    sort = next((sort for sort in SORTS if sort == text), None)
-    if sort is None and text is not None:
-        raise InvalidInput(Flaw("/sort", f"must be one of {', '.join(SORTS)}"))
-    return sort
-
-
-def links(request: StrictRequest, cursor: str | None) -> str:
-    """The Link header of a page (RFC 8288)."""
-    given = {
-        name: request.query_params[name] for name in LIST_PARAMETERS if name in request.query_params
-    }
-    given.pop("after", None)
-    pages = {"first": given} | ({} if cursor is None else {"next": given | {"after": cursor}})
-    return ", ".join(
-        f'<{request.url.path}{"?" * bool(query)}{urlencode(query)}>; rel="{relation}"'
-        for relation, query in pages.items()
-    )
 
 
 ROUTES = (create_user, get_user, list_users, change_user, delete_user)

@@ -24,8 +24,9 @@ from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import access, idempotency, lines, problems, transfer, users, wire
-from service.compression import COMPRESSED
+from service import access, idempotency, lines, listings, problems, transfer, wire
+from service.answers import Answer
+from service.compression import Compressed
 from service.errors import (
     ImportRefused,
     InProgress,
@@ -36,21 +37,16 @@ from service.errors import (
     RuleBroken,
     UnsupportedMediaType,
 )
-from service.idempotency import Answer, Key
+from service.idempotency import Key
+from service.parameters import FILTERS, Repeatable, Taking
 from service.problems import documented
 from service.requests import JSON, StrictRequest, unless_gone
 from service.routes import (
     READING,
-    Email,
-    IdempotencyKey,
-    Name,
-    Sort,
-    check_parameters,
     digest_of,
     fingerprint,
     or_refused,
     response_of,
-    sort_of,
 )
 from service.spool import Spool
 
@@ -82,20 +78,24 @@ def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
 
 
 @dataclass
-class Import(Operation):
+class Import(Repeatable):
     """What the signature of the handler can't say: the body is a stream of lines."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.request_body = RequestBody(files(BROUGHT), required=True)
         answer = answer_of_200(self)
         answer.content = {**(answer.content or {}), **files(TOLD)}
 
 
 @dataclass
-class Export(Operation):
+class Export(Taking):
     """What the signature of the handler can't say: the answer is a stream of lines."""
 
+    taken = FILTERS
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         answer_of_200(self).content = files(TAKEN)
 
 
@@ -110,7 +110,7 @@ def answer_of_200(operation: Operation) -> OpenAPIResponse:
     operation_class=Import,
     summary="Import users",
     tags=["transfer"],
-    guards=[access.needs("write")],
+    before_request=access.needs("write"),
     security=access.security("write"),
     status_code=HTTP_200_OK,
     request_max_body_size=None,
@@ -137,7 +137,6 @@ async def import_users(
             "user gets the line's values."
         ),
     ] = "fail",
-    idempotency_key: IdempotencyKey = None,  # noqa: ARG001  # for the document; `digest_of` reads it
 ) -> Response[wire.ImportReport]:
     """Import users from NDJSON or CSV of any length, in one transaction.
 
@@ -146,7 +145,7 @@ async def import_users(
     nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
-    check_parameters(request, ("on_conflict",))
+    listings.check(listings.parsed(request.scope["query_string"]), ("on_conflict",))
     return await Importing(request, on_conflict).answer()
 
 
@@ -226,9 +225,9 @@ async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
     operation_class=Export,
     summary="Export users",
     tags=["transfer"],
-    guards=[access.needs("read")],
+    before_request=access.needs("read"),
     security=access.security("read"),
-    middleware=[COMPRESSED],
+    middleware=[Compressed],
     opt={"takes_long": True},
     response_description="The users, a line each.",
     responses=documented(*READING, InvalidInput, OutdatedHttp),
@@ -238,9 +237,6 @@ async def export_users(
     format: Annotated[  # noqa: A002  # the parameter's name
         transfer.Format, QueryParameter(description="JSON lines, or CSV with a header.")
     ] = "ndjson",
-    name: Name = None,
-    email: Email = None,
-    sort: Sort = None,
 ) -> ASGIApp:
     """Export the users of a list, as they are at one moment.
 
@@ -249,8 +245,9 @@ async def export_users(
     """
     if request.scope["http_version"] in {"1", "1.0"}:  # servers spell it in two ways
         raise OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy")
-    check_parameters(request, ("format", "name", "email", "sort"))
-    listing = users.listing_of(name, email, sort_of(sort))
+    given = listings.parsed(request.scope["query_string"])
+    listings.check(given, ("format", "name", "email", "sort"))
+    listing = listings.list_of(dict(given))
     state = request.app.state
 
     headers = {

@@ -12,13 +12,17 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 LIMIT = 16 * 1024 * 1024  # bytes
 PATIENCE = 5  # seconds
+SENDING = {"POST", "PATCH", "PUT"}
 
 
 def reading_the_rest(app: ASGIApp) -> ASGIApp:
     """The app, whose refusals wait for what it has not read."""
 
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-        more = cast("dict[str, Any]", scope).get("method") in {"POST", "PATCH", "PUT"}
+        if cast("dict[str, Any]", scope).get("method") not in SENDING:
+            await app(scope, receive, send)
+            return
+        more = True
 
         async def noted() -> Any:
             nonlocal more

@@ -1,33 +1,84 @@
-"""What can be done with users. Each takes a session; refusing is raising, which rolls back."""
+"""What can be done with users. Refusing is raising, which rolls back.
 
+Building a statement takes longer than running it: those that are asked often are built once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    Integer,
     Row,
     Select,
     SQLColumnExpression,
+    Text,
+    bindparam,
+    column,
     delete,
     func,
     insert,
     literal,
     select,
+    true,
     tuple_,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.types import TypeEngine
 
 from service import wire
 from service.errors import Flaw, InvalidInput, PreconditionFailed, UserNotFound
-from service.models import User, folded
+from service.models import User, among, folded
 
 FILTER_LENGTH = 254  # characters of a name or an address that is looked for
 FIELDS = (User.id, User.full_name, User.email, User.age)
 # no name that begins with a prefix comes after the prefix followed by this
 AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
 
+AT_ONCE = 2000  # rows that one query reads for several pages: other requests shall get their turn
+
+FIND = select(*FIELDS).where(among(User.id, "ids"))
+CREATE = insert(User).returning(*FIELDS, sort_by_parameter_order=True)
+
+Connection = AsyncConnection | AsyncSession
+Given = Mapping[str, ColumnElement[Any]]  # values, by the names of Listing.values
 UserRow = Row[*tuple[Any, ...]]  # FIELDS, perhaps with more behind them
+
+
+class Shape(NamedTuple):
+    """What decides the text of a list's statement."""
+
+    sort: wire.Sort
+    after: bool
+    name: bool
+    email: bool
+
+    @property
+    def by_name(self) -> bool:
+        """Whether names decide the order, and not ids."""
+        return self.sort.endswith("full_name")
+
+    @property
+    def descending(self) -> bool:
+        """Whether the last comes first."""
+        return self.sort.startswith("-")
+
+    @property
+    def place(self) -> list[str]:
+        """Which values say where a row is in the order."""
+        return ["after_key", "after_id"] if self.by_name else ["after_id"]
+
+    @property
+    def given(self) -> list[str]:
+        """The values that its statement needs."""
+        return ["name"] * self.name + ["email"] * self.email + self.place * self.after
 
 
 class Listing(NamedTuple):
@@ -38,6 +89,34 @@ class Listing(NamedTuple):
     after: wire.Cursor | None = None
     name: str | None = None  # the beginning of the name, whatever its case
     email: str | None = None  # the whole address, whatever its case
+
+    @property
+    def shape(self) -> Shape:
+        """That of its statement."""
+        given = (value is not None for value in (self.after, self.name, self.email))
+        return Shape(self.sort, *given)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What its statement is given, by name."""
+        after_key, after_id = (
+            (None, None) if self.after is None else (self.after.key, self.after.id)
+        )
+        values = {
+            "name": self.name,
+            "email": self.email,
+            "after_key": after_key,
+            "after_id": after_id,
+        }
+        return {name: values[name] for name in self.shape.given}
+
+
+TYPES: dict[str, TypeEngine[Any]] = {
+    "name": Text(),
+    "email": Text(),
+    "after_key": Text(),
+    "after_id": BigInteger(),
+}
 
 
 def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> Listing:
@@ -59,53 +138,91 @@ def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> L
     )
 
 
-async def create(session: AsyncSession, new: wire.NewUser) -> wire.User:
-    """Keep a new user."""
-    values = {"full_name": new.full_name, "email": new.email, "age": new.age}
-    result = await session.execute(insert(User).values(values).returning(*FIELDS))
-    return seen(result.one())
+async def create(connection: Connection, users: Sequence[wire.NewUser]) -> list[wire.User]:
+    """Keep new users: all or, raising IntegrityError, none."""
+    values = [{"full_name": new.full_name, "email": new.email, "age": new.age} for new in users]
+    return [seen(row) for row in (await connection.execute(CREATE, values)).all()]
 
 
-async def get(session: AsyncSession, user_id: int) -> wire.User:
-    """Look a user up."""
-    return found((await session.execute(select(*FIELDS).where(User.id == user_id))).first())
+async def find(connection: Connection, ids: Sequence[int]) -> list[wire.User | None]:
+    """Look users up; None for an id that nobody has."""
+    rows = (await connection.execute(FIND, {"ids": list(set(ids))})).all()
+    users = {row.id: seen(row) for row in rows}
+    return [users.get(identity) for identity in ids]
 
 
 async def change(
-    session: AsyncSession, user_id: int, changes: wire.UserChanges, if_match: str | None
+    connection: Connection, user_id: int, changes: wire.UserChanges, if_match: str | None
 ) -> wire.User:
     """Change the given fields, if the user is still what `if_match` says."""
     if if_match is not None:
-        await check_version(session, user_id, if_match)
+        await check_version(connection, user_id, if_match)
     values = {
         name: value
         for name in ("full_name", "email", "age")
         if (value := getattr(changes, name)) is not UNSET
     }
     statement = update(User).where(User.id == user_id).values(values).returning(*FIELDS)
-    return found((await session.execute(statement)).first())
+    return found((await connection.execute(statement)).first())
 
 
-async def remove(session: AsyncSession, user_id: int, if_match: str | None) -> None:
+async def remove(connection: Connection, user_id: int, if_match: str | None) -> None:
     """Delete a user, if it is still what `if_match` says."""
     if if_match is not None:
-        await check_version(session, user_id, if_match)
+        await check_version(connection, user_id, if_match)
     statement = delete(User).where(User.id == user_id).returning(*FIELDS)
-    found((await session.execute(statement)).first())
+    found((await connection.execute(statement)).first())
 
 
-async def check_version(session: AsyncSession, user_id: int, if_match: str) -> None:
+async def check_version(connection: Connection, user_id: int, if_match: str) -> None:
     """Lock the user and compare; nobody changes it until the transaction ends."""
     statement = select(*FIELDS).where(User.id == user_id).with_for_update()
-    user = found((await session.execute(statement)).first())
+    user = found((await connection.execute(statement)).first())
     if not wire.matches(if_match, wire.etag(wire.encode(user)), weakly=False):
         raise PreconditionFailed("If-Match names another version than the current one")
 
 
-async def page(session: AsyncSession, listing: Listing) -> wire.Page:
-    """One page of the list, by keyset: page 10,000 costs what the first one does."""
-    check_cursor(listing)
-    rows = (await session.execute(page_statement(listing))).all()
+async def pages(
+    connection: AsyncConnection, listings: Iterable[Listing]
+) -> dict[Listing, wire.Page]:
+    """Pages of lists, by keyset: page 10,000 costs what the first one does.
+
+    Those whose statements have one text come by one query on PostgreSQL, AT_ONCE rows at most.
+    """
+    found: dict[Listing, Sequence[UserRow]] = {}
+    alike: dict[tuple[Shape, int], list[Listing]] = defaultdict(list)
+    for listing in dict.fromkeys(listings):
+        alike[listing.shape, listing.limit].append(listing)
+    for (shape, limit), group in alike.items():
+        size = max(1, AT_ONCE // limit) if connection.dialect.name == "postgresql" else 1
+        for start in range(0, len(group), size):
+            some = group[start : start + size]
+            found |= zip(some, await rows_of(connection, shape, limit, some), strict=True)
+    return {listing: page_of(listing, rows) for listing, rows in found.items()}
+
+
+async def rows_of(
+    connection: AsyncConnection, shape: Shape, limit: int, listings: Sequence[Listing]
+) -> Sequence[Sequence[UserRow]]:
+    """The rows of each page, and one more where there is a next."""
+    rows = {"rows": limit + 1}
+    if len(listings) == 1:
+        values = listings[0].values | rows
+        return [(await connection.execute(page_statement(shape), values)).all()]
+    arrays = {name: [listing.values[name] for listing in listings] for name in shape.given}
+    several: list[list[UserRow]] = [[] for _ in listings]
+    for row in await connection.execute(pages_statement(shape), arrays | rows):
+        several[row.number - 1].append(row)
+    for page in several:  # in order already, though nobody promises it
+        if shape.by_name:
+            page.sort(key=attrgetter("key", "id"), reverse=shape.descending)
+        else:
+            page.sort(key=attrgetter("id"), reverse=shape.descending)
+    return several
+
+
+def page_of(listing: Listing, rows: Sequence[UserRow]) -> wire.Page:
+    """The page, where `rows` may have one more, which tells whether there is a next."""
     items = [seen(row) for row in rows]
     if len(rows) <= listing.limit:
         return wire.Page(items=items, next=None)
@@ -114,23 +231,43 @@ async def page(session: AsyncSession, listing: Listing) -> wire.Page:
     return wire.Page(items=items[: listing.limit], next=wire.encode_cursor(cursor))
 
 
-def page_statement(listing: Listing) -> Select[*tuple[Any, ...]]:
-    """The rows of the page and one more, which tells whether there is a next."""
-    name = folded(User.full_name)
-    key = name if by_name(listing) else literal(None)
-    statement = select(*FIELDS, key.label("key")).limit(listing.limit + 1)
-    if listing.after is not None:
-        reached = tuple_(*after_values(listing.after, by_name=by_name(listing)))
-        place = tuple_(*order_of(listing))
-        statement = statement.where(
-            place < reached if listing.sort.startswith("-") else place > reached
-        )
-    return in_order(statement, listing)
+@cache
+def page_statement(shape: Shape) -> Select[*tuple[Any, ...]]:
+    """The first rows of a list of this shape, as many as `rows` says."""
+    return first_rows(shape, {name: bindparam(name, type_=kind) for name, kind in TYPES.items()})
+
+
+@cache
+def pages_statement(shape: Shape) -> Select[*tuple[Any, ...]]:
+    """The same for several lists; each value is an array, with one for each list."""
+    arrays: Iterable[ColumnElement[Any]] = (
+        bindparam(name, type_=ARRAY(TYPES[name])) for name in shape.given
+    )
+    columns: Iterable[ColumnElement[Any]] = (column(name, TYPES[name]) for name in shape.given)
+    asked = (
+        func.unnest(*arrays)
+        .table_valued(*columns, with_ordinality="number", name="asked")
+        .render_derived()
+    )
+    page = first_rows(shape, dict(asked.c.items())).lateral("page")
+    return select(asked.c.number, page).select_from(asked.join(page, true()))
+
+
+def first_rows(shape: Shape, given: Given) -> Select[*tuple[Any, ...]]:
+    """The rows of a page, with what a cursor needs to know of them."""
+    key = folded(User.full_name) if shape.by_name else literal(None)
+    statement = select(*FIELDS, key.label("key")).limit(bindparam("rows", type_=Integer()))
+    if shape.after:
+        place = tuple_(*order_of(shape))
+        reached = tuple_(*(given[name] for name in shape.place))
+        statement = statement.where(place < reached if shape.descending else place > reached)
+    return in_order(statement, shape, given)
 
 
 def all_of(listing: Listing) -> Select[*tuple[Any, ...]]:
     """Every row of the list; it has no pages."""
-    return in_order(select(*FIELDS), listing)
+    given = {name: literal(value) for name, value in listing.values.items()}
+    return in_order(select(*FIELDS), listing.shape, given)
 
 
 async def count(session: AsyncSession, listing: Listing) -> int:
@@ -139,37 +276,27 @@ async def count(session: AsyncSession, listing: Listing) -> int:
     return (await session.execute(select(func.count()).select_from(rows))).scalar_one()
 
 
-def in_order(statement: Select[*tuple[Any, ...]], listing: Listing) -> Select[*tuple[Any, ...]]:
+def in_order(
+    statement: Select[*tuple[Any, ...]], shape: Shape, given: Given
+) -> Select[*tuple[Any, ...]]:
     """Filtered and sorted as the list is."""
-    if listing.name is not None:
+    if shape.name:
         name = folded(User.full_name)
         # a range, not LIKE: with a bound parameter LIKE loses the index under a generic plan
         statement = statement.where(
-            name >= folded(literal(listing.name)),
-            name < folded(literal(listing.name + AFTER_ALL)),
+            name >= folded(given["name"]), name < folded(given["name"] + AFTER_ALL)
         )
-    if listing.email is not None:
-        statement = statement.where(func.lower(User.email) == func.lower(listing.email))
-    order = order_of(listing)
-    if listing.sort.startswith("-"):
+    if shape.email:
+        statement = statement.where(func.lower(User.email) == func.lower(given["email"]))
+    order = order_of(shape)
+    if shape.descending:
         return statement.order_by(*(column.desc() for column in order))
     return statement.order_by(*order)
 
 
-def order_of(listing: Listing) -> list[SQLColumnExpression[Any]]:
+def order_of(shape: Shape) -> list[SQLColumnExpression[Any]]:
     """The columns that decide a row's place."""
-    return [folded(User.full_name), User.id] if by_name(listing) else [User.id]
-
-
-def by_name(listing: Listing) -> bool:
-    """Whether names decide the order, and not ids."""
-    return listing.sort.endswith("full_name")
-
-
-def after_values(cursor: wire.Cursor, *, by_name: bool) -> list[ColumnElement[Any]]:
-    """The place in the order where the last page ended."""
-    identity = literal(cursor.id, User.id.type)
-    return [literal(cursor.key), identity] if by_name else [identity]
+    return [folded(User.full_name), User.id] if shape.by_name else [User.id]
 
 
 def check_cursor(listing: Listing) -> None:
@@ -192,4 +319,5 @@ def found(row: UserRow | None) -> wire.User:
 
 def seen(row: UserRow) -> wire.User:
     """A row as clients see it."""
-    return wire.User(id=row.id, full_name=row.full_name, email=row.email, age=row.age)
+    identity, full_name, email, age, *_ = row
+    return wire.User(id=identity, full_name=full_name, email=email, age=age)

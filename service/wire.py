@@ -20,6 +20,7 @@ EMAIL_LENGTH = 254  # RFC 5321's path of 256 less its angle brackets
 ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)  # postmaster and the like, kept in lower case
 AGE_LIMIT = 150
 BIGINT_LIMIT = 2**63 - 1
+PAGE = 50  # users, unless a limit is given
 PAGE_LIMIT = 1000
 FLAW_LIMIT = 20  # more are not told: the answer shall not be larger than the question
 

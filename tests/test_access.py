@@ -28,12 +28,12 @@ from tests.test_tokens import run
 REFUSED = problems.documented(*REFUSALS)
 
 
-@get("/", guards=[needs("read")], security=security("read"), responses=REFUSED)
+@get("/", before_request=needs("read"), security=security("read"), responses=REFUSED)
 async def read() -> str:
     return "read"
 
 
-@post("/", guards=[needs("write")], security=security("write"), responses=REFUSED)
+@post("/", before_request=needs("write"), security=security("write"), responses=REFUSED)
 async def write() -> str:
     return "written"
 
@@ -56,7 +56,7 @@ def app_for(**settings: Any) -> Litestar:
 
 
 def layered(app: Litestar, names: list[str | None]) -> ASGIApp:
-    """The app in a layer that adds the headers which the guards leave, and notes the name."""
+    """The app in a layer that adds the headers that are left for it, and notes the name."""
 
     async def layer(scope: ASGIScope, receive: Receive, send: Send) -> None:
         state: dict[str, Any] = {}

@@ -1,0 +1,37 @@
+"""What a request is answered, when all of it is known."""
+
+from typing import Any, NamedTuple
+
+from litestar import Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+
+class Answer(NamedTuple):
+    """Its bytes are final."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Ready(Response[Any]):
+    """An answer as the framework takes it, which has nothing left to do.
+
+    Its own class looks at the content's type, encodes, merges headers and copies itself into
+    another class: a fifth of the time of a lookup.
+    """
+
+    def __init__(self, answer: Answer) -> None:  # not super's: it would do all that
+        self.answer = answer
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # whoever asks
+        """Itself."""
+        return self.send
+
+    async def send(self, _: Scope, __: Receive, send: Send) -> None:
+        """Send it."""
+        status, headers, body = self.answer
+        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        encoded.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
