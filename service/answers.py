@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+JSON = "application/json"
+
 
 class Answer(NamedTuple):
-    """Its bytes are final."""
+    """Its bytes are final; the names of its headers are in lower case, as HTTP/2 has them."""
 
     status: int
     headers: dict[str, str]
@@ -31,7 +33,7 @@ class Ready(Response[Any]):
     async def send(self, _: Scope, __: Receive, send: Send) -> None:
         """Send it."""
         status, headers, body = self.answer
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         encoded.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": body, "more_body": False})

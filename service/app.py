@@ -5,6 +5,7 @@ import os
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
 
 from service import health, problems, routes, transfer_routes
 from service.access import Access
@@ -49,7 +50,13 @@ def create_app(settings: Settings) -> Litestar:
                 "metrics": observed.metrics,
             }
         ),
-        middleware=[Deadline],
+        middleware=[
+            DefineMiddleware(
+                Deadline,
+                request_timeout=settings.request_timeout,
+                transfer_timeout=settings.transfer_timeout,
+            )
+        ],
         exception_handlers=problems.handlers(),
         request_class=StrictRequest,
         request_max_body_size=settings.max_body,

@@ -14,14 +14,15 @@ class Deadline:
     its client can't know, and asks again under its Idempotency-Key.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, request_timeout: float, transfer_timeout: float) -> None:
         self.app = app
+        self.request_timeout = request_timeout
+        self.transfer_timeout = transfer_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with an eye on the clock; raises TimedOut."""
-        settings = scope["litestar_app"].state.settings
-        takes_long = scope["route_handler"].opt.get("takes_long")
-        seconds = settings.transfer_timeout if takes_long else settings.request_timeout
+        takes_long = "takes_long" in scope["route_handler"].opt
+        seconds = self.transfer_timeout if takes_long else self.request_timeout
         try:
             async with asyncio.timeout(seconds) as deadline:
                 await self.app(scope, receive, send)

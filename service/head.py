@@ -4,7 +4,7 @@ Litestar knows HEAD only where it is written out beside each GET, and its answer
 the methods of the first handler of a URL alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,7 +16,7 @@ def with_head(app: ASGIApp) -> ASGIApp:
     It finds `head` in the scope, for answers whose body would be work for nothing.
     """
 
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+    def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         request = cast("dict[str, Any]", scope)
 
         async def without_body(message: Message) -> None:
@@ -35,11 +35,11 @@ def with_head(app: ASGIApp) -> ASGIApp:
         match request.get("method"):
             case "HEAD":
                 request.update(method="GET", head=True)
-                await app(scope, receive, without_body)
+                return app(scope, receive, without_body)
             case "OPTIONS":
-                await app(scope, receive, with_all_methods)
+                return app(scope, receive, with_all_methods)
             case _:
-                await app(scope, receive, send)
+                return app(scope, receive, send)
 
     return answering
 

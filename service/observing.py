@@ -68,17 +68,26 @@ class Exchange:
         """That of the route, once it was found."""
         return self.scope.get("path_template") or None
 
+    @property
+    def route(self) -> str:
+        """The template, or a word for there being none."""
+        return self.template or UNMATCHED
+
+    @property
+    def outcome(self) -> int:
+        """The status, or what stands for one where none was sent."""
+        return self.status or (HTTPStatus.INTERNAL_SERVER_ERROR if self.failed else GONE)
+
     def line(self, seconds: float) -> Line:
         """What there is to tell."""
-        status = self.status or (HTTPStatus.INTERNAL_SERVER_ERROR if self.failed else GONE)
         return Line(
             event="request",
-            level="info" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "error",
+            level="info" if self.outcome < HTTPStatus.INTERNAL_SERVER_ERROR else "error",
             logger="access",
             timestamp=datetime.now(UTC),
             method=self.method,
-            route=self.template or UNMATCHED,
-            status=status,
+            route=self.route,
+            status=self.outcome,
             milliseconds=round(seconds * 1000, 3),
             token=self.scope["state"].get("token"),
             cut_off=not self.complete,
@@ -151,15 +160,14 @@ class Observed:
     def end(self, exchange: Exchange, span: "RequestSpan | None") -> None:
         """A request is over."""
         seconds = time.perf_counter() - exchange.began
-        line = exchange.line(seconds)
         self.running -= 1
         if self.metrics is not None:
             self.metrics.running.dec()
-            self.metrics.observe(line.method, line.route, line.status, seconds)
+            self.metrics.observe(exchange.method, exchange.route, exchange.outcome, seconds)
         if self.access_log is not None:
-            self.access_log.add(line)
+            self.access_log.add(exchange.line(seconds))
         if span is not None:
-            span.end(exchange.template, line.status)
+            span.end(exchange.template, exchange.outcome)
 
     def tick(self) -> None:
         """Tell what is to be told; once more after the last request."""

@@ -10,9 +10,9 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import HTTPRequestEvent, Receive
 
 from service import wire
+from service.answers import JSON
 from service.errors import Flaw, InvalidInput, RequestTimeout, UnsupportedMediaType
 
-JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
 

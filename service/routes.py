@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import access, idempotency, listings, problems, users, wire
-from service.answers import Answer, Ready
+from service.answers import JSON, Answer, Ready
 from service.compression import Compressed
 from service.errors import (
     BadRequest,
@@ -44,7 +44,7 @@ from service.errors import (
 from service.idempotency import Key
 from service.parameters import KEY_LENGTH, IfMatch, IfNoneMatch, Listed, Repeatable
 from service.problems import documented
-from service.requests import JSON, MERGE_PATCH, StrictRequest
+from service.requests import MERGE_PATCH, StrictRequest
 
 READING = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
 WRITING = (*READING, RuleBroken)
@@ -86,7 +86,7 @@ LINK = answered(
 )
 NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
 # kept by the client alone, and asked about each time
-FRESH = {"Cache-Control": "private, no-cache"}
+FRESH = {"cache-control": "private, no-cache"}
 
 
 @post(
@@ -108,7 +108,7 @@ async def create_user(request: StrictRequest, data: JSONBody[wire.NewUser]) -> R
     """
     state = request.app.state
     if (digest := digest_of(request)) is None:
-        return response_of(created(await state.together.arrivals.ask(data)))
+        return Ready(created(await state.together.arrivals.ask(data)))
 
     async def create() -> Answer:
         [user] = await users.create(session, [data])
@@ -117,7 +117,7 @@ async def create_user(request: StrictRequest, data: JSONBody[wire.NewUser]) -> R
     key = Key(digest, fingerprint(request, hashlib.sha256(await request.body()).digest()))
     async with state.database.transactions.begin() as session, idempotency.alone(session, digest):
         work = partial(or_refused, request, session, create)
-        return response_of(await idempotency.once(session, key, work))
+        return Ready(await idempotency.once(session, key, work))
 
 
 @get(
@@ -139,9 +139,10 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.Use
         raise UserNotFound("no user has this id")
     answer = represented(user)
     known = request.joined("If-None-Match")
-    if known is not None and wire.matches(known, answer.headers["ETag"], weakly=True):
-        return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=answer.headers)  # type: ignore[arg-type]  # 304 has no body
-    return response_of(answer)
+    if known is not None and wire.matches(known, answer.headers["etag"], weakly=True):
+        headers = {"etag": answer.headers["etag"], **FRESH}
+        return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=headers)  # type: ignore[arg-type]  # 304 has no body
+    return Ready(answer)
 
 
 @get(
@@ -164,8 +165,8 @@ async def list_users(request: StrictRequest) -> Response[wire.Page]:
     """
     asked = listings.page_of(request.scope["query_string"])
     page = await request.app.state.together.listings.ask(asked.listing)
-    headers = {**FRESH, "Link": asked.links(request.scope["path"], page.next)}
-    return response_of(Answer(HTTP_200_OK, headers, page.body))
+    link = asked.links(request.scope["path"], page.next)
+    return Ready(Answer(HTTP_200_OK, {**FRESH, "link": link, "content-type": JSON}, page.body))
 
 
 @patch(
@@ -193,7 +194,7 @@ async def change_user(
     identity, version = id_of(user_id), request.joined("If-Match")
     async with request.app.state.database.changing(alone=version is None) as connection:
         user = await users.change(connection, identity, data, version)
-    return response_of(represented(user))
+    return Ready(represented(user))
 
 
 @delete(
@@ -218,19 +219,14 @@ async def delete_user(request: StrictRequest, user_id: UserId) -> None:
 def represented(user: wire.User) -> Answer:
     """The user with its ETag."""
     body = wire.encode(user)
-    return Answer(HTTP_200_OK, {"ETag": wire.etag(body), **FRESH}, body)
+    return Answer(HTTP_200_OK, {"content-type": JSON, "etag": wire.etag(body), **FRESH}, body)
 
 
 def created(user: wire.User) -> Answer:
     """The new user, and where it is."""
-    answer = represented(user)
-    headers = {"Location": f"/users/{user.id}", **answer.headers}
-    return answer._replace(status=HTTP_201_CREATED, headers=headers)
-
-
-def response_of(answer: Answer) -> Response[Any]:
-    """An answer as the framework takes it; that of a refusal says itself what it is."""
-    return Ready(answer._replace(headers={"Content-Type": JSON, **answer.headers}))
+    _, headers, body = represented(user)
+    place = {"content-type": JSON, "location": f"/users/{user.id}"}
+    return Answer(HTTP_201_CREATED, place | headers, body)
 
 
 async def or_refused(
@@ -248,7 +244,8 @@ async def or_refused(
 
 def answer_of(no: Response[bytes]) -> Answer:
     """A refusal that a repetition gets again."""
-    headers = {**no.headers, "Content-Type": problems.MEDIA_TYPE}
+    headers = {"content-type": problems.MEDIA_TYPE}
+    headers |= {name.lower(): value for name, value in no.headers.items()}
     return Answer(no.status_code or HTTP_500_INTERNAL_SERVER_ERROR, headers, no.content)
 
 

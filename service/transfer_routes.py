@@ -25,7 +25,7 @@ from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import access, idempotency, lines, listings, problems, transfer, wire
-from service.answers import Answer
+from service.answers import JSON, Answer, Ready
 from service.compression import Compressed
 from service.errors import (
     ImportRefused,
@@ -40,13 +40,12 @@ from service.errors import (
 from service.idempotency import Key
 from service.parameters import FILTERS, Repeatable, Taking
 from service.problems import documented
-from service.requests import JSON, StrictRequest, unless_gone
+from service.requests import StrictRequest, unless_gone
 from service.routes import (
     READING,
     digest_of,
     fingerprint,
     or_refused,
-    response_of,
 )
 from service.spool import Spool
 
@@ -171,7 +170,7 @@ class Importing:
                 self.spool.close()
             raise
         if answer.status != HTTP_200_OK:
-            return response_of(answer)
+            return Ready(answer)
         if self.spool is not None:
             return Stream(told(answer.body, self.spool), media_type=NDJSON)
         first = [wire.rejection(rejected) for rejected in self.rejections.first]

@@ -4,6 +4,7 @@ Answered and cut off while it sends, it would see a broken connection and not ou
 """
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -18,10 +19,9 @@ SENDING = {"POST", "PATCH", "PUT"}
 def reading_the_rest(app: ASGIApp) -> ASGIApp:
     """The app, whose refusals wait for what it has not read."""
 
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+    def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if cast("dict[str, Any]", scope).get("method") not in SENDING:
-            await app(scope, receive, send)
-            return
+            return app(scope, receive, send)
         more = True
 
         async def noted() -> Any:
@@ -45,6 +45,6 @@ def reading_the_rest(app: ASGIApp) -> ASGIApp:
                     await asyncio.wait_for(read_the_rest(), PATIENCE)
             await send(message)
 
-        await app(scope, noted, patient)
+        return app(scope, noted, patient)
 
     return answering

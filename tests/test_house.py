@@ -42,7 +42,7 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "idempotency": {"answers", "errors", "models"},
     "problems": {"wire", "errors", "head", "outages"},
     "parameters": {"users", "wire"},
-    "requests": {"wire", "errors"},
+    "requests": {"answers", "wire", "errors"},
     "access": {"errors", "limits", "settings", "tokens"},
     "deadline": {"errors"},
     "routes": {
