@@ -30,10 +30,11 @@ class Ready(Response[Any]):
         """Itself."""
         return self.send
 
-    async def send(self, _: Scope, __: Receive, send: Send) -> None:
+    async def send(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI
         """Send it."""
         status, headers, body = self.answer
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-        encoded.append((b"content-length", b"%d" % len(body)))
+        if body:
+            encoded.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": encoded})
         await send({"type": "http.response.body", "body": body, "more_body": False})

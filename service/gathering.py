@@ -38,28 +38,32 @@ class Gathering(Generic[Question, Answer]):
         self,
         answer: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]],
         *,
-        limit: int,
-        seconds: float,
         retried: Callable[[Exception], bool],
+        limit: int,
+        patience: float,
+        seconds: float,
     ) -> None:
         """`answer` gives an answer to each question of a batch, in their order.
 
-        It gets `limit` questions at most, and TimeoutError after so many seconds: the requests
-        that ask may give up, but then nobody would end what they wait for. `retried` says which
-        failures left everything as it was, and may be one question's alone.
+        `retried` says which failures left everything as it was, and may be one question's alone.
+        A batch has `limit` questions at most. One that takes longer than `patience` is waited for
+        no more before the next begins, and after so many seconds it ends in TimeoutError: the
+        requests that ask may give up, but then nobody would end what they wait for.
         """
         self.answer = answer
         self.retried = retried
         self.limit = limit
+        self.patience = patience
         self.seconds = seconds
         self.waiting: deque[Asked[Question, Answer]] = deque()
-        self.task: asyncio.Task[None] | None = None  # that answers, while there is one
+        self.last: asyncio.Task[None] | None = None  # batch, which others wait for
+        self.batches: set[asyncio.Task[None]] = set()  # those that took long, too
 
     async def ask(self, question: Question) -> Answer:
         """The answer; raises what answering raised."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting.append(Asked(question, answer, copy_context()))
-        if self.task is None:
+        if self.last is None:
             self.begin()
         try:
             return await answer
@@ -69,21 +73,39 @@ class Gathering(Generic[Question, Answer]):
 
     def begin(self) -> None:
         """Answer the next batch, if anybody waits; what it logs belongs to its first request."""
+        self.last = None
         while self.waiting and self.waiting[0].answer.done():  # who gave up meanwhile
             self.waiting.popleft()
         if self.waiting:
+            work = self.answer_some()
             context = self.waiting[0].context
-            self.task = asyncio.get_running_loop().create_task(self.answer_some(), context=context)
-        else:
-            self.task = None
+            self.last = asyncio.get_running_loop().create_task(work, context=context)
+            self.batches.add(self.last)
+            self.last.add_done_callback(self.batches.discard)
 
     async def answer_some(self) -> None:
         """Answer those who wait now, then begin with those who have come meanwhile."""
-        taken = (self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting))))
+        me = asyncio.current_task()
+        taken = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
         batch = [asked for asked in taken if not asked.answer.done()]
+        timer = asyncio.get_running_loop().call_later(self.patience, self.begin)
+        try:
+            await self.settle(batch)
+        finally:
+            timer.cancel()
+            if self.last is me:
+                self.begin()
+
+    async def settle(self, batch: Sequence[Asked[Question, Answer]]) -> None:
+        """Give each its answer, or the failure."""
+        if not batch:
+            return
         try:
             async with asyncio.timeout(self.seconds):
-                answers = await self.answer([asked.question for asked in batch]) if batch else ()
+                answers = await self.answer([asked.question for asked in batch])
+            for asked, answer in zip(batch, answers, strict=True):
+                if not asked.answer.done():
+                    asked.answer.set_result(answer)
         except BaseException as error:
             failure = error
             if isinstance(error, Exception) and len(batch) > 1 and self.retried(error):
@@ -93,9 +115,3 @@ class Gathering(Generic[Question, Answer]):
                     asked.answer.set_exception(failure)
             if not isinstance(error, Exception):
                 raise
-        else:
-            for asked, answer in zip(batch, answers, strict=True):
-                if not asked.answer.done():
-                    asked.answer.set_result(answer)
-        finally:
-            self.begin()

@@ -194,4 +194,4 @@ def tracing_to(endpoint: str, database: Database) -> "Tracing | None":
         return None
     from service.tracing import Tracing  # noqa: PLC0415  # only who traces waits for the import
 
-    return Tracing(endpoint, database.engine)
+    return Tracing(endpoint, database)

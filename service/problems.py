@@ -2,11 +2,12 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Request, Response
+from litestar import Request
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -14,6 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service import wire
+from service.answers import Answer, Ready
 from service.errors import (
     BY_STATUS,
     RULES,
@@ -83,25 +85,29 @@ AnyRequest = Request[Any, Any, Any]
 
 
 def handlers() -> ExceptionHandlersMap:
-    """Who answers for which exception; whatever is not foreseen is a logged 500."""
-    return {
-        Refusal: refused,
-        HTTPException: refused_by_framework,
-        IntegrityError: broke_a_rule,
-        Exception: failed,
-    }
+    """Who answers for the exceptions: one for all."""
+    return {Exception: lambda request, error: Ready(answer_to(request, error))}
+
+
+def answer_to(request: AnyRequest, error: Exception) -> Answer:
+    """The answer to a request that failed; whatever is not foreseen is a logged 500."""
+    if isinstance(error, Refusal):
+        return refused(request, error)
+    if isinstance(error, HTTPException):
+        return refused_by_framework(request, error)
+    if isinstance(error, IntegrityError):
+        return broke_a_rule(request, error)
+    return failed(request, error)
 
 
 def refused(
-    request: AnyRequest, refusal: Refusal, headers: dict[str, str] | None = None
-) -> Response[bytes]:
+    request: AnyRequest, refusal: Refusal, headers: Mapping[str, str] | None = None
+) -> Answer:
     """A no, in the form that every no has."""
-    return Response(
-        wire.encode(problem_of(refusal, request.url.path)),
-        status_code=refusal.status,
-        media_type=MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", **refusal.headers, **(headers or {})},
-    )
+    told = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
+    told["Content-Type"] = MEDIA_TYPE
+    body = wire.encode(problem_of(refusal, request.url.path))
+    return Answer(refusal.status, {name.lower(): told[name] for name in told}, body)
 
 
 def problem_of(refusal: Refusal, path: str) -> wire.Problem:
@@ -117,7 +123,7 @@ def problem_of(refusal: Refusal, path: str) -> wire.Problem:
     )
 
 
-def refused_by_framework(request: AnyRequest, error: HTTPException) -> Response[bytes]:
+def refused_by_framework(request: AnyRequest, error: HTTPException) -> Answer:
     """The framework's no, in our words."""
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return failed(request, error)
@@ -143,7 +149,7 @@ def flaws_of(error: HTTPException) -> list[Flaw]:
     ]
 
 
-def broke_a_rule(request: AnyRequest, error: IntegrityError) -> Response[bytes]:
+def broke_a_rule(request: AnyRequest, error: IntegrityError) -> Answer:
     """A rule of the database: one that we know by its name, or a newer build's."""
     name = rule_of(error)
     if rule := RULES.get(ASIDE.sub("", name)):
@@ -173,7 +179,7 @@ def tell(request: AnyRequest, error: DBAPIError) -> None:
     )
 
 
-def failed(request: AnyRequest, error: Exception) -> Response[bytes]:
+def failed(request: AnyRequest, error: Exception) -> Answer:
     """An outage of the database, or a fault of ours; the client sees neither driver nor stack."""
     log_failure(request, error)
     if reason := why_unavailable(error):

@@ -14,7 +14,6 @@ from litestar.status_codes import (
     HTTP_201_CREATED,
     HTTP_204_NO_CONTENT,
     HTTP_304_NOT_MODIFIED,
-    HTTP_500_INTERNAL_SERVER_ERROR,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -22,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service import access, idempotency, listings, problems, users, wire
 from service.answers import JSON, Answer, Ready
 from service.compression import Compressed
+from service.directly import Directly
 from service.errors import (
     BadRequest,
     EmailTaken,
@@ -93,6 +93,7 @@ FRESH = {"cache-control": "private, no-cache"}
     "/users",
     operation_id="createUser",
     operation_class=Repeatable,
+    middleware=[Directly],
     summary="Create a user",
     tags=["users"],
     before_request=access.needs("write"),
@@ -124,6 +125,7 @@ async def create_user(request: StrictRequest, data: JSONBody[wire.NewUser]) -> R
     "/users/{user_id:str}",
     operation_id="getUser",
     operation_class=IfNoneMatch,
+    middleware=[Directly],
     summary="Read a user",
     tags=["users"],
     before_request=access.needs("read"),
@@ -140,8 +142,7 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.Use
     answer = represented(user)
     known = request.joined("If-None-Match")
     if known is not None and wire.matches(known, answer.headers["etag"], weakly=True):
-        headers = {"etag": answer.headers["etag"], **FRESH}
-        return Response(None, status_code=HTTP_304_NOT_MODIFIED, headers=headers)  # type: ignore[arg-type]  # 304 has no body
+        return Ready(Answer(HTTP_304_NOT_MODIFIED, {"etag": answer.headers["etag"], **FRESH}, b""))
     return Ready(answer)
 
 
@@ -153,7 +154,7 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.Use
     tags=["users"],
     before_request=access.needs("read"),
     security=access.security("read"),
-    middleware=[Compressed],
+    middleware=[Compressed, Directly],
     response_description="The page.",
     response_headers=[LINK],
     responses=documented(*READING, InvalidInput),
@@ -173,6 +174,7 @@ async def list_users(request: StrictRequest) -> Response[wire.Page]:
     "/users/{user_id:str}",
     operation_id="changeUser",
     operation_class=IfMatch,
+    middleware=[Directly],
     summary="Change a user",
     tags=["users"],
     before_request=access.needs("write"),
@@ -236,17 +238,10 @@ async def or_refused(
     try:
         async with session.begin_nested():
             return await work()
-    except ImportRefused as refusal:
-        return answer_of(problems.refused(request, refusal))
-    except IntegrityError as error:
-        return answer_of(problems.broke_a_rule(request, error))
-
-
-def answer_of(no: Response[bytes]) -> Answer:
-    """A refusal that a repetition gets again."""
-    headers = {"content-type": problems.MEDIA_TYPE}
-    headers |= {name.lower(): value for name, value in no.headers.items()}
-    return Answer(no.status_code or HTTP_500_INTERNAL_SERVER_ERROR, headers, no.content)
+    except (ImportRefused, IntegrityError) as error:
+        refusal = problems.answer_to(request, error)
+        # in the order in which a repetition gets them
+        return refusal._replace(headers={"content-type": problems.MEDIA_TYPE, **refusal.headers})
 
 
 def digest_of(request: StrictRequest) -> bytes | None:

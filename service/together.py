@@ -12,7 +12,9 @@ from service.outages import is_lock_timeout, why_unavailable
 from service.settings import Settings
 
 FOUND = 500  # users that one query looks up, at most
-LISTED = 50  # pages that one query reads, at most
+LISTED = 50  # pages that one batch reads, at most
+AT_ONCE = 2000  # rows that one query reads for several pages: others shall get their turn
+PATIENCE = 0.1  # seconds, after which the next batch no longer waits: a lock may be in its way
 CREATED = 100  # users that one statement adds, at most
 
 
@@ -28,20 +30,19 @@ class Together:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.database = database
-        seconds = settings.request_timeout
-        self.lookups = Gathering(self.find, limit=FOUND, seconds=seconds, retried=harmless)
-        self.listings = Gathering(self.read, limit=LISTED, seconds=seconds, retried=harmless)
-        self.arrivals = Gathering(self.create, limit=CREATED, seconds=seconds, retried=undone)
+        times = {"patience": PATIENCE, "seconds": settings.request_timeout}
+        self.lookups = Gathering(self.find, retried=harmless, limit=FOUND, **times)
+        self.listings = Gathering(self.read, retried=harmless, limit=LISTED, **times)
+        self.arrivals = Gathering(self.create, retried=undone, limit=CREATED, **times)
 
     async def find(self, ids: Sequence[int]) -> list[wire.User | None]:
         """Look users up."""
-        async with self.database.reading.connect() as connection:
-            return await users.find(connection, ids)
+        return await users.find(self.database.rows, ids)
 
     async def read(self, listings: Sequence[users.Listing]) -> list[Found]:
         """Read pages of lists; who asks for the same page gets the same bytes."""
-        async with self.database.reading.connect() as connection:
-            pages = await users.pages(connection, listings)
+        at_once = AT_ONCE if self.database.is_postgresql else 1
+        pages = await users.pages(self.database.rows, listings, at_once=at_once)
         found = {listing: Found(wire.encode(page), page.next) for listing, page in pages.items()}
         return [found[listing] for listing in listings]
 

@@ -10,7 +10,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Token
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -26,8 +27,9 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Span, SpanKind, StatusCode, format_trace_id, set_span_in_context
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import DBAPIError
 
+from service.database import Database
 from service.models import SCHEMA_REVISION
 
 FLUSH_PATIENCE = 3.0  # seconds that the end of the service waits for the collector
@@ -42,13 +44,15 @@ log = logging.getLogger("service")
 class Tracing:
     """Makes spans of what happens, and hands them to the collector in the background."""
 
-    def __init__(self, endpoint: str, engine: AsyncEngine) -> None:
-        """Trace requests, and the queries of an engine; `endpoint` is the collector's base URL."""
+    def __init__(self, endpoint: str, database: Database) -> None:
+        """Trace requests, and the queries of a database; `endpoint` is the collector's base URL."""
+        engine = database.engine
         self.collector = Collector(endpoint)
         self.provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
         self.provider.add_span_processor(BatchSpanProcessor(self.collector))
         self.tracer = self.provider.get_tracer("service")
         self.system = engine.dialect.name  # both have the name that OpenTelemetry gives them
+        database.watched = self.query
         event.listen(engine.sync_engine, "before_cursor_execute", self.begin_query)
         event.listen(engine.sync_engine, "after_cursor_execute", end_query)
         event.listen(engine.sync_engine, "handle_error", fail_query)
@@ -69,10 +73,26 @@ class Tracing:
     def begin_query(  # what SQLAlchemy hands over
         self, _: Any, __: Any, statement: str, ___: Any, context: Any, ____: Any
     ) -> None:
-        """A query is sent; values are bound to it and not part of its text."""
+        """A query is sent."""
+        context.span = self.span_of(statement)
+
+    @contextmanager
+    def query(self, statement: str) -> Iterator[None]:
+        """Trace a query that goes past SQLAlchemy."""
+        span = self.span_of(statement)
+        try:
+            yield
+        except DBAPIError as error:
+            fail(span, error.orig)
+            raise
+        finally:
+            span.end()
+
+    def span_of(self, statement: str) -> Span:
+        """The span of a query; values are bound to it and not part of its text."""
         found = OPERATION.search(statement)
         operation = found.group().upper() if found else ""
-        context.span = self.tracer.start_span(
+        return self.tracer.start_span(
             operation,
             kind=SpanKind.CLIENT,
             attributes={
@@ -170,14 +190,17 @@ def end_query(  # what SQLAlchemy hands over
 
 
 def fail_query(failure: ExceptionContext) -> None:
-    """A query failed; only the kind of failure is told, since the words repeat values."""
+    """A query failed."""
     query = failure.execution_context
     span: Span | None = None if query is None else vars(query).pop("span", None)
-    if span is None:  # there was no connection, or it failed while rows were fetched
-        return
-    error = failure.original_exception
+    if span is not None:  # there was a connection, and it didn't fail while rows were fetched
+        fail(span, failure.original_exception)
+        span.end()
+
+
+def fail(span: Span, error: BaseException | None) -> None:
+    """Only the kind of failure is told, since the words repeat values."""
     span.set_attribute("error.type", type(error).__name__)
     if state := getattr(error, "sqlstate", None):
         span.set_attribute("db.response.status_code", state)
     span.set_status(StatusCode.ERROR)
-    span.end()

@@ -4,9 +4,9 @@ Building a statement takes longer than running it: those that are asked often ar
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
@@ -14,7 +14,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Integer,
-    Row,
     Select,
     SQLColumnExpression,
     Text,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     func,
     insert,
     literal,
+    null,
     select,
     true,
     tuple_,
@@ -42,14 +42,14 @@ FIELDS = (User.id, User.full_name, User.email, User.age)
 # no name that begins with a prefix comes after the prefix followed by this
 AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
 
-AT_ONCE = 2000  # rows that one query reads for several pages: other requests shall get their turn
-
 FIND = select(*FIELDS).where(among(User.id, "ids"))
 CREATE = insert(User).returning(*FIELDS, sort_by_parameter_order=True)
 
 Connection = AsyncConnection | AsyncSession
 Given = Mapping[str, ColumnElement[Any]]  # values, by the names of Listing.values
-UserRow = Row[*tuple[Any, ...]]  # FIELDS, perhaps with more behind them
+UserRow = Sequence[Any]  # FIELDS, perhaps with more behind them
+ID, FULL_NAME, EMAIL, AGE, KEY, NUMBER = range(6)  # of a page the place of its row, and its number
+RowsOf = Callable[[Select[*tuple[Any, ...]], Mapping[str, Any]], Awaitable[Sequence[UserRow]]]
 
 
 class Shape(NamedTuple):
@@ -144,10 +144,9 @@ async def create(connection: Connection, users: Sequence[wire.NewUser]) -> list[
     return [seen(row) for row in (await connection.execute(CREATE, values)).all()]
 
 
-async def find(connection: Connection, ids: Sequence[int]) -> list[wire.User | None]:
+async def find(rows_of: RowsOf, ids: Sequence[int]) -> list[wire.User | None]:
     """Look users up; None for an id that nobody has."""
-    rows = (await connection.execute(FIND, {"ids": list(set(ids))})).all()
-    users = {row.id: seen(row) for row in rows}
+    users = {row[ID]: seen(row) for row in await rows_of(FIND, {"ids": list(set(ids))})}
     return [users.get(identity) for identity in ids]
 
 
@@ -183,52 +182,50 @@ async def check_version(connection: Connection, user_id: int, if_match: str) -> 
 
 
 async def pages(
-    connection: AsyncConnection, listings: Iterable[Listing]
+    rows_of: RowsOf, listings: Iterable[Listing], *, at_once: int
 ) -> dict[Listing, wire.Page]:
     """Pages of lists, by keyset: page 10,000 costs what the first one does.
 
-    Those whose statements have one text come by one query on PostgreSQL, AT_ONCE rows at most.
+    Those whose statements have one text come by one query, while they have no more than `at_once`
+    rows; SQLite can't do that.
     """
     found: dict[Listing, Sequence[UserRow]] = {}
     alike: dict[tuple[Shape, int], list[Listing]] = defaultdict(list)
     for listing in dict.fromkeys(listings):
         alike[listing.shape, listing.limit].append(listing)
     for (shape, limit), group in alike.items():
-        size = max(1, AT_ONCE // limit) if connection.dialect.name == "postgresql" else 1
+        size = max(1, at_once // limit)
         for start in range(0, len(group), size):
             some = group[start : start + size]
-            found |= zip(some, await rows_of(connection, shape, limit, some), strict=True)
+            found |= zip(some, await rows_of_some(rows_of, shape, limit, some), strict=True)
     return {listing: page_of(listing, rows) for listing, rows in found.items()}
 
 
-async def rows_of(
-    connection: AsyncConnection, shape: Shape, limit: int, listings: Sequence[Listing]
+async def rows_of_some(
+    rows_of: RowsOf, shape: Shape, limit: int, listings: Sequence[Listing]
 ) -> Sequence[Sequence[UserRow]]:
     """The rows of each page, and one more where there is a next."""
     rows = {"rows": limit + 1}
     if len(listings) == 1:
-        values = listings[0].values | rows
-        return [(await connection.execute(page_statement(shape), values)).all()]
+        return [await rows_of(page_statement(shape), listings[0].values | rows)]
     arrays = {name: [listing.values[name] for listing in listings] for name in shape.given}
-    several: list[list[UserRow]] = [[] for _ in listings]
-    for row in await connection.execute(pages_statement(shape), arrays | rows):
-        several[row.number - 1].append(row)
-    for page in several:  # in order already, though nobody promises it
-        if shape.by_name:
-            page.sort(key=attrgetter("key", "id"), reverse=shape.descending)
-        else:
-            page.sort(key=attrgetter("id"), reverse=shape.descending)
-    return several
+    pages: list[list[UserRow]] = [[] for _ in listings]
+    for row in await rows_of(pages_statement(shape), arrays | rows):
+        pages[row[NUMBER] - 1].append(row)
+    place = itemgetter(KEY, ID) if shape.by_name else itemgetter(ID)
+    for page in pages:  # in order already, though nobody promises it
+        page.sort(key=place, reverse=shape.descending)
+    return pages
 
 
 def page_of(listing: Listing, rows: Sequence[UserRow]) -> wire.Page:
     """The page, where `rows` may have one more, which tells whether there is a next."""
-    items = [seen(row) for row in rows]
+    items = [seen(row) for row in rows[: listing.limit]]
     if len(rows) <= listing.limit:
         return wire.Page(items=items, next=None)
     last = rows[listing.limit - 1]
-    cursor = wire.Cursor(listing.sort, listing.name, listing.email, last.id, last.key)
-    return wire.Page(items=items[: listing.limit], next=wire.encode_cursor(cursor))
+    cursor = wire.Cursor(listing.sort, listing.name, listing.email, last[ID], last[KEY])
+    return wire.Page(items=items, next=wire.encode_cursor(cursor))
 
 
 @cache
@@ -250,12 +247,12 @@ def pages_statement(shape: Shape) -> Select[*tuple[Any, ...]]:
         .render_derived()
     )
     page = first_rows(shape, dict(asked.c.items())).lateral("page")
-    return select(asked.c.number, page).select_from(asked.join(page, true()))
+    return select(page, asked.c.number).select_from(asked.join(page, true()))
 
 
 def first_rows(shape: Shape, given: Given) -> Select[*tuple[Any, ...]]:
     """The rows of a page, with what a cursor needs to know of them."""
-    key = folded(User.full_name) if shape.by_name else literal(None)
+    key = folded(User.full_name) if shape.by_name else null()
     statement = select(*FIELDS, key.label("key")).limit(bindparam("rows", type_=Integer()))
     if shape.after:
         place = tuple_(*order_of(shape))
@@ -319,5 +316,4 @@ def found(row: UserRow | None) -> wire.User:
 
 def seen(row: UserRow) -> wire.User:
     """A row as clients see it."""
-    identity, full_name, email, age, *_ = row
-    return wire.User(id=identity, full_name=full_name, email=email, age=age)
+    return wire.User(id=row[ID], full_name=row[FULL_NAME], email=row[EMAIL], age=row[AGE])
