@@ -94,7 +94,7 @@ def token_of(request: AnyRequest, tokens: Tokens) -> Token:
     token = tokens.find(secret.strip().decode("latin-1"))
     if token is None:
         raise invalid("the token is not known")
-    if token.expired(datetime.now(UTC)):
+    if token.expires is not None and token.expired(datetime.now(UTC)):
         raise invalid("the token has expired")
     return token
 

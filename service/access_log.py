@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from http import HTTPStatus
 from threading import Lock
 
 import msgspec
@@ -89,7 +88,7 @@ class AccessLog:
             self.flush()
         self.lines.append(encoded)
         self.size += len(encoded)
-        if self.at_once or line.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if self.at_once or line.level == "error":
             self.flush()
 
     def flush_before(self, record: logging.LogRecord) -> bool:

@@ -8,12 +8,22 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 JSON = "application/json"
 
 
+Headers = tuple[tuple[bytes, bytes], ...]  # the names in lower case
+
+CONTENT_TYPE = (b"content-type", JSON.encode())
+
+
 class Answer(NamedTuple):
-    """Its bytes are final; the names of its headers are in lower case, as HTTP/2 has them."""
+    """Its bytes are final."""
 
     status: int
-    headers: dict[str, str]
+    headers: Headers
     body: bytes
+
+
+def header(name: str, value: str) -> tuple[bytes, bytes]:
+    """A header as it is sent."""
+    return name.lower().encode(), value.encode()
 
 
 class Ready(Response[Any]):
@@ -33,8 +43,7 @@ class Ready(Response[Any]):
     async def send(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI
         """Send it."""
         status, headers, body = self.answer
-        encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         if body:
-            encoded.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": encoded})
+            headers = (*headers, (b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})

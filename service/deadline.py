@@ -1,6 +1,7 @@
 """No request takes longer than REQUEST_TIMEOUT, no transfer longer than TRANSFER_TIMEOUT."""
 
 import asyncio
+from typing import cast
 
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -20,14 +21,26 @@ class Deadline:
         self.transfer_timeout = transfer_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, with an eye on the clock; raises TimedOut."""
+        """Pass the request on, with an eye on the clock; raises TimedOut.
+
+        As asyncio.timeout does it, which takes a tenth of the time of a lookup.
+        """
         takes_long = "takes_long" in scope["route_handler"].opt
         seconds = self.transfer_timeout if takes_long else self.request_timeout
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        late = False
+
+        def end() -> None:
+            nonlocal late
+            late = task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(seconds, end)
         try:
-            async with asyncio.timeout(seconds) as deadline:
-                await self.app(scope, receive, send)
-        except TimeoutError:
-            if not deadline.expired():
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not late or task.uncancel() > 0:  # somebody else cancels it, too
                 raise
             detail = f"this may take {seconds:g} seconds; whether it was done then is not known"
             raise TimedOut(detail) from None
+        finally:
+            timer.cancel()

@@ -18,6 +18,8 @@ def with_head(app: ASGIApp) -> ASGIApp:
 
     def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         request = cast("dict[str, Any]", scope)
+        if request.get("method") not in {"HEAD", "OPTIONS"}:
+            return app(scope, receive, send)
 
         async def without_body(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -32,14 +34,10 @@ def with_head(app: ASGIApp) -> ASGIApp:
                 ]
             await send(message)
 
-        match request.get("method"):
-            case "HEAD":
-                request.update(method="GET", head=True)
-                return app(scope, receive, without_body)
-            case "OPTIONS":
-                return app(scope, receive, with_all_methods)
-            case _:
-                return app(scope, receive, send)
+        if request["method"] == "OPTIONS":
+            return app(scope, receive, with_all_methods)
+        request.update(method="GET", head=True)
+        return app(scope, receive, without_body)
 
     return answering
 

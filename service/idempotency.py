@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.answers import JSON, Answer
+from service.answers import JSON, Answer, header
 from service.errors import InProgress, KeyReused
 from service.models import IdempotencyKey
 
@@ -74,10 +74,9 @@ async def once(session: AsyncSession, key: Key, work: Callable[[], Awaitable[Ans
     if found := await session.scalar(kept):
         if found.request != key.request:
             raise KeyReused("this Idempotency-Key was used for another request")
-        headers = {"content-type": JSON}  # unless it says otherwise
-        for name, value in msgspec.json.decode(found.headers, type=dict[str, str]).items():
-            headers[name.lower()] = value
-        return Answer(found.status, headers, found.body)
+        # an older build does not say it of JSON
+        headers = {"Content-Type": JSON, **msgspec.json.decode(found.headers, type=dict[str, str])}
+        return Answer(found.status, tuple(header(*each) for each in headers.items()), found.body)
     answer = await work()
     await keep(session, key, answer)
     return answer
@@ -95,7 +94,7 @@ async def keep(session: AsyncSession, key: Key, answer: Answer) -> None:
     over = or_(IdempotencyKey.key == key.digest, IdempotencyKey.key.in_(expired))
     await session.execute(delete(IdempotencyKey).where(over), execution_options=AS_IT_IS)
     # older builds, which may read it, know Content-Type by this name
-    headers = {name.title(): value for name, value in answer.headers.items()}
+    headers = {name.decode().title(): value.decode() for name, value in answer.headers}
     await session.execute(
         insert(IdempotencyKey).values(
             key=key.digest,

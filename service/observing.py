@@ -30,6 +30,7 @@ GIVEN_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 OTHER = "other"  # methods and routes are labels: clients must not make new ones
 UNMATCHED = "unmatched"
+SERVER_ERROR = HTTPStatus.INTERNAL_SERVER_ERROR.value
 GONE = 499  # how an answer counts that nobody waited for
 TICK = 1.0  # seconds that what is to be told is kept back, at most
 
@@ -76,18 +77,19 @@ class Exchange:
     @property
     def outcome(self) -> int:
         """The status, or what stands for one where none was sent."""
-        return self.status or (HTTPStatus.INTERNAL_SERVER_ERROR if self.failed else GONE)
+        return self.status or (SERVER_ERROR if self.failed else GONE)
 
     def line(self, seconds: float) -> Line:
         """What there is to tell."""
+        outcome = self.outcome
         return Line(
             event="request",
-            level="info" if self.outcome < HTTPStatus.INTERNAL_SERVER_ERROR else "error",
+            level="info" if outcome < SERVER_ERROR else "error",
             logger="access",
             timestamp=datetime.now(UTC),
             method=self.method,
             route=self.route,
-            status=self.outcome,
+            status=outcome,
             milliseconds=round(seconds * 1000, 3),
             token=self.scope["state"].get("token"),
             cut_off=not self.complete,

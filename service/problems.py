@@ -15,7 +15,7 @@ from litestar.types import ExceptionHandlersMap
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service import wire
-from service.answers import Answer, Ready
+from service.answers import Answer, Ready, header
 from service.errors import (
     BY_STATUS,
     RULES,
@@ -107,7 +107,7 @@ def refused(
     told = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
     told["Content-Type"] = MEDIA_TYPE
     body = wire.encode(problem_of(refusal, request.url.path))
-    return Answer(refusal.status, {name.lower(): told[name] for name in told}, body)
+    return Answer(refusal.status, tuple(header(*each) for each in told.items()), body)
 
 
 def problem_of(refusal: Refusal, path: str) -> wire.Problem:

@@ -1,6 +1,7 @@
 """The URLs of users: one thin function each."""
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated
@@ -19,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import access, idempotency, listings, problems, users, wire
-from service.answers import JSON, Answer, Ready
+from service.answers import CONTENT_TYPE, Answer, Ready, header
 from service.compression import Compressed
 from service.directly import Directly
 from service.errors import (
@@ -85,8 +86,10 @@ LINK = answered(
     '</users?limit=2>; rel="first", </users?limit=2&after=gqJpZMAqwA>; rel="next"',
 )
 NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
+ID = re.compile(r"[1-9][0-9]{0,18}")
+
 # kept by the client alone, and asked about each time
-FRESH = {"cache-control": "private, no-cache"}
+FRESH = (b"cache-control", b"private, no-cache")
 
 
 @post(
@@ -139,11 +142,12 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.Use
     user = await request.app.state.together.lookups.ask(id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
-    answer = represented(user)
+    body = wire.encode(user)
+    tag = wire.etag(body)
     known = request.joined("If-None-Match")
-    if known is not None and wire.matches(known, answer.headers["etag"], weakly=True):
-        return Ready(Answer(HTTP_304_NOT_MODIFIED, {"etag": answer.headers["etag"], **FRESH}, b""))
-    return Ready(answer)
+    if known is not None and wire.matches(known, tag, weakly=True):
+        return Ready(Answer(HTTP_304_NOT_MODIFIED, (header("ETag", tag), FRESH), b""))
+    return Ready(Answer(HTTP_200_OK, (CONTENT_TYPE, header("ETag", tag), FRESH), body))
 
 
 @get(
@@ -166,8 +170,8 @@ async def list_users(request: StrictRequest) -> Response[wire.Page]:
     """
     asked = listings.page_of(request.scope["query_string"])
     page = await request.app.state.together.listings.ask(asked.listing)
-    link = asked.links(request.scope["path"], page.next)
-    return Ready(Answer(HTTP_200_OK, {**FRESH, "link": link, "content-type": JSON}, page.body))
+    link = header("Link", asked.links(request.scope["path"], page.next))
+    return Ready(Answer(HTTP_200_OK, (FRESH, link, CONTENT_TYPE), page.body))
 
 
 @patch(
@@ -221,14 +225,14 @@ async def delete_user(request: StrictRequest, user_id: UserId) -> None:
 def represented(user: wire.User) -> Answer:
     """The user with its ETag."""
     body = wire.encode(user)
-    return Answer(HTTP_200_OK, {"content-type": JSON, "etag": wire.etag(body), **FRESH}, body)
+    return Answer(HTTP_200_OK, (CONTENT_TYPE, header("ETag", wire.etag(body)), FRESH), body)
 
 
 def created(user: wire.User) -> Answer:
     """The new user, and where it is."""
-    _, headers, body = represented(user)
-    place = {"content-type": JSON, "location": f"/users/{user.id}"}
-    return Answer(HTTP_201_CREATED, place | headers, body)
+    _, (content_type, *others), body = represented(user)
+    place = header("Location", f"/users/{user.id}")
+    return Answer(HTTP_201_CREATED, (content_type, place, *others), body)
 
 
 async def or_refused(
@@ -240,8 +244,8 @@ async def or_refused(
             return await work()
     except (ImportRefused, IntegrityError) as error:
         refusal = problems.answer_to(request, error)
-        # in the order in which a repetition gets them
-        return refusal._replace(headers={"content-type": problems.MEDIA_TYPE, **refusal.headers})
+        *others, content_type = refusal.headers  # first, where a repetition has it
+        return refusal._replace(headers=(content_type, *others))
 
 
 def digest_of(request: StrictRequest) -> bytes | None:
@@ -263,10 +267,9 @@ def fingerprint(request: StrictRequest, body: bytes) -> bytes:
 
 def id_of(text: str) -> int:
     """The id in a URL; what can't be one belongs to nobody."""
-    digits = text.isascii() and text.isdigit() and not text.startswith("0")
-    if not digits or len(text) > len(str(wire.BIGINT_LIMIT)) or int(text) > wire.BIGINT_LIMIT:
-        raise UserNotFound("an id is a number from 1 to 2^63-1")
-    return int(text)
+    if ID.fullmatch(text) and (identity := int(text)) <= wire.BIGINT_LIMIT:
+        return identity
+    raise UserNotFound("an id is a number from 1 to 2^63-1")
 
 
 ROUTES = (create_user, get_user, list_users, change_user, delete_user)

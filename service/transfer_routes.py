@@ -207,7 +207,7 @@ class Importing:
     async def merged(self, session: AsyncSession, count: int) -> Answer:
         """The counts."""
         counts = await transfer.merge(session, count, self.on_conflict, self.rejections)
-        return Answer(HTTP_200_OK, {}, wire.encode(counts))
+        return Answer(HTTP_200_OK, (), wire.encode(counts))
 
 
 async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
