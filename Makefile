@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live contract test-compose bench-transfer openapi lint format types check lock clean
+.PHONY: help run test live contract test-compose bench bench-transfer openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -29,6 +29,15 @@ contract: .venv/installed  ## schemathesis against the live service: 5,000 cases
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
 
+# apart: where Litestar finds advanced-alchemy it loads it, and the service would be another
+.venv/bench-installed: requirements-bench.txt .venv/installed
+	$(BIN)/python -m venv .venv/peers
+	.venv/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	@touch $@
+
+bench: .venv/bench-installed  ## the service beside its peers with 1,000,000 users: requests/s, latency, memory; needs wrk
+	$(BIN)/python -m benchmarks.compare $(OPTIONS)
+
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
 	$(BIN)/python -m benchmarks.transfer
 
@@ -54,6 +63,9 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	  pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group dev -o requirements-dev.txt
+	cp requirements-dev.txt requirements-bench.txt  # the same versions
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  pyproject.toml --group bench -o requirements-bench.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

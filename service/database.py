@@ -13,9 +13,10 @@ from contextlib import (
 from functools import partial
 from typing import Any, cast
 
-from sqlalchemy import Connection, Dialect, Pool, Select, event, text
+from asyncpg.exceptions import IntegrityConstraintViolationError
+from sqlalchemy import Connection, Dialect, Pool, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -30,15 +31,15 @@ from sqlalchemy.pool import (
     PoolProxiedConnection,
 )
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from service.settings import Settings, async_url
 
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't answer is given up
 SQLITE_PATIENCE = 5.0  # seconds a statement waits for another process's write lock
 
+Query = TypedReturnsRows[*tuple[Any, ...]]
 Rows = Sequence[Sequence[Any]]
-
-IMPATIENCE = text("SET LOCAL lock_timeout = '100ms'")
 
 
 class WatchedPool(AsyncAdaptedQueuePool):
@@ -152,7 +153,7 @@ class Database:
         else:
             self.writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = self.engine.execution_options(reading=True)
-        self.compiled: dict[Select[*tuple[Any, ...]], SQLCompiler] = {}
+        self.compiled: dict[Query, SQLCompiler] = {}
         self.watched: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         self.pool_timeout = settings.pool_timeout
         # half of the connections at most: clients who dawdle shall not lock the others out
@@ -161,13 +162,13 @@ class Database:
         self.reading = reading
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
-    async def rows(self, query: Select[*tuple[Any, ...]], values: Mapping[str, Any]) -> Rows:
-        """The rows that a query gives, on PostgreSQL straight from the driver.
+    async def rows(self, query: Query, values: Mapping[str, Any]) -> Rows:
+        """The rows that a query gives, on PostgreSQL straight from the driver, in one round trip.
 
         SQLAlchemy's way through a session, a cursor and a result takes more time than all the rest
-        of a request. What it does for those who read is done here: the query is compiled, once;
-        it is told to who watches; a connection that was lost is not used again; errors have its
-        kind, without values. Queries are kept by identity: build each once.
+        of a request. What it does besides is done here: the query is compiled, once; it is told to
+        who watches; a connection that was lost is not used again; errors have its kind, without
+        values. Queries are kept by identity: build each once.
         """
         if not self.is_postgresql:
             async with self.reading.connect() as connection:
@@ -181,13 +182,15 @@ class Database:
                 try:
                     rows: Rows = await driver.fetch(compiled.string, *arguments)
                 except Exception as error:
-                    raise DBAPIError(compiled.string, None, error, hide_parameters=True) from error
+                    broken = isinstance(error, IntegrityConstraintViolationError)
+                    kind = IntegrityError if broken else DBAPIError
+                    raise kind(compiled.string, None, error, hide_parameters=True) from error
                 finally:
                     if driver.is_closed():
                         await notice(connection)
         return rows
 
-    def compile(self, query: Select[*tuple[Any, ...]]) -> SQLCompiler:
+    def compile(self, query: Query) -> SQLCompiler:
         """The query's text, and the order of its values."""
         compiled = query.compile(
             dialect=self.engine.dialect,
@@ -212,14 +215,6 @@ class Database:
         There the statement is a transaction by itself.
         """
         return self.reading.connect() if self.is_postgresql else self.writing.begin()
-
-    async def be_impatient(self, connection: AsyncConnection) -> None:
-        """Fail rather than wait long for somebody else's lock, until the transaction ends.
-
-        Only where there are locks of rows: on SQLite one writes, and everybody else waits.
-        """
-        if self.is_postgresql:
-            await connection.execute(IMPATIENCE)
 
     async def reader(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: on PostgreSQL each statement is one round trip."""

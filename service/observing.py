@@ -4,7 +4,7 @@ It stands around the whole app, so that what the framework refuses is seen too.
 """
 
 import asyncio
-import os
+import random
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -45,7 +45,7 @@ class Exchange:
         self.scope = cast("dict[str, Any]", scope)
         self.send = send
         self.method = scope["method"] if scope["method"] in METHODS else OTHER
-        self.about = {"request_id": given_id(scope["headers"]) or os.urandom(8).hex()}
+        self.about = {"request_id": given_id(scope["headers"]) or new_id()}
         self.status = 0  # until there is one
         self.complete = False
         self.failed = False
@@ -180,6 +180,11 @@ class Observed:
             self.access_log.flush()
         if self.metrics is not None:
             self.metrics.refresh()
+
+
+def new_id() -> str:
+    """An id that no other request has; it need not be hard to guess."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def given_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -11,6 +11,7 @@ from litestar.types import HTTPRequestEvent, Receive
 
 from service import wire
 from service.answers import JSON
+from service.deadline import LateError, within
 from service.errors import Flaw, InvalidInput, RequestTimeout, UnsupportedMediaType
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -26,7 +27,8 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; raises RequestTimeout when nothing comes any more."""
         limit = self.route_handler.resolve_request_max_body_size()
-        if limit is not None and (self.content_length or 0) > limit:
+        said = [int(line) for line in self.lines_of("Content-Length") if line.isdecimal()]
+        if limit is not None and max(said, default=0) > limit:
             raise RequestEntityTooLarge
         received, more = 0, True
         while more:
@@ -41,9 +43,8 @@ class StrictRequest(Request[Any, Any, Any]):
         """What the client sent next."""
         seconds = self.app.state.settings.request_timeout
         try:
-            async with asyncio.timeout(seconds):
-                message = await self.receive()
-        except TimeoutError:
+            message = await within(seconds, self.receive())
+        except LateError:
             raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
         if message["type"] != "http.request":
             raise RequestTimeout("the client went away before its request was complete")
@@ -57,10 +58,10 @@ class StrictRequest(Request[Any, Any, Any]):
 
     def check_type(self, accepted: Collection[str]) -> str:
         """The body's media type, which must be an accepted one, as it is."""
-        media_type = self.content_type[0]
+        media_type = JSON if self.lines_of("Content-Type") == [JSON] else self.content_type[0]
         if media_type not in accepted:
             raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
-        if self.headers.get("Content-Encoding", "identity") != "identity":
+        if self.lines_of("Content-Encoding")[:1] not in ([], ["identity"]):
             raise UnsupportedMediaType("send the body without Content-Encoding")
         return media_type
 

@@ -15,6 +15,7 @@ FOUND = 500  # users that one query looks up, at most
 LISTED = 50  # pages that one batch reads, at most
 AT_ONCE = 2000  # rows that one query reads for several pages: others shall get their turn
 PATIENCE = 0.1  # seconds, after which the next batch no longer waits: a lock may be in its way
+LOCK_TIMEOUT = "100ms"  # for those who came together: then each waits for himself
 CREATED = 100  # users that one statement adds, at most
 
 
@@ -47,12 +48,11 @@ class Together:
         return [found[listing] for listing in listings]
 
     async def create(self, new: Sequence[wire.NewUser]) -> list[wire.User]:
-        """Keep new users."""
-        if len(new) == 1:
-            async with self.database.one_statement() as connection:
-                return await users.create(connection, new)
+        """Keep new users; alone one waits for whoever wants the same address, together none do."""
+        if self.database.is_postgresql:
+            patience = LOCK_TIMEOUT if len(new) > 1 else None
+            return await users.create_at_once(self.database.rows, new, patience)
         async with self.database.writing.begin() as connection:
-            await self.database.be_impatient(connection)
             return await users.create(connection, new)
 
 

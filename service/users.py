@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     Select,
     SQLColumnExpression,
+    TableValuedAlias,
     Text,
     bindparam,
     column,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.types import TypeEngine
 
 from service import wire
@@ -44,12 +46,14 @@ AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
 
 FIND = select(*FIELDS).where(among(User.id, "ids"))
 CREATE = insert(User).returning(*FIELDS, sort_by_parameter_order=True)
+CREATED: dict[str, TypeEngine[Any]] = {"full_name": Text(), "email": Text(), "age": Integer()}
 
 Connection = AsyncConnection | AsyncSession
 Given = Mapping[str, ColumnElement[Any]]  # values, by the names of Listing.values
 UserRow = Sequence[Any]  # FIELDS, perhaps with more behind them
 ID, FULL_NAME, EMAIL, AGE, KEY, NUMBER = range(6)  # of a page the place of its row, and its number
-RowsOf = Callable[[Select[*tuple[Any, ...]], Mapping[str, Any]], Awaitable[Sequence[UserRow]]]
+Query = TypedReturnsRows[*tuple[Any, ...]]
+RowsOf = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[UserRow]]]
 
 
 class Shape(NamedTuple):
@@ -142,6 +146,42 @@ async def create(connection: Connection, users: Sequence[wire.NewUser]) -> list[
     """Keep new users: all or, raising IntegrityError, none."""
     values = [{"full_name": new.full_name, "email": new.email, "age": new.age} for new in users]
     return [seen(row) for row in (await connection.execute(CREATE, values)).all()]
+
+
+async def create_at_once(
+    rows_of: RowsOf, users: Sequence[wire.NewUser], lock_timeout: str | None
+) -> list[wire.User]:
+    """Keep new users by one round trip, which SQLite can't; all or none, as `create` does.
+
+    Whoever holds a lock that is in the way is waited for as long as `lock_timeout` says.
+    """
+    arrays = {name: [getattr(new, name) for new in users] for name in CREATED}
+    rows = await rows_of(create_statement(), arrays | {"lock_timeout": lock_timeout})
+    return [seen(row) for row in sorted(rows, key=itemgetter(ID))]
+
+
+@cache
+def create_statement() -> Query:
+    """Adds users, who are arrays, and gives them ids in their order."""
+    new = table_of(CREATED)
+    # it holds until the statement's own transaction ends
+    patience = func.set_config(
+        "lock_timeout",
+        func.coalesce(
+            bindparam("lock_timeout", type_=Text()), func.current_setting("lock_timeout")
+        ),
+        true(),
+    )
+    rows = select(*(new.c[name] for name in CREATED)).where(patience.is_not(None))
+    return insert(User).from_select([*CREATED], rows.order_by(new.c.number)).returning(*FIELDS)
+
+
+def table_of(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
+    """Arrays of these names, side by side, and the `number` of each row."""
+    arrays: Iterable[Any] = (bindparam(name, type_=ARRAY(kind)) for name, kind in types.items())
+    columns: Iterable[Any] = (column(name, kind) for name, kind in types.items())
+    unnested = func.unnest(*arrays).table_valued(*columns, with_ordinality="number")
+    return unnested.render_derived()
 
 
 async def find(rows_of: RowsOf, ids: Sequence[int]) -> list[wire.User | None]:
@@ -237,15 +277,7 @@ def page_statement(shape: Shape) -> Select[*tuple[Any, ...]]:
 @cache
 def pages_statement(shape: Shape) -> Select[*tuple[Any, ...]]:
     """The same for several lists; each value is an array, with one for each list."""
-    arrays: Iterable[ColumnElement[Any]] = (
-        bindparam(name, type_=ARRAY(TYPES[name])) for name in shape.given
-    )
-    columns: Iterable[ColumnElement[Any]] = (column(name, TYPES[name]) for name in shape.given)
-    asked = (
-        func.unnest(*arrays)
-        .table_valued(*columns, with_ordinality="number", name="asked")
-        .render_derived()
-    )
+    asked = table_of({name: TYPES[name] for name in shape.given})
     page = first_rows(shape, dict(asked.c.items())).lateral("page")
     return select(page, asked.c.number).select_from(asked.join(page, true()))
 

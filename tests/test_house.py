@@ -42,7 +42,7 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "idempotency": {"answers", "errors", "models"},
     "problems": {"answers", "wire", "errors", "head", "outages"},
     "parameters": {"users", "wire"},
-    "requests": {"answers", "wire", "errors"},
+    "requests": {"answers", "deadline", "wire", "errors"},
     "directly": {"answers", "errors", "problems", "requests"},
     "access": {"errors", "limits", "settings", "tokens"},
     "deadline": {"errors"},
