@@ -22,6 +22,7 @@ from service.logs import for_eyes, on_terminal
 from service.settings import Settings, SettingsError
 
 AT_ONCE = select.PIPE_BUF  # bytes; more could come out of a pipe mixed with another worker's
+AT_ONCE_TO_FILE = 8 * 1024  # bytes; they are appended in one piece
 COMPLAINT_INTERVAL = 60.0  # seconds between two warnings that lines are lost
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
@@ -56,6 +57,7 @@ class AccessLog:
         readable = settings.log_format == "console" if self.path else for_eyes(settings)
         self.encode = readably if readable else as_json
         self.at_once = self.path is None and on_terminal()
+        self.most = AT_ONCE if self.path is None else AT_ONCE_TO_FILE
         self.lines: list[bytes] = []
         self.size = 0
         self.file: int | None = None
@@ -84,7 +86,7 @@ class AccessLog:
     def add(self, line: Line) -> None:
         """Write a line, perhaps a little later."""
         encoded = self.encode(line)
-        if self.size + len(encoded) > AT_ONCE:
+        if self.size + len(encoded) > self.most:
             self.flush()
         self.lines.append(encoded)
         self.size += len(encoded)

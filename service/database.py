@@ -32,6 +32,7 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import TypedReturnsRows
+from sqlalchemy.util import greenlet_spawn
 
 from service.settings import Settings, async_url
 
@@ -92,12 +93,6 @@ def create_engine(
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
-
-
-async def notice(connection: AsyncConnection) -> None:
-    """Let SQLAlchemy see that a connection was lost: it gives up those made before, too."""
-    with suppress(DBAPIError):
-        await connection.execute(text("SELECT 1"))
 
 
 def open_first(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
@@ -176,8 +171,9 @@ class Database:
         compiled = self.compiled.get(query) or self.compile(query)
         given = compiled.params | values
         arguments = [given[name] for name in compiled.positiontup or ()]
-        async with self.engine.connect() as connection:
-            driver: Any = (await connection.get_raw_connection()).driver_connection
+        pooled = await self.engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        try:
             with self.watched(compiled.string):
                 try:
                     rows: Rows = await driver.fetch(compiled.string, *arguments)
@@ -185,10 +181,18 @@ class Database:
                     broken = isinstance(error, IntegrityConstraintViolationError)
                     kind = IntegrityError if broken else DBAPIError
                     raise kind(compiled.string, None, error, hide_parameters=True) from error
-                finally:
-                    if driver.is_closed():
-                        await notice(connection)
+        finally:
+            lost = driver.is_closed()
+            await greenlet_spawn(pooled.invalidate if lost else pooled.close)
+            if lost:
+                await self.look_at_the_others()
         return rows
+
+    async def look_at_the_others(self) -> None:
+        """Let SQLAlchemy see that a connection was lost: it gives up those made before, too."""
+        with suppress(DBAPIError):
+            async with self.reading.connect() as connection:
+                await connection.execute(text("SELECT 1"))
 
     def compile(self, query: Query) -> SQLCompiler:
         """The query's text, and the order of its values."""

@@ -59,8 +59,8 @@ log = logging.getLogger("service")
 class Metrics:
     """Everything that is measured, in a registry of its own."""
 
-    def __init__(self, database: Database) -> None:
-        """Measure requests, and the connections of this database."""
+    def __init__(self, database: Database, running: Callable[[], float]) -> None:
+        """Measure requests, of which so many are `running`, and this database's connections."""
         self.database = database
         self.directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.registry = CollectorRegistry()
@@ -78,6 +78,8 @@ class Metrics:
             return Gauge(name, meaning, registry=counted, multiprocess_mode="livesum")
 
         self.running = gauge("http_requests_in_progress", "Requests that are being answered.")
+        if self.directory is None:  # else other processes must see it at any time
+            self.running.set_function(running)
         self.connections = gauge("db_pool_connections", "Open connections to the database.")
         self.in_use = gauge("db_pool_connections_in_use", "Connections that a request uses.")
         self.waiting = gauge("db_pool_waiting", "Requests that wait for a connection.")
@@ -91,8 +93,15 @@ class Metrics:
             MultiProcessCollector(self.registry, self.directory)  # type: ignore[no-untyped-call]  # is so
         self.observers: dict[tuple[str, str, int], Callable[[float], None]] = {}
 
-    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+    def begin(self) -> None:
+        """A request has come."""
+        if self.directory is not None:
+            self.running.inc()
+
+    def end(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request that has been answered."""
+        if self.directory is not None:
+            self.running.dec()
         labels = method, route, status
         try:
             observe = self.observers[labels]

@@ -81,7 +81,7 @@ class Exchange:
 
     def line(self, seconds: float) -> Line:
         """What there is to tell."""
-        outcome = self.outcome
+        outcome, about = self.outcome, self.about
         return Line(
             event="request",
             level="info" if outcome < SERVER_ERROR else "error",
@@ -93,7 +93,8 @@ class Exchange:
             milliseconds=round(seconds * 1000, 3),
             token=self.scope["state"].get("token"),
             cut_off=not self.complete,
-            **self.about,
+            request_id=about["request_id"],
+            trace_id=about.get("trace_id"),
         )
 
 
@@ -102,7 +103,7 @@ class Observed:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.access_log = None if settings.access_log == "off" else AccessLog(settings)
-        self.metrics = Metrics(database) if settings.metrics else None
+        self.metrics = Metrics(database, lambda: self.running) if settings.metrics else None
         self.tracing = tracing_to(settings.otel_exporter_otlp_endpoint, database)
         self.running = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -149,7 +150,7 @@ class Observed:
         """A request has come."""
         self.running += 1
         if self.metrics is not None:
-            self.metrics.running.inc()
+            self.metrics.begin()
         if self.timer is None:
             self.timer = asyncio.get_running_loop().call_later(TICK, self.tick)
         if self.tracing is None:
@@ -164,8 +165,7 @@ class Observed:
         seconds = time.perf_counter() - exchange.began
         self.running -= 1
         if self.metrics is not None:
-            self.metrics.running.dec()
-            self.metrics.observe(exchange.method, exchange.route, exchange.outcome, seconds)
+            self.metrics.end(exchange.method, exchange.route, exchange.outcome, seconds)
         if self.access_log is not None:
             self.access_log.add(exchange.line(seconds))
         if span is not None:

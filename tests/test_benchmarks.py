@@ -19,15 +19,26 @@ def place() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_the_benchmark_of_transfers_compares_them_with_psql(place: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.transfer", "--rows", "2000", "--rounds", "1"],
+def benchmark(
+    name: str, place: Path, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *options],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(place)},
+        env={**os.environ, "TMPDIR": str(place), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def path_without_wrk() -> str:
+    directories = os.environ["PATH"].split(os.pathsep)
+    return os.pathsep.join(path for path in directories if not Path(path, "wrk").exists())
+
+
+def test_the_benchmark_of_transfers_compares_them_with_psql(place: Path) -> None:
+    done = benchmark("transfer", place, "--rows", "2000", "--rounds", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     _, table = done.stdout.split("memory\n")
     figures = r" +[\d,]+ +\d+\.\d\d +\(\d+\.\d\d-\d+\.\d\d\)"
@@ -36,3 +47,25 @@ def test_the_benchmark_of_transfers_compares_them_with_psql(place: Path) -> None
     if Path("/proc/self/status").exists():
         assert re.search(r"\d+ MiB idle, .* importing, .* exporting", table)
     assert not list(place.iterdir())  # it leaves nothing behind
+
+
+def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(place: Path) -> None:
+    options = "--sizes 1000 3000 --rounds 1 --seconds 1 --only start alone"
+    done = benchmark("growth", place, *options.split(), PATH=path_without_wrk())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^start to first answer: \d+ ms", done.stdout, re.MULTILINE)
+    if Path("/proc/self/status").exists():
+        memory = r"^  {}, idle +\d+\.\d +\d+\.\d( +\d+\.\d){{{}}}$"
+        for workers in (1, 2, 4):
+            assert re.search(memory.format(workers, workers), done.stdout, re.MULTILINE)
+    ratio = r"^gathering to without: \d\.\d\d +\(\d\.\d\d-\d\.\d\d\), wanted 1\.05: (holds|short)$"
+    assert re.search(ratio, done.stdout, re.MULTILINE)
+    assert not list(place.iterdir())  # it leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["compare", "growth"])
+def test_a_benchmark_says_where_to_get_wrk(name: str, place: Path) -> None:
+    done = benchmark(name, place, PATH=path_without_wrk())
+    assert done.returncode == 2
+    assert done.stderr.startswith("wrk is not on the PATH: `apt install wrk`")
+    assert not done.stdout

@@ -126,19 +126,20 @@ async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> 
         assert idle["db_pool_connections_in_use",] == idle["db_pool_waiting",] == 0
         async with nobody_writes(url), asyncio.TaskGroup() as tasks:
             ada = {"full_name": "Ada"}
-            posts = [tasks.create_task(client.post("/users", json=ada)) for _ in range(3)]
+            # creates would share a connection
+            changes = [tasks.create_task(client.patch("/users/1", json=ada)) for _ in range(3)]
             async with asyncio.timeout(30):
                 while (busy := await scraped(client))["db_pool_waiting",] < 2:
                     pass
             assert busy["http_requests_in_progress",] == 4
             assert busy["db_pool_connections",] == busy["db_pool_connections_in_use",] == 1
             assert ("schema_revision", "database") not in busy  # it would have to wait, too
-            for post in posts:
-                post.cancel()
+            for change in changes:
+                change.cancel()
         after = await scraped(client)
         assert after["http_requests_in_progress",] == 1
         assert after["db_pool_connections_in_use",] == after["db_pool_waiting",] == 0
-        assert after["http_request_duration_seconds_count", "POST", "/users", "499"] == 3
+        assert after[COUNT, "PATCH", "/users/{user_id}", "499"] == 3
 
 
 async def test_openmetrics_is_there_for_who_asks() -> None:
