@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live contract test-compose bench bench-transfer openapi lint format types check lock clean
+.PHONY: help run test live contract test-compose bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -40,6 +40,9 @@ bench: .venv/bench-installed  ## the service beside its peers with 1,000,000 use
 
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
 	$(BIN)/python -m benchmarks.transfer
+
+bench-growth: .venv/installed  ## the service with 1,000 to 10,000,000 users, its start, memory and workers; needs wrk
+	$(BIN)/python -m benchmarks.growth $(OPTIONS)
 
 openapi: .venv/installed  ## write docs/openapi.json; where clients would break, only with BREAKING=1
 	@$(BIN)/python -m tests.openapi $(if $(BREAKING),--breaking)

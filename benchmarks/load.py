@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.world import Database, must
-from service.embedded import DATABASE
 
 WRK = shutil.which("wrk")
 # in a request, what no other request has: wrk puts the run and a number there, as long as this
@@ -105,7 +104,7 @@ class Load:
                 database.server.programs / "pgbench",
                 *database.server.address(),
                 *("-n", "-M", "prepared", "-j", "1", "-c", str(connections)),
-                *("-T", str(self.seconds), "-D", f"rows={rows}", "-f", file, DATABASE),
+                *("-T", str(self.seconds), "-D", f"rows={rows}", "-f", file, database.name),
             ],
             check=True,
             stdout=subprocess.PIPE,

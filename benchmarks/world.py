@@ -21,8 +21,10 @@ from service.embedded import DATABASE, INSTALLED, Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+PROC = Path("/proc")  # where Linux tells of its processes
 BLOCK = 64 * 1024  # bytes that the client reads and sends at a time
 START = 60  # seconds for the service
+LOOK = 0.01  # seconds between two looks whether it is ready
 
 
 class WrongError(Exception):
@@ -36,15 +38,28 @@ def must(fact: object, otherwise: str) -> None:
 
 
 class Database:
-    """The PostgreSQL, as psql sees it."""
+    """A database of the PostgreSQL, as psql sees it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, name: str = DATABASE) -> None:
         self.server = server
+        self.name = name
 
     @property
     def url(self) -> str:
         """The address for Alembic and the service."""
-        return self.server.url(DATABASE)
+        return self.server.url(self.name)
+
+    def migrate(self) -> None:
+        """Bring the schema to its head."""
+        migrated = subprocess.run(
+            [sys.executable, "-m", "alembic", "upgrade", "head"],
+            check=False,
+            cwd=ROOT,
+            env=environment(DATABASE_URL=self.url),
+            capture_output=True,
+            text=True,
+        )
+        must(migrated.returncode == 0, f"the migration failed: {migrated.stderr}")
 
     def psql(self, *commands: str) -> str:
         """What psql answers."""
@@ -54,7 +69,7 @@ class Database:
                 self.server.programs / "psql",
                 *("-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1"),
                 *self.server.address(),
-                *(DATABASE, *arguments),
+                *(self.name, *arguments),
             ],
             check=True,
             stdout=subprocess.PIPE,
@@ -87,21 +102,20 @@ class Database:
 
 @contextmanager
 def database(directory: Path) -> Iterator[Database]:
-    """A server of our own, with the schema at its head, and stopped in the end."""
+    """The database of a server of our own, with the schema at its head."""
+    with postgresql(directory) as server:
+        found = Database(server)
+        found.migrate()
+        yield found
+
+
+@contextmanager
+def postgresql(directory: Path) -> Iterator[Server]:
+    """A server of our own, stopped in the end."""
     server = Server(directory)
     try:
         server.join()
-        found = Database(server)
-        migrated = subprocess.run(
-            [sys.executable, "-m", "alembic", "upgrade", "head"],
-            check=False,
-            cwd=ROOT,
-            env=environment(DATABASE_URL=found.url),
-            capture_output=True,
-            text=True,
-        )
-        must(migrated.returncode == 0, f"the migration failed: {migrated.stderr}")
-        yield found
+        yield server
     finally:
         server.leave()
         shutil.rmtree(server.sockets, ignore_errors=True)  # elsewhere if TMPDIR's path is long
@@ -165,14 +179,17 @@ def service(url: str, directory: Path) -> AbstractContextManager[tuple[Service, 
 def running(
     module: str, ready: str = "/health/ready", python: str = sys.executable, **settings: str
 ) -> Iterator[tuple[Service, int]]:
-    """`python -m module` of one worker; `ready` is what it can be asked as soon as it serves."""
+    """`python -m module`, and its process id; `ready` is what it can be asked as soon as it serves.
+
+    It has one worker, unless the settings say otherwise.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(  # noqa: S603  # a module of ours
         [python, "-m", module],
         cwd=ROOT,
         # the levels from warnings on are shown
-        env=environment(PORT=str(port), WORKERS="1", LOG_LEVEL="WARNING", **settings),
+        env=environment(PORT=str(port), **{"WORKERS": "1", "LOG_LEVEL": "WARNING", **settings}),
     )
     try:
         found = Service(port)
@@ -180,11 +197,35 @@ def running(
         while not found.is_ready(ready):
             must(process.poll() is None, f"{module} ended before it was ready")
             must(time.monotonic() < deadline, f"{module} wasn't ready after {START} seconds")
-            time.sleep(0.1)
+            time.sleep(LOOK)
         yield found, process.pid
     finally:
         process.terminate()
         process.wait()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started; none where there is no /proc."""
+    lists = (PROC / str(pid) / "task").glob("*/children")
+    return sorted(int(child) for path in lists for child in path.read_text().split())
+
+
+def worked(pid: int) -> float:
+    """The CPU time that a process took, with that of its children who have ended, in seconds."""
+    try:
+        told = (PROC / str(pid) / "stat").read_text()
+    except OSError:  # it has ended
+        return 0
+    ticks = told.rpartition(")")[2].split()[11:15]  # what comes before may have spaces
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def size_in(file: Path, name: str) -> int | None:
+    """A line of what the kernel tells of a process's memory, in bytes."""
+    for line in file.read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
 
 
 class Memory:
@@ -192,20 +233,14 @@ class Memory:
 
     def __init__(self, server: int) -> None:
         """Of the one child that the server has, or of the server itself if it has none."""
-        children = Path(f"/proc/{server}/task").glob("*/children")
-        workers = [pid for path in children for pid in path.read_text().split()] or [str(server)]
-        place = Path("/proc", workers[0])
+        workers = children(server) or [server]
+        place = PROC / str(workers[0])
         self.place = place if len(workers) == 1 and place.exists() else None
         self.idle: int | None = None
 
     def read(self, name: str) -> int | None:
         """A line of its status."""
-        if self.place is None:
-            return None
-        for line in (self.place / "status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-        return None
+        return None if self.place is None else size_in(self.place / "status", name)
 
     def rest(self) -> None:
         """Take what there is now as that of an idle worker."""
