@@ -149,6 +149,7 @@ class Database:
             self.writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = self.engine.execution_options(reading=True)
         self.compiled: dict[Query, SQLCompiler] = {}
+        self.looking: asyncio.Task[None] | None = None
         self.watched: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         self.pool_timeout = settings.pool_timeout
         # half of the connections at most: clients who dawdle shall not lock the others out
@@ -171,9 +172,7 @@ class Database:
         compiled = self.compiled.get(query) or self.compile(query)
         given = compiled.params | values
         arguments = [given[name] for name in compiled.positiontup or ()]
-        pooled = await self.engine.raw_connection()
-        driver: Any = pooled.driver_connection
-        try:
+        async with self.driver() as driver:
             with self.watched(compiled.string):
                 try:
                     rows: Rows = await driver.fetch(compiled.string, *arguments)
@@ -181,16 +180,32 @@ class Database:
                     broken = isinstance(error, IntegrityConstraintViolationError)
                     kind = IntegrityError if broken else DBAPIError
                     raise kind(compiled.string, None, error, hide_parameters=True) from error
-        finally:
-            lost = driver.is_closed()
-            await greenlet_spawn(pooled.invalidate if lost else pooled.close)
-            if lost:
-                await self.look_at_the_others()
         return rows
+
+    @asynccontextmanager
+    async def driver(self) -> AsyncIterator[Any]:
+        """A connection of the pool, as asyncpg knows it.
+
+        It is given up where it was lost, or where somebody gave up waiting for it: whether it will
+        ever answer is not known.
+        """
+        pooled = await self.engine.raw_connection()
+        driver: Any = pooled.driver_connection
+        given_up = True
+        try:
+            yield driver
+            given_up = False
+        except Exception:
+            given_up = driver.is_closed()
+            if given_up:
+                self.looking = asyncio.create_task(self.look_at_the_others())
+            raise
+        finally:
+            await greenlet_spawn(pooled.invalidate if given_up else pooled.close)
 
     async def look_at_the_others(self) -> None:
         """Let SQLAlchemy see that a connection was lost: it gives up those made before, too."""
-        with suppress(DBAPIError):
+        with suppress(Exception):  # whoever asks next is told
             async with self.reading.connect() as connection:
                 await connection.execute(text("SELECT 1"))
 
@@ -210,15 +225,11 @@ class Database:
         return cast("WatchedPool", self.engine.pool)
 
     def changing(self, *, alone: bool) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection to change something: in one transaction, or by one statement alone."""
-        return self.one_statement() if alone else self.writing.begin()
+        """A connection to change something: in one transaction, or by one statement alone.
 
-    def one_statement(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection to change something by one statement, which on PostgreSQL is one round trip.
-
-        There the statement is a transaction by itself.
+        On PostgreSQL that is a transaction by itself, and one round trip.
         """
-        return self.reading.connect() if self.is_postgresql else self.writing.begin()
+        return self.reading.connect() if alone and self.is_postgresql else self.writing.begin()
 
     async def reader(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: on PostgreSQL each statement is one round trip."""

@@ -21,6 +21,7 @@ async def within(seconds: float, work: Awaitable[Result]) -> Result:
     As asyncio.timeout does it, which takes a tenth of the time of a lookup.
     """
     task = cast("asyncio.Task[None]", asyncio.current_task())
+    before = task.cancelling()
     late = False
 
     def end() -> None:
@@ -31,18 +32,21 @@ async def within(seconds: float, work: Awaitable[Result]) -> Result:
     try:
         return await work
     except asyncio.CancelledError:
-        if not late or task.uncancel() > 0:  # somebody else cancels it, too
+        if not late or task.cancelling() - 1 > before:  # somebody else cancels it, too
             raise
         raise LateError from None
     finally:
         timer.cancel()
+        if late:
+            task.uncancel()
 
 
 class Deadline:
     """Ends what takes too long.
 
-    What was not committed by then is rolled back. A commit that is under way may still succeed:
-    its client can't know, and asks again under its Idempotency-Key.
+    What was not committed by then is rolled back. A commit that is under way may still succeed, and
+    so may a create that others go together with: its client can't know, and asks again under its
+    Idempotency-Key.
     """
 
     def __init__(self, app: ASGIApp, request_timeout: float, transfer_timeout: float) -> None:

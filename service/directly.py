@@ -21,7 +21,8 @@ class Directly:
     """The last middleware of a route, which answers in place of what it surrounds.
 
     The function gets the request, what the path says and, where its signature has it, `data`. It
-    returns something Ready, or raises.
+    returns something Ready, or raises. Of what can be declared with a route only `before_request`
+    is heeded: guards, dependencies and `after_request` are not.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,8 +39,8 @@ class Directly:
 
     async def ask(self, route: "HTTPRouteHandler", request: StrictRequest) -> Ready:
         """Do what comes before the route, then call its function."""
-        if route.before_request is not None:
-            await route.before_request(request)
+        if before := route.resolve_before_request():
+            await before(request)
         given = dict(request.path_params)
         if route.parsed_data_field is not None:
             if not await request.body():

@@ -6,8 +6,10 @@ than one for one.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 Question = TypeVar("Question")
@@ -56,44 +58,63 @@ class Gathering(Generic[Question, Answer]):
         self.patience = patience
         self.seconds = seconds
         self.waiting: deque[Asked[Question, Answer]] = deque()
-        self.last: asyncio.Task[None] | None = None  # batch, which others wait for
+        self.current: object = None  # what those who come now wait for
         self.batches: set[asyncio.Task[None]] = set()  # those that took long, too
 
     async def ask(self, question: Question) -> Answer:
         """The answer; raises what answering raised."""
+        if self.current is None:
+            return await self.ask_alone(question)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting.append(Asked(question, answer, copy_context()))
-        if self.last is None:
-            self.begin()
         try:
             return await answer
         except OneByOne:
             [alone] = await self.answer([question])
             return alone
+        finally:
+            del answer  # its failure knows this frame: a circle that would keep the request
+
+    async def ask_alone(self, question: Question) -> Answer:
+        """The answer, at once."""
+        self.current = me = object()
+        with self.waited_for(me):
+            [answer] = await self.answer([question])
+        return answer
 
     def begin(self) -> None:
         """Answer the next batch, if anybody waits; what it logs belongs to its first request."""
-        self.last = None
+        self.current = None
         while self.waiting and self.waiting[0].answer.done():  # who gave up meanwhile
             self.waiting.popleft()
         if self.waiting:
-            work = self.answer_some()
+            self.current = me = object()
             context = self.waiting[0].context
-            self.last = asyncio.get_running_loop().create_task(work, context=context)
-            self.batches.add(self.last)
-            self.last.add_done_callback(self.batches.discard)
+            task = asyncio.get_running_loop().create_task(self.answer_some(me), context=context)
+            self.batches.add(task)
+            task.add_done_callback(partial(self.end, me))
 
-    async def answer_some(self) -> None:
-        """Answer those who wait now, then begin with those who have come meanwhile."""
-        me = asyncio.current_task()
+    async def answer_some(self, me: object) -> None:
+        """Answer those who wait now."""
         taken = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
-        batch = [asked for asked in taken if not asked.answer.done()]
+        with self.waited_for(me):
+            await self.settle([asked for asked in taken if not asked.answer.done()])
+
+    def end(self, me: object, task: asyncio.Task[None]) -> None:
+        """A batch is over; it may have been cancelled before it began."""
+        self.batches.discard(task)
+        if self.current is me:
+            self.begin()
+
+    @contextmanager
+    def waited_for(self, me: object) -> Iterator[None]:
+        """Begin with those who have come meanwhile at the end, or when it takes too long."""
         timer = asyncio.get_running_loop().call_later(self.patience, self.begin)
         try:
-            await self.settle(batch)
+            yield
         finally:
             timer.cancel()
-            if self.last is me:
+            if self.current is me:
                 self.begin()
 
     async def settle(self, batch: Sequence[Asked[Question, Answer]]) -> None:
@@ -107,11 +128,9 @@ class Gathering(Generic[Question, Answer]):
                 if not asked.answer.done():
                     asked.answer.set_result(answer)
         except BaseException as error:
-            failure = error
-            if isinstance(error, Exception) and len(batch) > 1 and self.retried(error):
-                failure = OneByOne()
+            ours = isinstance(error, Exception) and len(batch) > 1 and self.retried(error)
             for asked in batch:
                 if not asked.answer.done():
-                    asked.answer.set_exception(failure)
+                    asked.answer.set_exception(OneByOne() if ours else error)
             if not isinstance(error, Exception):
                 raise

@@ -12,9 +12,9 @@ from service import users, wire
 from service.errors import Flaw, InvalidInput
 
 PARAMETERS = ("limit", "after", "name", "email", "sort")
-FILTERS = ("name", "email", "sort")
 SORTS: tuple[wire.Sort, ...] = get_args(wire.Sort)
 REMEMBERED = 1024  # URLs; the first page of a list is asked for again and again
+SHORT = 512  # bytes; a longer one is not remembered
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=wire.PAGE_LIMIT)]
 
@@ -34,9 +34,13 @@ class Asked(NamedTuple):
         return f'<{first}>; rel="first", <{first}{following}after={cursor}>; rel="next"'
 
 
-@lru_cache(REMEMBERED)
 def page_of(query: bytes) -> Asked:
     """What the query of a URL asks for; raises InvalidInput."""
+    return remembered(query) if len(query) <= SHORT else read(query)
+
+
+def read(query: bytes) -> Asked:
+    """The same, anew."""
     given = parsed(query)
     values = dict(given)
     limit = limit_of(values.get("limit"))
@@ -46,6 +50,9 @@ def page_of(query: bytes) -> Asked:
     listing = list_of(values)._replace(limit=limit, after=cursor)
     users.check_cursor(listing)
     return Asked(listing, urlencode({name: values[name] for name in PARAMETERS if name in values}))
+
+
+remembered = lru_cache(REMEMBERED)(read)
 
 
 def parsed(query: bytes) -> list[tuple[str, str]]:

@@ -82,7 +82,10 @@ class Metrics:
             self.running.set_function(running)
         self.connections = gauge("db_pool_connections", "Open connections to the database.")
         self.in_use = gauge("db_pool_connections_in_use", "Connections that a request uses.")
-        self.waiting = gauge("db_pool_waiting", "Requests that wait for a connection.")
+        self.waiting = gauge(
+            "db_pool_waiting",
+            "Requests that wait for a connection; those that go together are one.",
+        )
         self.revisions = Revisions()
         self.registry.register(self.revisions)
         if self.directory is None:

@@ -63,6 +63,14 @@ def by_kind(error: OSError) -> str:
     return error.strerror or "the connection failed"
 
 
+def is_answer(error: BaseException) -> bool:
+    """Whether the database itself said so, and not the driver or the network."""
+    return any(
+        getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorcode", None)
+        for cause in causes(error)
+    )
+
+
 def is_lock_timeout(error: BaseException) -> bool:
     """Whether a statement gave up waiting for a lock, on either database."""
     return any(

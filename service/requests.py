@@ -27,7 +27,8 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes; raises RequestTimeout when nothing comes any more."""
         limit = self.route_handler.resolve_request_max_body_size()
-        said = [int(line) for line in self.lines_of("Content-Length") if line.isdecimal()]
+        # no more digits than a limit can have
+        said = [int(line[:10]) for line in self.lines_of("Content-Length") if line.isdecimal()]
         if limit is not None and max(said, default=0) > limit:
             raise RequestEntityTooLarge
         received, more = 0, True

@@ -1,14 +1,13 @@
 """What many requests ask at the same time, done together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError
 
 from service import users, wire
 from service.database import Database
 from service.gathering import Gathering
-from service.outages import is_lock_timeout, why_unavailable
+from service.outages import is_answer, is_lock_timeout, why_unavailable
 from service.settings import Settings
 
 FOUND = 500  # users that one query looks up, at most
@@ -17,13 +16,6 @@ AT_ONCE = 2000  # rows that one query reads for several pages: others shall get 
 PATIENCE = 0.1  # seconds, after which the next batch no longer waits: a lock may be in its way
 LOCK_TIMEOUT = "100ms"  # for those who came together: then each waits for himself
 CREATED = 100  # users that one statement adds, at most
-
-
-class Found(NamedTuple):
-    """A page as it is sent."""
-
-    body: bytes
-    next: str | None
 
 
 class Together:
@@ -40,12 +32,11 @@ class Together:
         """Look users up."""
         return await users.find(self.database.rows, ids)
 
-    async def read(self, listings: Sequence[users.Listing]) -> list[Found]:
+    async def read(self, listings: Sequence[users.Listing]) -> list[users.Found]:
         """Read pages of lists; who asks for the same page gets the same bytes."""
         at_once = AT_ONCE if self.database.is_postgresql else 1
         pages = await users.pages(self.database.rows, listings, at_once=at_once)
-        found = {listing: Found(wire.encode(page), page.next) for listing, page in pages.items()}
-        return [found[listing] for listing in listings]
+        return [pages[listing] for listing in listings]
 
     async def create(self, new: Sequence[wire.NewUser]) -> list[wire.User]:
         """Keep new users; alone one waits for whoever wants the same address, together none do."""
@@ -57,10 +48,11 @@ class Together:
 
 
 def harmless(error: Exception) -> bool:
-    """Whether a failed query may be tried again: one that is no outage."""
-    return why_unavailable(error) is None
+    """Whether to read again: not where there was no connection to be had."""
+    return isinstance(error, DBAPIError)
 
 
 def undone(error: Exception) -> bool:
-    """Whether the database refused: nothing was kept, and alone each gets its own answer."""
-    return isinstance(error, DBAPIError) and (harmless(error) or is_lock_timeout(error))
+    """Whether the database itself refused: nothing was kept, and alone each gets its own answer."""
+    refused = isinstance(error, DBAPIError) and is_answer(error)
+    return refused and (why_unavailable(error) is None or is_lock_timeout(error))

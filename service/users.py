@@ -115,6 +115,13 @@ class Listing(NamedTuple):
         return {name: values[name] for name in self.shape.given}
 
 
+class Found(NamedTuple):
+    """A page as it is sent."""
+
+    body: bytes
+    next: str | None
+
+
 TYPES: dict[str, TypeEngine[Any]] = {
     "name": Text(),
     "email": Text(),
@@ -223,13 +230,13 @@ async def check_version(connection: Connection, user_id: int, if_match: str) -> 
 
 async def pages(
     rows_of: RowsOf, listings: Iterable[Listing], *, at_once: int
-) -> dict[Listing, wire.Page]:
+) -> dict[Listing, Found]:
     """Pages of lists, by keyset: page 10,000 costs what the first one does.
 
     Those whose statements have one text come by one query, while they have no more than `at_once`
     rows; SQLite can't do that.
     """
-    found: dict[Listing, Sequence[UserRow]] = {}
+    found: dict[Listing, Found] = {}
     alike: dict[tuple[Shape, int], list[Listing]] = defaultdict(list)
     for listing in dict.fromkeys(listings):
         alike[listing.shape, listing.limit].append(listing)
@@ -237,8 +244,9 @@ async def pages(
         size = max(1, at_once // limit)
         for start in range(0, len(group), size):
             some = group[start : start + size]
-            found |= zip(some, await rows_of_some(rows_of, shape, limit, some), strict=True)
-    return {listing: page_of(listing, rows) for listing, rows in found.items()}
+            pages = await rows_of_some(rows_of, shape, limit, some)
+            found |= {one: page_of(one, rows) for one, rows in zip(some, pages, strict=True)}
+    return found
 
 
 async def rows_of_some(
@@ -258,14 +266,15 @@ async def rows_of_some(
     return pages
 
 
-def page_of(listing: Listing, rows: Sequence[UserRow]) -> wire.Page:
+def page_of(listing: Listing, rows: Sequence[UserRow]) -> Found:
     """The page, where `rows` may have one more, which tells whether there is a next."""
     items = [seen(row) for row in rows[: listing.limit]]
-    if len(rows) <= listing.limit:
-        return wire.Page(items=items, next=None)
-    last = rows[listing.limit - 1]
-    cursor = wire.Cursor(listing.sort, listing.name, listing.email, last[ID], last[KEY])
-    return wire.Page(items=items, next=wire.encode_cursor(cursor))
+    following = None
+    if len(rows) > listing.limit:
+        last = rows[listing.limit - 1]
+        cursor = wire.Cursor(listing.sort, listing.name, listing.email, last[ID], last[KEY])
+        following = wire.encode_cursor(cursor)
+    return Found(wire.encode(wire.Page(items=items, next=following)), following)
 
 
 @cache

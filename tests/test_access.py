@@ -21,9 +21,11 @@ from litestar.types import Scope as ASGIScope
 
 from service import problems, tokens
 from service.access import BEARER, REFUSALS, SCHEME, Access, needs, security
+from service.app import create_app
 from service.settings import Settings
 from tests.test_bad_input import problem
 from tests.test_tokens import run
+from tests.world import NOWHERE
 
 REFUSED = problems.documented(*REFUSALS)
 
@@ -278,3 +280,14 @@ def test_the_document_says_what_each_route_needs() -> None:
     assert route["post"]["security"] == [{"bearer": ["write"]}]
     assert {"401", "403", "429"} < set(route["get"]["responses"])
     assert "security" not in document["paths"]["/health"]["get"]
+
+
+def test_every_route_that_says_it_needs_a_token_asks_for_one() -> None:
+    """By `before_request`, the one thing that a route which is called directly heeds."""
+    app = create_app(Settings(database_url=NOWHERE))
+    handlers = [one for route in app.routes for one in getattr(route, "route_handlers", ())]
+    guarded = [handler for handler in handlers if handler.security]
+    assert len(guarded) == len({handler.operation_id for handler in guarded}) == 8
+    for handler in guarded:
+        assert handler.resolve_before_request() is not None, handler
+        assert not handler.resolve_guards(), handler
