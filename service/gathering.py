@@ -64,9 +64,16 @@ class Gathering(Generic[Question, Answer]):
     async def ask(self, question: Question) -> Answer:
         """The answer; raises what answering raised."""
         if self.current is None:
-            return await self.ask_alone(question)
+            self.current = me = object()
+            with self.waited_for(me):
+                await asyncio.sleep(0)  # who asks in the same turn of the loop goes along
+                if not self.waiting:
+                    [alone] = await self.answer([question])
+                    return alone
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.waiting.append(Asked(question, answer, copy_context()))
+        if self.current is None:
+            self.begin()
         try:
             return await answer
         except OneByOne:
@@ -74,13 +81,6 @@ class Gathering(Generic[Question, Answer]):
             return alone
         finally:
             del answer  # its failure knows this frame: a circle that would keep the request
-
-    async def ask_alone(self, question: Question) -> Answer:
-        """The answer, at once."""
-        self.current = me = object()
-        with self.waited_for(me):
-            [answer] = await self.answer([question])
-        return answer
 
     def begin(self) -> None:
         """Answer the next batch, if anybody waits; what it logs belongs to its first request."""
