@@ -149,7 +149,6 @@ class Database:
             self.writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = self.engine.execution_options(reading=True)
         self.compiled: dict[Query, SQLCompiler] = {}
-        self.looking: asyncio.Task[None] | None = None
         self.watched: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
         self.pool_timeout = settings.pool_timeout
         # half of the connections at most: clients who dawdle shall not lock the others out
@@ -191,17 +190,17 @@ class Database:
         """
         pooled = await self.engine.raw_connection()
         driver: Any = pooled.driver_connection
-        given_up = True
+        given_up, lost = True, False
         try:
             yield driver
             given_up = False
         except Exception:
-            given_up = driver.is_closed()
-            if given_up:
-                self.looking = asyncio.create_task(self.look_at_the_others())
+            given_up = lost = driver.is_closed()
             raise
         finally:
             await greenlet_spawn(pooled.invalidate if given_up else pooled.close)
+            if lost:
+                await self.look_at_the_others()
 
     async def look_at_the_others(self) -> None:
         """Let SQLAlchemy see that a connection was lost: it gives up those made before, too."""

