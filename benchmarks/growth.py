@@ -38,9 +38,10 @@ import uvloop
 
 from benchmarks.compare import DIFFERENT, FEWEST, PAGE, WARM_UP, asked, cursor, missing
 from benchmarks.load import WRK, Figures, Load
-from benchmarks.results import LOOKUP, MIB, RANDOM
+from benchmarks.results import LOOKUP, RANDOM
 from benchmarks.transfer import spread
 from benchmarks.world import (
+    MIB,
     PROC,
     START,
     Database,

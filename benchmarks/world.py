@@ -21,6 +21,7 @@ from service.embedded import DATABASE, INSTALLED, Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
+MIB = 1024 * 1024
 PROC = Path("/proc")  # where Linux tells of its processes
 BLOCK = 64 * 1024  # bytes that the client reads and sends at a time
 START = 60  # seconds for the service
