@@ -7,7 +7,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 JSON = "application/json"
 
-
 Headers = tuple[tuple[bytes, bytes], ...]  # the names in lower case
 
 CONTENT_TYPE = (b"content-type", JSON.encode())

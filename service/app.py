@@ -40,10 +40,7 @@ def create_app(settings: Settings) -> Litestar:
             *observed.routes,
             assets(),
         ],
-        dependencies={
-            # a route takes one of them: a second generator would hide a failed commit
-            "reader": Provide(database.reader),
-        },
+        dependencies={"reader": Provide(database.reader)},
         state=State(
             {
                 "settings": settings,

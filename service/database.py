@@ -124,8 +124,8 @@ def begin_sqlite(connection: Connection) -> None:
 class Database:
     """The service's connections.
 
-    Its methods are generators for `yield`-style dependencies: leaving normally commits,
-    raising rolls back, and nothing else on a request's way does either.
+    Who has one leaves normally and commits, or raises and rolls back; nothing else on a request's
+    way does either.
     """
 
     def __init__(self, settings: Settings, revision: str) -> None:

@@ -128,8 +128,6 @@ def refused_by_framework(request: AnyRequest, error: HTTPException) -> Answer:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return failed(request, error)
     if flaws := flaws_of(error):
-        if all(flaw.pointer == "/data" for flaw in flaws):
-            return refused(request, MalformedJson("the body is empty; it must be JSON"))
         return refused(request, InvalidInput(*flaws))
     refusal = BY_STATUS.get(HTTPStatus(error.status_code), BadRequest)
     headers = dict(error.headers or {})

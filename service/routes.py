@@ -142,12 +142,12 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[wire.Use
     user = await request.app.state.together.lookups.ask(id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
-    body = wire.encode(user)
-    tag = wire.etag(body)
+    answer = represented(user)
     known = request.joined("If-None-Match")
-    if known is not None and wire.matches(known, tag, weakly=True):
-        return Ready(Answer(HTTP_304_NOT_MODIFIED, (header("ETag", tag), FRESH), b""))
-    return Ready(Answer(HTTP_200_OK, (CONTENT_TYPE, header("ETag", tag), FRESH), body))
+    _, (_, tag), _ = answer.headers
+    if known is not None and wire.matches(known, tag.decode(), weakly=True):
+        return Ready(Answer(HTTP_304_NOT_MODIFIED, answer.headers[1:], b""))
+    return Ready(answer)
 
 
 @get(

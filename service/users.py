@@ -256,7 +256,8 @@ async def rows_of_some(
     rows = {"rows": limit + 1}
     if len(listings) == 1:
         return [await rows_of(page_statement(shape), listings[0].values | rows)]
-    arrays = {name: [listing.values[name] for listing in listings] for name in shape.given}
+    values = [listing.values for listing in listings]
+    arrays = {name: [each[name] for each in values] for name in shape.given}
     pages: list[list[UserRow]] = [[] for _ in listings]
     for row in await rows_of(pages_statement(shape), arrays | rows):
         pages[row[NUMBER] - 1].append(row)
