@@ -26,8 +26,10 @@ async def attempt(
     action: Callable[[Connection, dict[str, Any]], None],
     options: dict[str, Any],
     patience: float,
-) -> None:
+) -> Work:
     """Try an action until nobody's lock is in its way, for at most `patience` seconds.
+
+    Gives how it went.
 
     `beside` is a connection from which to see who is in the way.
     The step is tried again, never the command: `+2` counted anew after a success would overshoot.
@@ -52,7 +54,7 @@ async def attempt(
             pause = min(pause * 2, LONGEST_PAUSE)
             work.attempts += 1
         else:
-            return
+            return work
 
 
 def blocked_by(connection: AsyncConnection, work: Work) -> str:

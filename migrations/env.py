@@ -21,6 +21,7 @@ from migrations.connecting import LOCK_TIMEOUT, connected, settings_found
 from migrations.metrics import measured
 from migrations.migrate import migrate, planned, said
 from migrations.steps import command, end, noted
+from migrations.trace import Trace
 from service.models import Base
 from service.settings import Settings, async_url
 
@@ -78,7 +79,10 @@ async def migrate_online(settings: Settings) -> None:
         async with measured(engine, settings.metrics_textfile) as run:
             await planned(engine, fn, given)
             patience, accept = seconds("patience", PATIENCE), drift_accepted()
-            await migrate(engine, fn, given, patience=patience, accept=accept, run=run)
+            trace = Trace(argument("trace", ""))
+            await migrate(
+                engine, fn, given, patience=patience, accept=accept, run=run, trace=trace
+            )
 
 
 def argument(name: str, default: str) -> str:

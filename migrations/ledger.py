@@ -64,6 +64,7 @@ class Work:
     attempts: int = 1
     longest_wait: float = 0.0  # seconds
     blocker: str | None = None  # who was in the way last
+    rows: int = 0  # that a backfill has walked over
 
 
 class Entry(NamedTuple):

@@ -26,6 +26,7 @@ from migrations.steps import (
     undo,
     withdraw,
 )
+from migrations.trace import Trace
 from migrations.turns import turn
 
 log = logging.getLogger("migrations")
@@ -46,11 +47,12 @@ async def migrate(  # noqa: PLR0913  # each is said by its name
     patience: float,
     accept: bool,
     run: Run,
+    trace: Trace,
 ) -> None:
     """Take the turn and do what is left to do by then; `accept` drift instead of refusing it.
 
     `patience`: seconds that a step is tried, and that the turn is waited for.
-    `run` is told how long each step takes.
+    `run` is told how long each step takes, `trace` what it says to the database.
     """
     await read(engine, published.refuse_unknown_role, options["app_role"])
     stamping = fn.__name__ == "do_stamp"
@@ -58,7 +60,8 @@ async def migrate(  # noqa: PLR0913  # each is said by its name
     async with turn(engine, patience, lock_timeout) as (connection, beside):
 
         async def attempted(action: Callable[[Connection, dict[str, Any]], None]) -> None:
-            await attempt(connection, beside, action, options, patience)
+            with trace.of(connection):
+                trace.done(await attempt(connection, beside, action, options, patience))
 
         examine = partial(drift.examine, script=context.script, accept=accept)
         await attempted(ledger.prepare if stamping else examine)

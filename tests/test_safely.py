@@ -1,6 +1,7 @@
 """The safe spellings, each on a real database, called by a revision that the real Alembic runs."""
 
 import asyncio
+import json
 import os
 import pty
 import subprocess
@@ -509,3 +510,43 @@ async def test_a_script_that_was_cut_off_can_be_sent_again(
         await connection.close()  # what was not committed is undone
     assert await revision_of(engine) == NEXT
     assert await query(engine, "SELECT years, phone FROM users") == []
+
+
+@pytest.mark.only("postgresql")
+async def test_rows_are_not_read_while_a_new_column_with_a_rule_keeps_its_lock(
+    url: str, clone: Path, revision: Revision, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    adult = 'sa.CheckConstraint("adult IN (0, 1)", name=safely.f("ck_users_adult"))'
+    revision(f'safely.add_column("users", sa.Column("adult", sa.Integer(), {adult}))')
+    run_alembic(url, "-x", f"trace={trace}", "upgrade", "head", cwd=clone)
+
+    events = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
+    (locked,) = (
+        n for n, e in enumerate(events) if ["users", "AccessExclusive"] in e.get("locks", ())
+    )
+    until = next(n for n, e in enumerate(events) if n > locked and e["what"] == "over")
+    assert not any("FROM users" in e["sql"].replace("(", " ") for e in events[locked + 1 : until])
+    assert any("adult IN (0, 1)" in e.get("sql", "") for e in events[:locked])  # but they were
+
+
+@pytest.mark.only("postgresql")
+async def test_values_that_come_back_and_break_the_rule_are_refused_before_anything_is_done(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    add = 'safely.add_column("users", sa.Column("height", sa.Integer(){}))'
+    drop = 'safely.drop_column("users", "height")'
+    revision(add.format(""), drop)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await write(engine, "INSERT INTO users (full_name, height) VALUES ('Ada', -1)")
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+
+    tall = ', sa.CheckConstraint("height > 0", name=safely.f("ck_users_height"))'
+    revision(add.format(tall), drop)
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert "ck_users_height can't be added: 1 row(s) of users break it" in process.stdout
+    shown = process.stdout.partition("See them with: ")[2].strip()
+    assert len(await query(engine, shown)) == 1
+    begun = "SELECT count(*) FROM migration_log WHERE state = 'started'"
+    assert await query(engine, begun) == [(0,)]
+    assert run_alembic(url, "current", cwd=clone).stdout.startswith(HEAD)

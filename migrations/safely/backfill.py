@@ -111,6 +111,7 @@ def walk(table_name: str, statement: str, largest: int) -> int:
             fits = LONGEST_BATCH / (time.monotonic() - began)  # as many times as many rows
             size = max(1, min(largest, int(size * min(fits, 2))))
             reached, changed = last, changed + done
+            op.get_context().opts["work"].rows += walked
             advance(walked)
 
 

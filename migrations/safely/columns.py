@@ -1,5 +1,6 @@
 """Columns, added, dropped and renamed; a drop sets aside, and adding again brings back."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,11 +29,12 @@ from migrations.safely.connection import (
     regclass,
     rewrites,
     run,
+    type_name,
     type_of,
     undoing,
     unless,
 )
-from migrations.safely.constraints import create_check_constraint
+from migrations.safely.constraints import add_check, refuse_violations
 from migrations.safely.rebuild import rebuilt
 from migrations.safely.required import refuse_used
 
@@ -83,12 +85,33 @@ def add_column(table_name: str, column: sa.Column[Any]) -> None:
             refuse_rewrite(table_name, name, what)
         elif is_aside(table_name, name):
             refuse_other_type(table_name, column)
+        refuse_broken_checks(table_name, column, checks)
     given = f"{alter} ALTER COLUMN {quoted(name)} {default(column)}"
     computed = column.identity is not None or column.computed is not None
     bring_column_back(table_name, name, finally_="NULL" if computed else given)
     run(f"{alter} {what}")
     for check in checks:
-        create_check_constraint(str(check.name), table_name, str(check.sqltext))
+        add_check(str(check.name), table_name, str(check.sqltext))
+
+
+def refuse_broken_checks(
+    table_name: str, column: sa.Column[Any], checks: Iterable[sa.CheckConstraint]
+) -> None:
+    """Raise Refused where the column, once it is there, would break its own rules.
+
+    To be asked before it is: reading all rows must not keep its lock.
+    """
+    name = column.name
+    if column_there(table_name, name) or column.identity is not None or column.computed is not None:
+        return
+    if is_aside(table_name, name):
+        value = quoted(aside(name))
+    else:
+        value = f"CAST({default_text(column) or 'NULL'} AS {type_name(column.type)})"
+    table = quoted(table_name)
+    rows = f"(SELECT *, {value} AS {quoted(name)} FROM {table}) AS {table}"
+    for check in checks:
+        refuse_violations(str(check.name), table_name, str(check.sqltext), rows)
 
 
 def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
@@ -105,9 +128,14 @@ def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
 
 def default(column: sa.Column[Any]) -> str:
     """What ALTER COLUMN says so that the column's default is the one of its definition."""
-    dialect = op.get_context().dialect
-    text = dialect.ddl_compiler(dialect, None).get_column_default_string(column)  # type: ignore[arg-type]  # it compiles no statement
+    text = default_text(column)
     return "DROP DEFAULT" if text is None else f"SET DEFAULT {text}"
+
+
+def default_text(column: sa.Column[Any]) -> str | None:
+    """The column's default as SQL; None where it has none."""
+    dialect = op.get_context().dialect
+    return dialect.ddl_compiler(dialect, None).get_column_default_string(column)  # type: ignore[arg-type]  # it compiles no statement
 
 
 def default_on_sqlite(table_name: str, column_name: str) -> str | None:

@@ -157,15 +157,19 @@ def validate(constraint_name: str, table_name: str) -> None:
         run(f"ALTER TABLE {quoted(table_name)} VALIDATE CONSTRAINT {quoted(constraint_name)}")
 
 
-def refuse_violations(constraint_name: str, table_name: str, condition: str) -> None:
-    """Raise Refused where rows already break the condition."""
+def refuse_violations(
+    constraint_name: str, table_name: str, condition: str, rows: str | None = None
+) -> None:
+    """Raise Refused where rows already break the condition.
+
+    `rows`: what to look at instead of the table, such as a query that stands for it.
+    """
     if offline():
         return
-    table = quoted(table_name)
-    count = ask(f"SELECT count(*) FROM {table} WHERE NOT ({condition})")
+    breaking = f"FROM {rows or quoted(table_name)} WHERE NOT ({condition})"
+    count = ask(f"SELECT count(*) {breaking}")
     if count:
         raise Refused(
             f"{constraint_name} can't be added: {count} row(s) of {table_name} break it. "
-            "Mend them, and run this revision again. See them with: "
-            f"SELECT * FROM {table} WHERE NOT ({condition})"
+            f"Mend them, and run this revision again. See them with: SELECT * {breaking}"
         )
