@@ -550,3 +550,19 @@ async def test_values_that_come_back_and_break_the_rule_are_refused_before_anyth
     begun = "SELECT count(*) FROM migration_log WHERE state = 'started'"
     assert await query(engine, begun) == [(0,)]
     assert run_alembic(url, "current", cwd=clone).stdout.startswith(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("rule", "spelling"),
+    [
+        ('sa.ForeignKey("users.id")', "safely.create_foreign_key"),
+        ("unique=True", "safely.create_index"),
+    ],
+)
+def test_a_rule_that_adding_a_column_would_leave_out_is_refused(
+    url: str, clone: Path, revision: Revision, rule: str, spelling: str
+) -> None:
+    revision(f'safely.add_column("users", sa.Column("mentor", sa.BigInteger(), {rule}))')
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert f"say that with {spelling}, after safely.add_column" in process.stdout

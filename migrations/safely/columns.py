@@ -70,6 +70,7 @@ def add_column(table_name: str, column: sa.Column[Any]) -> None:
     A new NOT NULL column needs a `server_default`, or older builds could not insert any more.
     """
     name = column.name
+    refuse_other_rules(table_name, column)
     is_new = offline() or not (is_aside(table_name, name) or column_there(table_name, name))
     if is_new and not undoing():
         refuse_without_value(table_name, column)
@@ -144,6 +145,20 @@ def default_on_sqlite(table_name: str, column_name: str) -> str | None:
         "SELECT dflt_value FROM pragma_table_info(?) WHERE name = ?", table_name, column_name
     )
     return None if found is None else str(found)
+
+
+def refuse_other_rules(table_name: str, column: sa.Column[Any]) -> None:
+    """Raise Refused for rules that ADD COLUMN would leave out, and that take steps of their own."""
+    if column.foreign_keys:
+        spelling = "safely.create_foreign_key"
+    elif column.unique or column.index:
+        spelling = "safely.create_index"
+    else:
+        return
+    raise Refused(
+        f"{table_name}.{column.name} is added without what its definition says beside its type: "
+        f"say that with {spelling}, after safely.add_column"
+    )
 
 
 def refuse_rewrite(table_name: str, column_name: str, what: str) -> None:
