@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live contract test-compose bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live rehearsals contract test-compose bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -22,6 +22,9 @@ test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
 	$(BIN)/python -m pytest --full -s tests/test_live_versions.py tests/test_live_service.py tests/test_guards.py tests/test_kills.py
+
+rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
+	$(BIN)/python -m pytest --full -s tests/test_rehearse.py tests/test_backup.py
 
 contract: .venv/installed  ## schemathesis against the live service: 5,000 cases and more, on both databases
 	$(BIN)/python -m pytest --full -s tests/test_contract.py
@@ -47,9 +50,10 @@ bench-growth: .venv/installed  ## the service with 1,000 to 10,000,000 users, it
 openapi: .venv/installed  ## write docs/openapi.json; where clients would break, only with BREAKING=1
 	@$(BIN)/python -m tests.openapi $(if $(BREAKING),--breaking)
 
-lint: .venv/installed  ## style: ruff, everything on
+lint: .venv/installed  ## style: ruff, everything on; and what the revisions would do to a database in use
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python -m migrations lint
 
 format: .venv/installed  ## let ruff put the code in shape
 	$(BIN)/ruff check --fix

@@ -1,0 +1,23 @@
+"""names are not longer than 200 characters.
+
+Bad on purpose: VALIDATE looks at every row under the lock that adding the CHECK has taken, since
+both stand in one transaction.
+"""
+
+from alembic import op
+
+from migrations import safely
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.create_check_constraint(
+        "full_name_length", "users", "length(full_name) <= 200", postgresql_not_valid=True
+    )
+    op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_full_name_length")
+
+
+def downgrade() -> None:
+    safely.drop_constraint("ck_users_full_name_length", "users", type_="check")

@@ -1,0 +1,22 @@
+"""note the tenant of users and of answers.
+
+Bad on purpose: while it waits for the second table, everybody waits for the first.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from migrations import safely
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.add_column("users", sa.Column("tenant", sa.Text()))
+    op.add_column("idempotency_key", sa.Column("tenant", sa.Text()))
+
+
+def downgrade() -> None:
+    safely.drop_column("idempotency_key", "tenant")
+    safely.drop_column("users", "tenant")

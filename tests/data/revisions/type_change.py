@@ -1,0 +1,21 @@
+"""widen age.
+
+Bad on purpose: the type is changed in place, so users is written anew; PostgreSQL refuses it
+while a published version shows the column.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from migrations import safely
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.alter_column("users", "age", type_=sa.BigInteger(), existing_type=sa.Integer())
+
+
+def downgrade() -> None:
+    safely.change_type("users", "age", sa.Integer())
