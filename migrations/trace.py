@@ -89,7 +89,7 @@ class Trace:
 
     def failed(self, context: ExceptionContext) -> None:
         """It failed."""
-        error = str(context.original_exception).partition("\n")[0]
+        error = str(context.original_exception.__cause__ or context.original_exception)
         ended = time.time()
         self.write(
             "failed",
