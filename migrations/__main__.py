@@ -10,9 +10,17 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from migrations.commands import CODES, UNKNOWN, drift, log, purge
+from migrations.commands import CODES, UNKNOWN, backup, drift, lint, log, purge, rehearse, restore
 
-COMMANDS = {"log": log, "drift": drift, "purge": purge}
+COMMANDS = {
+    "log": log,
+    "drift": drift,
+    "rehearse": rehearse,
+    "lint": lint,
+    "backup": backup,
+    "restore": restore,
+    "purge": purge,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,15 +8,19 @@ import asyncio
 import logging
 import re
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alembic import context
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations import ledger
 from migrations.autogenerate import is_ours, number_the_revision
+from migrations.backup import before_migrating
 from migrations.connecting import LOCK_TIMEOUT, connected, settings_found
 from migrations.metrics import measured
 from migrations.migrate import migrate, planned, said
@@ -52,6 +56,8 @@ def options(settings: Settings) -> dict[str, Any]:
 
 def migrate_offline(settings: Settings) -> None:
     """Print the SQL instead of running it; needs no database."""
+    if backup_asked():
+        raise CommandError("-x backup=DIR backs a database up, and --sql asks none: leave it out")
     url = async_url(settings.database_url)
     fn = command()
     context.configure(
@@ -79,9 +85,16 @@ async def migrate_online(settings: Settings) -> None:
         async with measured(engine, settings.metrics_textfile) as run:
             await planned(engine, fn, given)
             patience, accept = seconds("patience", PATIENCE), drift_accepted()
-            trace = Trace(argument("trace", ""))
+            trace, first = Trace(argument("trace", "")), backup_asked()
             await migrate(
-                engine, fn, given, patience=patience, accept=accept, run=run, trace=trace
+                engine,
+                fn,
+                given,
+                patience=patience,
+                accept=accept,
+                run=run,
+                trace=trace,
+                first=first,
             )
 
 
@@ -104,6 +117,17 @@ def seconds(name: str, default: float) -> float:
     if not re.fullmatch(r"\d{1,6}(\.\d+)?", text):
         raise CommandError(f"-x {name}=… takes a number of seconds")
     return float(text)
+
+
+def backup_asked() -> Callable[[AsyncEngine], Awaitable[None]] | None:
+    """What comes before the first step: `-x backup=DIR`, and with `-x verify=yes` it is tried."""
+    given = context.get_x_argument(as_dictionary=True)
+    directory, verify = given.get("backup"), given.get("verify", "no")
+    if directory == "" or verify not in ("yes", "no") or (verify == "yes" and not directory):
+        raise CommandError("say -x backup=DIRECTORY, and beside it perhaps -x verify=yes")
+    if directory is None:
+        return None
+    return partial(before_migrating, directory=Path(str(directory)), verify=verify == "yes")
 
 
 def drift_accepted() -> bool:

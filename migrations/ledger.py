@@ -33,7 +33,9 @@ LOG = sa.Table(
         primary_key=True,
     ),
     sa.Column("revision", sa.Text, nullable=False),
-    sa.Column("direction", sa.Text, nullable=False),  # upgrade, downgrade, stamp, accept, purge
+    sa.Column(
+        "direction", sa.Text, nullable=False
+    ),  # upgrade, downgrade, stamp, accept, purge, backup
     sa.Column("state", sa.Text, nullable=False),  # started, done, undone
     sa.Column("message", sa.Text),
     sa.Column("started", sa.DateTime(timezone=True), nullable=False),
@@ -52,6 +54,7 @@ SERVER = {
     "sqlite": "SELECT 'SQLite'",
 }
 SNAPSHOT = {"postgresql": snapshot.POSTGRESQL, "sqlite": snapshot.SQLITE}
+VERIFIED = ", verified: "  # in the message of a backup that was
 SCRIPT_FUNCTION = "pg_temp.migration_snapshot"
 
 
@@ -68,7 +71,7 @@ class Work:
 
 
 class Entry(NamedTuple):
-    """Something that is done at once: a stamp, a purge, drift that is accepted."""
+    """Something that is done at once: a stamp, a purge, drift that is accepted, a backup."""
 
     direction: str
     revision: str
@@ -136,7 +139,18 @@ def look_again(migration: MigrationContext) -> None:
 
 
 def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None:
-    """Note something that is done at once."""
+    """Note something that is done at once, and the schema as it stands."""
+    migration.execute(LOG.insert().values(row_of(migration, entry, work) | seen(migration)))
+
+
+def note(migration: MigrationContext, entry: Entry, work: Work) -> None:
+    """Note something that leaves the schema as it is: how it stood last remains recorded."""
+    took = {"duration": sa.literal(monotonic() - work.began)}
+    migration.execute(LOG.insert().values(row_of(migration, entry, work) | took))
+
+
+def row_of(migration: MigrationContext, entry: Entry, work: Work | None) -> dict[str, Any]:
+    """What there is to say of it."""
     values = made_by(migration, work) | {
         "revision": entry.revision,
         "direction": entry.direction,
@@ -144,8 +158,7 @@ def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None
         "message": entry.message,
         "checksum": entry.script and checksum(entry.script.path),
     }
-    row = {name: as_sql(name, value) for name, value in values.items()} | seen(migration)
-    migration.execute(LOG.insert().values(row))
+    return {name: as_sql(name, value) for name, value in values.items()}
 
 
 def made_by(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
@@ -232,3 +245,13 @@ def undone_revisions(connection: Connection) -> set[str]:
     )
     last = {row.revision: row.direction for row in rows}
     return {revision for revision, direction in last.items() if direction == "downgrade"}
+
+
+def last_verified(connection: Connection) -> str | None:
+    """The last backup that was restored elsewhere and found equal, in words."""
+    row = connection.execute(
+        sa.select(LOG.c.started, LOG.c.message)
+        .where(LOG.c.direction == "backup", LOG.c.message.contains(VERIFIED))
+        .order_by(LOG.c.id.desc())
+    ).first()
+    return None if row is None else f"of {row.started:%Y-%m-%d %H:%M} UTC: {row.message}"

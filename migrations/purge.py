@@ -213,6 +213,7 @@ class Purge(NamedTuple):
 
     items: list[Doomed]
     builds: dict[str, int]  # those that forbid it: connected, and older
+    backup: str | None  # the last verified one, in words
     done: bool = False
 
 
@@ -222,7 +223,7 @@ async def purge(
     *,
     before: str | None,
     undone: bool,
-    agreed: Callable[[list[Doomed]], bool],
+    agreed: Callable[[Purge], bool],
 ) -> Purge:
     """Drop it all, one thing after the other, if no older build is connected and it is `agreed`.
 
@@ -234,7 +235,8 @@ async def purge(
         current = heads[0] if heads else ""
         refuse_unknown(before, current, script)
         items = doomed(connection, current, before=before, undone=undone)
-        return current, Purge(items, connected_builds(connection, before) if before else {})
+        builds = connected_builds(connection, before) if before else {}
+        return current, Purge(items, builds, ledger.last_verified(connection))
 
     await read(engine, drift.refuse_missing)
     async with turn(engine, PATIENCE, LOCK_TIMEOUT) as (connection, beside):
@@ -244,7 +246,7 @@ async def purge(
 
         await attempted(partial(drift.examine, script=script, accept=False))
         current, seen = await read(engine, look)
-        if seen.builds or not seen.items or not agreed(seen.items):
+        if seen.builds or not seen.items or not agreed(seen):
             return seen
         for item in seen.items:
             await attempted(partial(drop, item))

@@ -157,10 +157,10 @@ async def test_a_database_without_a_ledger_is_refused_and_can_be_adopted(
 ) -> None:
     """One that was migrated by the same revisions before they kept a ledger."""
     await write(engine, "INSERT INTO users (full_name) VALUES ('Ada')")
-    await write(engine, "DROP TABLE migration_log")
     if engine.dialect.name == "postgresql":
         for number in NUMBERS:
             await write(engine, f"DROP SCHEMA at_{number} CASCADE")
+    await write(engine, "DROP TABLE migration_log")
     for command in (("upgrade", "head"), ("downgrade", "-1")):
         process = run_alembic(url, *command, check=False)
         assert process.returncode != 0

@@ -1,25 +1,36 @@
-"""drift: what differs from what was recorded."""
+"""drift: what differs from what was recorded, or from what the revisions make."""
 
 import argparse
 import json
 
 from alembic.script import ScriptDirectory
 
-from migrations import drift
-from migrations.commands import NO, UNKNOWN, WELL, at_the_database
-from migrations.connecting import read
+from migrations import drift, replay
+from migrations.commands import NO, UNKNOWN, WELL
+from migrations.connecting import LOCK_TIMEOUT, connected, read, settings_found
 
-WHAT = "whether schema or revision files differ from what was recorded"
+WHAT = "whether the schema differs from what was recorded, or from what the revisions make"
 
 
-def arguments(_: argparse.ArgumentParser) -> None:
-    """It takes none."""
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """What to compare with."""
+    parser.add_argument(
+        "--against-replay",
+        action="store_true",
+        help="compare with what the revisions make of a scratch database, not with the ledger, "
+        "which may be missing",
+    )
 
 
 async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
-    """Print what differs from what was recorded."""
-    async with at_the_database() as engine:
-        edited, found = await read(engine, drift.look, script)
+    """Print what differs."""
+    settings = settings_found()
+    async with connected(settings, LOCK_TIMEOUT) as engine:
+        edited: dict[str, str] = {}
+        if options.against_replay:
+            found = await replay.look(engine, script, settings.app_role)
+        else:
+            edited, found = await read(engine, drift.look, script)
     differs = [*edited.values(), *found.differences]
     if options.json:
         parts = found._asdict() | {"edited": list(edited.values())}
@@ -27,7 +38,8 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
     elif reason := found.why_unknown():
         print(reason)
     else:
-        print("\n".join(differs) or f"no drift since {found.since}")
+        against = "from" if options.against_replay else "since"
+        print("\n".join(differs) or f"no drift {against} {found.since}")
     if differs:
         return NO
     return UNKNOWN if found.why_unknown() else WELL

@@ -8,7 +8,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from migrations.commands import NO, WELL, at_the_database
-from migrations.purge import Doomed, purge
+from migrations.purge import Purge, purge
 
 WHAT = "drop for good what was set aside, and what old builds need"
 WARNING = (
@@ -33,11 +33,12 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
     if options.before is None and not options.undone:
         raise CommandError("say --before REV, or --undone, or both")
 
-    def agreed(items: list[Doomed]) -> bool:
+    def agreed(seen: Purge) -> bool:
         if options.yes or options.json:
             return bool(options.yes)
-        print("\n".join(map(str, items)))
+        print("\n".join(map(str, seen.items)))
         print(WARNING)
+        print(backed_up(seen))
         return sys.stdin.isatty() and input('Type "purge" to go on: ').strip() == "purge"
 
     async with at_the_database() as engine:
@@ -46,7 +47,7 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
         )
     if options.json:
         items = [item._asdict() for item in seen.items]
-        print(json.dumps({"items": items, "builds": seen.builds, "done": seen.done}))
+        print(json.dumps(seen._asdict() | {"items": items}))
     elif seen.builds:
         for build, number in seen.builds.items():
             print(f"{build} is connected ({number}): stop it first")
@@ -56,3 +57,10 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
     else:
         print(f"purged {len(seen.items)}" if seen.done else "nothing was purged: say --yes")
     return WELL if seen.done or not (seen.items or seen.builds) else NO
+
+
+def backed_up(seen: Purge) -> str:
+    """From which backup it could be brought back, in words."""
+    if seen.backup is None:
+        return "There is no verified backup: python -m migrations backup --verify"
+    return f"The last verified backup is {seen.backup}"
