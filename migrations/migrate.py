@@ -20,6 +20,7 @@ from migrations.steps import (
     Overtaken,
     Step,
     adopt,
+    complete,
     half_of,
     perform,
     plan,
@@ -48,11 +49,13 @@ async def migrate(  # noqa: PLR0913  # each is said by its name
     accept: bool,
     run: Run,
     trace: Trace,
+    first: Callable[[AsyncEngine], Awaitable[None]] | None,
 ) -> None:
     """Take the turn and do what is left to do by then; `accept` drift instead of refusing it.
 
     `patience`: seconds that a step is tried, and that the turn is waited for.
     `run` is told how long each step takes, `trace` what it says to the database.
+    `first` is done before the first step, if there is one.
     """
     await read(engine, published.refuse_unknown_role, options["app_role"])
     stamping = fn.__name__ == "do_stamp"
@@ -67,13 +70,17 @@ async def migrate(  # noqa: PLR0913  # each is said by its name
         await attempted(ledger.prepare if stamping else examine)
         while True:
             todo = await planned(engine, fn, options)
+            half = await read(engine, ledger.unfinished)
+            if first and (todo or half):
+                await first(engine)
+                first = None
             try:
                 await take(todo, engine, attempted, run)
             except Overtaken:
                 continue
             break
-        if stamping and not todo:
-            await attempted(adopt)
+        if not todo:
+            await attempted(adopt if stamping else complete)
     if not todo and not stamping:
         log.info("nothing to do")
         return

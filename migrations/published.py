@@ -17,19 +17,29 @@ from migrations.safely.connection import literal, run
 LEDGER = "migration_log"
 OURS = ("alembic_version", LEDGER)  # tables that tell of migrations, not of the application
 STATE = "schema_state"  # one row: the revision that the database is at
+SEEN_BY_OWNER = "seen_by_owner"  # what the service may know of, and its role can't see
+
+# of columns that are set aside, the bytes a row that their statistics tell; since when somebody
+# who migrates is connected, by pid
+SEEN = """\
+SELECT jsonb_build_object(
+  'widths', (SELECT jsonb_object_agg(
+               format('%s.%s.%s', schemaname, tablename, attname), avg_width * (1 - null_frac))
+             FROM pg_stats WHERE starts_with(attname, '_aside_')),
+  'migrating', (SELECT jsonb_object_agg(pid, backend_start) FROM pg_stat_activity
+                WHERE datname = current_database() AND application_name = 'migrations'))"""
 
 # relkind r and p: tables, and those divided into partitions; the partitions themselves are not
 # published. Views keep their owner's rights: the service's role needs none on the tables.
+# What is there is left as it is; only what earlier releases did not publish yet is added to it.
 PUBLISH = """\
 DO $publish$
 DECLARE
   role text := {role};
+  is_stranger boolean := CASE WHEN role <> '' THEN NOT coalesce(
+    has_schema_privilege(role, to_regnamespace({name})::oid, 'USAGE'), false) END;
   item record;
 BEGIN
-  IF to_regnamespace({name}) IS NOT NULL
-     AND (role = '' OR has_schema_privilege(role, {name}, 'USAGE')) THEN
-    RETURN;
-  END IF;
   IF to_regnamespace({name}) IS NULL THEN
     CREATE SCHEMA {version};
     FOR item IN
@@ -46,7 +56,14 @@ BEGIN
     -- max() makes it a view that can't be written through
     CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;
   END IF;
-  IF role <> '' THEN
+  IF to_regclass('{version}.{ledger}') IS NULL THEN
+    -- and so does OFFSET; tableoid tells which schema it is that is migrated
+    CREATE VIEW {version}.{ledger} AS SELECT tableoid, * FROM {ledger} OFFSET 0;
+    -- who may not use the schema can't call it either
+    CREATE FUNCTION {version}.{seen_by_owner}() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
+      SET search_path = pg_catalog, pg_temp AS $seen$ {seen} $seen$;
+  END IF;
+  IF is_stranger THEN
     EXECUTE format('GRANT USAGE ON SCHEMA {version} TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {version} TO %I',
                    role);
@@ -60,11 +77,22 @@ BEGIN
     LOOP
       EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', item.sequence, role);
     END LOOP;
-    EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON {version}.{state} FROM %I', role);
+    EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON {version}.{state}, {version}.{ledger} FROM %I',
+                   role);
+  ELSIF role <> '' AND NOT has_table_privilege(role, '{version}.{ledger}', 'SELECT') THEN
+    EXECUTE format('GRANT SELECT ON {version}.{ledger} TO %I', role);
   END IF;
 END $publish$"""
 
-# only views are ours to drop: what somebody else put there makes this fail, and stays
+# whether PUBLISH would add anything to a version that is there
+LACKING = """\
+SELECT to_regnamespace(:version) IS NOT NULL AND (
+  to_regclass(:version || '.{ledger}') IS NULL
+  OR CASE WHEN :role <> '' THEN NOT (
+       has_schema_privilege(:role, to_regnamespace(:version)::oid, 'USAGE')
+       AND has_table_privilege(:role, to_regclass(:version || '.{ledger}'), 'SELECT')) END)"""
+
+# only this is ours to drop: what somebody else put there makes this fail, and stays
 WITHDRAW = """\
 DO $withdraw$
 DECLARE
@@ -76,6 +104,7 @@ BEGIN
   IF views IS NOT NULL THEN
     EXECUTE 'DROP VIEW ' || views;
   END IF;
+  DROP FUNCTION IF EXISTS {version}.{seen_by_owner}();
   DROP SCHEMA IF EXISTS {version};
 END $withdraw$"""
 
@@ -91,7 +120,7 @@ def schema_of(revision: str) -> str:
 def publish(revision: str, app_role: str) -> None:
     """Publish the tables as they stand, unless this revision is published already.
 
-    `app_role` may read and write them; empty: nobody but the owner.
+    `app_role` may read and write them, and read the ledger; empty: nobody but the owner.
     """
     version = schema_of(revision)
     run(
@@ -102,14 +131,28 @@ def publish(revision: str, app_role: str) -> None:
             ours=OURS,
             prefix=literal(PREFIX),
             state=STATE,
+            ledger=LEDGER,
+            seen_by_owner=SEEN_BY_OWNER,
+            seen=SEEN,
         )
     )
+
+
+def lacks_something(connection: Connection, revision: str, app_role: str) -> bool:
+    """Whether `publish` would add to what is published of a revision.
+
+    An earlier release published less, or APP_ROLE is set since.
+    """
+    if connection.dialect.name != "postgresql":
+        return False
+    asked = {"version": schema_of(revision), "role": app_role}
+    return bool(connection.scalar(text(LACKING.format(ledger=LEDGER)), asked))
 
 
 def withdraw(revision: str) -> None:
     """Take a published version back; who uses it gets 42P01 from now on."""
     version = schema_of(revision)
-    run(WITHDRAW.format(version=version, name=literal(version)))
+    run(WITHDRAW.format(version=version, name=literal(version), seen_by_owner=SEEN_BY_OWNER))
 
 
 def refuse_unknown_role(connection: Connection, app_role: str) -> None:

@@ -15,12 +15,12 @@ from difflib import SequenceMatcher
 # What pg_get_…def writes depends on the session. As pg_dump does, we set what matters, but only
 # until the last line sets it back. The order holds because each CTE needs rows of the one before,
 # and because no function that minds the settings stands in a WHERE, which might run earlier.
-POSTGRESQL = r"""
+QUERY = r"""
 WITH settings (name, steady) AS (VALUES ('search_path', 'pg_catalog, pg_temp'), ('TimeZone', 'UTC'),
   ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'),
   ('bytea_output', 'hex'), ('quote_all_identifiers', 'off')),
 session AS MATERIALIZED (
-  SELECT current_schema AS home, jsonb_object_agg(name, current_setting(name)) AS own
+  SELECT {home} AS home, jsonb_object_agg(name, current_setting(name)) AS own
   FROM settings),
 steadied AS MATERIALIZED (
   SELECT home, count(set_config(name, steady, true)) FROM session, settings GROUP BY home),
@@ -162,6 +162,14 @@ schema AS MATERIALIZED (  -- of a varchar, x IN ('a', 'b') comes back from a dum
 SELECT CASE WHEN (SELECT count(set_config(key, value, true)) FROM jsonb_each_text(own)) > 0
   THEN json END FROM schema, session
 """
+
+
+def postgresql(home: str) -> str:
+    """The query for PostgreSQL; `home` is the schema that is migrated, as an expression."""
+    return QUERY.format(home=home)
+
+
+POSTGRESQL = postgresql("current_schema")
 
 SQLITE = """
 SELECT json_group_object(name, sql) FROM (

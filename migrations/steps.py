@@ -171,6 +171,19 @@ def adopt(connection: Connection, options: dict[str, Any]) -> None:
     beside_steps(connection, as_it_is, options)
 
 
+def complete(connection: Connection, options: dict[str, Any]) -> None:
+    """Add what earlier releases did not publish to the version where the database is."""
+
+    def completed(heads: Collection[str], migration: MigrationContext) -> None:
+        reached, app_role = min(heads, default=None), options["app_role"]
+        if reached and published.lacks_something(connection, reached, app_role):
+            published.publish(reached, app_role)
+            ledger.look_again(migration)
+            log.info("completed the published version %s", reached)
+
+    beside_steps(connection, completed, options)
+
+
 def withdraw(revision: str, connection: Connection, options: dict[str, Any]) -> None:
     """Take back the published version of a revision that was undone."""
 

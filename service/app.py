@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
-from service import health, problems, routes, transfer_routes
+from service import evolution, health, problems, routes, transfer_routes
 from service.access import Access
 from service.database import Database
 from service.deadline import Deadline
@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> Litestar:
             *routes.ROUTES,
             *transfer_routes.ROUTES,
             *health.ROUTES,
+            *evolution.ROUTES,
             *observed.routes,
             assets(),
         ],

@@ -17,7 +17,7 @@ from litestar.openapi.spec import Components, OpenAPI, OpenAPIHeader, OpenAPITyp
 from litestar.static_files import create_static_files_router
 from swagger_ui_bundle import swagger_ui_path
 
-from service import access, wire
+from service import access, evolution_wire, wire
 from service.models import SCHEMA_REVISION
 
 ASSETS = "/docs/assets"
@@ -105,6 +105,7 @@ EXAMPLES = (
     ),
     wire.Live(status="live"),
     wire.Ready(status="ready", build=SCHEMA_REVISION, database=SCHEMA_REVISION),
+    evolution_wire.EXAMPLE,
 )
 
 THE_USER = {"user_id": "$response.body#/id"}

@@ -39,6 +39,8 @@ async def test_the_document_is_openapi_3_1_and_has_every_route(document: dict[st
         ("GET", "/health/live"): "live",
         ("GET", "/health/ready"): "ready",
         ("GET", "/metrics"): "metrics",
+        ("GET", "/evolution"): "evolutionPage",
+        ("GET", "/evolution.json"): "evolution",
     }
 
 

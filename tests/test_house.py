@@ -30,6 +30,21 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "tokens": {"settings"},
     "database": {"settings"},
     "embedded": {"settings"},
+    "evolution_wire": set(),
+    "evolution_html": set(),
+    "evolution_words": {"evolution_html"},
+    "evolution_chain": {"evolution_html", "evolution_wire", "evolution_words"},
+    "evolution_beside": {
+        "evolution_chain", "evolution_html", "evolution_wire", "evolution_words",
+    },
+    "evolution_page": {
+        "evolution_beside", "evolution_chain", "evolution_html", "evolution_wire",
+        "evolution_words",
+    },
+    "evolution": {
+        "access", "answers", "errors", "evolution_page", "evolution_wire", "listings",
+        "parameters", "problems",
+    },
     "logs": {"settings"},
     "access_log": {"logs", "settings"},
     "tracing": {"database", "logs", "models"},
@@ -57,10 +72,10 @@ ALLOWED = {  # a module may import these of its own package, and nothing else
     "health": {"errors", "models", "problems", "wire"},
     "metrics": {"access", "database", "errors", "health", "models", "problems"},
     "observing": {"access_log", "database", "logs", "metrics", "settings", "tracing"},
-    "documentation": {"access", "models", "wire"},
+    "documentation": {"access", "evolution_wire", "models", "wire"},
     "app": {
-        "access", "database", "deadline", "documentation", "head", "health", "logs", "models",
-        "observing", "origins", "problems", "requests", "routes", "settings", "together",
+        "access", "database", "deadline", "documentation", "evolution", "head", "health", "logs",
+        "models", "observing", "origins", "problems", "requests", "routes", "settings", "together",
         "tokens", "transfer_routes", "unread",
     },
     "serving": {"access_log", "embedded", "logs", "settings", "tokens"},
@@ -95,6 +110,35 @@ def test_imports_run_one_way(name: str) -> None:
 
 def test_every_module_of_the_service_has_its_place() -> None:
     assert {path.stem for path in (ROOT / "service").glob("*.py")} == set(ALLOWED)
+
+
+def test_one_module_of_the_service_imports_migrations() -> None:
+    found = {
+        path.stem
+        for path in (ROOT / "service").glob("*.py")
+        if any(module.startswith("migrations") for module in imports(path))
+    }
+    assert found == {"evolution"}
+    wanted = {name for name in imports(ROOT / "service/evolution.py") if "migrations" in name}
+    assert all(re.match(r"migrations(\.report|$)", name) for name in wanted)
+
+
+def test_what_the_service_imports_of_migrations_knows_nothing_above_the_models() -> None:
+    """Otherwise the two would import one another."""
+    seen: set[str] = set()
+    found: set[str] = set()
+    left = {"migrations.report"}
+    while left:
+        name = left.pop()
+        seen.add(name)
+        path = ROOT / name.replace(".", "/")
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not file.exists():  # a name in a module
+            continue
+        for module in imports(file):
+            found |= {module.split(".")[1]} if module.startswith("service.") else set()
+            left |= {module} - seen if module.startswith("migrations.") else set()
+    assert found == {"evolution_wire", "models", "outages"}
 
 
 def test_users_know_nothing_of_http() -> None:
