@@ -70,8 +70,7 @@ async def migrate(  # noqa: PLR0913  # each is said by its name
         await attempted(ledger.prepare if stamping else examine)
         while True:
             todo = await planned(engine, fn, options)
-            half = await read(engine, ledger.unfinished)
-            if first and (todo or half):
+            if first and (todo or await read(engine, ledger.unfinished) is not None):
                 await first(engine)
                 first = None
             try:

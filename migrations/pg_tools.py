@@ -22,6 +22,7 @@ PREAMBLE = 2048  # bytes
 TAIL = 512  # bytes at a script's end that are held back; its COMMIT is among them
 CONNECT_TIMEOUT = "10"  # seconds
 STOP_TIMEOUT = 10.0  # seconds that a program gets to stop once it is asked to
+LOST = 2  # psql's exit code where the connection broke off
 SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp")  # noqa: S108  # where the driver looks
 # what would lead a program elsewhere than the URL does, or is none of its business
 STRANGE = re.compile(r"PG(SERVICE|SERVICEFILE|HOSTADDR|OPTIONS|CLUSTER|APPNAME)|DATABASE_.*")
@@ -220,6 +221,10 @@ async def pour(
         except asyncio.CancelledError:
             if await sink.stop():
                 raise  # otherwise it was too late: all is done
+        except CommandError as error:
+            if sink.process.returncode == LOST:
+                raise CommandError(f"{error}. Look whether it was done before that") from None
+            raise
 
 
 async def clone(source_url: str, target_url: str, advance: Advance = unheard) -> None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from service.evolution_html import Html, tag
 
 MINUTE, HOUR, DAY = 60, 3600, 86400  # seconds
+ALMOST_ONE = 0.9995  # which is rounded to one
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 STEP, HUNDRED = 1000, 100  # from one unit to the next; without decimals from there on
 
@@ -21,7 +22,7 @@ def exactly(at: datetime) -> Html:
 
 def duration(seconds: float) -> str:
     """How long, with two or three digits that matter."""
-    if seconds < 1:
+    if seconds < ALMOST_ONE:
         return unbroken(f"{seconds * 1000:.0f} ms")
     if seconds < MINUTE:
         return unbroken(f"{seconds:.1f} s")

@@ -183,13 +183,14 @@ async def test_a_backup_is_exact_while_others_write(
             await write(engine, f"DELETE FROM users WHERE id = {number + 100}")
             done += 1
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks, migrator(url) as backing:
         tasks.create_task(writing())
-        process = await asyncio.to_thread(run_migrations, url, "backup", str(tmp_path), "--verify")
+        made = await backup.back_up(backing, tmp_path, verify=True)
         over.set()
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert ", verified: " in process.stdout
-    assert done > 10
+    assert made is not None
+    assert made.differences == []
+    assert made.verified is True
+    assert done
 
 
 async def test_a_backup_is_for_nobody_elses_eyes(dump: Dump) -> None:
@@ -198,6 +199,11 @@ async def test_a_backup_is_for_nobody_elses_eyes(dump: Dump) -> None:
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     assert re.fullmatch(r"users-\d{8}T\d{6}Z\.(dump|sqlite)", file.name)
     assert files(file.parent) == [file]
+
+
+async def test_two_at_once_are_two_backups(dump: Dump) -> None:
+    one, other = await asyncio.gather(dump(), dump())
+    assert files(one.parent) == sorted({one, other})
 
 
 async def test_what_killed_runs_left_is_removed_and_what_is_being_written_stays(
@@ -228,8 +234,10 @@ async def test_the_ledger_has_the_backup_and_no_drift_is_accepted_by_it(
     process = run_migrations(url, "drift")
     assert process.returncode == 1
     assert "index surprise" in process.stdout
-    assert run_alembic(url, "downgrade", "-1", check=False).returncode != 0
     assert "not verified" in run_migrations(url, "log").stdout
+    first = ("-x", f"backup={tmp_path}")
+    assert run_alembic(url, *first, "downgrade", "-1", check=False).returncode != 0
+    assert len(files(tmp_path)) == 1  # drift is told before anything is done
 
 
 async def test_purge_tells_the_last_verified_backup_before_it_asks(
@@ -354,6 +362,27 @@ async def test_the_password_stands_on_no_command_line_and_in_no_output(
     assert "ON_ERROR_STOP" in seen
     assert "hunter2" not in seen
     assert (tmp_path / "password").read_text().count("hunter2") == 2  # reading a file needs none
+
+
+@pytest.mark.only("postgresql")
+async def test_a_database_that_is_in_use_can_be_cloned(
+    databases: Databases, url: str, engine: AsyncEngine
+) -> None:
+    await people(engine, 1_000)
+    copy, arrived = await databases.empty(), 0
+
+    def advance(rows: int) -> None:
+        nonlocal arrived
+        arrived += rows
+
+    async with engine.connect() as user:
+        await user.exec_driver_sql("SELECT count(*) FROM users")
+        await pg_tools.clone(url, copy, advance)
+    assert await backup.look(copy) == await backup.look(url)
+    assert arrived > 1_000
+    with pytest.raises(CommandError, match=r'psql: .* "at_0001" already exists'):
+        await pg_tools.clone(url, copy)
+    await databases.drop(copy)
 
 
 def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
@@ -495,6 +524,7 @@ async def test_the_first_migration_of_all_needs_no_backup(
     assert await revision_of(empty) == "0001"
 
 
+@pytest.mark.only("sqlite")  # where it is quick
 async def test_without_its_backup_nothing_is_migrated(url: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused = {
@@ -594,13 +624,11 @@ async def test_what_is_there_is_replaced_only_when_that_is_said(
     await people(engine, 5)
     await write(engine, "CREATE VIEW names AS SELECT full_name FROM users")
     before = await backup.look(url)
-    process = run_migrations(url, "restore", str(file))
-    assert process.returncode == 2
-    assert "the database is not empty: there is table " in process.stderr
-    assert "say --replace" in process.stderr
+    with pytest.raises(CommandError, match=r"not empty: there is table .* say --replace"):
+        await bring_back(url, file, replace=False)
     assert await backup.look(url) == before
 
-    assert run_migrations(url, "restore", str(file), "--replace").returncode == 0
+    await bring_back(url, file)
     found = await backup.look(url)
     assert found.tables["users"] == expected
     assert not any("names" in name for name in found.schema)
@@ -773,14 +801,14 @@ async def test_the_owner_restores_with_the_rights_of_the_services_role(
     async with two_roles(databases) as (url, app):
         run_alembic(url, "upgrade", "head", APP_ROLE=app)
         before = await backup.look(url)
-        process = run_migrations(url, "backup", str(tmp_path), "--verify", "--json")
-        assert process.returncode == 0, process.stdout + process.stderr
-        file = json.loads(process.stdout)["file"]
-        run_alembic(url, "downgrade", "base")
-        process = run_migrations(url, "restore", file, "--replace")
-        assert process.returncode == 0, process.stderr
-        assert await backup.look(url) == before
+        async with migrator(url) as migrating:
+            made = await backup.back_up(migrating, tmp_path, verify=False)
+        assert made is not None
         owner, service = engine_for(url), engine_for(re.sub("//[^@]+@", f"//{app}@", url))
+        await write(owner, f"DROP SCHEMA at_{HEAD} CASCADE")
+        await write(owner, "DROP TABLE users CASCADE")
+        await bring_back(url, made.file)
+        assert await backup.look(url) == before
         owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
         assert await query(owner, owners) == [(f"owner_of_{name_of(url)}",)]
         assert await query(service, f"SELECT count(*) FROM at_{HEAD}.users") == [(0,)]
@@ -788,6 +816,26 @@ async def test_the_owner_restores_with_the_rights_of_the_services_role(
             await query(service, "SELECT count(*) FROM public.users")
         await owner.dispose()
         await service.dispose()
+
+
+@pytest.mark.only("postgresql")
+async def test_a_scratch_database_gets_the_roles_that_are_missing_there(
+    databases: Databases, url: str, engine: AsyncEngine, dump: Dump
+) -> None:
+    role = f'odd "{name_of(url)}'
+    quoted = '"{}"'.format(role.replace('"', '""'))
+    await databases.tell(f"CREATE ROLE {quoted}")
+    await write(engine, f"GRANT SELECT ON users TO {quoted}")
+    file, before = await dump(), await backup.look(url)
+    await write(engine, f"REVOKE ALL ON users FROM {quoted}")
+    await databases.tell(f"DROP ROLE {quoted}")
+    copy = await databases.empty()
+    await into_scratch(file, copy)
+    assert (await backup.look(copy)).schema == before.schema
+    login = "SELECT rolcanlogin FROM pg_roles WHERE rolname = :role"
+    assert await query(engine, login, role=role) == [(False,)]
+    await databases.drop(copy)
+    await databases.tell(f"DROP ROLE {quoted}")
 
 
 @pytest.mark.only("postgresql")

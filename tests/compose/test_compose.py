@@ -372,12 +372,19 @@ def test_an_older_build_may_write_as_it_always_did(story: Story) -> None:
         f"INSERT INTO {PUBLISHED}.schema_state VALUES ('9999')",
         f"UPDATE {PUBLISHED}.schema_state SET revision = '9999'",
         f"DELETE FROM {PUBLISHED}.schema_state",
+        f"DELETE FROM {PUBLISHED}.migration_log",
+        f"UPDATE {PUBLISHED}.migration_log SET revision = '9999'",
     ],
 )
 def test_the_service_may_not_say_where_the_schema_is(story: Story, statement: str) -> None:
     refused = story.deployment.as_app(statement)
     assert refused.stderr.strip() == "ERROR:  55000"  # a view that nobody can write through
     assert story.deployment.as_app(f"TABLE {PUBLISHED}.schema_state").stdout == f"{REVISIONS[-1]}\n"
+
+
+def test_the_service_tells_the_evolution_of_the_schema(story: Story) -> None:
+    told = story.deployment.as_app(f"SELECT count(*) FROM {PUBLISHED}.migration_log")
+    assert int(told.stdout) >= len(REVISIONS)
 
 
 def test_the_service_cannot_see_the_credentials_of_the_owner(story: Story) -> None:
