@@ -48,6 +48,8 @@ async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[Asyn
     )
     try:
         yield engine
+    except CommandError:
+        raise  # it has its words already, whatever caused it
     except Exception as error:
         if reason := why_refused(error):
             raise CommandError(reason) from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -20,11 +20,11 @@ def progress(what: str, rows: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield in_lines(what, rows)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=rows or None)
         yield lambda more: bar.advance(task, more)
-        bar.update(task, total=1, completed=1)
+        bar.update(task, total=bar.tasks[task].completed)  # it was an estimate
 
 
 def in_lines(what: str, rows: int) -> Callable[[int], None]:

@@ -1,15 +1,11 @@
 """Changing many rows in small bites, so that nobody waits and a killed run goes on."""
 
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from alembic import op
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from migrations.progress import progress
 from migrations.safely.connection import (
     Refused,
     ask,
@@ -27,7 +23,6 @@ log = logging.getLogger("migrations.safely")
 BATCH = 2_000  # rows that one statement walks over, and at most locks
 FIRST_BATCH = 100
 LONGEST_BATCH = 0.05  # seconds; the next one is smaller, since clients wait for its rows
-SECONDS_BETWEEN_LINES = 5.0  # where the progress goes to a log
 BEFORE_ALL = -(2**63)  # below every id
 
 ONE_BATCH = """\
@@ -101,16 +96,17 @@ def refuse_other_key(table_name: str) -> None:
 
 def walk(table_name: str, statement: str, largest: int) -> int:
     """Walk over the table once, from the first id to the last; return how many rows changed."""
-    changed, reached, size = 0, BEFORE_ALL, min(FIRST_BATCH, largest)
+    changed, seen, reached, size = 0, 0, BEFORE_ALL, min(FIRST_BATCH, largest)
     with progress(f"backfill of {table_name}", estimated_rows(table_name)) as advance:
         while True:
             began = time.monotonic()
             last, walked, done = op.get_bind().exec_driver_sql(statement, (reached, size)).one()
             if last is None:
+                log.info("backfill of %s: %d rows walked", table_name, seen)
                 return changed
             fits = LONGEST_BATCH / (time.monotonic() - began)  # as many times as many rows
             size = max(1, min(largest, int(size * min(fits, 2))))
-            reached, changed = last, changed + done
+            reached, changed, seen = last, changed + done, seen + walked
             op.get_context().opts["work"].rows += walked
             advance(walked)
 
@@ -121,31 +117,3 @@ def estimated_rows(table_name: str) -> int:
     if estimate >= 0:
         return estimate
     return int(ask(f"SELECT count(*) FROM {quoted(table_name)}"))
-
-
-@contextmanager
-def progress(what: str, rows: int) -> Iterator[Callable[[int], None]]:
-    """Tell how far it is: a bar on a terminal, a line every few seconds elsewhere."""
-    if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=rows)
-            yield lambda walked: bar.advance(task, walked)
-        return
-
-    seen, said = 0, time.monotonic()
-
-    def advance(walked: int) -> None:
-        nonlocal seen, said
-        seen += walked
-        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            log.info("%s: %d of about %d rows", what, seen, max(rows, seen))
-
-    yield advance
-    log.info("%s: %d rows walked", what, seen)
