@@ -20,7 +20,8 @@ import httpx
 
 from service.embedded import Server
 from service.tokens import hash_of
-from tests.test_serving import free_port, process, until_ready
+from tests import forked
+from tests.test_serving import free_port, until_ready
 from tests.world import ROOT, Databases
 
 RECORD = ROOT / "tests/data/answers.json"
@@ -633,7 +634,7 @@ async def asked(
     special = {key: value.format(place=place) for key, value in SETTINGS.get(name, {}).items()}
     settings = {"ACCESS_LOG": f"{place}/access.log"} | special | environment
     port, found = free_port(), list[Exchange]()
-    async with process(DATABASE_URL=url, PORT=str(port), **settings):
+    async with forked.service(DATABASE_URL=url, PORT=str(port), **settings):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await until_ready(client)
         corpus = CORPORA[name]()

@@ -1,5 +1,8 @@
 """Real databases for every test: a PostgreSQL of the suite's own, and SQLite files."""
 
+import compileall
+import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,12 +15,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.embedded import Server
-from tests.world import Databases, engine_for, serving
+from tests.world import ROOT, Databases, engine_for, serving
 
 versions: dict[str, str] = {}
 
 # what makes a server that lives for minutes fast: nothing must survive a power cut
 IN_A_HURRY = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+
+IN_MEMORY = "/dev/shm"  # noqa: S108  # what is made there has a name of its own
+ROOM = 2**30  # bytes; a server takes some 100 MiB
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -46,8 +52,14 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def directory() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="users-tests-") as name:
+def directory(pytestconfig: pytest.Config) -> Iterator[Path]:
+    """Where the databases are: in memory where they fit, since file systems are slow to make files.
+
+    A database has some 300 of them, and each test has a database.
+    """
+    fits = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > ROOM
+    place = IN_MEMORY if fits and not pytestconfig.getoption("--full") else None
+    with tempfile.TemporaryDirectory(prefix="users-tests-", dir=place) as name:
         yield Path(name)
 
 
@@ -116,6 +128,9 @@ async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # once, for all that is started from these files
+        for package in ("service", "migrations"):
+            compileall.compile_dir(ROOT / package, quiet=1)
     config.addinivalue_line("markers", "only(kind): runs on one of the databases, and says why")
     config.addinivalue_line("markers", "alembic: one of the tests that pytest-alembic brings")
 

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from tests import forked
 from tests.world import ROOT
 
 POLL = 0.02  # seconds
@@ -168,15 +168,8 @@ def spans(rows: list[tuple[str, str, float, float]], end: float) -> Iterator[Ste
 
 async def migrated(url: str, *command: str, cwd: Path = ROOT) -> None:
     """The command has run, and nobody was held up by waiting for it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        *command,
-        cwd=cwd,
-        env={**os.environ, "DATABASE_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
+    environment = {**os.environ, "DATABASE_URL": url}
+    process = await forked.started(*command, cwd=cwd, environment=environment, together=True)
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
 

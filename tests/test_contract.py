@@ -15,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import tokens
 from service.tokens import SCOPES, Scope
+from tests import forked
 from tests.openapi import operations, served
-from tests.test_serving import free_port, process, until_ready
+from tests.test_serving import free_port, until_ready
 from tests.world import ROOT
 
 # beside what the check takes for granted: 412, since a version that was made up is never the
@@ -62,7 +63,7 @@ async def examined(
     port = str(free_port())
     base = f"http://127.0.0.1:{port}"
     async with (
-        process(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET) as service,
+        forked.service(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET) as service,
         httpx.AsyncClient(base_url=base) as client,
     ):
         await until_ready(client)
@@ -145,6 +146,7 @@ async def test_whoever_has_no_token_is_told_nothing_but_that(
     assert set.union(*answered.values()) == {HTTPStatus.UNAUTHORIZED}
 
 
+@pytest.mark.only("sqlite")  # who may do what is decided before the database is asked
 async def test_whoever_may_read_does_nothing_else(
     url: str, tmp_path: Path, options: list[str]
 ) -> None:

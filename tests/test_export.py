@@ -18,8 +18,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service import tokens
+from tests import forked
 from tests.test_import import PEOPLE, kept, sent
-from tests.test_serving import free_port, process, until_ready
+from tests.test_serving import free_port, until_ready
 from tests.world import serving
 
 AWKWARD = [
@@ -52,7 +53,7 @@ async def served(url: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
     port = free_port()
     place = f"http://127.0.0.1:{port}"
     async with (
-        process(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", **settings),
+        forked.service(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", **settings),
         httpx.AsyncClient(base_url=place, timeout=60) as client,
     ):
         await until_ready(client)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests import forked
 from tests.test_chain import clone, empty, revision_of, write
 from tests.test_safely import Revision, driver, revision
 from tests.world import HEAD, NUMBERS, ROOT, run_alembic
@@ -20,17 +20,11 @@ from tests.world import HEAD, NUMBERS, ROOT, run_alembic
 __all__ = ["clone", "driver", "empty", "revision"]  # fixtures
 
 
-async def started(url: str, *arguments: str, cwd: Path = ROOT) -> asyncio.subprocess.Process:
+async def started(url: str, *arguments: str, cwd: Path = ROOT) -> forked.Running:
     """The command, running."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "alembic",
-        *arguments,
-        cwd=cwd,
-        env={**os.environ, "DATABASE_URL": url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+    environment = {**os.environ, "DATABASE_URL": url}
+    return await forked.started(
+        "alembic", *arguments, cwd=cwd, environment=environment, together=True
     )
 
 
@@ -122,7 +116,6 @@ async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
         pid = await driver.fetchval("SELECT pg_backend_pid() FROM users")
         async with clients(url, 16 if full else 4) as waits:
             upgrade = await started(url, *arguments, cwd=clone)
-            assert upgrade.stdout is not None
             began = time.monotonic()
             attempts: list[str] = []
             while len(attempts) < 4 or time.monotonic() - began < (5 if full else 0):

@@ -70,19 +70,13 @@ class Leg(NamedTuple):
 def begun(url: str, said: Path, command: str) -> BaseProcess:
     """The command, in a process of its own, which need not import everything first."""
     environment = {**os.environ, "DATABASE_URL": url}
-    streams = [said.with_suffix(".out"), said.with_suffix(".err")]
-    for path in streams:
-        path.unlink(missing_ok=True)  # what the one before has said
-    process = forked.server.Process(
-        target=forked.become, args=("alembic", tuple(command.split()), ROOT, environment, streams)
-    )
-    process.start()
-    return process
+    with said.open("wb") as file:
+        streams = (file.fileno(), file.fileno())
+        return forked.begun("alembic", command.split(), streams, cwd=ROOT, environment=environment)
 
 
 def all_of(said: Path) -> str:
-    streams = (said.with_suffix(".out"), said.with_suffix(".err"))
-    return "\n".join(path.read_text(encoding="utf-8") for path in streams if path.exists())
+    return said.read_text(encoding="utf-8")
 
 
 async def to_the_end(url: str, said: Path, command: str) -> float:
@@ -209,7 +203,6 @@ async def test_what_a_killed_run_left_running_is_outlasted(
         first.kill()
         await first.communicate()
         second = await started(empty_url, *command.split())
-        assert second.stdout is not None
         told = await second.stdout.readline()
         assert not second.stdout.at_eof(), told
         await asyncio.sleep(0.3)  # if it waits inside a statement now, the two will deadlock

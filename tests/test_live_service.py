@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from migrations.snapshot import POSTGRESQL, differences
+from tests import forked
 from tests.live import Served, Step, Witness, migrated, no_pauses, steps_since
 from tests.test_chain import clone
-from tests.test_serving import free_port, process, until_ready
+from tests.test_serving import free_port, until_ready
 from tests.world import HEAD, ROOT, later
 
 __all__ = ["clone", "no_pauses"]  # fixtures
@@ -244,7 +245,7 @@ async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
     place = f"http://127.0.0.1:{port}"
     # nobody reads what it says before the end: a line for each request would fill the pipe
     quiet = {"ACCESS_LOG": "off", "LOG_LEVEL": "WARNING"}
-    async with process(DATABASE_URL=url, PORT=str(port), **quiet):
+    async with forked.service(DATABASE_URL=url, PORT=str(port), **quiet):
         async with httpx.AsyncClient(base_url=place) as client:
             await until_ready(client)
         async with witness.watching(url):

@@ -15,6 +15,7 @@ from service import tokens
 from service.commands import main
 from service.settings import Settings, SettingsError
 from service.tokens import TokenRefused, Tokens, check_access
+from tests import forked
 from tests.world import ROOT
 
 HASH = "0dcda8cf3fa92e84280d59c9d84b840ac373b9d6f5e9d1d377243fee59743f30"
@@ -38,15 +39,8 @@ def file(tmp_path: Path) -> Path:
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """`python -m service` with arguments: its exit code, and what it printed."""
     variables = {name: value for name, value in os.environ.items() if name != "TOKENS_FILE"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service",
-        *arguments,
-        cwd=ROOT,
-        env=variables | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    process = await forked.started(
+        "service", *arguments, cwd=ROOT, environment=variables | environment
     )
     out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()

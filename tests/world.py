@@ -66,7 +66,7 @@ class Databases:
             if source == TEMPLATE:
                 shutil.copy(self.directory / f"{TEMPLATE}.sqlite", file)
             return f"sqlite:///{file}"
-        await self.tell(f'CREATE DATABASE "{name}" TEMPLATE {source}')
+        await self.tell(f'CREATE DATABASE "{name}" TEMPLATE {source} STRATEGY file_copy')
         return self.server.url(name)
 
     async def drop(self, url: str) -> None:
