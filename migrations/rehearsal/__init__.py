@@ -42,7 +42,9 @@ async def rehearse(  # noqa: PLR0913  # each is said by its name
         report = Report(str(source), budgets, time.time())
         progress(report, f"making the copy: {source}")
         await source.make(url, app_role)
-        connection = await asyncpg.connect(url)
+        # comparing values must not take the cores away that clients are measured on
+        settings = {"max_parallel_workers_per_gather": "0"}
+        connection = await asyncpg.connect(url, server_settings=settings)
         traffic, witness = Traffic(url), Witness(url)
         try:
             with without_pauses(), plainly():

@@ -73,7 +73,8 @@ def broken(said: list[Line]) -> str | None:
     """The error that a step ended with; one that a later statement followed was overcome."""
     if not said or "error" not in said[-1]:
         return None
-    return f"{said[-1]['error']}; it came from {short(said[-1]['sql'])}"
+    error = said[-1]["error"].partition("\n")[0]
+    return f"{error}; it came from {short(said[-1]['sql'])}"
 
 
 def between(served: Sequence[Served], began: float, ended: float) -> list[Served]:

@@ -1,13 +1,18 @@
 """The verdict: what a way cost, beside what it may."""
 
+import re
+
 from migrations.rehearsal.report import Budgets, Way
+
+STACK = re.compile(r": [\w.]+(Error|Exception)\b")
 
 
 def judge(way: Way, budgets: Budgets, failure: str | None) -> list[str]:
     """Why it may not go to production like this, each with the statement to blame."""
     found = []
     if failure:
-        found.append(way.broken or failure)
+        # Alembic's own sentence says more than the error, but for one that it did not foresee
+        found.append(way.broken if way.broken and STACK.search(failure) else failure)
     if way.longest_wait > budgets.max_wait:
         found.append(
             f"a client waited {seconds(way.longest_wait)} ({way.waits} waits; the budget is "
