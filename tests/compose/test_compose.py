@@ -6,6 +6,7 @@ up, a user is created, stop, down, up again. What was seen on the way is asserte
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -445,6 +446,27 @@ def test_every_role_has_a_password_of_its_own(story: Story) -> None:
 
 def test_the_service_stops_by_itself_when_told_to(story: Story) -> None:
     assert story.stopped == 0  # killed at the end of its grace period it would be 137
+
+
+def test_a_backup_is_restored_as_the_documentation_says(story: Story) -> None:
+    deployment = story.deployment
+    text = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"--env DUMP=\S+ backup '\n(.*?)'\n", text, re.DOTALL)
+    run = ("run", "--rm", "--no-deps", "--no-TTY")
+
+    before = httpx.get(f"{deployment.url}/users").json()
+    deployment.compose(*run, "backup")
+    dump = deployment.dumps()[-1]
+    lost = httpx.post(f"{deployment.url}/users", json={"full_name": "Written afterwards"})
+    assert lost.status_code == HTTPStatus.CREATED
+
+    deployment.compose("stop", "service")
+    deployment.compose(*run, "--env", f"DUMP={dump}", "backup", script)
+    deployment.up()
+    assert httpx.get(f"{deployment.url}/users").json() == before
+    assert httpx.get(f"{deployment.url}/evolution.json").json()["drift"]["found"] is False
+    again = httpx.post(f"{deployment.url}/users", json={"full_name": "Again"})
+    assert again.status_code == HTTPStatus.CREATED  # its role has its rights again
 
 
 def test_tokens_are_asked_for_when_the_operator_says_so(story: Story) -> None:
