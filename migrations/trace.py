@@ -89,14 +89,15 @@ class Trace:
 
     def failed(self, context: ExceptionContext) -> None:
         """It failed."""
+        # its first line: the next ones may hold a row
         error = str(context.original_exception.__cause__ or context.original_exception)
         ended = time.time()
         self.write(
             "failed",
-            sql=context.statement,
+            sql=context.statement or "COMMIT",
             began=self.began,
             seconds=ended - self.began,
-            error=error,
+            error=error.partition("\n")[0],
         )
 
     def over(self, _: Connection) -> None:
@@ -135,6 +136,8 @@ def locks_of(connection: Connection) -> set[Lock]:
 def changes_rows(statement: str) -> bool:
     """Whether its row count tells of rows that it changed, in a table of the application."""
     words = statement.split(None, 3)
-    return words[0].upper() in {"INSERT", "UPDATE", "DELETE"} and not any(
-        name in words[1:3] for name in ("alembic_version", "migration_log")
+    return (
+        bool(words)
+        and words[0].upper() in {"INSERT", "UPDATE", "DELETE"}
+        and not any(name in words[1:3] for name in ("alembic_version", "migration_log"))
     )

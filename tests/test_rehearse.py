@@ -104,6 +104,28 @@ def test_values_that_the_way_down_does_not_bring_back_are_told(
     assert report["revisions"][0]["up"]["rows"] >= 200
 
 
+def test_rows_that_are_gone_are_told_whatever_a_revision_says_that_it_leaves(
+    tmp_path: Path, clone: Path, revision: Revision
+) -> None:
+    lose = """\
+from alembic import op
+op.execute("DELETE FROM users WHERE id > 10")"""
+    revision(lose, 'safely.nothing_to_undo("users are gone")')
+    process = rehearsed(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
+    problems = report_of(process)["problems"]
+    assert process.returncode == 1
+    gone = f"{NEXT}: after the way down: users.id has 9 of the 60 rows that nobody else touched"
+    assert gone in problems
+
+
+def test_another_type_and_back_is_no_loss(tmp_path: Path, clone: Path, revision: Revision) -> None:
+    retype = 'safely.change_type("users", "age", sa.{}())'
+    revision(retype.format("BigInteger"), retype.format("Integer"))
+    arguments = ("--rows", "300", "--from", HEAD, "--json")
+    process = run_migrations(EMPTY.format(tmp_path), "rehearse", *arguments, cwd=clone)
+    assert report_of(process)["problems"] == []
+
+
 @pytest.mark.only("postgresql")
 async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
     empty_url: str, tmp_path: Path
@@ -133,7 +155,7 @@ async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
     [
         (["--from", HEAD], 0, "nothing is pending: name where to begin, such as --from base"),
         (["--to", "0099"], 2, "Can't locate revision identified by '0099'"),
-        (["--clone"], 2, "a rehearsal is on PostgreSQL, and DATABASE_URL names an SQLite file"),
+        (["--clone"], 2, "there is no database to clone: set DATABASE_URL"),
         (["--clone", "--rows", "5"], 2, "not allowed with argument"),
         (["--max-wait", "250"], 2, "'250' is not a time, such as 250ms, 2s or 10min"),
         (["--rows", "0"], 2, "at least 1"),

@@ -63,7 +63,12 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
         since = known(script, options.since) if options.since else await where_it_is(settings)
         source = source._replace(revision=None if since == "base" else since)
     if options.report:
-        options.report.mkdir(parents=True, exist_ok=True)
+        try:
+            options.report.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"--report: can't make {options.report}: {error.strerror}"
+            ) from error
     budgets = replace(
         Budgets(),
         **{name: getattr(options, name) for name in vars(Budgets())},

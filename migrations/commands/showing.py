@@ -12,6 +12,7 @@ from rich.text import Text
 from migrations.rehearsal.report import Latency, Rehearsed, Report, Way, short
 from migrations.rehearsal.verdict import seconds, size
 
+WHEN = ("after the way down:", "up again:")
 WIDE = 160  # where no terminal sets a limit
 HEADINGS = (
     "revision", "up", "rows/s", "p50", "p99 before", "during", "longest wait", "served", "failed",
@@ -27,7 +28,7 @@ class Showing:
         self.began = time.monotonic()
         self.report: Report | None = None
         self.doing = ""
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, markup=False)
         self.live = Live(console=self.console, get_renderable=self.shown, transient=True)
 
     def __enter__(self) -> Self:
@@ -54,7 +55,8 @@ class Showing:
 
 def summary(report: Report) -> None:
     """Print what was found."""
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    wide = None if sys.stdout.isatty() else WIDE
+    console = Console(width=wide, highlight=False, markup=False)
     if not report.revisions:
         console.print("nothing is pending: name where to begin, such as --from base")
         return
@@ -67,7 +69,9 @@ def summary(report: Report) -> None:
     for words in report.problems:
         console.print(f"NO  {words}", style="bold red", markup=False)
     if not report.problems:
-        console.print("YES  within all budgets; undone and back without a loss", style="bold green")
+        stays = [f"{one.revision}: {one.leaves}" for one in report.revisions if one.leaves]
+        words = f"but for what stays ({'; '.join(stays)})" if stays else "without a loss"
+        console.print(f"YES  within all budgets; undone and back {words}", style="bold green")
 
 
 def table(report: Report) -> Table:
@@ -103,6 +107,8 @@ def row(one: Rehearsed) -> list[str]:
 
 def undone(one: Rehearsed) -> str:
     """How the way down went."""
+    if any(when in words for words in one.problems for when in WHEN):
+        return "no"
     if one.again is None:
         return "no" if one.problems else "…"
     if one.leaves:

@@ -23,6 +23,7 @@ from service.embedded import DATABASE
 
 # commits are as slow as they are in earnest, and WAL is as much
 DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
+ROOM = ("-c", "max_connections=500")  # for clients of many versions
 
 
 async def rehearse(  # noqa: PLR0913  # each is said by its name
@@ -35,7 +36,7 @@ async def rehearse(  # noqa: PLR0913  # each is said by its name
     progress: Progress,
 ) -> Report:
     """Rehearse what is pending on such a copy, up to a revision; raise CommandError if it can't."""
-    async with scratch.server(*DURABLE) as server:
+    async with scratch.server(*DURABLE, *ROOM) as server:
         url = server.url(DATABASE)
         if app_role:
             await scratch.tell(server, f'CREATE ROLE "{app_role}"')
@@ -45,7 +46,7 @@ async def rehearse(  # noqa: PLR0913  # each is said by its name
         # comparing values must not take the cores away that clients are measured on
         settings = {"max_parallel_workers_per_gather": "0"}
         connection = await asyncpg.connect(url, server_settings=settings)
-        traffic, witness = Traffic(url), Witness(url)
+        traffic, witness = Traffic(url, app_role), Witness(url)
         try:
             with without_pauses(), plainly():
                 async with witness.watching(), traffic.flowing():

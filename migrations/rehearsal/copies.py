@@ -9,11 +9,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from migrations import pg_tools, restore, scratch
+from migrations import archive, pg_tools, restore, scratch
 from migrations.connecting import LOCK_TIMEOUT, connected, read, settings_found
 from migrations.rehearsal.people import fill, tables
 from service import embedded
-from service.settings import Settings, async_url
+from service.settings import Settings, SettingsError, async_url
 
 
 class Source(NamedTuple):
@@ -34,6 +34,7 @@ class Source(NamedTuple):
     async def make(self, url: str, app_role: str) -> None:
         """Fill the empty database at the address."""
         if self.backup:
+            archive.refuse_other_kind(self.backup, "postgresql")
             await restore.into_scratch(self.backup, url)
         elif self.clone:
             await pg_tools.clone(self.clone, url)
@@ -54,9 +55,17 @@ class Source(NamedTuple):
 
 def configured() -> Settings | None:
     """The settings, if they or the clone have a database; none is made for this."""
-    settings = Settings.from_environment(os.environ)
-    made = (embedded.DATA / "postgresql").exists() or not embedded.INSTALLED
-    return None if settings.database_url == "embedded" and not made else settings_found()
+    if not embedded.INSTALLED:
+        raise CommandError(scratch.NOT_INSTALLED)
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    if settings.database_url == "embedded":
+        return settings_found() if (embedded.DATA / "postgresql").exists() else None
+    url = async_url(settings.database_url)
+    is_missing = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
+    return None if is_missing else settings
 
 
 def to_clone(settings: Settings | None) -> str:

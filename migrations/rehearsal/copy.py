@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,21 +17,26 @@ from migrations import scratch
 from migrations.published import PUBLISHED
 from migrations.rehearsal.copies import Source
 from migrations.rehearsal.measuring import measure
-from migrations.rehearsal.people import Table, tables, views
+from migrations.rehearsal.people import Table, tables, value, views
 from migrations.rehearsal.report import Rehearsed, Report, Way
-from migrations.rehearsal.traffic import Traffic, Version
+from migrations.rehearsal.traffic import RULES as BROKEN
+from migrations.rehearsal.traffic import Failed, Traffic, Version
 from migrations.rehearsal.values import Remembered, differences, remembered
 from migrations.rehearsal.verdict import judge
 from migrations.rehearsal.witness import Witness
 
 CALM = 1.0  # seconds before each step, and until it says something: to compare with
 AFTERWARDS = 0.5  # seconds of traffic that may fail for what the step has done
+SOME = 1_000  # rows
 PATIENCE = 60  # seconds that a step is tried
 NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
 
 FILES = """\
 SELECT oid::regclass::text, pg_relation_filenode(oid) FROM pg_class
 WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = current_schema::regnamespace"""
+RULES = """\
+SELECT conname FROM pg_constraint WHERE connamespace = current_schema::regnamespace
+UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
 ESTIMATES = """\
 SELECT relname, greatest(reltuples, 0)::bigint FROM pg_class
 WHERE relkind IN ('r', 'p') AND relnamespace = current_schema::regnamespace
@@ -51,6 +57,7 @@ class Copy:
     report: Report
     progress: Progress
     app_role: str
+    failures: int = 0  # that were told of already
     is_filled: bool = False  # the tables have the rows that are to be there
     published: dict[str, list[Table]] = field(default_factory=dict)  # by revision
 
@@ -99,6 +106,7 @@ class Copy:
 
     async def there_and_back(self, found: Rehearsed, revision: Script, before: Remembered) -> bool:
         """Undo it and apply it again; tell whether the next one can be taken."""
+        await self.write_new(revision)
         after = await self.remembered(revision.revision)
         found.compared = max((count for count, _ in after.values.values()), default=0)
         found.down = await self.way("downgrade", revision, found)
@@ -114,12 +122,31 @@ class Copy:
         self.progress(self.report, f"{revision.revision} is done")
         return True
 
+    async def write_new(self, revision: Script) -> None:
+        """Give some quiet rows values in columns that came with it: they must come back, too."""
+        older = self.published.get(str(revision.down_revision or ""), [])
+        known = {(table.name, column.name) for table in older for column in table.columns}
+        for table in self.published[revision.revision]:
+            untouched = self.traffic.quiet(table)
+            new = [c for c in table.written if c.nullable and (table.name, c.name) not in known]
+            if untouched is None or table.key is None or not older:
+                continue
+            for column in new:
+                given = value(column._replace(nullable=False), self.report.rows)
+                with suppress(*BROKEN):
+                    await self.connection.execute(
+                        f'UPDATE "{table.name}" SET "{column.name}" = {given} '
+                        f"FROM generate_series(1, {SOME}) AS n "
+                        f'WHERE "{table.key.name}" = n AND {untouched}'
+                    )
+
     async def way(self, direction: str, revision: Script, found: Rehearsed) -> Way:
         """Take a step, measure it, and note what is wrong with it."""
         self.progress(self.report, f"{direction} {revision.revision}")
         began = time.time()
         await asyncio.sleep(CALM)  # what is measured here is how long things take when all is calm
         files = dict(await self.connection.fetch(FILES))
+        rules = {rule for (rule,) in await self.connection.fetch(RULES)}
         target = revision.revision if direction == "upgrade" else revision.down_revision or "base"
         with TemporaryDirectory() as directory:
             trace = Path(directory) / "trace"
@@ -133,7 +160,7 @@ class Copy:
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
             way = measure(
-                direction, trace, self.traffic, self.witness,
+                direction, trace, self.traffic, self.witness, failed=self.failed(rules),
                 since=began, rewritten=rewritten, rows=self.report.rows,
             )  # fmt: skip
         if left := NOTHING_TO_UNDO.search(output):
@@ -144,6 +171,15 @@ class Copy:
         else:
             await self.follow(direction, revision.revision)
         return way
+
+    def failed(self, rules: set[str]) -> list[Failed]:
+        """What failed since this was asked last, but for what broke rules that were there before.
+
+        Such rows were made up badly, and no step is to blame.
+        """
+        new = self.traffic.failed[self.failures :]
+        self.failures += len(new)
+        return [one for one in new if one.rule not in rules]
 
     async def follow(self, direction: str, revision: str) -> None:
         """Let clients come with a version that was published, and go with one taken back."""

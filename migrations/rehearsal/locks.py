@@ -17,9 +17,11 @@ MODES = (  # from weak to strong
     "Exclusive",
     "AccessExclusive",
 )
-CHANGES = re.compile(r"\s*(ALTER|CREATE|DROP|COMMENT|INSERT|UPDATE|DELETE|DO)\b", re.IGNORECASE)
+CHANGES = re.compile(
+    r"\s*(ALTER|CREATE|DROP|COMMENT|INSERT|UPDATE|DELETE|DO|WITH)\b", re.IGNORECASE
+)
 OURS = re.compile(r"DO \$publish\$|migration_log|alembic_version")  # what belongs to every step
-TEMPORARY = re.compile(r"TEMPORARY|safely_(twin|wanted)")  # nobody else's
+TEMPORARY = re.compile(r"\s*(CREATE TEMPORARY|(ALTER|DROP) TABLE safely_)")  # nobody else's
 QUICK = 0.1  # seconds
 
 Line = dict[str, Any]  # what migrations.trace writes
@@ -34,7 +36,7 @@ def statements(said: list[Line], lines: list[Line], held: set[Held]) -> list[Sta
         # what is a transaction of its own holds nothing afterwards: it was seen from beside
         seen = [one for one in held if line["began"] - 0.001 <= one.began <= ended]
         locks = dict(strongest([*locks.items(), *((one.table, mode(one)) for one in seen)]))
-        if OURS.search(line["sql"]) or TEMPORARY.search(line["sql"]):
+        if OURS.search(line["sql"]) or TEMPORARY.match(line["sql"]):
             continue
         if not (locks or line.get("alone") or "error" in line):
             continue

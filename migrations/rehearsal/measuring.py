@@ -8,7 +8,7 @@ from pathlib import Path
 
 from migrations.rehearsal.locks import Line, blame, statements
 from migrations.rehearsal.report import Latency, Way, short
-from migrations.rehearsal.traffic import Served, Traffic
+from migrations.rehearsal.traffic import Failed, Served, Traffic
 from migrations.rehearsal.witness import Size, Witness
 
 SCANS = re.compile(r"CREATE (UNIQUE )?INDEX|VALIDATE CONSTRAINT", re.IGNORECASE)
@@ -20,6 +20,7 @@ def measure(  # noqa: PLR0913  # each is another witness
     traffic: Traffic,
     witness: Witness,
     *,
+    failed: Sequence[Failed],
     since: float,
     rewritten: list[str],
     rows: dict[str, int],
@@ -37,7 +38,6 @@ def measure(  # noqa: PLR0913  # each is another witness
     waits = [wait for wait in witness.waits.values() if began <= wait.began <= ended]
     longest = max(waits, key=lambda wait: wait.seconds, default=None)
     served = between(traffic.served, began, ended)
-    failed = [one for one in traffic.failed if one.at >= began]  # until now
     wal, space = taken(witness.sizes, began, ended, calm)
     return Way(
         direction=direction,

@@ -56,19 +56,19 @@ BY_TYPE = {  # n: a number that no other row has
 }
 
 COLUMNS = """\
-SELECT relname AS table, attname AS name, typname AS type, typtype = 'e' AS enum,
+SELECT pg_class.relname AS table, attname AS name, typname AS type, typtype = 'e' AS enum,
   typelem <> 0 AND typlen = -1 AND typname ^@ '_' AS array,
   NOT attnotnull AS nullable, attidentity <> '' OR attgenerated <> '' AS given,
   EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary
           AND indkey[0] = attnum AND indnkeyatts = 1) AS key,
   EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisunique
           AND indkey[0] = attnum AND indnkeyatts = 1) AS unique,
-  (SELECT confrelid::regclass::text FROM pg_constraint
+  (SELECT referent.relname FROM pg_constraint JOIN pg_class AS referent ON referent.oid = confrelid
    WHERE conrelid = attrelid AND contype = 'f' AND conkey = ARRAY[attnum] LIMIT 1) AS refers_to
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_type ON pg_type.oid = atttypid
 WHERE relnamespace = $1::text::regnamespace AND relkind = ANY ($2::text[]) AND attnum > 0
-  AND NOT attisdropped AND NOT starts_with(attname, '_aside_') AND relname <> ALL ($3)
-ORDER BY relname, attnum"""
+  AND NOT attisdropped AND NOT starts_with(attname, '_aside_') AND pg_class.relname <> ALL ($3)
+ORDER BY pg_class.relname, attnum"""
 
 
 class Column(NamedTuple):
@@ -171,9 +171,9 @@ def plain_value(column: Column) -> str:
     if is_text and "name" in name and not column.unique:
         return f"{one_of(GIVEN, 1)} || ' ' || {one_of(FAMILY, 7)}"
     if column.enum:
-        return f"(enum_range(NULL::{column.type}))[1]"
+        return f'(enum_range(NULL::"{column.type}"))[1]'
     if column.array:
-        return "'{}'"
+        return f"'{{}}'::\"{column.type}\""
     if column.type not in BY_TYPE:
         raise CommandError(
             f"no value of the type {column.type} comes to mind for {column.table}.{column.name}: "
@@ -201,11 +201,14 @@ async def fill(connection: asyncpg.Connection, rows: int) -> None:
                     f'INSERT INTO "{table.name}" ({names}) '
                     f"SELECT {values} FROM generate_series(1::bigint, {rows}) AS n"
                 )
-            except asyncpg.IntegrityConstraintViolationError as error:
+            except (
+                asyncpg.IntegrityConstraintViolationError,
+                asyncpg.DataError,
+                asyncpg.SyntaxOrAccessError,
+            ) as error:
                 raise CommandError(
-                    f"rows can't be made up for {table.name}, since they break its rule "
-                    f"{error.constraint_name}: rehearse on a backup (--from-backup FILE) or on a "
-                    "clone (--clone)"
+                    f"rows can't be made up for {table.name} ({str(error).partition(chr(10))[0]}): "
+                    "rehearse on a backup (--from-backup FILE) or on a clone (--clone)"
                 ) from error
         await connection.execute(f'VACUUM (ANALYZE) "{table.name}"')
 

@@ -20,9 +20,14 @@ RATE = 50.0  # queries a second of each client
 PAGE = 20
 LIVELY = 7  # one row in so many is changed by clients; the others' values can be compared
 STRANGERS = 10**9  # numbers from here on belong to rows that clients make
+RULES = (  # that made up rows may break
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.SyntaxOrAccessError,
+)
 GONE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
-Act = Callable[[asyncpg.Connection, Table], Awaitable[None]]
+Act = Callable[[asyncpg.Connection, Table], Awaitable[bool]]  # whether anything was asked
 
 chance = random.Random(6)  # noqa: S311  # not a secret
 
@@ -40,6 +45,7 @@ class Failed(NamedTuple):
     at: float
     version: str
     error: str
+    rule: str | None = None  # of the database, that it broke
 
 
 class Version:
@@ -49,6 +55,7 @@ class Version:
         self.revision = revision
         self.tables = {table.name: table for table in tables}
         self.clients: list[asyncio.Task[None]] = []
+        self.over = False  # it was taken back
 
     def place(self, table: Table) -> str:
         """Where its clients find a table."""
@@ -58,8 +65,9 @@ class Version:
 class Traffic:
     """Clients of every version, and what became of their queries."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, role: str) -> None:
         self.url = url
+        self.role = {"role": role} if role else {}  # that they work as; else as the owner
         self.served: list[Served] = []
         self.failed: list[Failed] = []
         self.versions: dict[str, Version] = {}
@@ -83,6 +91,8 @@ class Traffic:
         """A version was published: a reader and a writer come."""
         if version.revision in self.versions:
             return
+        if not version.tables:
+            return
         await self.check(version)
         self.versions[version.revision] = version
         version.clients = [
@@ -92,23 +102,24 @@ class Traffic:
 
     async def check(self, version: Version) -> None:
         """Find the tables that made up rows can't be written to, whatever a migration does."""
-        connection = await asyncpg.connect(self.url)
+        connection = await asyncpg.connect(self.url, server_settings=self.role)
         try:
             for table in (table for table in version.tables.values() if table.written):
                 trial = connection.transaction()
                 await trial.start()
                 try:
                     await self.insert(connection, version.place(table), table)
-                except asyncpg.IntegrityConstraintViolationError as error:
-                    self.unwritten[table.name] = str(error.constraint_name)
+                except RULES as error:
+                    self.unwritten[table.name] = error.constraint_name or str(error)
                 finally:
                     await trial.rollback()
         finally:
             await connection.close()
 
     async def goes(self, revision: str) -> None:
-        """A version was taken back: its clients meet that, and go."""
+        """A version was taken back: its clients go, once they have met that or are between two."""
         if version := self.versions.pop(revision, None):
+            version.over = True
             await asyncio.gather(*version.clients)
 
     def quiet(self, table: Table) -> str | None:
@@ -121,45 +132,47 @@ class Traffic:
     async def client(self, version: Version, act: Act) -> None:
         """Work at a steady pace until the version, or all of it, is over."""
         name = f"users@{version.revision}"
-        connection = await asyncpg.connect(self.url, server_settings={"application_name": name})
+        settings = {"application_name": name, **self.role}
+        connection = await asyncpg.connect(self.url, server_settings=settings)
         due = time.time() + chance.random() / RATE
         try:
-            while not self.over:
+            while not (self.over or version.over):
                 for table in version.tables.values():
                     await asyncio.sleep(max(0.0, due - time.time()))
-                    if await self.gone(connection, version, act, table):
+                    answered = await self.answered(connection, version, act, table)
+                    if answered is None:
                         return
-                    self.served.append(Served(due, time.time() - due))
+                    if answered:
+                        self.served.append(Served(due, time.time() - due))
                     due += 1 / RATE
         finally:
             await connection.close()
 
-    async def gone(
+    async def answered(
         self, connection: asyncpg.Connection, version: Version, act: Act, table: Table
-    ) -> bool:
-        """Do something once; tell whether the version is there no more."""
+    ) -> bool | None:
+        """Do something once; tell whether it was answered, or None where there is no going on."""
         try:
-            await act(connection, table)
+            return await act(connection, table)
         except GONE as error:
             there = "SELECT to_regnamespace($1) IS NOT NULL"
             if not await connection.fetchval(there, schema_of(version.revision)):
-                return True
+                return None
             self.note(version, error)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             self.note(version, error)
-            if connection.is_closed():
-                return True
-        return False
+        return None if connection.is_closed() else False
 
     def note(self, version: Version, error: Exception) -> None:
         """Keep what failed."""
         words = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        self.failed.append(Failed(time.time(), version.revision, words))
+        rule = getattr(error, "constraint_name", None)
+        self.failed.append(Failed(time.time(), version.revision, words, rule))
 
     def reads(self, version: Version) -> Act:
         """A row by its key, or a page."""
 
-        async def read(connection: asyncpg.Connection, table: Table) -> None:
+        async def read(connection: asyncpg.Connection, table: Table) -> bool:
             place, key = version.place(table), table.key
             if key is None:
                 await connection.fetch(f"SELECT * FROM {place} LIMIT {PAGE}")
@@ -172,29 +185,33 @@ class Traffic:
                     f'ORDER BY "{key.name}" LIMIT {PAGE}'
                 )
                 await connection.fetch(query, self.some_key(table))
+            return True
 
         return read
 
     def writes(self, version: Version) -> Act:
         """A new row, a change, and now and then a deletion of what clients made."""
 
-        async def write(connection: asyncpg.Connection, table: Table) -> None:
+        async def write(connection: asyncpg.Connection, table: Table) -> bool:
             place, key, kind = version.place(table), table.key, chance.random()
             if table.name in self.unwritten or not table.written:
-                return
+                return False
             if key is None or kind < 0.4:  # noqa: PLR2004  # of ten writes four
                 await self.insert(connection, place, table)
-            elif kind < 0.9:  # noqa: PLR2004  # and five
-                column = chance.choice([c for c in table.written if not c.key] or [key])
+                return True
+            changed = [column for column in table.written if not column.key]
+            if kind < 0.9 and changed:  # noqa: PLR2004  # and five
+                column = chance.choice(changed)
                 query = (
                     f'UPDATE {place} SET "{column.name}" = {value(column, self.rows)} '
                     f'FROM (SELECT $1::bigint AS n) AS made WHERE "{key.name}" = $2'
                 )
-                if column is not key:
-                    await connection.execute(query, self.number(), self.any_key(table))
-            elif made := self.made.get(table.name):
-                query = f'DELETE FROM {place} WHERE "{key.name}" = $1'
-                await connection.execute(query, made.pop(0))
+                await connection.execute(query, self.number(), self.any_key(table))
+                return True
+            if not (made := self.made.get(table.name)):
+                return False
+            await connection.execute(f'DELETE FROM {place} WHERE "{key.name}" = $1', made.pop(0))
+            return True
 
         return write
 
@@ -226,8 +243,8 @@ class Traffic:
         return NOBODY[table.key.type] if table.key else None
 
     def any_key(self, table: Table) -> object:
-        """Of a row that may be changed: made by clients, or none of the quiet ones."""
+        """Of a row that may be changed: one that clients made, or one that is not quiet."""
         made, rows = self.made.get(table.name), self.rows.get(table.name, 0)
-        if table.numbered and rows and chance.random() < 0.5:  # noqa: PLR2004  # every second
+        if table.numbered and (not made or chance.random() < 0.5):  # noqa: PLR2004  # every second
             return chance.randint(1, rows // LIVELY + 1) * LIVELY
-        return chance.choice(made) if made else self.some_key(table)
+        return chance.choice(made) if made else NOBODY[table.key.type] if table.key else None
