@@ -143,7 +143,8 @@ class Copy:
     async def way(self, direction: str, revision: Script, found: Rehearsed) -> Way:
         """Take a step, measure it, and note what is wrong with it."""
         self.progress(self.report, f"{direction} {revision.revision}")
-        began = time.time()
+        began, first = time.time(), len(self.traffic.served)
+        self.witness.held.clear()  # of earlier steps: less to look through
         await asyncio.sleep(CALM)  # what is measured here is how long things take when all is calm
         files = dict(await self.connection.fetch(FILES))
         rules = {rule for (rule,) in await self.connection.fetch(RULES)}
@@ -160,7 +161,8 @@ class Copy:
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
             way = measure(
-                direction, trace, self.traffic, self.witness, failed=self.failed(rules),
+                direction, trace, self.witness,
+                served=self.traffic.served[first:], failed=self.failed(rules),
                 since=began, rewritten=rewritten, rows=self.report.rows,
             )  # fmt: skip
         if left := NOTHING_TO_UNDO.search(output):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from migrations.rehearsal.locks import Line, blame, statements
 from migrations.rehearsal.report import Latency, Way, short
-from migrations.rehearsal.traffic import Failed, Served, Traffic
+from migrations.rehearsal.traffic import Failed, Served
 from migrations.rehearsal.witness import Size, Witness
 
 SCANS = re.compile(r"CREATE (UNIQUE )?INDEX|VALIDATE CONSTRAINT", re.IGNORECASE)
@@ -17,9 +17,9 @@ SCANS = re.compile(r"CREATE (UNIQUE )?INDEX|VALIDATE CONSTRAINT", re.IGNORECASE)
 def measure(  # noqa: PLR0913  # each is another witness
     direction: str,
     trace: Path,
-    traffic: Traffic,
     witness: Witness,
     *,
+    served: Sequence[Served],
     failed: Sequence[Failed],
     since: float,
     rewritten: list[str],
@@ -37,7 +37,7 @@ def measure(  # noqa: PLR0913  # each is another witness
     done = [line for line in lines if line["what"] == "done"]
     waits = [wait for wait in witness.waits.values() if began <= wait.began <= ended]
     longest = max(waits, key=lambda wait: wait.seconds, default=None)
-    served = between(traffic.served, began, ended)
+    during = between(served, began, ended)
     wal, space = taken(witness.sizes, began, ended, calm)
     return Way(
         direction=direction,
@@ -48,11 +48,11 @@ def measure(  # noqa: PLR0913  # each is another witness
         rows=sum(line["rows"] for line in lines if "rows" in line) + scanned(said, rows),
         statements=statements(said, lines, witness.held),
         rewritten=rewritten,
-        served=len(served),
+        served=len(during),
         failed=len(failed),
         errors=list(dict.fromkeys(f"at_{one.version}: {one.error}" for one in failed))[:5],
-        before=Latency.of(between(traffic.served, *calm)),
-        during=Latency.of(served),
+        before=Latency.of(between(served, *calm)),
+        during=Latency.of(during),
         longest_wait=longest.seconds if longest else 0.0,
         waits=len(waits),
         blame=blame(longest, said, lines) if longest else None,
