@@ -370,12 +370,39 @@ PLAIN = {  # what hurts, and is told by these rules, with this to write instead
         "backfill-at-once",
         'safely.backfill("users", …, where=…)  # where: ',
     ),
+    'op.execute("UPDATE users SET age = 1 FROM idempotency_key t WHERE t.id = 1")': (
+        "backfill-at-once",
+        'safely.backfill("users", …, where=…)  # where: ',
+    ),
+    'op.execute("UPDATE users SET age = 1 WHERE id = 7 AND age > 3 OR age > 9")': (
+        "backfill-at-once",
+        'safely.backfill("users", "age = 1", where="id = 7 AND age > 3 OR age > 9")',
+    ),
+    'op.execute("UPDATE users SET age = (SELECT age FROM users u WHERE u.id = 7 AND true)")': (
+        "backfill-at-once",
+        'safely.backfill("users", "age = (SELECT age FROM users u WHERE u.id = 7 AND true)", ',
+    ),
+    'op.execute("WITH d AS (SELECT 18 AS v) UPDATE users SET age = d.v FROM d")': (
+        "backfill-at-once",
+        'safely.backfill("users", …, where=…)  # where: ',
+    ),
+    'op.execute("WITH d AS (DELETE FROM users RETURNING id) SELECT count(*) FROM d")': (
+        "delete-at-once",
+        None,
+    ),
+    'op.execute("MERGE INTO users USING idempotency_key k ON k.status = users.age '
+    'WHEN MATCHED THEN UPDATE SET age = 3")': (
+        "backfill-at-once",
+        'safely.backfill("users", …, where=…)  # where: ',
+    ),
     'op.execute("DELETE FROM users WHERE age > 100")': ("delete-at-once", None),
+    'op.execute("DELETE FROM users WHERE id = 7")': ("delete-at-once", None),
     'op.execute("TRUNCATE users")': ("plain-drop", 'safely.drop_table("users")'),
     'op.execute("VACUUM FULL users")': ("rewrite", None),
     'op.execute("ALTER TABLE users SET UNLOGGED")': ("rewrite", None),
     'op.execute("SET lock_timeout = 0")': ("lock-timeout", None),
-    'op.execute("LOCK TABLE users, idempotency_key")': ("two-tables", "one revision"),
+    'op.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")': ("table-lock", None),
+    'op.execute("LOCK users IN SHARE MODE NOWAIT")': ("table-lock", None),
     'op.execute("-- squawk-ignore-file\\nALTER TABLE users DROP COLUMN age")': (
         "plain-drop",
         'safely.drop_column("users", "age")',
@@ -418,8 +445,27 @@ def test_every_operation_that_has_a_safe_spelling_is_tried_above() -> None:
     } == set()
 
 
+def test_a_lock_on_two_tables_is_told_as_such_too(chain: Path, draft: Draft) -> None:
+    draft('op.execute("LOCK TABLE users, idempotency_key")')
+    lock, tables = found(chain)
+    assert lock.message == "locks users and idempotency_key in ACCESS EXCLUSIVE mode"
+    assert "readers and writers wait" in lock.why
+    assert (tables.rule, str(tables.safe)[:12]) == ("two-tables", "one revision")
+
+
+def test_two_troubles_of_one_rule_on_one_line_are_both_told(chain: Path, draft: Draft) -> None:
+    draft('op.execute("DROP TABLE users; DROP TABLE idempotency_key")')
+    assert {f.message.split()[1] for f in found(chain) if f.rule == "plain-drop"} == {
+        "users",
+        "idempotency_key",
+    }
+
+
 HARMLESS = [
     'op.execute("UPDATE users SET age = 18 WHERE id = 7")',
+    'op.execute("UPDATE users AS u SET age = 18 WHERE u.id = 7 RETURNING age")',
+    'op.execute("WITH d AS (SELECT 18 AS v) UPDATE users SET age = v FROM d WHERE users.id = 7")',
+    'op.execute("LOCK TABLE users IN ROW EXCLUSIVE MODE")',
     'op.execute("GRANT SELECT ON users TO public")',
     'op.execute("ALTER TABLE users ALTER age SET STATISTICS 500")',
     'op.rename_table("users", "people")',
@@ -511,6 +557,11 @@ def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft:
         ('op.drop_table("users")', 'safely.drop_table("users")'),
         ('op.execute("ALTER TABLE users DROP COLUMN a")', 'safely.drop_column("users", "a")'),
         ('op.execute("DELETE FROM users WHERE id = 3")', "safely.nothing_to_undo("),
+        ('op.execute("DELETE FROM users u WHERE u.id = 3")', "safely.nothing_to_undo("),
+        (
+            'op.execute("WITH d AS (SELECT 3 AS v) DELETE FROM users USING d WHERE id = v")',
+            "safely.nothing_to_undo(",
+        ),
         ('op.execute("TRUNCATE users")', 'safely.drop_table("users")'),
         ('op.execute("UPDATE users SET age = NULL WHERE id = 3")', "safely.nothing_to_undo("),
         ('safely.backfill("users", "age = 1", where="age = 2")', "safely.nothing_to_undo("),
@@ -530,7 +581,18 @@ def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) ->
     assert found(chain) == []
 
 
-@pytest.mark.parametrize("body", ["pass", '"""Nothing."""', "return", 'raise OSError("no way")'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "pass",
+        '"""Nothing."""',
+        "return",
+        "return None",
+        'raise OSError("no way")',
+        'print("nothing")',
+        'if False:\n    safely.drop_index("idx_users_age", "users")',
+    ],
+)
 def test_a_way_down_that_does_nothing_is_told(chain: Path, draft: Draft, body: str) -> None:
     draft(INDEX_AGE, body)
     (finding,) = found(chain)
@@ -666,6 +728,9 @@ RISKY = 'op.create_index("i", "users", ["age"])'
         f"# lint: plain-index: users are never more than\n# a hundred here\n{RISKY}",
         'op.create_index(\n    "i",  # lint: plain-index: users are few\n    "users", ["age"]\n)',
         f"{RISKY}  # lint: plain-index: users are few (ask: the team)",
+        f"# lint: plain-index: users are few\n\n{RISKY}",
+        f"{RISKY}  # noqa: E501  # lint: plain-index: users are few",
+        f"{RISKY}  # lint: plain-index: users are few  # noqa: E501",
     ],
 )
 def test_a_reason_suppresses_a_finding(chain: Path, draft: Draft, lines: str) -> None:
@@ -673,7 +738,16 @@ def test_a_reason_suppresses_a_finding(chain: Path, draft: Draft, lines: str) ->
     assert found(chain) == []
 
 
-@pytest.mark.parametrize("comment", ["plain-index", "plain-index:", "plain-index users are few"])
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "plain-index",
+        "plain-index:",
+        "plain-index users are few",
+        "plain-index: …!",
+        "plain-index:  # noqa: E501",
+    ],
+)
 def test_without_a_reason_nothing_is_suppressed_and_that_is_told_too(
     chain: Path, draft: Draft, comment: str
 ) -> None:
@@ -687,6 +761,12 @@ def test_a_suppression_that_suppresses_nothing_is_told(
 ) -> None:
     draft(f"{INDEX_AGE}  # lint: {rule}: it was plain once")
     assert rules(chain) == ["unused-suppression"]
+
+
+def test_an_edited_file_can_not_be_argued_away(chain: Path, draft: Draft) -> None:
+    draft(f"{INDEX_AGE}  # lint: edited-file: a word was wrong")
+    (finding,) = found(chain)
+    assert finding.message == "suppresses edited-file, which no comment can"
 
 
 def test_several_rules_can_be_suppressed_at_once(chain: Path, draft: Draft) -> None:
@@ -738,6 +818,9 @@ def test_the_exit_code_tells_whether_there_are_findings(url: str, clone: Path) -
     process = run_migrations(url, "lint", "0042", cwd=clone)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "FAILED: there is no revision 0042\n"
+    process = run_migrations(url, "lint", "0005:0003", cwd=clone)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.startswith("FAILED: 0005:0003 stands for no revision, since nothing")
 
 
 def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
@@ -754,6 +837,9 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     assert numbers("0007:") == numbers("0007:head") == NUMBERS[7:]
     with pytest.raises(CommandError, match="there is no revision 7"):
         numbers("0003:7")
+    for nothing in ("base", "0005:0003"):
+        with pytest.raises(CommandError, match=f"{nothing} (is|stands for) no revision"):
+            numbers("0001", nothing)
 
 
 @pytest.mark.parametrize("broken", ["def upgrade(:", "import no_such_module"])

@@ -33,7 +33,8 @@ def chosen(directory: ScriptDirectory, given: list[str]) -> list[Script]:
     """The revisions that are named, oldest first; all of them where none is.
 
     A name is a number, `head`, or `A:B`: what leads from A to B, as `alembic upgrade A:B` goes.
-    Raises CommandError for one that doesn't exist, and where a file can't be loaded.
+    Raises CommandError for one that doesn't exist or stands for none, and where a file can't be
+    loaded.
     """
     try:
         with warnings.catch_warnings():
@@ -43,6 +44,8 @@ def chosen(directory: ScriptDirectory, given: list[str]) -> list[Script]:
         raise
     except Exception as error:
         raise CommandError(f"a revision file can't be loaded: {where(error)}") from error
+    if not known:
+        raise CommandError("there is no revision to lint")
     numbers = list(known)[::-1]
     wanted = {number for name in given for number in named(name, numbers)} if given else numbers
     return [known[number] for number in numbers if number in wanted]
@@ -70,9 +73,17 @@ def named(name: str, numbers: list[str]) -> list[str]:
         return numbers.index(text) + 1
 
     begin, colon, end = name.partition(":")
-    if colon:
-        return numbers[place(begin or "base") : place(end or "head")]
-    return numbers[place(name) - 1 : place(name)]
+    first, last = begin or "base", end or "head"
+    if not colon:
+        if name == "base":
+            raise CommandError("base is no revision: base:head is for all that lead there")
+        return numbers[place(name) - 1 : place(name)]
+    if place(first) > place(last):
+        raise CommandError(
+            f"{name} stands for no revision, since nothing leads up from {first} to {last}: "
+            "name the older one first, as in 0003:0005"
+        )
+    return numbers[place(first) : place(last)]  # none where nothing came since: no trouble either
 
 
 def lint(directory: ScriptDirectory, scripts: list[Script]) -> dict[str, list[Finding]]:
@@ -128,8 +139,19 @@ def own_findings(draft: Draft) -> Iterator[Finding]:
         yield from sql_checks.check(way)
         if failure is not None:
             yield from unrendered(way, failure)
-    yield from file_checks.check(draft.source, draft.ways[0].made)
+    yield from file_checks.check(draft.source, draft.ways[0].made, idle=idle(draft))
     yield from subjects.check(draft.source, draft.ways[0].revision)
+
+
+def idle(draft: Draft) -> bool:
+    """Whether the way up printed something and the way down not even a `nothing to undo`."""
+    up, down = (any(map(rendered, way.statements)) for way in draft.ways)
+    return up and not down and draft.failures[1] is None
+
+
+def rendered(statement: Statement) -> bool:
+    """Whether it was printed by running the body, and not read from the file."""
+    return statement.transaction > 0 and statement.text not in ("BEGIN;", "COMMIT;")
 
 
 def unrendered(way: Way, failure: Failure) -> Iterator[Finding]:

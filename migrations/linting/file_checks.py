@@ -16,10 +16,10 @@ WAY_BACK = (
 )
 
 
-def check(source: Source, made: set[str]) -> Iterator[Finding]:
-    """Everything that is checked here."""
+def check(source: Source, made: set[str], *, idle: bool) -> Iterator[Finding]:
+    """Everything that is checked here; `idle`: the way down printed nothing."""
     yield from imports(source)
-    yield from empty_downgrade(source)
+    yield from empty_downgrade(source, idle=idle)
     for call in source.calls:
         table = source.table(call) or "the table"
         if safe := spelling.of_call(source, call):
@@ -52,12 +52,12 @@ COPY = (
 )
 
 
-def empty_downgrade(source: Source) -> Iterator[Finding]:
-    """A way down that is missing, does nothing, or only raises."""
+def empty_downgrade(source: Source, *, idle: bool) -> Iterator[Finding]:
+    """A way down that is missing, does nothing and doesn't say so, or only raises."""
     down = source.function("downgrade")
     if down is None:
         yield found("empty-downgrade", source.head(up=True), WAY_BACK)
-    elif all(says_nothing(statement) for statement in down.body):
+    elif all(says_nothing(statement) for statement in down.body) or idle:
         yield found("empty-downgrade", (down.lineno, down.end_lineno or down.lineno), WAY_BACK)
 
 

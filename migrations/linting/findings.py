@@ -7,7 +7,11 @@ from typing import NamedTuple
 from migrations.linting.rules import RULES
 from migrations.linting.source import Source, comments
 
-SUPPRESSION = re.compile(r"#\s*lint:(?P<rules>[^:]*)(?::(?P<reason>.*))?")
+SUPPRESSION = re.compile(  # other comments may stand before it and behind it on the line
+    r"(?:^|(?<=\s))#\s*lint:(?P<rules>[^:]*?)(?::(?P<reason>.*?))?"
+    r"(?=#\s*(?:lint:|noqa|type:|fmt:|pragma:)|$)"
+)
+FOR_NO_COMMENT = "edited-file"  # the ledger says it, and refuses
 TO_SPLIT = ("two-subjects", "two-tables")
 Lines = tuple[int, int]
 
@@ -47,7 +51,11 @@ def found(rule: str, lines: Lines, safe: str | None = None, **fields: str) -> Fi
 
 def once(findings: Iterable[Finding]) -> list[Finding]:
     """Each trouble once, the first time that it is told, in the order of the lines."""
-    first = {(finding.line, finding.rule): finding for finding in reversed(list(findings))}
+    first = {}
+    for finding in reversed(list(findings)):
+        # of squawk's own words the first tell: one slip of the pen is many syntax errors
+        words = finding.message if finding.rule in RULES else ""
+        first[finding.line, finding.rule, words] = finding
     left = sorted(first.values(), key=lambda finding: (finding.line, finding.rule))
     return [finding for finding in left if not any(covers(other, finding) for other in left)]
 
@@ -65,12 +73,13 @@ def covers(one: Finding, other: Finding) -> bool:
 
 
 def suppressions(source: Source) -> Iterator[Suppression]:
-    """Those in a file; one that stands alone speaks of the line of code below it."""
-    alone = {line for line, _, is_alone in comments(source) if is_alone}
+    """Those in a file; one that stands alone speaks of the next line of code below it."""
+    skipped = {line for line, _, is_alone in comments(source) if is_alone}
+    skipped |= {line for line, text in enumerate(source.lines, start=1) if not text.strip()}
     for line, text, is_alone in comments(source):
-        if match := SUPPRESSION.match(text):
+        for match in SUPPRESSION.finditer(text):
             target = line
-            while is_alone and target in alone:
+            while is_alone and target in skipped:
                 target += 1
             rules = [rule.strip() for rule in match["rules"].split(",")]
             yield Suppression(line, target, rules, (match["reason"] or "").strip())
@@ -81,7 +90,7 @@ def unsuppressed(source: Source, findings: list[Finding]) -> list[Finding]:
     left, more = list(findings), []
     for given in suppressions(source):
         lines = (given.line, given.line)
-        if not given.reason:
+        if not re.search(r"[^\W_]", given.reason):  # dots and dashes are none
             rules = ", ".join(given.rules)
             more.append(
                 found("no-reason", lines, f"# lint: {rules}: why it is safe here", rules=rules)
@@ -89,7 +98,9 @@ def unsuppressed(source: Source, findings: list[Finding]) -> list[Finding]:
             continue
         for rule in given.rules:
             meant = [f for f in findings if f.rule == rule and f.line <= given.target <= f.last]
-            if not meant:
+            if rule == FOR_NO_COMMENT:
+                more.append(found("not-suppressible", lines, rules=rule))
+            elif not meant:
                 more.append(found("unused-suppression", lines, rules=rule))
             left = [finding for finding in left if finding not in meant]
     return sorted([*left, *more], key=lambda finding: (finding.line, finding.rule))

@@ -108,8 +108,10 @@ def create_unique(change: Change) -> str:
 
 def backfill(change: Change) -> str:
     """Without a WHERE, the rows to change are those that aren't yet as they will be."""
-    assignments = change.parts["assignments"]
-    if parted(assignments, r"FROM\b")[1]:  # it takes what it needs by subqueries
+    assignments = change.parts.get("assignments", "")
+    if (
+        "within" in change.parts or parted(assignments, r"FROM\b")[1]
+    ):  # it takes what it needs by subqueries
         return say("backfill", named(change, "table"), "…", "where=…") + RESUMED
     column, _, value = (text.strip() for text in items(assignments)[0].partition("="))
     given = change.parts.get("where")

@@ -60,7 +60,7 @@ RULES = {
     ),
     "backfill-at-once": Rule(
         "changes rows of {table} in one statement",
-        "Each row that UPDATE has changed stays locked until the transaction ends: who writes one "
+        "Each row that it has changed stays locked until the transaction ends: who writes one "
         f"of them waits, {GROWS}. Killed, it begins again from nothing.",
     ),
     "delete-at-once": Rule(
@@ -100,6 +100,11 @@ RULES = {
         "A lock is kept until the transaction ends: while this waits for {table}, everybody waits "
         "for {first}; and a client that has used {table} and now wants {first} meets it head on, "
         "which ends in a deadlock.",
+    ),
+    "table-lock": Rule(
+        "locks {tables} in {mode} mode",
+        "LOCK TABLE keeps it until the transaction ends, whatever else that does: {who} all the "
+        "while. Leave it out: `safely` takes the locks that its steps need, each for an instant.",
     ),
     "lock-timeout": Rule(
         "sets lock_timeout by itself",
@@ -176,6 +181,11 @@ RULES = {
     "no-reason": Rule(
         "suppresses {rules} without a reason",
         "Who reads it later must know why it is safe here. Without a reason it suppresses nothing.",
+    ),
+    "not-suppressible": Rule(
+        "suppresses {rules}, which no comment can",
+        "`alembic upgrade` refuses an edited file all the same, and the comment itself is an edit. "
+        "Take it out, and put the file back as it was (git restore).",
     ),
     "unused-suppression": Rule(
         "suppresses {rules}, which isn't found there",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from migrations.linting import plain_sql, spelling
 from migrations.linting.findings import Finding
 from migrations.linting.rendering import Statement
-from migrations.linting.statements import Change, changes, parted, split
+from migrations.linting.statements import Change, bare, changes, parted, split
 from migrations.linting.ways import Way, what
 
 # Any other function may give another value for each row. PostgreSQL is asked in a test whether
@@ -25,7 +25,8 @@ NO_FUNCTIONS = {  # words that may stand before a parenthesis
 CALLED = re.compile(r"(?<!::)\b([a-z_]\w*) ?\(", re.IGNORECASE)
 VALUE = r"(?:\d+|'x*')"
 ONE_ROW = re.compile(
-    rf'(?:\w+\.)?"?id"? ?(?:= ?{VALUE}|IN \({VALUE}(?:, ?{VALUE})*\))(?: AND .*)?$', re.IGNORECASE
+    rf'(?:(?P<owner>[\w."]+)\.)?"?id"? ?(?:= ?{VALUE}|IN \({VALUE}(?:, ?{VALUE})*\))(?: AND .*)?$',
+    re.IGNORECASE,
 )
 NOT_NULL = re.compile(r'CHECK ?\(+"?(\w+)"? IS NOT NULL\)+', re.IGNORECASE)
 DROPS = ("drop column", "drop table", "truncate")
@@ -42,6 +43,7 @@ def check(way: Way) -> Iterator[Finding]:
             if change.kind == "validate":
                 validated |= required_by(way, change)
             if not statement.trusted:
+                yield from table_lock(way, statement, change)
                 yield from unsafe(way, statement, change, validated)
     yield from two_tables(way)
 
@@ -74,18 +76,31 @@ def rows_changed(way: Way, statement: Statement, change: Change) -> Iterator[Fin
     """UPDATE and DELETE: what they lose, and how many rows they lock."""
     if not way.up and plain_sql.overwrites(change):
         yield way.finding("lossy-downgrade", statement, change)._replace(safe=plain_sql.LEFT_ALONE)
-    if is_one_row(change):
-        return
-    if change.kind == "update":
+    if change.kind == "delete":  # of one row as well: no downgrade brings it back
+        if way.up:
+            yield way.finding("delete-at-once", statement, change)
+    elif not is_one_row(change):
         yield way.finding("backfill-at-once", statement, change)
-    elif way.up:
-        yield way.finding("delete-at-once", statement, change)
 
 
 def is_one_row(change: Change) -> bool:
-    """Whether the WHERE names the ids, which are then few."""
+    """Whether the WHERE names the ids of the table itself, which are then few."""
     where = " ".join(statement.blotted for statement in split(change.parts.get("where", "")))
-    return ONE_ROW.match(where) is not None
+    named = ONE_ROW.match(where)
+    if named is None or parted(where, r"\bOR\b")[1]:
+        return False
+    target = bare(change.parts.get("alias", change.table))
+    return bare(named["owner"] or target).lower() == target.lower()
+
+
+def table_lock(way: Way, statement: Statement, change: Change) -> Iterator[Finding]:
+    """LOCK TABLE, where somebody has to wait for it."""
+    used = [table for table in change.tables if way.in_use(table)]
+    if change.kind == "lock" and used and change.locks:
+        whole = change.mode == "ACCESS EXCLUSIVE"
+        who = "readers and writers wait" if whole else "writers wait, and readers go on"
+        tables = " and ".join(used)
+        yield way.finding("table-lock", statement, change, tables=tables, mode=change.mode, who=who)
 
 
 def volatile_default(way: Way, statement: Statement, change: Change) -> Iterator[Finding]:

@@ -27,14 +27,18 @@ KINDS = {
     "create trigger": rf"CREATE (?:\w+ )*TRIGGER {NAME} .*? ON {TABLE}",
     "drop table": rf"DROP TABLE (?:IF EXISTS )?{TABLES}",
     "truncate": rf"TRUNCATE (?:TABLE )?{TABLES}",
-    "lock": rf"LOCK (?:TABLE )?{TABLES}",
+    "lock": rf"LOCK (?:TABLE )?{TABLES}(?: IN (?P<mode>[A-Z ]+) MODE)?",
     "rewrite": rf"(?:CLUSTER|VACUUM (?:\(.*?FULL.*?\)|FULL)) (?:\w+ )*?{TABLE}$",
-    "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET ){ONE} )?SET "
-    r"(?P<assignments>.*?)(?: WHERE (?P<where>.*))?$",
-    "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?:.*? WHERE (?P<where>.*))?",
+    "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{ONE}) )?SET "
+    r"(?P<assignments>.*)",
+    "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{ONE}))?",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }
+MERGE = rf"MERGE INTO (?:ONLY )?{TABLE} "
+WHERE = r'(?<!")\bWHERE\b'
+COMMON = r"\bAS (?:(?:NOT )?MATERIALIZED )?\("  # what stands in a WITH
+BEHIND = r"\b(?:SELECT|VALUES|INSERT INTO|UPDATE|DELETE FROM|MERGE INTO) (?!AS\b)"  # it
 ALTER = rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{TABLE} (?P<actions>.*)"
 ACTIONS = {
     "validate": rf"VALIDATE CONSTRAINT {NAME}",
@@ -66,6 +70,7 @@ LOCKING = set(ACTIONS) - {"validate", "harmless"} | {
     "lock",
     "rewrite",
 }
+GENTLE = ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE")
 
 
 class Sql(NamedTuple):
@@ -93,8 +98,15 @@ class Change(NamedTuple):
         return [self.table, *(bare(name.strip().split(" ")[-1]) for name in more)]
 
     @property
+    def mode(self) -> str:
+        """What LOCK TABLE takes."""
+        return self.parts.get("mode", "ACCESS EXCLUSIVE").upper()
+
+    @property
     def locks(self) -> bool:
         """Whether writers or readers of the table have to wait."""
+        if self.kind == "lock":
+            return self.mode not in GENTLE
         return self.kind in LOCKING or (
             self.kind == "create index" and "concurrently" not in self.parts
         )
@@ -120,12 +132,49 @@ def split(text: str) -> Iterator[Sql]:
 def changes(text: str) -> Iterator[Change]:
     """What the statements of a text do, as far as this knows them."""
     for statement in split(text):
-        if altered := re.match(ALTER, statement.blotted, re.IGNORECASE):
-            start = altered.start("actions")
-            for action in listed(Sql(statement.flat[start:], statement.blotted[start:])):
-                yield matched(ACTIONS, action, table=bare(altered["table"]))
-        elif any(re.match(kind, statement.blotted, re.IGNORECASE) for kind in KINDS.values()):
-            yield matched(KINDS, statement)
+        for one in unfolded(statement):
+            # `safely` can't be told what the rest of a statement gives
+            within = {} if one == statement else {"within": ""}
+            yield from changed(one, **within)
+
+
+def unfolded(statement: Sql) -> Iterator[Sql]:
+    """The statements that one consists of: those in its WITH, and the one behind it."""
+    blotted = statement.blotted
+    if not re.match(r"WITH\b", blotted, re.IGNORECASE):
+        yield statement
+        return
+    behind = next(outside(blotted, BEHIND), len(blotted))
+    for at in outside(blotted[:behind], COMMON):
+        body, _ = enclosed(statement.flat[blotted.index("(", at) :])
+        for inner in split(body):
+            yield from unfolded(inner)
+    yield Sql(statement.flat[behind:], blotted[behind:])
+
+
+def changed(statement: Sql, **more: str) -> Iterator[Change]:
+    """What a statement without a WITH does."""
+    if altered := re.match(ALTER, statement.blotted, re.IGNORECASE):
+        start = altered.start("actions")
+        for action in listed(Sql(statement.flat[start:], statement.blotted[start:])):
+            yield matched(ACTIONS, action, table=bare(altered["table"]))
+    elif merged := re.match(MERGE, statement.blotted, re.IGNORECASE):
+        for kind in ("update", "delete"):
+            if re.search(rf"\bTHEN {kind}\b", statement.blotted, re.IGNORECASE):
+                yield Change(kind, {"table": bare(merged["table"]), "within": ""})
+    elif re.match(r"(?:UPDATE|DELETE)\b", statement.blotted, re.IGNORECASE):
+        kept, _ = parted(statement.flat, r"\bRETURNING\b")
+        head, where = parted(kept, WHERE)
+        more |= {"where": where[len("WHERE") :].strip()} if where else {}
+        yield from known(next(split(head)), more)
+    else:
+        yield from known(statement, more)
+
+
+def known(statement: Sql, more: dict[str, str]) -> Iterator[Change]:
+    """What it does, if it is one of those that change something."""
+    if any(re.match(kind, statement.blotted, re.IGNORECASE) for kind in KINDS.values()):
+        yield matched(KINDS, statement, **more)
 
 
 def matched(kinds: dict[str, str], statement: Sql, **more: str) -> Change:
