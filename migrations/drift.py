@@ -134,11 +134,13 @@ def edited_files(
     for revision in script.iterate_revisions(tuple(heads), "base") if heads else ():
         was, now = applied.get(revision.revision), checksum(revision.path)
         if was is not None and was != now:
-            edited[revision.revision] = (
-                f"{Path(revision.path).name}: applied with checksum {was[:DIGITS]}, "
-                f"is now {now[:DIGITS]}"
-            )
+            edited[revision.revision] = edit(Path(revision.path).name, was, now)
     return edited
+
+
+def edit(name: str, was: str, now: str) -> str:
+    """A file that was edited, in words, by its checksums."""
+    return f"{name}: applied with checksum {was[:DIGITS]}, is now {now[:DIGITS]}"
 
 
 def drift(connection: Connection) -> Drift:

@@ -722,7 +722,7 @@ async def fits(page: Page, width: int) -> None:
 
 
 @pytest.mark.only("postgresql")  # which tells more
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: .ci/run installs it if it can")
 async def test_a_browser_shows_it_at_every_size_without_scripts(
     url: str, engine: AsyncEngine, file: str
 ) -> None:

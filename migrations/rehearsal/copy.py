@@ -17,9 +17,8 @@ from migrations import scratch
 from migrations.published import PUBLISHED
 from migrations.rehearsal.copies import Source
 from migrations.rehearsal.measuring import measure
-from migrations.rehearsal.people import Table, tables, value, views
+from migrations.rehearsal.people import MADE_UP_BADLY, Table, tables, value, views
 from migrations.rehearsal.report import Rehearsed, Report, Way
-from migrations.rehearsal.traffic import RULES as BROKEN
 from migrations.rehearsal.traffic import Failed, Traffic, Version
 from migrations.rehearsal.values import Remembered, differences, remembered
 from migrations.rehearsal.verdict import judge
@@ -133,7 +132,7 @@ class Copy:
                 continue
             for column in new:
                 given = value(column._replace(nullable=False), self.report.rows)
-                with suppress(*BROKEN):
+                with suppress(*MADE_UP_BADLY):
                     await self.connection.execute(
                         f'UPDATE "{table.name}" SET "{column.name}" = {given} '
                         f"FROM generate_series(1, {SOME}) AS n "

@@ -73,8 +73,7 @@ def broken(said: list[Line]) -> str | None:
     """The error that a step ended with; one that a later statement followed was overcome."""
     if not said or "error" not in said[-1]:
         return None
-    error = said[-1]["error"].partition("\n")[0]
-    return f"{error}; it came from {short(said[-1]['sql'])}"
+    return f"{said[-1]['error']}; it came from {short(said[-1]['sql'])}"
 
 
 def between(served: Sequence[Served], began: float, ended: float) -> list[Served]:

@@ -32,6 +32,12 @@ NOBODY: dict[str, object] = {  # by the type of a key: one that no row has
 }
 ONE_IN = 10  # has no value, where it may be missing
 
+MADE_UP_BADLY = (  # what the database says of values that a column doesn't take
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.SyntaxOrAccessError,
+)
+
 BY_TYPE = {  # n: a number that no other row has
     "text": "'word ' || n",
     "varchar": "'word ' || n",
@@ -201,11 +207,7 @@ async def fill(connection: asyncpg.Connection, rows: int) -> None:
                     f'INSERT INTO "{table.name}" ({names}) '
                     f"SELECT {values} FROM generate_series(1::bigint, {rows}) AS n"
                 )
-            except (
-                asyncpg.IntegrityConstraintViolationError,
-                asyncpg.DataError,
-                asyncpg.SyntaxOrAccessError,
-            ) as error:
+            except MADE_UP_BADLY as error:
                 raise CommandError(
                     f"rows can't be made up for {table.name} ({str(error).partition(chr(10))[0]}): "
                     "rehearse on a backup (--from-backup FILE) or on a clone (--clone)"

@@ -14,17 +14,12 @@ from typing import NamedTuple
 import asyncpg
 
 from migrations.published import schema_of
-from migrations.rehearsal.people import NOBODY, Table, value
+from migrations.rehearsal.people import MADE_UP_BADLY, NOBODY, Table, value
 
 RATE = 50.0  # queries a second of each client
 PAGE = 20
 LIVELY = 7  # one row in so many is changed by clients; the others' values can be compared
 STRANGERS = 10**9  # numbers from here on belong to rows that clients make
-RULES = (  # that made up rows may break
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.DataError,
-    asyncpg.SyntaxOrAccessError,
-)
 GONE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
 Act = Callable[[asyncpg.Connection, Table], Awaitable[bool]]  # whether anything was asked
@@ -89,9 +84,7 @@ class Traffic:
 
     async def comes(self, version: Version) -> None:
         """A version was published: a reader and a writer come."""
-        if version.revision in self.versions:
-            return
-        if not version.tables:
+        if version.revision in self.versions or not version.tables:
             return
         await self.check(version)
         self.versions[version.revision] = version
@@ -109,7 +102,7 @@ class Traffic:
                 await trial.start()
                 try:
                     await self.insert(connection, version.place(table), table)
-                except RULES as error:
+                except MADE_UP_BADLY as error:
                     self.unwritten[table.name] = error.constraint_name or str(error)
                 finally:
                     await trial.rollback()
@@ -237,14 +230,17 @@ class Traffic:
         """Of a row that is there, or was."""
         if table.numbered:
             return chance.randint(1, max(1, self.rows.get(table.name, 1)))
-        made = self.made.get(table.name)
-        if made:
-            return chance.choice(made)
-        return NOBODY[table.key.type] if table.key else None
+        return self.made_key(table)
 
     def any_key(self, table: Table) -> object:
         """Of a row that may be changed: one that clients made, or one that is not quiet."""
         made, rows = self.made.get(table.name), self.rows.get(table.name, 0)
         if table.numbered and (not made or chance.random() < 0.5):  # noqa: PLR2004  # every second
             return chance.randint(1, rows // LIVELY + 1) * LIVELY
-        return chance.choice(made) if made else NOBODY[table.key.type] if table.key else None
+        return self.made_key(table)
+
+    def made_key(self, table: Table) -> object:
+        """Of a row that clients made; where there is none, of none."""
+        if made := self.made.get(table.name):
+            return chance.choice(made)
+        return NOBODY[table.key.type] if table.key else None

@@ -42,8 +42,7 @@ def drift(
 def edited_files(past: History, files: Sequence[File], revision: str) -> list[str]:
     """Which applied revision files are others than those that were applied, each in words."""
     return [
-        f"{file.name}: applied with checksum {was[: refusing.DIGITS]}, "
-        f"is now {file.checksum[: refusing.DIGITS]}"
+        refusing.edit(file.name, was, file.checksum)
         for file in files
         if file.revision <= revision
         and (was := past.checksums.get(file.revision))
