@@ -111,6 +111,13 @@ END $withdraw$"""
 PUBLISHED = """\
 SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$' ORDER BY 1"""
 
+# who is connected to this database, by the name that a build gives its connections
+BUILDS = """\
+SELECT application_name, count(*) AS connections FROM pg_stat_activity
+WHERE datname = current_database() AND application_name ~ '^users@[0-9]+$'
+GROUP BY 1 ORDER BY 1"""
+BUILD = "users@"
+
 
 def schema_of(revision: str) -> str:
     """The schema in which a revision is published."""

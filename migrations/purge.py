@@ -42,11 +42,6 @@ JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
   AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
 WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
-CONNECTED = text("""\
-SELECT application_name, count(*) AS connections FROM pg_stat_activity
-WHERE datname = current_database() AND application_name ~ '^users@[0-9]+$'
-  AND substr(application_name, 7) < :revision
-GROUP BY 1 ORDER BY 1""")
 
 DROP_COLUMN = """\
 DO $drop$
@@ -153,8 +148,8 @@ def connected_builds(connection: Connection, before: str) -> dict[str, int]:
     """The builds before a revision that are connected now, with how many connections."""
     if connection.dialect.name != "postgresql":
         return {}
-    rows = connection.execute(CONNECTED, {"revision": before})
-    return {row.application_name: row.connections for row in rows}
+    builds = connection.execute(text(published.BUILDS))
+    return {name: number for name, number in builds if name.removeprefix(published.BUILD) < before}
 
 
 def drop(item: Doomed, connection: Connection, _: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from migrations.connecting import LOCK_TIMEOUT, read
 from migrations.ledger import LOG
 from migrations.pg_tools import Advance, Program, pour, running, unheard
 from migrations.progress import progress
+from migrations.published import BUILDS
 from migrations.servers import asking, major_of, make_roles, unknown_roles
 from migrations.turns import turn
 
@@ -47,10 +48,6 @@ SELECT kind, name, command FROM (
 WHERE NOT EXISTS (SELECT FROM pg_depend AS owned WHERE owned.classid = there.classid
                   AND owned.objid = there.objid AND owned.objsubid = 0 AND deptype IN ('e', 'i'))
 ORDER BY kind <> 'table', kind, name"""
-BUILDS = """\
-SELECT application_name, count(*) AS connections FROM pg_stat_activity
-WHERE datname = current_database() AND application_name ~ '^users@[0-9]+$'
-GROUP BY 1 ORDER BY 1"""
 DROP_ALL = f"""
 BEGIN;
 SET LOCAL lock_timeout = '10s';

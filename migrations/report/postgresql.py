@@ -42,12 +42,6 @@ HOME = text("""\
 SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = :ledger""")
 
-BUILDS = text("""\
-SELECT substr(application_name, 7) AS revision, count(*) AS connections
-FROM pg_stat_activity
-WHERE datname = current_database() AND application_name ~ '^users@[0-9]+$'
-GROUP BY 1 ORDER BY 1""")
-
 HOLDER = text("""\
 SELECT pid FROM pg_locks
 WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
@@ -146,12 +140,9 @@ class PostgreSQL:
         """Who is connected."""
         there = self.published()
         return [
-            Build(
-                revision=row.revision,
-                connections=row.connections,
-                published=row.revision in there,
-            )
-            for row in self.connection.execute(BUILDS)
+            Build(revision=revision, connections=connections, published=revision in there)
+            for name, connections in self.connection.execute(text(published.BUILDS))
+            if (revision := name.removeprefix(published.BUILD))
         ]
 
     def running(self) -> Running | None:
