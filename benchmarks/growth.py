@@ -59,9 +59,9 @@ from service.app import settle
 from service.database import Database as Connections
 from service.embedded import Server
 from service.models import SCHEMA_REVISION
+from service.schemas import Cursor, User, encode_cursor
 from service.settings import Settings
-from service.together import Together
-from service.wire import Cursor, User, encode_cursor
+from service.user_batches import Together
 
 MANY = 32  # connections
 USUAL = 1_000_000  # users, where there are so many, for what has nothing to do with their number

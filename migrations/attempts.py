@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from migrations.ledger import Work
 from migrations.waits import watched
-from service.outages import is_lock_timeout
+from service.database_errors import is_lock_timeout
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubled each time
 

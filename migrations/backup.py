@@ -28,7 +28,7 @@ from migrations.pg_tools import running, tool
 from migrations.progress import progress
 from migrations.restore import into_scratch
 from migrations.servers import beside, counted, major_of
-from service.outages import causes
+from service.database_errors import causes
 from service.settings import Settings
 
 DIRECTORY = "backups"

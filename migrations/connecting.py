@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from migrations.turns import NO_SESSION
 from service import embedded
 from service.database import create_engine
-from service.outages import causes, why_unreachable
+from service.database_errors import causes, why_unreachable
 from service.settings import Settings, SettingsError, async_url
 
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; less than deadlock_timeout

@@ -21,7 +21,7 @@ from alembic.util import CommandError
 
 from migrations.fingerprint import Fingerprint, of_sqlite
 from service.database import SQLITE_PATIENCE
-from service.outages import why_unreachable
+from service.database_errors import why_unreachable
 from service.settings import async_url
 
 PAGES = 1000  # copied at once, between two looks at whether to go on

@@ -8,21 +8,22 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
 
-from service import evolution, health, problems, routes, transfer_routes
-from service.access import Access
+from service.auth.access import Access
+from service.auth.tokens import check_access
 from service.database import Database
-from service.deadline import Deadline
-from service.documentation import assets, documentation
-from service.head import with_head
-from service.logs import configure_logging
+from service.evolution import routes as evolution
+from service.http import health, problems, transfer_routes, user_routes
+from service.http.layers.cors import cors, without_strangers
+from service.http.layers.deadline import Deadline
+from service.http.layers.head import with_head
+from service.http.layers.observation import Observed
+from service.http.layers.unread_body import reading_the_rest
+from service.http.openapi import assets, documentation
+from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
-from service.observing import Observed
-from service.origins import cors, without_strangers
-from service.requests import StrictRequest
+from service.observability.logs import configure_logging
 from service.settings import Settings
-from service.together import Together
-from service.tokens import check_access
-from service.unread import reading_the_rest
+from service.user_batches import Together
 
 SELDOM = (50_000, 20, 100)  # new objects, then collections of the young, then of the middle-aged
 
@@ -34,7 +35,7 @@ def create_app(settings: Settings) -> Litestar:
     origins = cors(settings.cors_origins)
     app = Litestar(
         route_handlers=[
-            *routes.ROUTES,
+            *user_routes.ROUTES,
             *transfer_routes.ROUTES,
             *health.ROUTES,
             *evolution.ROUTES,

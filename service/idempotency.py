@@ -14,8 +14,8 @@ import msgspec
 from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.answers import JSON, Answer, header
 from service.errors import InProgress, KeyReused
+from service.http.answers import JSON, Answer, header
 from service.models import IdempotencyKey
 
 KEPT = 24 * 60 * 60  # seconds

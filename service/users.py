@@ -35,14 +35,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlalchemy.types import TypeEngine
 
-from service import wire
+from service import schemas
 from service.errors import Flaw, InvalidInput, PreconditionFailed, UserNotFound
 from service.models import User, among, folded
 
 FILTER_LENGTH = 254  # characters of a name or an address that is looked for
 FIELDS = (User.id, User.full_name, User.email, User.age)
 # no name that begins with a prefix comes after the prefix followed by this
-AFTER_ALL = "\U0010ffff" * wire.NAME_LENGTH
+AFTER_ALL = "\U0010ffff" * schemas.NAME_LENGTH
 
 FIND = select(*FIELDS).where(among(User.id, "ids"))
 CREATE = insert(User).returning(*FIELDS, sort_by_parameter_order=True)
@@ -59,7 +59,7 @@ RowsOf = Callable[[Query, Mapping[str, Any]], Awaitable[Sequence[UserRow]]]
 class Shape(NamedTuple):
     """What decides the text of a list's statement."""
 
-    sort: wire.Sort
+    sort: schemas.Sort
     after: bool
     name: bool
     email: bool
@@ -88,9 +88,9 @@ class Shape(NamedTuple):
 class Listing(NamedTuple):
     """Which users are listed, in which order, and from where."""
 
-    sort: wire.Sort
+    sort: schemas.Sort
     limit: int = 0  # of the page; what has no pages has no limit
-    after: wire.Cursor | None = None
+    after: schemas.Cursor | None = None
     name: str | None = None  # the beginning of the name, whatever its case
     email: str | None = None  # the whole address, whatever its case
 
@@ -130,12 +130,12 @@ TYPES: dict[str, TypeEngine[Any]] = {
 }
 
 
-def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> Listing:
+def listing_of(name: str | None, email: str | None, sort: schemas.Sort | None) -> Listing:
     """Which users are meant, and in which order; raises InvalidInput."""
     flaws = [
         Flaw(f"/{parameter}", f"must have at most {FILTER_LENGTH} characters, none control")
         for parameter, value in (("name", name), ("email", email))
-        if value is not None and (wire.has_control(value) or len(value) > FILTER_LENGTH)
+        if value is not None and (schemas.has_control(value) or len(value) > FILTER_LENGTH)
     ]
     sort = sort or ("id" if name is None else "full_name")
     if name is not None and not sort.endswith("full_name"):
@@ -144,20 +144,20 @@ def listing_of(name: str | None, email: str | None, sort: wire.Sort | None) -> L
         raise InvalidInput(*flaws)
     return Listing(
         sort=sort,
-        name=None if name is None else wire.name_prefix(name),
-        email=None if email is None else wire.email_as_kept(email),
+        name=None if name is None else schemas.name_prefix(name),
+        email=None if email is None else schemas.email_as_kept(email),
     )
 
 
-async def create(connection: Connection, users: Sequence[wire.NewUser]) -> list[wire.User]:
+async def create(connection: Connection, users: Sequence[schemas.NewUser]) -> list[schemas.User]:
     """Keep new users: all or, raising IntegrityError, none."""
     values = [{"full_name": new.full_name, "email": new.email, "age": new.age} for new in users]
     return [seen(row) for row in (await connection.execute(CREATE, values)).all()]
 
 
 async def create_at_once(
-    rows_of: RowsOf, users: Sequence[wire.NewUser], lock_timeout: str | None
-) -> list[wire.User]:
+    rows_of: RowsOf, users: Sequence[schemas.NewUser], lock_timeout: str | None
+) -> list[schemas.User]:
     """Keep new users by one round trip, which SQLite can't; all or none, as `create` does.
 
     Whoever holds a lock that is in the way is waited for as long as `lock_timeout` says.
@@ -191,15 +191,15 @@ def table_of(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
     return unnested.render_derived()
 
 
-async def find(rows_of: RowsOf, ids: Sequence[int]) -> list[wire.User | None]:
+async def find(rows_of: RowsOf, ids: Sequence[int]) -> list[schemas.User | None]:
     """Look users up; None for an id that nobody has."""
     users = {row[ID]: seen(row) for row in await rows_of(FIND, {"ids": list(set(ids))})}
     return [users.get(identity) for identity in ids]
 
 
 async def change(
-    connection: Connection, user_id: int, changes: wire.UserChanges, if_match: str | None
-) -> wire.User:
+    connection: Connection, user_id: int, changes: schemas.UserChanges, if_match: str | None
+) -> schemas.User:
     """Change the given fields, if the user is still what `if_match` says."""
     if if_match is not None:
         await check_version(connection, user_id, if_match)
@@ -224,7 +224,7 @@ async def check_version(connection: Connection, user_id: int, if_match: str) -> 
     """Lock the user and compare; nobody changes it until the transaction ends."""
     statement = select(*FIELDS).where(User.id == user_id).with_for_update()
     user = found((await connection.execute(statement)).first())
-    if not wire.matches(if_match, wire.etag(wire.encode(user)), weakly=False):
+    if not schemas.matches(if_match, schemas.etag(schemas.encode(user)), weakly=False):
         raise PreconditionFailed("If-Match names another version than the current one")
 
 
@@ -273,9 +273,9 @@ def page_of(listing: Listing, rows: Sequence[UserRow]) -> Found:
     following = None
     if len(rows) > listing.limit:
         last = rows[listing.limit - 1]
-        cursor = wire.Cursor(listing.sort, listing.name, listing.email, last[ID], last[KEY])
-        following = wire.encode_cursor(cursor)
-    return Found(wire.encode(wire.Page(items=items, next=following)), following)
+        cursor = schemas.Cursor(listing.sort, listing.name, listing.email, last[ID], last[KEY])
+        following = schemas.encode_cursor(cursor)
+    return Found(schemas.encode(schemas.Page(items=items, next=following)), following)
 
 
 @cache
@@ -349,13 +349,13 @@ def check_cursor(listing: Listing) -> None:
         raise InvalidInput(Flaw("/after", "is the cursor of a list with other parameters"))
 
 
-def found(row: UserRow | None) -> wire.User:
+def found(row: UserRow | None) -> schemas.User:
     """The user, or UserNotFound."""
     if row is None:
         raise UserNotFound("no user has this id")
     return seen(row)
 
 
-def seen(row: UserRow) -> wire.User:
+def seen(row: UserRow) -> schemas.User:
     """A row as clients see it."""
-    return wire.User(id=row[ID], full_name=row[FULL_NAME], email=row[EMAIL], age=row[AGE])
+    return schemas.User(id=row[ID], full_name=row[FULL_NAME], email=row[EMAIL], age=row[AGE])

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import brotli
 import httpx
 
+from service.auth.tokens import hash_of
 from service.embedded import Server
-from service.tokens import hash_of
 from tests import forked
-from tests.test_serving import free_port, until_ready
+from tests.service.cli.test_serve import free_port, until_ready
 from tests.world import ROOT, Databases
 
 RECORD = ROOT / "tests/data/answers.json"

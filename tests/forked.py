@@ -2,7 +2,7 @@
 
 A server that has the libraries, and nothing of this project, forks for each run; that halves the
 time of a suite which calls Alembic, and starts the service, some hundreds of times. The programs
-as the shell starts them are what tests/test_serving.py is about.
+as the shell starts them are what tests/service/cli/test_serve.py is about.
 """
 
 import asyncio

@@ -13,78 +13,38 @@ from tests.world import ROOT
 MODULES = sorted(
     path for place in ("service", "migrations") for path in (ROOT / place).rglob("*.py")
 )
-ALLOWED = {  # a module may import these of its own package, and nothing else
-    "__init__": set(),
+LAYERS = {  # a package of the service, or a file beside them, may import these and itself
     "errors": set(),
     "settings": set(),
-    "outages": set(),
     "models": set(),
-    "limits": set(),
-    "head": set(),
-    "answers": set(),
-    "gathering": set(),
-    "compression": set(),
-    "spool": set(),
-    "unread": set(),
-    "origins": set(),
-    "tokens": {"settings"},
+    "database_errors": set(),
+    "batching": set(),
+    "schemas": {"errors"},
     "database": {"settings"},
     "embedded": {"settings"},
-    "evolution_wire": set(),
-    "evolution_html": set(),
-    "evolution_words": {"evolution_html"},
-    "evolution_chain": {"evolution_html", "evolution_wire", "evolution_words"},
-    "evolution_beside": {
-        "evolution_chain", "evolution_html", "evolution_wire", "evolution_words",
+    "users": {"errors", "models", "schemas"},
+    "user_batches": {
+        "batching", "database", "database_errors", "schemas", "settings", "users",
     },
-    "evolution_page": {
-        "evolution_beside", "evolution_chain", "evolution_html", "evolution_wire",
-        "evolution_words",
+    "idempotency": {"errors", "http", "models"},
+    "transfer": {"errors", "models", "schemas", "users"},
+    "auth": {"errors", "settings"},
+    "observability": {"auth", "database", "errors", "http", "models", "settings"},
+    "http": {
+        "auth", "database", "database_errors", "errors", "evolution", "idempotency", "models",
+        "observability", "schemas", "settings", "transfer", "users",
     },
-    "evolution": {
-        "access", "answers", "errors", "evolution_page", "evolution_wire", "listings",
-        "parameters", "problems",
-    },
-    "logs": {"settings"},
-    "access_log": {"logs", "settings"},
-    "tracing": {"database", "logs", "models"},
-    "wire": {"errors"},
-    "lines": {"wire", "errors"},
-    "users": {"wire", "errors", "models"},
-    "transfer": {"users", "lines", "wire", "errors", "models"},
-    "listings": {"users", "wire", "errors"},
-    "together": {"database", "gathering", "outages", "settings", "users", "wire"},
-    "idempotency": {"answers", "errors", "models"},
-    "problems": {"answers", "wire", "errors", "head", "outages"},
-    "parameters": {"users", "wire"},
-    "requests": {"answers", "deadline", "wire", "errors"},
-    "directly": {"answers", "errors", "problems", "requests"},
-    "access": {"errors", "limits", "settings", "tokens"},
-    "deadline": {"errors"},
-    "routes": {
-        "access", "answers", "compression", "directly", "errors", "idempotency", "listings",
-        "parameters", "problems", "requests", "users", "wire",
-    },
-    "transfer_routes": {
-        "access", "answers", "compression", "errors", "idempotency", "lines", "listings",
-        "parameters", "problems", "requests", "routes", "spool", "transfer", "users", "wire",
-    },
-    "health": {"errors", "models", "problems", "wire"},
-    "metrics": {"access", "database", "errors", "health", "models", "problems"},
-    "observing": {"access_log", "database", "logs", "metrics", "settings", "tracing"},
-    "documentation": {"access", "evolution_wire", "models", "wire"},
+    "evolution": {"auth", "errors", "http"},
     "app": {
-        "access", "database", "deadline", "documentation", "evolution", "head", "health", "logs",
-        "models", "observing", "origins", "problems", "requests", "routes", "settings", "together",
-        "tokens", "transfer_routes", "unread",
+        "auth", "database", "evolution", "http", "models", "observability", "settings",
+        "user_batches",
     },
-    "serving": {"access_log", "embedded", "logs", "settings", "tokens"},
-    "transfer_commands": {
-        "database", "embedded", "errors", "lines", "models", "settings", "transfer", "users",
-        "wire",
+    "cli": {
+        "auth", "database", "database_errors", "embedded", "errors", "models", "observability",
+        "schemas", "settings", "transfer", "users",
     },
-    "commands": {"errors", "outages", "serving", "settings", "tokens", "transfer_commands"},
-    "__main__": {"commands"},
+    "__init__": set(),
+    "__main__": {"cli"},
 }  # fmt: skip
 
 
@@ -98,28 +58,36 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", LAYERS)
 def test_imports_run_one_way(name: str) -> None:
+    place = ROOT / "service" / name
+    files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
     own = {
         match.group(1)
-        for module in imports(ROOT / f"service/{name}.py")
+        for path in files
+        for module in imports(path)
         if (match := re.match(r"service\.(\w+)", module))
     }
-    assert own <= ALLOWED[name]
+    assert own <= LAYERS[name] | {name}
 
 
-def test_every_module_of_the_service_has_its_place() -> None:
-    assert {path.stem for path in (ROOT / "service").glob("*.py")} == set(ALLOWED)
+def test_every_package_of_the_service_has_its_place() -> None:
+    found = {
+        path.stem
+        for path in (ROOT / "service").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert found == set(LAYERS)
 
 
 def test_one_module_of_the_service_imports_migrations() -> None:
     found = {
-        path.stem
-        for path in (ROOT / "service").glob("*.py")
+        path
+        for path in (ROOT / "service").rglob("*.py")
         if any(module.startswith("migrations") for module in imports(path))
     }
-    assert found == {"evolution"}
-    wanted = {name for name in imports(ROOT / "service/evolution.py") if "migrations" in name}
+    assert found == {ROOT / "service/evolution/routes.py"}
+    wanted = {name for path in found for name in imports(path) if "migrations" in name}
     assert all(re.match(r"migrations(\.report|$)", name) for name in wanted)
 
 
@@ -136,9 +104,10 @@ def test_what_the_service_imports_of_migrations_knows_nothing_above_the_models()
         if not file.exists():  # a name in a module
             continue
         for module in imports(file):
-            found |= {module.split(".")[1]} if module.startswith("service.") else set()
+            found |= {module} if module.startswith("service.") else set()
             left |= {module} - seen if module.startswith("migrations.") else set()
-    assert found == {"evolution_wire", "models", "outages"}
+    modules = {name for name in found if (ROOT / f"{name.replace('.', '/')}.py").exists()}
+    assert modules == {"service.evolution.schemas", "service.models", "service.database_errors"}
 
 
 def test_users_know_nothing_of_http() -> None:
@@ -147,7 +116,7 @@ def test_users_know_nothing_of_http() -> None:
 
 
 def test_only_the_database_module_commits_on_a_requests_way() -> None:
-    for path in (ROOT / "service").glob("*.py"):
+    for path in (ROOT / "service").rglob("*.py"):
         assert not re.search(r"\.(commit|rollback)\(", path.read_text(encoding="utf-8")), path
 
 

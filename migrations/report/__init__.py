@@ -18,7 +18,7 @@ from migrations.report.files import File
 from migrations.report.history import History
 from migrations.report.postgresql import PostgreSQL
 from migrations.report.sqlite import SQLite
-from service.evolution_wire import Database, Evolution, Standing
+from service.evolution.schemas import Database, Evolution, Standing
 from service.models import SCHEMA_REVISION
 
 

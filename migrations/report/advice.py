@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from migrations.drift import HOW_TO_ADOPT
 from migrations.published import schema_of
-from service.evolution_wire import Evolution
+from service.evolution.schemas import Evolution
 
 
 def advice(found: Evolution, *, is_closed: bool) -> Iterator[str]:

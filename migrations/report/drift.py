@@ -12,7 +12,7 @@ from migrations.report.history import History
 from migrations.report.postgresql import PostgreSQL
 from migrations.report.sqlite import SQLite
 from migrations.snapshot import differences
-from service.evolution_wire import Drift
+from service.evolution.schemas import Drift
 
 LISTED = 50  # differences, at most
 LAST = (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from migrations.ledger import checksum
-from service.evolution_wire import Paragraph
+from service.evolution.schemas import Paragraph
 
 VERSIONS = Path(__file__).parent.parent / "versions"
 HEADING = re.compile(r"^([A-Z][\w ]{0,30}):\s+", re.MULTILINE)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from migrations import ledger
 from migrations.ledger import LOG, Half
 from migrations.report.files import File
-from service.evolution_wire import Entry, Revision
+from service.evolution.schemas import Entry, Revision
 
 LOG_ROWS = 20  # that are shown, beside the last of each revision
 LONG = 2000  # characters of a message: drift that was accepted may have taken many words

@@ -13,8 +13,8 @@ from migrations import published, snapshot
 from migrations.ledger import LOG, as_text
 from migrations.safely.aside import PREFIX
 from migrations.turns import KEY
-from service.evolution_wire import Aside, Build, Running
-from service.outages import is_lock_timeout
+from service.database_errors import is_lock_timeout
+from service.evolution.schemas import Aside, Build, Running
 
 VERSION = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.Text))
 STATE = sa.Table(published.STATE, sa.MetaData(), sa.Column("revision", sa.Text))

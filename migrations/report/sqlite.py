@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from migrations import snapshot
 from migrations.ledger import LOG, as_text
 from migrations.safely.aside import PREFIX
-from service.evolution_wire import Aside
+from service.evolution.schemas import Aside
 
 COLUMNS = text(f"""\
 SELECT tables.name AS place, columns.name AS hidden

@@ -1,0 +1,141 @@
+"""What `python -m service` can do: serve, and the commands for its operator."""
+
+import argparse
+import os
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from service.auth import tokens
+from service.cli.serve import serve
+from service.cli.transfer import NotDone, add_transfer_commands
+from service.database_errors import why_unavailable
+from service.errors import Refusal
+from service.settings import Settings, SettingsError
+
+DONE, CANNOT, INTERRUPTED = 0, 2, 130
+DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit code. What can't be done is said in one line."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.run(options) or DONE
+    except (SettingsError, tokens.TokenRefused, NotDone, Refusal) as error:
+        print(f"can't {options.task}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(f"{options.task} was interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if (reason := why_unavailable(error)) is None:
+            raise
+        print(f"can't {options.task}: {reason}", file=sys.stderr)
+    return CANNOT
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and what they take."""
+    top = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    top.set_defaults(run=start, task="start")
+    commands = top.add_subparsers(metavar="COMMAND", title="commands, instead of serving")
+    add_token_commands(commands.add_parser("token", help="make, list and revoke tokens"))
+    add_transfer_commands(commands)
+    return top
+
+
+def start(_: argparse.Namespace) -> None:
+    """Serve until a signal says stop."""
+    serve(Settings.from_environment(os.environ))
+
+
+def add_token_commands(token: argparse.ArgumentParser) -> None:
+    """`token create`, `token list`, `token revoke`."""
+    commands = token.add_subparsers(required=True, metavar="COMMAND")
+    file = argparse.ArgumentParser(add_help=False)
+    file.add_argument("--file", metavar="FILE", help="the token file, if not TOKENS_FILE")
+
+    command = commands.add_parser("create", parents=[file], help="make a token, and show it once")
+    command.set_defaults(run=create_token, task="create the token")
+    command.add_argument("--name", required=True, help="whose it is; logs and metrics show it")
+    command.add_argument(
+        "--scope",
+        required=True,
+        action="append",
+        choices=tokens.SCOPES,
+        help="what it may do; give it again for more",
+    )
+    command.add_argument(
+        "--expires",
+        type=moment,
+        metavar="WHEN",
+        help="the day on which it is no longer good (2027-01-31, from midnight UTC), or 90d",
+    )
+
+    command = commands.add_parser("list", parents=[file], help="what tokens there are")
+    command.set_defaults(run=list_tokens, task="list the tokens")
+
+    command = commands.add_parser("revoke", parents=[file], help="make a token useless")
+    command.set_defaults(run=revoke_token, task="revoke the token")
+    command.add_argument("--name", required=True, help="whose it is")
+
+
+def moment(text: str) -> datetime:
+    """A day, or a number of days from now, as the moment when it begins or is over."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    try:
+        if days := DAYS.fullmatch(text):
+            when = now + timedelta(days=int(days.group(1)))
+        else:
+            when = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError("write a day, 2027-01-31, or days, 90d") from None
+    if when <= now:
+        raise argparse.ArgumentTypeError("that is over already")
+    return when
+
+
+def create_token(options: argparse.Namespace) -> None:
+    """Print a new token: alone on standard output, so that it can be piped to where it belongs."""
+    secret = tokens.create(token_file(options), options.name, options.scope, options.expires)
+    print(secret)
+    print("This is shown once, and kept nowhere.", file=sys.stderr)
+
+
+def list_tokens(options: argparse.Namespace) -> None:
+    """Print what is kept of the tokens, but for their hashes."""
+    rows = [("NAME", "SCOPES", "CREATED (UTC)", "EXPIRES")]
+    now = datetime.now(UTC)
+    for token in tokens.read(Path(token_file(options))):
+        expires = shown(token.expires) if token.expires else "never"
+        rows.append(
+            (
+                token.name,
+                ",".join(token.scopes),
+                shown(token.created),
+                f"{expires}, over" if token.expired(now) else expires,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def shown(when: datetime) -> str:
+    """A moment for people."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+def revoke_token(options: argparse.Namespace) -> None:
+    """Take a token out of the file."""
+    tokens.revoke(token_file(options), options.name)
+    print("Services that run refuse it within a second.", file=sys.stderr)
+
+
+def token_file(options: argparse.Namespace) -> str:
+    """The file that the command is about."""
+    file: str = options.file or os.environ.get("TOKENS_FILE", "")
+    if not file:
+        raise SettingsError("say where: set TOKENS_FILE, or give --file")
+    return file

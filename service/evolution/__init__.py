@@ -1,0 +1,1 @@
+"""/evolution: the schema's history and state, for people and for machines."""

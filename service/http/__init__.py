@@ -1,0 +1,1 @@
+"""What clients see: routes, problem documents, the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""What wraps the app and its routes."""

@@ -1,0 +1,40 @@
+"""pytest-alembic's own tests, on PostgreSQL and on SQLite.
+
+They are imported, not collected by its plugin: the plugin fails with pytest 9 (DESIGN, trap 19).
+"""
+
+import pytest
+from alembic.config import Config
+from pytest_alembic.plugin.fixtures import alembic_runner
+from pytest_alembic.tests import (
+    test_model_definitions_match_ddl,
+    test_single_head_revision,
+    test_up_down_consistency,
+    test_upgrade,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.migrations.test_chain import empty
+from tests.world import ROOT
+
+__all__ = [
+    "alembic_runner",
+    "empty",
+    "test_model_definitions_match_ddl",
+    "test_single_head_revision",
+    "test_up_down_consistency",
+    "test_upgrade",
+]
+
+pytestmark = pytest.mark.alembic  # their own mark
+
+
+@pytest.fixture
+def alembic_config(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setenv("DATABASE_URL", empty_url)
+    return Config(ROOT / "alembic.ini")
+
+
+@pytest.fixture
+def alembic_engine(empty: AsyncEngine) -> AsyncEngine:
+    return empty

@@ -1,0 +1,191 @@
+"""`python -m migrations rehearse`: a copy, traffic, figures, and a verdict."""
+
+import json
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.migrations.test_chain import clone
+from tests.migrations.test_safely import Revision, revision
+from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, ROOT, run_alembic, run_migrations
+
+__all__ = ["clone", "revision"]  # fixtures
+
+BAD = ROOT / "tests/data/revisions"
+EMPTY = "sqlite:///{}/none.sqlite"  # a database without tables: what is pending is the whole chain
+
+# what the ten do to clients at a million rows, and the statement that does it
+BLOCKS = {
+    "plain_index": "CREATE INDEX idx_users_age",
+    "volatile_default": "ALTER TABLE users ADD COLUMN",
+    "backfill_at_once": "UPDATE users SET age",
+}
+REFUSED = {  # by PostgreSQL itself, for the sake of the published versions
+    "plain_drop": "ALTER TABLE users DROP COLUMN age",
+    "type_change": "ALTER TABLE users ALTER COLUMN",
+}
+
+
+def rehearsed(
+    directory: Path, *arguments: str, cwd: Path = ROOT, url: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    database = url or EMPTY.format(directory)
+    return run_migrations(database, "rehearse", *arguments, cwd=cwd)
+
+
+def dumps(directory: Path) -> list[Path]:
+    return list(directory.glob("*.dump"))
+
+
+def report_of(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert process.stdout, process.stderr
+    report: dict[str, Any] = json.loads(process.stdout)
+    return report
+
+
+def test_a_revision_goes_up_down_and_up_while_all_versions_are_read_and_written(
+    tmp_path: Path,
+) -> None:
+    arguments = ("--rows", "3000", "--from", PREVIOUS, "--report", str(tmp_path), "--json")
+    process = rehearsed(tmp_path, *arguments)
+    report = report_of(process)
+    assert process.returncode == 0, report["problems"]
+    assert report["verdict"] == "yes"
+    (one,) = report["revisions"]
+    assert one["revision"] == HEAD
+    assert one["compared"] == 3000 - 3000 // 7  # clients change every seventh
+    for way in (one["up"], one["down"], one["again"]):
+        assert way["served"] > 0
+        assert way["failed"] == 0
+        assert way["before"]["p50"] <= way["before"]["p99"] <= way["before"]["longest"]
+    created = next(s for s in one["up"]["statements"] if "CREATE TABLE" in s["sql"])
+    assert created["locks"] == {"idempotency_key": "AccessExclusive"}
+    assert created["held"] >= created["seconds"] > 0
+
+    assert json.loads((tmp_path / "rehearsal.json").read_text(encoding="utf-8")) == report
+    strip = (tmp_path / "rehearsal.svg").read_text(encoding="utf-8")
+    assert f">{HEAD}</text>" in strip
+    assert ET.fromstring(strip).tag.endswith("svg")  # noqa: S314  # our own
+
+
+@pytest.mark.parametrize("name", ["volatile_default", "plain_drop"])
+def test_what_holds_clients_up_or_fails_is_told_with_its_statement(
+    tmp_path: Path, clone: Path, name: str
+) -> None:
+    shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
+    rows, budget = ("60000", "20ms") if name in BLOCKS else ("100", "250ms")
+    arguments = ("--rows", rows, "--from", HEAD, "--max-wait", budget)
+    process = rehearsed(tmp_path, *arguments, cwd=clone)
+    assert process.returncode == 1, process.stdout
+    verdict = process.stdout.replace("\n", " ").partition("NO ")[2]
+    assert verdict.lstrip().startswith(f"{NEXT}: upgrade: ")
+    assert (BLOCKS | REFUSED)[name] in verdict
+    if name in BLOCKS:
+        assert "a client waited" in verdict
+        assert "rewritten: users" in process.stdout
+
+
+def test_values_that_the_way_down_does_not_bring_back_are_told(
+    tmp_path: Path, clone: Path, revision: Revision
+) -> None:
+    where = "full_name <> upper(full_name)"
+    revision(f'safely.backfill("users", "full_name = upper(full_name)", where="{where}")', "pass")
+    process = rehearsed(tmp_path, "--rows", "200", "--from", HEAD, "--json", cwd=clone)
+    report = report_of(process)
+    assert process.returncode == 1
+    assert report["problems"] == [
+        f"{NEXT}: after the way down: the values of users.full_name are not those of before"
+    ]
+    assert report["revisions"][0]["up"]["rows"] >= 200
+
+
+def test_rows_that_are_gone_are_told_whatever_a_revision_says_that_it_leaves(
+    tmp_path: Path, clone: Path, revision: Revision
+) -> None:
+    lose = """\
+from alembic import op
+op.execute("DELETE FROM users WHERE id > 10")"""
+    revision(lose, 'safely.nothing_to_undo("users are gone")')
+    process = rehearsed(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
+    problems = report_of(process)["problems"]
+    assert process.returncode == 1
+    gone = f"{NEXT}: after the way down: users.id has 9 of the 60 rows that nobody else touched"
+    assert gone in problems
+
+
+def test_another_type_and_back_is_no_loss(tmp_path: Path, clone: Path, revision: Revision) -> None:
+    retype = 'safely.change_type("users", "age", sa.{}())'
+    revision(retype.format("BigInteger"), retype.format("Integer"))
+    arguments = ("--rows", "300", "--from", HEAD, "--json")
+    process = run_migrations(EMPTY.format(tmp_path), "rehearse", *arguments, cwd=clone)
+    assert report_of(process)["problems"] == []
+
+
+@pytest.mark.only("postgresql")
+async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
+    empty_url: str, tmp_path: Path
+) -> None:
+    run_alembic(empty_url, "upgrade", PREVIOUS)
+    connection = await asyncpg.connect(empty_url)
+    await connection.execute(
+        "INSERT INTO users (full_name) SELECT 'Ada ' || n FROM generate_series(1, 500) AS n"
+    )
+    count = "SELECT count(*) FROM users"
+    assert run_migrations(empty_url, "backup", str(tmp_path)).returncode == 0
+    (file,) = dumps(tmp_path)
+
+    for source in (["--clone"], ["--from-backup", str(file)]):
+        report = report_of(rehearsed(tmp_path, *source, "--json", url=empty_url))
+        assert report["verdict"] == "yes", report["problems"]
+        assert [one["revision"] for one in report["revisions"]] == [HEAD]
+        assert report["revisions"][0]["compared"] == 500 - 500 // 7
+        assert report["revisions"][0]["up"]["served"] > 0
+    assert await connection.fetchval(count) == 500  # the original is as it was
+    assert run_alembic(empty_url, "current").stdout.startswith(PREVIOUS)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--from", HEAD], 0, "nothing is pending: name where to begin, such as --from base"),
+        (["--to", "0099"], 2, "Can't locate revision identified by '0099'"),
+        (["--clone"], 2, "there is no database to clone: set DATABASE_URL"),
+        (["--clone", "--rows", "5"], 2, "not allowed with argument"),
+        (["--max-wait", "250"], 2, "'250' is not a time, such as 250ms, 2s or 10min"),
+        (["--rows", "0"], 2, "at least 1"),
+        (["--rows", "many"], 2, "argument --rows: invalid number value: 'many'"),
+    ],
+)
+def test_what_can_not_be_rehearsed_is_said_in_a_sentence(
+    tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    process = rehearsed(tmp_path, *arguments)
+    assert process.returncode == code
+    assert sentence in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("name", ["chain", *BLOCKS, *REFUSED])
+def test_at_full_size_the_chain_passes_and_what_is_bad_fails(
+    tmp_path: Path, clone: Path, name: str, *, full: bool
+) -> None:
+    if not full:
+        pytest.skip("a million rows: `make live`")
+    start = []
+    if name != "chain":
+        shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
+        start = ["--from", HEAD]
+    process = rehearsed(tmp_path, "--rows", "1000000", *start, "--json", cwd=clone)
+    report = report_of(process)
+    problems = "\n".join(report["problems"])
+    print(f"{name}: {problems or 'yes'}")
+    assert process.returncode == (0 if name == "chain" else 1), problems
+    if name == "chain":
+        assert [one["revision"] for one in report["revisions"]] == NUMBERS
+    else:
+        assert (BLOCKS | REFUSED)[name] in problems

@@ -1,0 +1,294 @@
+"""Who gets in, and what the others are told."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from litestar import Litestar, get, post
+from litestar.datastructures import State
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components
+from litestar.types import ASGIApp, Message, Receive, Send
+from litestar.types import Scope as ASGIScope
+
+from service.app import create_app
+from service.auth import tokens
+from service.auth.access import BEARER, REFUSALS, SCHEME, Access, needs, security
+from service.http import problems
+from service.settings import Settings
+from tests.service.auth.test_tokens import run
+from tests.service.http.test_bad_input import problem
+from tests.world import NOWHERE
+
+REFUSED = problems.documented(*REFUSALS)
+
+
+@get("/", before_request=needs("read"), security=security("read"), responses=REFUSED)
+async def read() -> str:
+    return "read"
+
+
+@post("/", before_request=needs("write"), security=security("write"), responses=REFUSED)
+async def write() -> str:
+    return "written"
+
+
+@get("/health")
+async def health() -> str:
+    return "live"
+
+
+def app_for(**settings: Any) -> Litestar:
+    return Litestar(
+        [read, write, health],
+        exception_handlers=problems.handlers(),
+        openapi_config=OpenAPIConfig(
+            "Test", "1", components=Components(security_schemes={SCHEME: BEARER})
+        ),
+        state=State({"access": Access(Settings(**settings))}),
+        logging_config=None,
+    )
+
+
+def layered(app: Litestar, names: list[str | None]) -> ASGIApp:
+    """The app in a layer that adds the headers that are left for it, and notes the name."""
+
+    async def layer(scope: ASGIScope, receive: Receive, send: Send) -> None:
+        state: dict[str, Any] = {}
+        scope["state"] = state
+
+        async def add(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *state.get("headers", ())]
+                names.append(state.get("token"))
+            await send(message)
+
+        await app(scope, receive, add)
+
+    return layer
+
+
+@asynccontextmanager
+async def client_of(
+    *, names: list[str | None] | None = None, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    layer = layered(app_for(**settings), [] if names is None else names)
+    transport = httpx.ASGITransport(cast("Any", layer))  # the same calls, typed more narrowly
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    return str(tmp_path / "tokens.json")
+
+
+@pytest.fixture
+def reader(file: str) -> str:
+    """The secret of a token that may read."""
+    return tokens.create(file, "shop", ["read"])
+
+
+async def test_without_a_token_file_everybody_may_do_everything() -> None:
+    names: list[str | None] = []
+    async with client_of(names=names) as client:
+        assert (await client.get("/")).text == "read"
+        assert (await client.post("/", headers=bearer("of another service"))).text == "written"
+    assert names == ["anonymous", "anonymous"]
+
+
+async def test_a_token_lets_in_and_its_name_is_known(file: str, reader: str) -> None:
+    names: list[str | None] = []
+    async with client_of(names=names, tokens_file=file) as client:
+        for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
+            headers = {"Authorization": f"{scheme} {reader}"}
+            assert (await client.get("/", headers=headers)).text == "read"
+    assert names == ["shop"] * 4
+
+
+async def test_what_needs_no_token_is_open(file: str, reader: str) -> None:
+    assert reader
+    async with client_of(tokens_file=file) as client:
+        assert (await client.get("/health")).text == "live"
+        assert (await client.get("/health", headers=bearer("wrong"))).text == "live"
+
+
+@pytest.mark.parametrize("authorization", [None, "Basic dXNlcjpwYXNz", "usr_x", ""])
+async def test_who_shows_no_token_is_asked_for_one(
+    file: str, reader: str, authorization: str | None
+) -> None:
+    assert reader
+    names: list[str | None] = []
+    async with client_of(names=names, tokens_file=file) as client:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        response = await client.get("/", headers=headers)
+        problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="users"'
+    assert names == [None]
+
+
+@pytest.mark.parametrize(
+    "secret", ["usr_", "usr_" + "x" * 43, "x", "", "a b", "é", "x" * 5000, "usr_\t"]
+)
+async def test_every_wrong_token_gets_the_same_answer(file: str, reader: str, secret: str) -> None:
+    """Whether it could be one, almost is one, or was one: a guess learns nothing."""
+    async with client_of(tokens_file=file) as client:
+        headers = {"Authorization": f"Bearer {secret}".encode("latin-1")}
+        response = await client.get("/", headers=headers)  # type: ignore[arg-type]  # bytes, since one is not ASCII
+        nearly = await client.get("/", headers=bearer(reader[:-1]))
+    problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="users", error="invalid_token", error_description="the token is not known"'
+    )
+    assert (nearly.content, nearly.headers) == (response.content, response.headers)
+
+
+async def test_a_token_that_has_expired_is_told_so(file: str) -> None:
+    secret = tokens.create(file, "shop", ["read"], datetime(2020, 1, 31, tzinfo=UTC))
+    async with client_of(tokens_file=file) as client:
+        response = await client.get("/", headers=bearer(secret))
+    assert problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="users", error="invalid_token", error_description="the token has expired"'
+    )
+
+
+async def test_two_authorizations_are_refused_even_if_one_is_good(file: str, reader: str) -> None:
+    async with client_of(tokens_file=file) as client:
+        headers = [("Authorization", f"Bearer {reader}")] * 2
+        response = await client.get("/", headers=headers)
+    problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")
+    assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
+
+
+async def test_a_scope_that_is_missing_is_named(file: str, reader: str) -> None:
+    names: list[str | None] = []
+    async with client_of(names=names, tokens_file=file) as client:
+        response = await client.post("/", headers=bearer(reader))
+    body = problem(response, HTTPStatus.FORBIDDEN, "forbidden")
+    assert body["detail"] == "the token has not the scope write"
+    assert response.headers["WWW-Authenticate"] == (
+        'Bearer realm="users", error="insufficient_scope", scope="write"'
+    )
+    assert names == ["shop"]
+
+
+async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, reader: str) -> None:
+    async with client_of(tokens_file=file) as client, asyncio.timeout(30):
+        _, secret, _ = await run(
+            "token", "create", "--name", "mill", "--scope", "write", "--file", file
+        )
+        new = bearer(secret.strip())
+        while (await client.post("/", headers=new)).status_code == HTTPStatus.UNAUTHORIZED:
+            await asyncio.sleep(0.05)
+        assert (await client.post("/", headers=new)).text == "written"
+        assert (await client.get("/", headers=bearer(reader))).text == "read"
+        await run("token", "revoke", "--name", "mill", "--file", file)
+        while (await client.post("/", headers=new)).is_success:
+            await asyncio.sleep(0.05)
+        problem(await client.post("/", headers=new), HTTPStatus.UNAUTHORIZED, "unauthorized")
+        assert (await client.get("/", headers=bearer(reader))).text == "read"
+
+
+async def test_a_token_appears_in_no_log_and_no_answer(
+    file: str, reader: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    old = tokens.create(file, "old", ["read"], datetime(2020, 1, 31, tzinfo=UTC))
+    said = []
+    async with client_of(tokens_file=file, rate_limit="3/3600") as client:
+        for secret in (reader, old, reader[:-1]):
+            for method in ("GET", "POST", "PUT"):
+                headers = bearer(secret)
+                response = await client.request(method, "/", headers=headers)
+                said.append(f"{response.headers} {response.text}")
+                response = await client.request(method, "/", headers=[*headers.items()] * 2)
+                said.append(f"{response.headers} {response.text}")
+    assert "429" in "".join(said)
+    everything = "".join(said) + caplog.text
+    for secret in (reader[:-1], old):
+        assert secret.removeprefix("usr_") not in everything
+        assert tokens.hash_of(secret) not in everything
+
+
+def limits(response: httpx.Response) -> tuple[int, int]:
+    """What the answer says that remains, and for how many seconds."""
+    match = re.fullmatch(r'"default";r=(\d+);t=(\d+)', response.headers["RateLimit"])
+    assert match
+    return int(match.group(1)), int(match.group(2))
+
+
+async def test_every_answer_tells_what_remains_and_too_many_are_refused(
+    file: str, reader: str
+) -> None:
+    async with client_of(tokens_file=file, rate_limit="2/3600") as client:
+        answers = [await client.get("/", headers=bearer(reader)) for _ in range(3)]
+        codes = [answer.status_code for answer in answers]
+        assert codes == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
+        assert [limits(answer)[0] for answer in answers] == [1, 0, 0]
+        problem(answers[2], HTTPStatus.TOO_MANY_REQUESTS, "rate-limited")
+        assert answers[2].headers["Retry-After"] == str(limits(answers[2])[1])
+        for answer in answers:
+            assert answer.headers["RateLimit-Policy"] == '"default";q=2;w=3600'
+        assert (await client.get("/health", headers=bearer(reader))).text == "live"
+
+
+async def test_each_token_has_a_limit_of_its_own_and_guesses_share_one(
+    file: str, reader: str
+) -> None:
+    other = tokens.create(file, "mill", ["read"])
+    async with client_of(tokens_file=file, rate_limit="2/3600") as client:
+        guesses = [
+            (await client.get("/", headers=bearer(f"usr_{guess}"))).status_code
+            for guess in range(3)
+        ]
+        assert guesses == [401, 401, 429]
+        assert (await client.get("/")).status_code == 429
+        assert limits(await client.get("/", headers=bearer(reader))) == (1, 1800)
+        assert limits(await client.post("/", headers=bearer(reader)))[0] == 0  # refused, too
+        assert (await client.get("/", headers=bearer(reader))).status_code == 429
+        assert (await client.get("/", headers=bearer(other))).text == "read"
+
+
+async def test_without_tokens_everybody_shares_one_limit() -> None:
+    async with client_of(rate_limit="1/3600") as client:
+        assert (await client.get("/")).is_success
+        problem(await client.post("/"), HTTPStatus.TOO_MANY_REQUESTS, "rate-limited")
+
+
+async def test_without_a_limit_no_answer_speaks_of_one() -> None:
+    async with client_of() as client:
+        assert not [name for name in (await client.get("/")).headers if "ratelimit" in name]
+
+
+def test_the_document_says_what_each_route_needs() -> None:
+    document = app_for().openapi_schema.to_schema()
+    assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    route = document["paths"]["/"]
+    assert route["get"]["security"] == [{"bearer": ["read"]}]
+    assert route["post"]["security"] == [{"bearer": ["write"]}]
+    assert {"401", "403", "429"} < set(route["get"]["responses"])
+    assert "security" not in document["paths"]["/health"]["get"]
+
+
+def test_every_route_that_says_it_needs_a_token_asks_for_one() -> None:
+    """By `before_request`, the one thing that a route which is called directly heeds."""
+    app = create_app(Settings(database_url=NOWHERE))
+    handlers = [one for route in app.routes for one in getattr(route, "route_handlers", ())]
+    guarded = [handler for handler in handlers if handler.security]
+    assert len(guarded) == len({handler.operation_id for handler in guarded}) == 10
+    for handler in guarded:
+        assert handler.resolve_before_request() is not None, handler
+        assert not handler.resolve_guards(), handler

@@ -1,0 +1,98 @@
+"""The rate limit: what a client may ask, and what it is told."""
+
+import math
+from random import Random
+
+import pytest
+
+from service.auth.rate_limit import SECOND, Buckets
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 5 * SECOND
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += math.ceil(seconds * SECOND)
+
+
+def test_the_quota_may_be_spent_at_once_and_then_one_at_a_time() -> None:
+    buckets = Buckets("3/60", clock := Clock())
+    assert [buckets.take("shop").granted for _ in range(5)] == [True, True, True, False, False]
+    clock.forward(19.9)
+    assert not buckets.take("shop").granted
+    clock.forward(0.1)
+    assert [buckets.take("shop").granted for _ in range(2)] == [True, False]
+
+
+def test_a_long_rest_saves_up_no_more_than_the_quota() -> None:
+    buckets = Buckets("3/60", clock := Clock())
+    buckets.take("shop")
+    clock.forward(1_000_000)
+    assert sum(buckets.take("shop").granted for _ in range(10)) == 3
+
+
+def test_everyone_has_a_bucket_of_their_own() -> None:
+    buckets = Buckets("1/60", Clock())
+    assert buckets.take("shop").granted
+    assert buckets.take("mill").granted
+    assert not buckets.take("shop").granted
+
+
+def test_the_headers_are_those_of_the_draft() -> None:
+    buckets = Buckets("600/60", clock := Clock())
+    assert buckets.policy == '"default";q=600;w=60'
+    assert buckets.take("shop").header == '"default";r=599;t=60'
+    for _ in range(300):
+        buckets.take("shop")
+    assert buckets.take("shop").header == '"default";r=298;t=30'
+    clock.forward(3600)
+    assert buckets.take("shop").header == '"default";r=599;t=60'
+
+
+def test_who_is_refused_is_told_when_the_next_one_will_be_granted() -> None:
+    buckets = Buckets("1/60", clock := Clock())
+    assert buckets.take("shop").header == '"default";r=0;t=60'
+    clock.forward(22.5)
+    assert buckets.take("shop") == (False, 0, 38)
+    clock.forward(38)
+    assert buckets.take("shop").granted
+
+
+rates = pytest.mark.parametrize("rate", ["1/1", "1/60", "3/2", "7/60", "50/3", "600/60"])
+
+
+def pauses(rate: str) -> list[float]:
+    """Seconds, of every order of magnitude; the same in each run."""
+    dice = Random(rate)  # noqa: S311  # no secret
+    return [dice.random() * 10 ** dice.uniform(-3, 2) for _ in range(100)]
+
+
+@rates
+def test_nobody_gets_more_than_the_quota_and_what_came_back_since(rate: str) -> None:
+    buckets = Buckets(rate, clock := Clock())
+    granted_at = []
+    for pause in pauses(rate):
+        clock.forward(pause)
+        granted_at += [clock.now for _ in range(10) if buckets.take("shop").granted]
+    for first, start in enumerate(granted_at):
+        for count, end in enumerate(granted_at[first:], start=1):
+            back = (end - start) * buckets.quota / (buckets.seconds * SECOND)
+            assert count <= buckets.quota + back + 1e-6
+
+
+@rates
+def test_a_client_that_spreads_what_remains_as_told_is_never_refused(rate: str) -> None:
+    buckets = Buckets(rate, clock := Clock())
+    for pause in pauses(rate):
+        allowance = buckets.take("shop")
+        assert allowance.granted
+        assert allowance.seconds >= 1
+        # no more is promised than the rate
+        assert allowance.remaining * buckets.seconds <= allowance.seconds * buckets.quota
+        clock.forward(allowance.seconds / max(allowance.remaining, 1) + pause / 100)

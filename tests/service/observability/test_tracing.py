@@ -1,0 +1,216 @@
+"""Traces, as a collector receives them."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.service.observability.test_observation import lines
+from tests.world import HEAD, NOWHERE, ROOT, serving
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+class Collector(ThreadingHTTPServer):
+    """Keeps what it is sent."""
+
+    status = HTTPStatus.OK
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.received: list[ExportTraceServiceRequest] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def spans(self) -> list[Span]:
+        return [
+            span
+            for request in self.received
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    def named(self, name: str) -> Span:
+        (span,) = [span for span in self.spans if span.name == name]
+        return span
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:  # its name in the library
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert self.path == "/v1/traces"
+        self.server.received.append(ExportTraceServiceRequest.FromString(body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def told(attributes: Any) -> dict[str, Any]:
+    return {
+        pair.key: getattr(pair.value, str(pair.value.WhichOneof("value"))) for pair in attributes
+    }
+
+
+async def test_a_request_and_its_queries_are_spans_without_values(
+    url: str, collector: Collector
+) -> None:
+    async with serving(database_url=url, otel_exporter_otlp_endpoint=collector.endpoint) as client:
+        ada = {"full_name": "Ada Lovelace", "email": "ada@example.org"}
+        created = await client.post("/users", json=ada)
+        await client.get(created.headers["Location"])
+        await client.get("/users", params={"name": "ada"})
+
+    span = collector.named("POST /users")
+    assert span.kind == Span.SPAN_KIND_SERVER
+    assert told(span.attributes) == {
+        "http.request.method": "POST",
+        "http.route": "/users",
+        "http.response.status_code": HTTPStatus.CREATED,
+        "request_id": created.headers["X-Request-ID"],
+    }
+    assert span.status.code == Status.STATUS_CODE_UNSET
+
+    (query,) = [
+        other
+        for other in collector.spans
+        if other.parent_span_id == span.span_id and other.name == "INSERT"
+    ]
+    assert query.kind == Span.SPAN_KIND_CLIENT
+    attributes = told(query.attributes)
+    text = attributes.pop("db.query.text")
+    assert text.startswith("INSERT INTO ")
+    assert attributes == {
+        "db.system.name": url.partition(":")[0],
+        "db.operation.name": "INSERT",
+    }
+    assert span.start_time_unix_nano < query.start_time_unix_nano
+    assert query.end_time_unix_nano < span.end_time_unix_nano
+
+    assert collector.named("GET /users/{user_id}").kind == Span.SPAN_KIND_SERVER
+    resource = told(collector.received[0].resource_spans[0].resource.attributes)
+    assert (resource["service.name"], resource["service.version"]) == ("users", HEAD)
+    everything = str(collector.received).lower()
+    assert "lovelace" not in everything
+    assert "example.org" not in everything
+    assert "/users/1" not in everything
+
+
+async def test_a_callers_trace_goes_on(
+    collector: Collector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "access.log"
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=opaque"}
+    async with serving(
+        database_url=NOWHERE,
+        otel_exporter_otlp_endpoint=collector.endpoint,
+        access_log=str(log),
+    ) as client:
+        await client.get("/health/live", headers=headers)
+    span = collector.named("GET /health/live")
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    assert span.trace_state == "vendor=opaque"
+    assert [line["trace_id"] for line in lines(log)] == [TRACE]
+    assert not caplog.messages
+
+
+async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(collector: Collector) -> None:
+    headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
+    async with serving(
+        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+    ) as client:
+        await client.get("/health/live", headers=headers)
+    assert collector.spans == []
+
+
+async def test_what_failed_is_marked(empty_url: str, collector: Collector) -> None:
+    async with serving(
+        database_url=empty_url, otel_exporter_otlp_endpoint=collector.endpoint
+    ) as client:
+        response = await client.get("/users")
+        assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        await client.request("BREW", "/no/such/url")
+    request, query = collector.named("GET /users"), collector.named("SELECT")
+    assert request.status.code == query.status.code == Status.STATUS_CODE_ERROR
+    assert told(request.attributes)["error.type"] == "503"
+    assert told(query.attributes)["error.type"] in ("OperationalError", "UndefinedTableError")
+    assert (query.status.message, query.events) == ("", [])
+    odd = collector.named("_OTHER")
+    assert "http.route" not in told(odd.attributes)
+    assert odd.status.code == Status.STATUS_CODE_UNSET
+
+
+async def test_a_collector_that_refuses_is_told_of_once(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")  # milliseconds
+    collector.status = HTTPStatus.BAD_REQUEST
+    async with serving(
+        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+    ) as client:
+        async with asyncio.timeout(30):
+            while len(collector.received) < 3:
+                await client.get("/health/live")
+    assert caplog.messages == ["traces are lost: the collector does not take them"]
+
+
+@pytest.fixture(params=["silent", "missing"])
+def no_collector(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of one that takes connections and says nothing, or of none at all."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if request.param == "silent" else 1
+        yield f"http://127.0.0.1:{port}"
+
+
+async def test_without_its_collector_the_service_serves_and_ends(
+    no_collector: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")  # seconds that the exporter tries
+    async with asyncio.timeout(30):
+        async with serving(
+            database_url=NOWHERE, otel_exporter_otlp_endpoint=no_collector
+        ) as client:
+            for _ in range(100):
+                assert (await client.get("/health/live")).status_code == HTTPStatus.OK
+    assert caplog.messages == ["traces are lost: the collector does not take them"]
+
+
+def test_without_an_endpoint_opentelemetry_is_not_loaded() -> None:
+    code = (
+        "import sys; from service.app import create_app; from service.settings import Settings; "
+        f"create_app(Settings(database_url={NOWHERE!r})); "
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', "
+        "'opentelemetry.exporter', 'google.protobuf', 'requests'))])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert process.stdout == "[]\n"

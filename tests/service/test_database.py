@@ -1,0 +1,142 @@
+"""One request, one transaction; and what clients see when the database can't."""
+
+import asyncio
+import logging
+import re
+from http import HTTPStatus
+
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.database import Database
+from service.settings import Settings
+from tests.service.http.test_bad_input import problem
+from tests.world import HEAD, serving
+
+DEFERRED = {  # a rule that is only checked at COMMIT, when the answer has long been built
+    "postgresql": (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE unique_violation USING CONSTRAINT = 'idx_user_email'; END $$",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ),
+    "sqlite": (
+        "CREATE TABLE late (user_id INTEGER REFERENCES users (id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TRIGGER refuse AFTER INSERT ON users BEGIN INSERT INTO late VALUES (-1); END",
+    ),
+}
+
+
+async def test_a_commit_that_fails_is_an_error_that_the_client_sees(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    async with engine.begin() as connection:
+        for statement in DEFERRED[engine.dialect.name]:
+            await connection.execute(text(statement))
+    response = await client.post("/users", json={"full_name": "Ada"})
+    assert response.status_code == HTTPStatus.CONFLICT
+    assert (await client.get("/users")).json()["items"] == []
+
+
+async def test_a_rule_that_this_build_does_not_know_is_refused_cleanly_and_logged(
+    client: httpx.AsyncClient, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE UNIQUE INDEX surprise ON users (age)"))
+    assert (await client.post("/users", json={"full_name": "A", "age": 5})).is_success
+    with caplog.at_level(logging.ERROR, "service"):
+        response = await client.post("/users", json={"full_name": "B", "age": 5})
+    problem(response, HTTPStatus.CONFLICT, "rule-broken")
+    assert "surprise" not in response.text
+    assert "UNIQUE" not in response.text.upper()
+    (record,) = [record for record in caplog.records if record.name == "service"]
+    rule = "surprise" if engine.dialect.name == "postgresql" else "users.age"
+    assert rule in record.getMessage()
+    assert re.search(rf"INSERT INTO (at_{HEAD}\.)?users", record.getMessage())
+
+
+@pytest.mark.only("postgresql")
+async def test_a_reader_begins_no_transaction_and_so_asks_in_one_round_trip(
+    url: str, engine: AsyncEngine
+) -> None:
+    """Between its statements the server sees it idle, and its last words were the statement."""
+    database = Database(Settings(database_url=url), HEAD)
+    seen = text(
+        f"SELECT state, query FROM pg_stat_activity WHERE application_name = 'users@{HEAD}'"
+    )
+    async with engine.connect() as observer:
+        async with database.readers() as session:
+            await session.execute(text("SELECT 42"))
+            assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
+        await observer.rollback()
+        assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
+        async with database.transactions.begin() as session:
+            await session.execute(text("SELECT 43"))
+            await observer.rollback()
+            assert (await observer.execute(seen)).one() == ("idle in transaction", "SELECT 43")
+    await database.engine.dispose()
+
+
+async def test_when_all_connections_are_busy_the_answer_is_503_and_retry_after(
+    url: str, engine: AsyncEngine
+) -> None:
+    async with serving(database_url=url, pool_size=1, pool_timeout=0.1) as client:
+        created = await client.post("/users", json={"full_name": "Ada"})
+        async with engine.connect() as blocker:
+            await blocker.execute(text("UPDATE users SET age = 1"))
+            waiting = asyncio.create_task(
+                client.patch(created.headers["Location"], json={"age": 2})
+            )
+            response = await client.get("/users")
+            while response.status_code == HTTPStatus.OK:  # until the other has the connection
+                await asyncio.sleep(0)  # it must have its turn between two of ours
+                response = await client.get("/users")
+            problem(response, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+            assert response.headers["Retry-After"] == "1"
+            assert "all connections are busy" in response.json()["detail"]
+            await blocker.commit()
+        assert (await waiting).json()["age"] == 2
+        assert (await client.get("/users")).status_code == HTTPStatus.OK
+
+
+@pytest.mark.only("postgresql")
+async def test_a_query_that_takes_too_long_is_503(url: str, engine: AsyncEngine) -> None:
+    async with serving(database_url=url, statement_timeout=0.1) as client:
+        created = await client.post("/users", json={"full_name": "Ada"})
+        async with engine.connect() as blocker:
+            await blocker.execute(text("UPDATE users SET age = 1"))
+            response = await client.patch(created.headers["Location"], json={"age": 2})
+        problem(response, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+
+
+@pytest.mark.only("postgresql")
+async def test_connections_that_were_cut_are_503_at_most_and_then_made_anew(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await client.get("/users")
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE application_name LIKE 'users@%' AND datname = current_database()"
+            )
+        )
+    problem(await client.get("/users"), HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+    assert (await client.get("/users")).status_code == HTTPStatus.OK
+
+
+@pytest.mark.only("postgresql")
+async def test_the_service_says_which_build_it_is_to_the_database(
+    client: httpx.AsyncClient, engine: AsyncEngine
+) -> None:
+    await client.get("/users")
+    async with engine.connect() as connection:
+        names = await connection.execute(
+            text(
+                "SELECT application_name FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        assert f"users@{HEAD}" in names.scalars().all()

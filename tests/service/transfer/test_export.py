@@ -1,0 +1,241 @@
+"""GET /users/export: all users of a list, as they are at one moment."""
+
+import asyncio
+import csv
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import brotli
+import httpx
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.auth import tokens
+from tests import forked
+from tests.service.cli.test_serve import free_port, until_ready
+from tests.service.transfer.test_import import PEOPLE, kept, sent
+from tests.world import serving
+
+AWKWARD = [
+    {"full_name": 'Say "Hi", \\o/', "email": None, "age": None},
+    {"full_name": "back\\slash \\n \\\\N", "email": "a@example.org", "age": 0},
+    {"full_name": "Зоя, 王 🙂", "email": "b@example.org", "age": 150},
+    {"full_name": "\\N", "email": None, "age": 1},
+    {"full_name": "'; DROP TABLE users; --", "email": None, "age": 2},
+]
+MANY = 100_000  # rows: more than fits in what lies between a database and a client
+
+
+async def exported(client: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]]:
+    response = await client.get(f"/users/export{query}")
+    assert response.status_code == HTTPStatus.OK, response.text
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+async def fill(engine: AsyncEngine, rows: int) -> None:
+    numbers = f"WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})"
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(f"{numbers} INSERT INTO users (full_name) SELECT 'Somebody ' || i FROM n")
+        )
+
+
+@asynccontextmanager
+async def served(url: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A service of its own process: only there an answer streams."""
+    port = free_port()
+    place = f"http://127.0.0.1:{port}"
+    async with (
+        forked.service(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", **settings),
+        httpx.AsyncClient(base_url=place, timeout=60) as client,
+    ):
+        await until_ready(client)
+        yield client
+
+
+async def test_ndjson_has_the_users_as_the_list_has_them(client: httpx.AsyncClient) -> None:
+    for user in AWKWARD:
+        await client.post("/users", json=user)
+    listed = (await client.get("/users")).json()["items"]
+    assert await exported(client) == listed
+    response = await client.get("/users/export")
+    assert response.headers["Content-Type"] == "application/x-ndjson"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="users.ndjson"'
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_csv_has_the_same_and_is_read_by_anybody(client: httpx.AsyncClient) -> None:
+    for user in AWKWARD:
+        await client.post("/users", json=user)
+    response = await client.get("/users/export?format=csv")
+    assert response.headers["Content-Type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(response.text, newline="")))
+    read = [
+        {
+            "id": int(row["id"]),
+            "full_name": row["full_name"],
+            "email": row["email"] or None,
+            "age": int(row["age"]) if row["age"] else None,
+        }
+        for row in rows
+    ]
+    assert read == (await client.get("/users")).json()["items"]
+
+
+async def test_nobody_is_an_empty_export(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/users/export")).content == b""
+    assert (await client.get("/users/export?format=csv")).text == "id,full_name,email,age\n"
+
+
+@pytest.mark.parametrize(
+    "query", ["name=ma", "email=LAUREATE-160@nobel.example.org", "sort=-full_name", "sort=-id"]
+)
+async def test_the_filters_are_those_of_the_list(client: httpx.AsyncClient, query: str) -> None:
+    await sent(client, PEOPLE, "skip")
+    page = (await client.get(f"/users?limit=1000&{query}")).json()
+    found = await exported(client, f"?{query}")
+    assert found[:1000] == page["items"]
+    assert len(found) == len(page["items"]) or page["next"]
+
+
+@pytest.mark.parametrize("query", ["format=xml", "limit=3", "name=a&name=b", "name=a&sort=id"])
+async def test_what_is_no_export_is_refused(client: httpx.AsyncClient, query: str) -> None:
+    response = await client.get(f"/users/export?{query}")
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert response.json()["type"] == "urn:problem:invalid-input"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding", "decode"),
+    [
+        ("gzip", "gzip", gzip.decompress),
+        ("gzip, br", "br", brotli.decompress),
+        ("br;q=0, gzip;q=0.5", "gzip", gzip.decompress),
+        ("*", "br", brotli.decompress),
+        ("identity", None, bytes),
+        ("br;q=0", None, bytes),
+    ],
+)
+@pytest.mark.parametrize("place", ["/users/export", "/users?limit=1000"])
+async def test_lists_and_exports_are_compressed_as_the_client_likes(
+    client: httpx.AsyncClient, place: str, accepted: str, encoding: str | None, decode: Any
+) -> None:
+    await sent(client, PEOPLE, "skip")
+    plain = (await client.get(place, headers={"Accept-Encoding": "identity"})).content
+    async with client.stream("GET", place, headers={"Accept-Encoding": accepted}) as response:
+        raw = b"".join([chunk async for chunk in response.aiter_raw()])
+    assert response.headers.get("Content-Encoding") == encoding
+    assert response.headers["Vary"] == "Accept-Encoding"
+    assert decode(raw) == plain
+
+
+async def test_head_tells_the_headers_and_reads_nothing(client: httpx.AsyncClient) -> None:
+    response = await client.head("/users/export?format=csv")
+    assert response.status_code == HTTPStatus.OK
+    assert response.headers["Content-Type"].startswith("text/csv")
+    assert response.content == b""
+
+
+async def test_it_is_one_moment_whoever_writes_meanwhile(url: str, engine: AsyncEngine) -> None:
+    await fill(engine, MANY)
+    async with served(url) as client, client.stream("GET", "/users/export") as response:
+        lines = response.aiter_lines()
+        first = await anext(lines)
+        created = await client.post("/users", json={"full_name": "Too late"})
+        assert created.status_code == HTTPStatus.CREATED
+        seen = [first] + [line async for line in lines]
+    assert len(seen) == MANY
+    assert json.loads(seen[-1])["full_name"] == f"Somebody {MANY}"
+
+
+async def test_who_goes_away_frees_the_connection(url: str, engine: AsyncEngine) -> None:
+    await fill(engine, MANY)
+    async with served(url, POOL_SIZE="1", POOL_TIMEOUT="10") as client:
+        for _ in range(3):
+            async with client.stream("GET", "/users/export") as response:
+                await anext(response.aiter_bytes())
+        # the only connection is free again, long before the export would have been over
+        assert (await client.get("/users?limit=1")).status_code == HTTPStatus.OK
+
+
+@pytest.mark.only("postgresql")
+async def test_who_goes_away_while_an_import_is_stored_frees_the_connection(
+    url: str, engine: AsyncEngine
+) -> None:
+    """Another transaction holds an address that the import wants, so it waits for that."""
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "AND application_name LIKE 'users@%'"
+    )
+    async with engine.connect() as holder, engine.connect() as watcher, served(url) as client:
+        await watcher.execution_options(isolation_level="AUTOCOMMIT")
+        await holder.execute(
+            text("INSERT INTO users (full_name, email) VALUES ('Ada', 'ada@example.org')")
+        )
+        lines = "full_name,email\nAda,ada@example.org\n"
+        importing = asyncio.create_task(sent(client, lines, "skip"))
+        async with asyncio.timeout(30):
+            while not await watcher.scalar(waiting):
+                await asyncio.sleep(0.02)
+            importing.cancel()
+            while await watcher.scalar(waiting):
+                await asyncio.sleep(0.02)
+        await holder.rollback()
+        assert await kept(client) == []
+
+
+@pytest.mark.only("postgresql")
+async def test_an_export_that_breaks_off_is_seen_to(url: str, engine: AsyncEngine) -> None:
+    await fill(engine, MANY)
+    kill = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name LIKE 'users@%' AND query LIKE 'COPY%'"
+    )
+    async with served(url) as client, engine.connect() as connection:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await read_and(client, lambda: connection.execute(kill))
+
+
+async def read_and(client: httpx.AsyncClient, disturb: Callable[[], Awaitable[Any]]) -> None:
+    async with client.stream("GET", "/users/export") as response:
+        async for _ in response.aiter_bytes():
+            await disturb()
+
+
+@pytest.mark.only("sqlite")
+async def test_http_1_0_is_refused_for_it_cannot_tell_the_half_from_the_whole(url: str) -> None:
+    async with served(url) as client:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        writer.write(b"GET /users/export HTTP/1.0\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.0 505")
+    assert b"urn:problem:outdated-http" in answer
+
+
+@pytest.mark.only("sqlite")
+@pytest.mark.parametrize("megabytes", [3, 12])
+async def test_who_is_refused_while_sending_sees_why(
+    url: str, tmp_path: Path, megabytes: int
+) -> None:
+    tokens.create(str(tmp_path / "tokens.json"), "somebody", ["read"], None)
+    async with served(url, TOKENS_FILE=str(tmp_path / "tokens.json")) as client:
+        for _ in range(3):
+            response = await sent(client, b"x" * 1_000_000 * megabytes)
+            assert response.status_code == HTTPStatus.UNAUTHORIZED
+
+
+async def test_before_the_first_byte_an_outage_is_a_refusal(
+    empty_url: str,
+) -> None:
+    async with serving(database_url=empty_url) as client:
+        response = await client.get("/users/export")
+        assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert response.json()["type"] == "urn:problem:unavailable"
