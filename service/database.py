@@ -230,6 +230,26 @@ class Database:
         """
         return self.reading.connect() if alone and self.is_postgresql else self.writing.begin()
 
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session in one transaction: commit at the end, roll back on an exception.
+
+        The connection is taken at the first statement. On SQLite that statement takes the write
+        lock (BEGIN IMMEDIATE).
+        """
+        async with self.transactions.begin() as session:
+            yield session
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session that only reads.
+
+        On PostgreSQL it is in AUTOCOMMIT mode: each statement is one round trip and sees what was
+        committed before it. On SQLite all its statements see one snapshot.
+        """
+        async with self.readers() as session:
+            yield session
+
     async def reader(self) -> AsyncIterator[AsyncSession]:
         """A session that only reads: on PostgreSQL each statement is one round trip."""
         async with self.readers() as session:
