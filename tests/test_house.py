@@ -22,6 +22,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "schemas": {"errors"},
     "database": {"settings"},
     "embedded": {"settings"},
+    "schema_revision": {"errors", "models"},
     "users": {"errors", "models", "schemas"},
     "user_batches": {
         "batching", "database", "database_errors", "schemas", "settings", "users",
@@ -29,10 +30,12 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "idempotency": {"errors", "http", "models"},
     "transfer": {"errors", "models", "schemas", "users"},
     "auth": {"errors", "settings"},
-    "observability": {"auth", "database", "errors", "http", "models", "settings"},
+    "observability": {
+        "auth", "database", "errors", "http", "models", "schema_revision", "settings",
+    },
     "http": {
         "auth", "database", "database_errors", "errors", "evolution", "idempotency", "models",
-        "observability", "schemas", "settings", "transfer", "users",
+        "observability", "schema_revision", "schemas", "settings", "transfer", "users",
     },
     "evolution": {"auth", "errors", "http"},
     "app": {

@@ -41,9 +41,9 @@ from prometheus_client.registry import Collector
 from service.auth import access
 from service.database import Database
 from service.errors import Internal, TimedOut
-from service.http.health import revision_of
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
+from service.schema_revision import revision_of
 
 BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 300)  # fmt: skip
 REVISION_TIMEOUT = 1.0  # seconds until the database is taken not to answer
