@@ -12,7 +12,7 @@ from service.auth.access import Access
 from service.auth.tokens import check_access
 from service.database import Database
 from service.evolution import routes as evolution
-from service.http import health, problems, transfer_routes, user_routes
+from service.http import health, metrics, problems, transfer_routes, user_routes
 from service.http.layers.cors import cors, without_strangers
 from service.http.layers.deadline import Deadline
 from service.http.layers.head import with_head
@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> Litestar:
             *transfer_routes.ROUTES,
             *health.ROUTES,
             *evolution.ROUTES,
-            *observed.routes,
+            *(metrics.ROUTES if settings.metrics else ()),
             assets(),
         ],
         dependencies={"reader": Provide(database.reader)},

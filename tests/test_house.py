@@ -30,9 +30,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "idempotency": {"errors", "http", "models"},
     "transfer": {"errors", "models", "schemas", "users"},
     "auth": {"errors", "settings"},
-    "observability": {
-        "auth", "database", "errors", "http", "models", "schema_revision", "settings",
-    },
+    "observability": {"database", "models", "schema_revision", "settings"},
     "http": {
         "auth", "database", "database_errors", "errors", "evolution", "idempotency", "models",
         "observability", "schema_revision", "schemas", "settings", "transfer", "users",

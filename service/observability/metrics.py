@@ -9,20 +9,8 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from litestar import MediaType, Request, Response, get
-from litestar.datastructures import CacheControlHeader
-from litestar.openapi.spec import (
-    OpenAPIMediaType,
-    OpenAPIResponse,
-    OpenAPIType,
-    Operation,
-    Schema,
-)
-from litestar.status_codes import HTTP_200_OK
 from prometheus_client import (
     CollectorRegistry,
     Gauge,
@@ -32,26 +20,16 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from service.auth import access
 from service.database import Database
-from service.errors import Internal, TimedOut
-from service.http.problems import documented
 from service.models import SCHEMA_REVISION
 from service.schema_revision import revision_of
 
 BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 300)  # fmt: skip
 REVISION_TIMEOUT = 1.0  # seconds until the database is taken not to answer
-OPENMETRICS = "application/openmetrics-text"
-EXAMPLES = {
-    MediaType.TEXT.value: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n",
-    OPENMETRICS: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n# EOF\n",
-}
 
 log = logging.getLogger("service")
 
@@ -166,43 +144,3 @@ def forget_the_dead(directory: Path) -> None:
             os.kill(pid, 0)
         except (ProcessLookupError, PermissionError):  # the number may be somebody else's by now
             file.unlink(missing_ok=True)  # another worker may look at the same time
-
-
-@dataclass
-class Scrape(Operation):
-    """What the signature of the handler can't say: there are two formats."""
-
-    def __post_init__(self) -> None:
-        answer = cast("OpenAPIResponse", (self.responses or {})[str(HTTP_200_OK)])
-        answer.content = {
-            media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
-            for media_type, example in EXAMPLES.items()
-        }
-
-
-@get(
-    "/metrics",
-    operation_id="metrics",
-    cache_control=CacheControlHeader(no_store=True),
-    operation_class=Scrape,
-    summary="What is measured",
-    tags=["operation"],
-    before_request=access.needs("operate"),
-    security=access.security("operate"),
-    media_type=MediaType.TEXT,
-    response_description="Everything, as it is now.",
-    responses=documented(*access.REFUSALS, Internal, TimedOut),
-)
-async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """Everything that is measured, in Prometheus' text format, or as OpenMetrics when asked for."""
-    metrics: Metrics = request.app.state.metrics
-    if request.accept.best_match([MediaType.TEXT, OPENMETRICS]) == OPENMETRICS:
-        content_type = openmetrics.CONTENT_TYPE_LATEST
-        body = await metrics.text(openmetrics.generate_latest)
-    else:
-        content_type = CONTENT_TYPE_PLAIN_0_0_4
-        body = await metrics.text(generate_latest)
-    return Response(body, headers={"Content-Type": content_type})
-
-
-ROUTES = (scrape,)

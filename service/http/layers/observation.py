@@ -7,18 +7,17 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar.enums import ScopeType
-from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.database import Database
-from service.observability import logs, metrics
+from service.observability import logs
 from service.observability.access_log import AccessLog, Line
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -107,11 +106,6 @@ class Observed:
         self.tracing = tracing_to(settings.otel_exporter_otlp_endpoint, database)
         self.running = 0
         self.timer: asyncio.TimerHandle | None = None
-
-    @property
-    def routes(self) -> Sequence[HTTPRouteHandler]:
-        """The URLs that tell what was seen."""
-        return metrics.ROUTES if self.metrics else ()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
