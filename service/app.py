@@ -16,7 +16,7 @@ from service.http import health, metrics, problems, transfer_routes, user_routes
 from service.http.layers.cors import cors, without_strangers
 from service.http.layers.deadline import Deadline
 from service.http.layers.head import with_head
-from service.http.layers.observation import Observed
+from service.http.layers.observation import Observation
 from service.http.layers.unread_body import reading_the_rest
 from service.http.openapi import assets, documentation
 from service.http.requests import StrictRequest
@@ -31,7 +31,7 @@ SELDOM = (50_000, 20, 100)  # new objects, then collections of the young, then o
 def create_app(settings: Settings) -> Litestar:
     """The service as an ASGI application; it opens connections when the first request comes."""
     database = Database(settings, SCHEMA_REVISION)
-    observed = Observed(settings, database)
+    observation = Observation(settings, database)
     origins = cors(settings.cors_origins)
     app = Litestar(
         route_handlers=[
@@ -49,7 +49,7 @@ def create_app(settings: Settings) -> Litestar:
                 "database": database,
                 "together": Together(settings, database),
                 "access": Access(settings),
-                "metrics": observed.metrics,
+                "metrics": observation.metrics,
             }
         ),
         middleware=[
@@ -63,11 +63,11 @@ def create_app(settings: Settings) -> Litestar:
         request_class=StrictRequest,
         request_max_body_size=settings.max_body,
         cors_config=origins,
-        lifespan=[lambda _: database.open(), lambda _: observed.open()],
+        lifespan=[lambda _: database.open(), lambda _: observation.open()],
         openapi_config=documentation(),
         logging_config=None,
     )
-    app.asgi_handler = observed.around(
+    app.asgi_handler = observation(
         with_head(reading_the_rest(without_strangers(app.asgi_handler, origins)))
     )
     return app

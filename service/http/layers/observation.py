@@ -97,7 +97,7 @@ class Exchange:
         )
 
 
-class Observed:
+class Observation:
     """Watches what passes through an app."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
@@ -119,7 +119,7 @@ class Observed:
                 if self.tracing is not None:
                     await self.tracing.close()
 
-    def around(self, app: ASGIApp) -> ASGIApp:
+    def __call__(self, app: ASGIApp) -> ASGIApp:
         """The app, watched."""
 
         async def watched(scope: Scope, receive: Receive, send: Send) -> None:
