@@ -92,7 +92,9 @@ async def as_page(request: Request[Any, Any, Any]) -> Response[str]:
     A browser may send the token as the password of `Basic`, under any name.
     """
     refresh = refresh_of(request.scope["query_string"])
-    body = page.page(await look(request), refresh)
+    evolution = await look(request)
+    # in a thread: the first page imports Jinja2 and compiles the templates, which takes 40 ms
+    body = await asyncio.to_thread(page.page, evolution, refresh)
     headers = (*HEADERS, header("Content-Security-Policy", page.policy()))
     return Ready(Answer(HTTP_200_OK, headers, body))
 

@@ -6,8 +6,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from html.parser import HTMLParser
 from http import HTTPStatus
 from itertools import pairwise
@@ -17,13 +18,16 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from msgspec import convert, structs, to_builtins
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations import snapshot
 from migrations.report.files import revision_files
 from service.auth import tokens
-from service.evolution.words import duration, ordinal, size
+from service.evolution import page
+from service.evolution.formatting import duration, ordinal, size
+from service.evolution.schemas import EXAMPLE, Evolution, Running
 from tests.browser import CHROMIUM, Page, chromium
 from tests.migrations.test_chain import clone, empty, query, write
 from tests.migrations.test_guards import started
@@ -292,6 +296,64 @@ async def test_whatever_the_database_says_is_text(url: str, engine: AsyncEngine)
     assert "<b>bold" not in response.text
     assert reader.words.count(HOSTILE) >= 3 * len(NUMBERS)
     assert "<b>bold</b>" in reader.words
+
+
+NOT_SHOWN = {  # of the ledger's entries; the first link is applied, the second is unfinished
+    ".chain[0].last.revision",
+    ".chain[0].last.direction",
+    ".chain[0].last.message",
+    ".chain[0].last.build",
+    ".chain[1].last.build",
+    ".log[0].build",
+}
+
+
+def hostile(path: str) -> str:
+    """Return markup that would run if it were not escaped, and names the field it stands in."""
+    return f"<script title='{path}\">&amp;</script>"
+
+
+def with_hostile_texts(value: Any, path: str = "") -> Any:
+    """Return the same structure with hostile markup in place of every free text."""
+    if isinstance(value, dict):
+        return {key: with_hostile_texts(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_hostile_texts(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    is_free = isinstance(value, str) and not path.endswith((".kind", ".standing", ".state"))
+    return hostile(path) if is_free else value
+
+
+def text_paths(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the path of every hostile text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from text_paths(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from text_paths(item, f"{path}[{i}]")
+    elif value == hostile(path):
+        yield path
+
+
+def test_no_text_of_the_evolution_becomes_markup() -> None:
+    evolution = structs.replace(
+        EXAMPLE,
+        advice=["upgrade"],
+        running=Running(since=EXAMPLE.looked, waiting=1.0, blockers=["pid 7"]),
+        chain=[structs.replace(EXAMPLE.chain[0], state=name) for name in ("applied", "unfinished")],
+    )
+    drift = structs.replace(EXAMPLE.drift, found=True, differences=["age"], edited=["0001"])
+    unknown = structs.replace(EXAMPLE.drift, found=None, since=None, unknown="nobody knows")
+    paths, shown = set(), set()
+    for case in (drift, unknown):
+        plain = to_builtins(structs.replace(evolution, drift=case), builtin_types=(datetime,))
+        texts = with_hostile_texts(plain)
+        html = page.page(convert(texts, Evolution), refresh=None).decode()
+        assert "<script" not in html
+        words = Reader(html).words
+        paths |= set(text_paths(texts))
+        shown |= {path for path in paths if hostile(path) in words}
+    assert paths - shown == NOT_SHOWN
 
 
 async def test_it_is_a_page_that_needs_nothing_and_is_allowed_nothing(
@@ -675,8 +737,8 @@ async def test_nothing_else_is_opened_by_what_browsers_send_by_themselves(
             assert response.headers.get_list("WWW-Authenticate") == CHALLENGES[:1]
 
 
-async def test_who_is_not_asked_does_not_load_alembic() -> None:
-    code = "import sys, service.app; print([name for name in sys.modules if 'alembic' in name])"
+async def test_a_worker_that_is_not_asked_loads_neither_alembic_nor_jinja2() -> None:
+    code = "import sys, service.app; print(sorted({'alembic', 'jinja2'} & set(sys.modules)))"
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
