@@ -55,7 +55,7 @@ from benchmarks.world import (
     positive,
     running,
 )
-from service.schemas import Cursor, encode_cursor
+from service.user_lists import Cursor, encode_cursor
 
 PAGE = 50  # users
 KNOWN = 17  # the id of a user who is looked at closely

@@ -55,13 +55,14 @@ from benchmarks.world import (
     size_in,
     worked,
 )
-from service.app import settle
+from service.app import freeze_garbage
 from service.database import Database as Connections
 from service.embedded import Server
 from service.models import SCHEMA_REVISION
-from service.schemas import Cursor, User, encode_cursor
+from service.schemas import User
 from service.settings import Settings
-from service.user_batches import Together
+from service.user_batches import UserBatches
+from service.user_lists import Cursor, encode_cursor
 
 MANY = 32  # connections
 USUAL = 1_000_000  # users, where there are so many, for what has nothing to do with their number
@@ -448,22 +449,22 @@ def alone(ground: Ground) -> None:
     """What one connection's lookup takes where others could share it, and where not."""
     size = ground.usual
     settings = Settings(database_url=ground.database(size).url)
-    gathered, direct = uvloop.run(blocks(settings, size, ground.rounds * BLOCKS))
+    batched, direct = uvloop.run(blocks(settings, size, ground.rounds * BLOCKS))
     print(f"\nlookup by one alone, {size:,} users, {len(direct)} x {BLOCK}{'µs':>8}")
-    print(f"  {'gathering':22}{median(gathered):>10.1f}")
+    print(f"  {'batching':22}{median(batched):>10.1f}")
     print(f"  {'without':22}{median(direct):>10.1f}")
-    paid = ratios(gathered, direct)
+    paid = ratios(batched, direct)
     word = verdict(holds=median(paid) <= PAID)
-    print(f"gathering to without: {spread(paid)}, wanted {PAID}: {word}")
+    print(f"batching to without: {spread(paid)}, wanted {PAID}: {word}")
 
 
 async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float], list[float]]:
-    """What a lookup takes in each block, with gathering and without, in microseconds."""
+    """What a lookup takes in each block, with batching and without, in microseconds."""
     connections = Connections(settings, SCHEMA_REVISION)
-    together = Together(settings, connections)
+    batches = UserBatches(settings, connections)
 
     async def find(user: int) -> User | None:
-        [found] = await together.find([user])
+        [found] = await batches.find([user])
         return found
 
     chance = random.Random(4)  # noqa: S311
@@ -472,11 +473,11 @@ async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float]
         for number in range(-1, count):
             if number == 0:  # it is warm
                 times = {True: [], False: []}
-                settle()
-            for gathering in (True, False) if number % 2 else (False, True):
+                freeze_garbage()
+            for batching in (True, False) if number % 2 else (False, True):
                 ids = chance.choices(range(1, size + 1), k=BLOCK)
-                ask = together.lookups.ask if gathering else find
-                times[gathering].append(await timed(ask, ids))
+                ask = batches.lookups.submit if batching else find
+                times[batching].append(await timed(ask, ids))
     return times[True], times[False]
 
 

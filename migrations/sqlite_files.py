@@ -20,7 +20,7 @@ from urllib.parse import quote
 from alembic.util import CommandError
 
 from migrations.fingerprint import Fingerprint, of_sqlite
-from service.database import SQLITE_PATIENCE
+from service.database import SQLITE_BUSY_TIMEOUT
 from service.database_errors import why_unreachable
 from service.settings import async_url
 
@@ -62,7 +62,7 @@ def opened(file: Path, stop: threading.Event, *options: str) -> Iterator[sqlite3
     address = f"file:{quote(str(file.absolute()))}?{'&'.join(options)}"
     try:
         with closing(
-            sqlite3.connect(address, uri=True, isolation_level=None, timeout=SQLITE_PATIENCE)
+            sqlite3.connect(address, uri=True, isolation_level=None, timeout=SQLITE_BUSY_TIMEOUT)
         ) as connection:
             connection.set_progress_handler(stop.is_set, STEPS)
             yield connection

@@ -7,32 +7,35 @@ from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp
 
 from service.auth.access import Access
 from service.auth.tokens import check_access
 from service.database import Database
 from service.evolution import routes as evolution
-from service.http import health, metrics, problems, transfer_routes, user_routes
-from service.http.layers.cors import cors, without_strangers
+from service.http import health, metrics, transfer_routes, user_routes
+from service.http.layers import layers, wrap
+from service.http.layers.cors import cors_config
 from service.http.layers.deadline import Deadline
-from service.http.layers.head import with_head
 from service.http.layers.observation import Observation
-from service.http.layers.unread_body import reading_the_rest
 from service.http.openapi import assets, documentation
+from service.http.problems import exception_handlers
 from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
 from service.settings import Settings
-from service.user_batches import Together
+from service.user_batches import UserBatches
 
-SELDOM = (50_000, 20, 100)  # new objects, then collections of the young, then of the middle-aged
+GC_THRESHOLDS = (50_000, 20, 100)  # generations 0, 1, 2
 
 
-def create_app(settings: Settings) -> Litestar:
-    """The service as an ASGI application; it opens connections when the first request comes."""
+def create_app(settings: Settings) -> ASGIApp:
+    """Return the service as an ASGI app; it connects to the database at the first request."""
     database = Database(settings, SCHEMA_REVISION)
+    batches = UserBatches(settings, database)
+    access = Access(settings)
     observation = Observation(settings, database)
-    origins = cors(settings.cors_origins)
+    cors = cors_config(settings.cors_origins)
     app = Litestar(
         route_handlers=[
             *user_routes.ROUTES,
@@ -42,13 +45,16 @@ def create_app(settings: Settings) -> Litestar:
             *(metrics.ROUTES if settings.metrics else ()),
             assets(),
         ],
-        dependencies={"reader": Provide(database.reader)},
+        dependencies={
+            "batches": Provide(lambda: batches, use_cache=True, sync_to_thread=False),
+            "session": Provide(database.write_session),
+            "reader": Provide(database.read_session),
+        },
         state=State(
             {
                 "settings": settings,
                 "database": database,
-                "together": Together(settings, database),
-                "access": Access(settings),
+                "access": access,
                 "metrics": observation.metrics,
             }
         ),
@@ -59,35 +65,32 @@ def create_app(settings: Settings) -> Litestar:
                 transfer_timeout=settings.transfer_timeout,
             )
         ],
-        exception_handlers=problems.handlers(),
+        exception_handlers=exception_handlers(),
         request_class=StrictRequest,
         request_max_body_size=settings.max_body,
-        cors_config=origins,
+        cors_config=cors,
         lifespan=[lambda _: database.open(), lambda _: observation.open()],
         openapi_config=documentation(),
         logging_config=None,
     )
-    app.asgi_handler = observation(
-        with_head(reading_the_rest(without_strangers(app.asgi_handler, origins)))
-    )
-    return app
+    return wrap(app, layers(observation, access, cors))
 
 
-def create() -> Litestar:
-    """What a server's worker calls: the settings come from the environment."""
+def create() -> ASGIApp:
+    """Return the app of a server's worker, with settings from the environment."""
     settings = Settings.from_environment(os.environ)
     check_access(settings)
     configure_logging(settings)
     app = create_app(settings)
-    settle()
+    freeze_garbage()
     return app
 
 
-def settle() -> None:
-    """Keep the garbage collector away from what was made until now, and from most requests.
+def freeze_garbage() -> None:
+    """Keep the garbage collector away from the modules, and from most requests.
 
-    It would look through all modules again and again, and find nothing: the longest pause of all.
+    It would search all that was imported again and again: the longest pause of all.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*SELDOM)
+    gc.set_threshold(*GC_THRESHOLDS)

@@ -1,7 +1,7 @@
-"""Doing together what is asked at the same time.
+"""Answer concurrent requests by one query, without knowing what a query is.
 
-Most of a query's cost is its way to the database and back: one for thirty ids costs hardly more
-than one for one.
+Most of a query's cost is its way to the database and back: a query for thirty ids costs hardly
+more than a query for one.
 """
 
 import asyncio
@@ -12,125 +12,141 @@ from contextvars import Context, copy_context
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class OneByOne(Exception):  # noqa: N818  # an instruction, not a fault
-    """A batch failed, for a reason that may be one question's alone."""
+class RunAlone(Exception):  # noqa: N818  # an instruction to the waiting request, not a fault
+    """The batch failed for a reason that may be one item's alone."""
 
 
-class Asked(NamedTuple, Generic[Question, Answer]):
-    """A question that waits."""
+class BatchFailed(Exception):  # noqa: N818  # named after what happened, like asyncio's own
+    """The batch failed for all its items; `__cause__` is the reason.
 
-    question: Question
-    answer: asyncio.Future[Answer]
+    Each request gets an exception of its own: one object that is raised by many would collect
+    their tracebacks, and keep their requests alive.
+    """
+
+
+class Waiting(NamedTuple, Generic[Item, Result]):
+    """An item whose request waits for a batch."""
+
+    item: Item
+    result: asyncio.Future[Result]
     context: Context
 
 
-class Gathering(Generic[Question, Answer]):
-    """Answers questions; those that come while others are being answered go together.
+class Batcher(Generic[Item, Result]):
+    """Run items that are submitted at the same time together.
 
-    What answers a question begins after it was asked: who writes and then asks, finds what was
-    written. A question that comes alone waits for nobody. Where a batch fails, each of its
-    questions is asked again alone, unless the failure is everybody's.
+    - A batch begins after its items were submitted: a client that writes and then reads finds what
+      it wrote. Nobody joins a batch that is running.
+    - A single item waits for nobody, and needs no task.
+    - At most one batch runs at a time, unless it takes longer than `patience`.
+    - Where a batch fails, each item is run again alone if `retry_alone` says so; else all fail.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]],
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
         *,
-        retried: Callable[[Exception], bool],
+        retry_alone: Callable[[Exception], bool],
         limit: int,
         patience: float,
-        seconds: float,
+        timeout: float,
     ) -> None:
-        """`answer` gives an answer to each question of a batch, in their order.
+        """`run` returns a result for each item of a batch, in their order.
 
-        `retried` says which failures left everything as it was, and may be one question's alone.
-        A batch has `limit` questions at most. One that takes longer than `patience` is waited for
-        no more before the next begins, and after so many seconds it ends in TimeoutError: the
-        requests that ask may give up, but then nobody would end what they wait for.
+        `retry_alone` tells whether a failure left everything as it was, and may be one item's
+        alone. A batch has at most `limit` items. After `patience` seconds the next batch no longer
+        waits for it. After `timeout` seconds it ends in TimeoutError: a request may give up
+        waiting, but that does not end the batch.
         """
-        self.answer = answer
-        self.retried = retried
+        self.run = run
+        self.retry_alone = retry_alone
         self.limit = limit
         self.patience = patience
-        self.seconds = seconds
-        self.waiting: deque[Asked[Question, Answer]] = deque()
-        self.current: object = None  # what those who come now wait for
-        self.batches: set[asyncio.Task[None]] = set()  # those that took long, too
+        self.timeout = timeout
+        self.waiting: deque[Waiting[Item, Result]] = deque()
+        self.running: object = None  # the batch, or single item, that new items wait for
+        self.tasks: set[asyncio.Task[None]] = set()  # all batches, also those past their patience
 
-    async def ask(self, question: Question) -> Answer:
-        """The answer; raises what answering raised."""
-        if self.current is None:
-            self.current = me = object()
-            with self.waited_for(me):
-                await asyncio.sleep(0)  # who asks in the same turn of the loop goes along
+    async def submit(self, item: Item) -> Result:
+        """Return the item's result; raise what `run` raised, or BatchFailed from it."""
+        if self.running is None:
+            with self.blocking_others():
+                await asyncio.sleep(0)  # items submitted in the same turn of the loop come along
                 if not self.waiting:
-                    [alone] = await self.answer([question])
-                    return alone
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self.waiting.append(Asked(question, answer, copy_context()))
-        if self.current is None:
-            self.begin()
+                    [result] = await self.run([item])
+                    return result
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.waiting.append(Waiting(item, future, copy_context()))
+        if self.running is None:
+            self.start_batch()
         try:
-            return await answer
-        except OneByOne:
-            [alone] = await self.answer([question])
-            return alone
+            return await future
+        except RunAlone:
+            [result] = await self.run([item])
+            return result
         finally:
-            del answer  # its failure knows this frame: a circle that would keep the request
-
-    def begin(self) -> None:
-        """Answer the next batch, if anybody waits; what it logs belongs to its first request."""
-        self.current = None
-        while self.waiting and self.waiting[0].answer.done():  # who gave up meanwhile
-            self.waiting.popleft()
-        if self.waiting:
-            self.current = me = object()
-            context = self.waiting[0].context
-            task = asyncio.get_running_loop().create_task(self.answer_some(me), context=context)
-            self.batches.add(task)
-            task.add_done_callback(partial(self.end, me))
-
-    async def answer_some(self, me: object) -> None:
-        """Answer those who wait now."""
-        taken = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
-        with self.waited_for(me):
-            await self.settle([asked for asked in taken if not asked.answer.done()])
-
-    def end(self, me: object, task: asyncio.Task[None]) -> None:
-        """A batch is over; it may have been cancelled before it began."""
-        self.batches.discard(task)
-        if self.current is me:
-            self.begin()
+            del future  # break the reference cycle future -> exception -> traceback -> frame
 
     @contextmanager
-    def waited_for(self, me: object) -> Iterator[None]:
-        """Begin with those who have come meanwhile at the end, or when it takes too long."""
-        timer = asyncio.get_running_loop().call_later(self.patience, self.begin)
+    def blocking_others(self) -> Iterator[None]:
+        """Let new items wait until the end of the block, or until `patience` is over."""
+        self.running = me = object()
+        timer = asyncio.get_running_loop().call_later(self.patience, self.start_batch)
         try:
             yield
         finally:
             timer.cancel()
-            if self.current is me:
-                self.begin()
+            if self.running is me:
+                self.start_batch()
 
-    async def settle(self, batch: Sequence[Asked[Question, Answer]]) -> None:
-        """Give each its answer, or the failure."""
-        if not batch:
-            return
-        try:
-            async with asyncio.timeout(self.seconds):
-                answers = await self.answer([asked.question for asked in batch])
-            for asked, answer in zip(batch, answers, strict=True):
-                if not asked.answer.done():
-                    asked.answer.set_result(answer)
-        except BaseException as error:
-            ours = isinstance(error, Exception) and len(batch) > 1 and self.retried(error)
-            for asked in batch:
-                if not asked.answer.done():
-                    asked.answer.set_exception(OneByOne() if ours else error)
-            if not isinstance(error, Exception):
-                raise
+    def start_batch(self) -> None:
+        """Start a task for the items that wait; what it logs belongs to the first one's request."""
+        self.running = None
+        while self.waiting and self.waiting[0].result.done():  # its request gave up
+            self.waiting.popleft()
+        if self.waiting:
+            self.running = placeholder = object()  # until the task runs
+            context = self.waiting[0].context
+            task = asyncio.get_running_loop().create_task(self.run_batch(), context=context)
+            self.tasks.add(task)
+            task.add_done_callback(partial(self.end_batch, placeholder))
+
+    def end_batch(self, placeholder: object, task: asyncio.Task[None]) -> None:
+        """Forget a batch; start the next if this one was cancelled before it ran."""
+        self.tasks.discard(task)
+        if self.running is placeholder:
+            self.start_batch()
+
+    async def run_batch(self) -> None:
+        """Run the items that wait now, and give each its result or its exception."""
+        with self.blocking_others():
+            taken = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
+            batch = [waiting for waiting in taken if not waiting.result.done()]
+            if not batch:
+                return
+            try:
+                async with asyncio.timeout(self.timeout):
+                    results = await self.run([waiting.item for waiting in batch])
+                for waiting, result in zip(batch, results, strict=True):
+                    if not waiting.result.done():
+                        waiting.result.set_result(result)
+            except BaseException as error:
+                self.fail(batch, error)
+                # break the reference cycle exception -> traceback -> frame -> batch -> exception
+                taken.clear()
+                batch.clear()
+                if not isinstance(error, Exception):
+                    raise
+
+    def fail(self, batch: Sequence[Waiting[Item, Result]], error: BaseException) -> None:
+        """Give each item that still waits an exception of its own."""
+        alone = isinstance(error, Exception) and len(batch) > 1 and self.retry_alone(error)
+        for waiting in batch:
+            if not waiting.result.done():
+                exception = RunAlone() if alone else BatchFailed()
+                exception.__cause__ = error
+                waiting.result.set_exception(exception)

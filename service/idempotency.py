@@ -1,7 +1,7 @@
-"""The same key and the same request: the same answer, for a day, in every worker.
+"""The same Idempotency-Key and request get the same response, for a day, from every worker.
 
-What a request was answered is kept in the transaction that did what it asked for: there are both
-or neither, whatever is killed. While that transaction runs, a repetition is told so.
+The response is stored in the transaction that did the work: both are there or neither, whatever is
+killed. While that transaction runs, a repetition is refused as in progress.
 """
 
 import hashlib
@@ -15,98 +15,111 @@ from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.errors import InProgress, KeyReused
-from service.http.answers import JSON, Answer, header
 from service.models import IdempotencyKey
 
-KEPT = 24 * 60 * 60  # seconds
-SWEPT = 2  # expired answers that each new one removes: the table never holds much more than a day
+LIFETIME = 24 * 60 * 60  # seconds
+JSON = "application/json"
+IN_PROGRESS = "a request with this Idempotency-Key is under way"
+SWEEP = 2  # expired rows that each new one removes: the table never holds much more than a day
 
-AS_IT_IS = {"synchronize_session": False}  # no object of the session is meant
+# no object of the session is meant: the rows are deleted by their keys
+WITHOUT_OBJECTS = {"synchronize_session": False}
 
-running: set[tuple[str | None, bytes]] = set()  # the file and the key, in this worker (SQLite)
+# the keys in use by this worker, each with its SQLite file
+in_progress: set[tuple[str | None, bytes]] = set()
 
 
 class Key(NamedTuple):
-    """Whose key it is, and for which request."""
+    """A client's key, and the request that it was used for."""
 
-    digest: bytes
-    request: bytes  # a hash of what was asked
+    digest: bytes  # of the client and the key
+    request: bytes  # a hash of the request
 
 
-def key_of(client: str, key: str) -> bytes:
-    """The key as it is kept: one client never meets another's."""
+class StoredResponse(NamedTuple):
+    """A response as it is stored, to be repeated."""
+
+    status: int
+    headers: dict[str, str]  # with Content-Type, if it has a body
+    body: bytes
+
+
+def key_digest(client: str, key: str) -> bytes:
+    """Return the key as it is stored: one client never meets another's."""
     return hashlib.sha256(f"{client}\0{key}".encode()).digest()
 
 
 @asynccontextmanager
-async def alone(session: AsyncSession, digest: bytes) -> AsyncIterator[None]:
-    """Keep repetitions away until the transaction ends; raise InProgress for them.
+async def exclusive(session: AsyncSession, digest: bytes) -> AsyncIterator[None]:
+    """Raise InProgress for repetitions until the transaction ends.
 
-    On PostgreSQL in every worker. SQLite lets one transaction write at a time: there a repetition
-    in another worker waits for the first, and finds its answer.
+    On PostgreSQL from every worker. SQLite lets one transaction write at a time: there a repetition
+    in another worker waits for the first, and finds its response.
     """
-    under_way = InProgress("a request with this Idempotency-Key is under way")
     engine = session.get_bind().engine
     if engine.dialect.name == "postgresql":
-        number = int.from_bytes(digest[:8], signed=True)
-        if not await session.scalar(select(func.pg_try_advisory_xact_lock(number))):
-            raise under_way
+        lock = int.from_bytes(digest[:8], signed=True)
+        if not await session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
+            raise InProgress(IN_PROGRESS)
         yield
         return
-    mine = (engine.url.database, digest)
-    if mine in running:
-        raise under_way
-    running.add(mine)
+    key = (engine.url.database, digest)
+    if key in in_progress:
+        raise InProgress(IN_PROGRESS)
+    in_progress.add(key)
     try:
         yield
     finally:
-        running.discard(mine)
+        in_progress.discard(key)
 
 
-async def once(session: AsyncSession, key: Key, work: Callable[[], Awaitable[Answer]]) -> Answer:
-    """What the request was answered, or what `work` answers it now; inside `alone`.
+async def once(
+    session: AsyncSession, key: Key, work: Callable[[], Awaitable[StoredResponse]]
+) -> StoredResponse:
+    """Return the stored response to the request, or else do the work and store its response.
 
-    `work` answers what shall be kept, a refusal too, and raises what shall not. Raises KeyReused.
+    `work` returns what is to be stored, a refusal too, and raises what is not. Raise KeyReused for
+    a key of another request. The caller holds `exclusive`.
     """
-    kept = select(IdempotencyKey).where(
+    unexpired = select(IdempotencyKey).where(
         IdempotencyKey.key == key.digest, IdempotencyKey.expires > now()
     )
-    if found := await session.scalar(kept):
-        if found.request != key.request:
+    if row := await session.scalar(unexpired):
+        if row.request != key.request:
             raise KeyReused("this Idempotency-Key was used for another request")
-        # an older build does not say it of JSON
-        headers = {"Content-Type": JSON, **msgspec.json.decode(found.headers, type=dict[str, str])}
-        return Answer(found.status, tuple(header(*each) for each in headers.items()), found.body)
-    answer = await work()
-    await keep(session, key, answer)
-    return answer
+        # older builds don't store the type of JSON
+        headers = {"Content-Type": JSON, **msgspec.json.decode(row.headers, type=dict[str, str])}
+        return StoredResponse(row.status, headers, row.body)
+    response = await work()
+    await store(session, key, response)
+    return response
 
 
-async def keep(session: AsyncSession, key: Key, answer: Answer) -> None:
-    """Add the answer, and remove a few that have expired, an older one of this key among them."""
+async def store(session: AsyncSession, key: Key, response: StoredResponse) -> None:
+    """Add the response; remove an expired one of this key, and a few other expired ones."""
     expired = (
         select(IdempotencyKey.key)
         .where(IdempotencyKey.expires <= now())
         .order_by(IdempotencyKey.expires)
-        .limit(SWEPT)
-        .with_for_update(skip_locked=True)  # nobody waits for another's sweeping
+        .limit(SWEEP)
+        .with_for_update(skip_locked=True)  # nobody waits for another's sweep
     )
     over = or_(IdempotencyKey.key == key.digest, IdempotencyKey.key.in_(expired))
-    await session.execute(delete(IdempotencyKey).where(over), execution_options=AS_IT_IS)
-    # older builds, which may read it, know Content-Type by this name
-    headers = {name.decode().title(): value.decode() for name, value in answer.headers}
+    await session.execute(delete(IdempotencyKey).where(over), execution_options=WITHOUT_OBJECTS)
+    # older builds, which may read it, know the headers by these names
+    headers = {name.title(): value for name, value in response.headers.items()}
     await session.execute(
         insert(IdempotencyKey).values(
             key=key.digest,
             request=key.request,
-            status=answer.status,
+            status=response.status,
             headers=msgspec.json.encode(headers),
-            body=answer.body,
-            expires=now() + KEPT,
+            body=response.body,
+            expires=now() + LIFETIME,
         )
     )
 
 
 def now() -> int:
-    """Seconds since 1970."""
+    """Return the seconds since 1970."""
     return int(time.time())

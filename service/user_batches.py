@@ -1,58 +1,86 @@
-"""What many requests ask at the same time, done together."""
+"""The users' queries of one worker, batched."""
 
 from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from service import schemas, users
-from service.batching import Gathering
+from service import user_lists, users
+from service.batching import Batcher
 from service.database import Database
-from service.database_errors import is_answer, is_lock_timeout, why_unavailable
+from service.database_errors import is_from_database, is_lock_timeout, why_unavailable
+from service.schemas import NewUser, User
 from service.settings import Settings
+from service.user_lists import EncodedPage, Listing
 
-FOUND = 500  # users that one query looks up, at most
-LISTED = 50  # pages that one batch reads, at most
-AT_ONCE = 2000  # rows that one query reads for several pages: others shall get their turn
-PATIENCE = 0.1  # seconds, after which the next batch no longer waits: a lock may be in its way
-LOCK_TIMEOUT = "100ms"  # for those who came together: then each waits for himself
-CREATED = 100  # users that one statement adds, at most
+LOOKUP_LIMIT = 500  # ids that one query looks up, at most
+PAGE_LIMIT = 50  # pages that one batch reads, at most
+ROWS_AT_ONCE = 2000  # rows that one query reads for several pages: others must get their turn
+CREATE_LIMIT = 100  # users that one statement adds, at most
+PATIENCE = 0.1  # seconds until the next batch no longer waits: a lock may be in this one's way
+LOCK_TIMEOUT = "100ms"  # of a batch of creates; then each is retried alone, and waits
 
 
-class Together:
-    """The users' queries, shared by the requests of a worker."""
+class UserBatches:
+    """Lookups, pages and creates, each answered together with others of its kind."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.database = database
-        times = {"patience": PATIENCE, "seconds": settings.request_timeout}
-        self.lookups = Gathering(self.find, retried=harmless, limit=FOUND, **times)
-        self.listings = Gathering(self.read, retried=harmless, limit=LISTED, **times)
-        self.arrivals = Gathering(self.create, retried=undone, limit=CREATED, **times)
+        self.lookups = Batcher(
+            self.find,
+            retry_alone=is_database_error,
+            limit=LOOKUP_LIMIT,
+            patience=PATIENCE,
+            timeout=settings.request_timeout,
+        )
+        self.pages = Batcher(
+            self.read_pages,
+            retry_alone=is_database_error,
+            limit=PAGE_LIMIT,
+            patience=PATIENCE,
+            timeout=settings.request_timeout,
+        )
+        self.creates = Batcher(
+            self.create,
+            retry_alone=was_refused,
+            limit=CREATE_LIMIT,
+            patience=PATIENCE,
+            timeout=settings.request_timeout,
+        )
 
-    async def find(self, ids: Sequence[int]) -> list[schemas.User | None]:
-        """Look users up."""
-        return await users.find(self.database.rows, ids)
+    async def find(self, ids: Sequence[int]) -> list[User | None]:
+        """Return the users of a batch of ids."""
+        async with self.database.read() as session:
+            return await users.find(session, ids)
 
-    async def read(self, listings: Sequence[users.Listing]) -> list[users.Found]:
-        """Read pages of lists; who asks for the same page gets the same bytes."""
-        at_once = AT_ONCE if self.database.is_postgresql else 1
-        pages = await users.pages(self.database.rows, listings, at_once=at_once)
+    async def read_pages(self, listings: Sequence[Listing]) -> list[EncodedPage]:
+        """Return the pages of a batch of listings; equal listings get the same bytes."""
+        rows_at_once = ROWS_AT_ONCE if self.database.is_postgresql else 1
+        async with self.database.read() as session:
+            pages = await user_lists.read_pages(session, listings, rows_at_once)
         return [pages[listing] for listing in listings]
 
-    async def create(self, new: Sequence[schemas.NewUser]) -> list[schemas.User]:
-        """Keep new users; alone one waits for whoever wants the same address, together none do."""
-        if self.database.is_postgresql:
-            patience = LOCK_TIMEOUT if len(new) > 1 else None
-            return await users.create_at_once(self.database.rows, new, patience)
-        async with self.database.writing.begin() as connection:
-            return await users.create(connection, new)
+    async def create(self, new_users: Sequence[NewUser]) -> list[User]:
+        """Store a batch of new users, all or none.
+
+        A single insert waits for row locks; a batch gives up after LOCK_TIMEOUT, so that nobody
+        waits for another's address, and each is retried alone.
+        """
+        lock_timeout = LOCK_TIMEOUT if len(new_users) > 1 else None
+        async with self.database.write() as session:
+            return await users.create(session, new_users, lock_timeout)
 
 
-def harmless(error: Exception) -> bool:
-    """Whether to read again: not where there was no connection to be had."""
+def is_database_error(error: Exception) -> bool:
+    """Return whether to retry reads alone: not where there was no connection to be had."""
     return isinstance(error, DBAPIError)
 
 
-def undone(error: Exception) -> bool:
-    """Whether the database itself refused: nothing was kept, and alone each gets its own answer."""
-    refused = isinstance(error, DBAPIError) and is_answer(error)
-    return refused and (why_unavailable(error) is None or is_lock_timeout(error))
+def was_refused(error: Exception) -> bool:
+    """Return whether the database itself refused: then nothing was stored, and a retry is safe.
+
+    Not so where it is unavailable, or where the connection was lost and a commit may have
+    succeeded.
+    """
+    if not isinstance(error, DBAPIError) or not is_from_database(error):
+        return False
+    return why_unavailable(error) is None or is_lock_timeout(error)

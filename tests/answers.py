@@ -741,10 +741,19 @@ def differences(before: Iterable[Exchange], now: Iterable[Exchange]) -> list[str
     for number, (was, is_) in enumerate(zip_longest(before, now, fillvalue=nothing), start=1):
         if was.request != is_.request:
             return [*found, f"{number}. was {was.request}, is {is_.request}: write the record anew"]
-        if was.answer != is_.answer:
-            diff = unified_diff(was.answer, is_.answer, n=len(was.answer), lineterm="")
+        old, new = with_sorted_headers(was.answer), with_sorted_headers(is_.answer)
+        if old != new:
+            diff = unified_diff(old, new, n=len(old), lineterm="")
             found.append("\n".join([f"{number}. {was.request}", *list(diff)[3:]]))
     return found
+
+
+def with_sorted_headers(answer: Answer) -> Answer:
+    """Return an answer whose headers are in the order of the alphabet: their order says nothing."""
+    if not answer:
+        return answer
+    end = answer.index("")
+    return [answer[0], *sorted(answer[1:end]), *answer[end:]]
 
 
 async def write() -> None:

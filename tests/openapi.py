@@ -4,12 +4,15 @@
 is told `--breaking`.
 """
 
+import asyncio
 import json
 import operator
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import httpx
 
 from service.app import create_app
 from service.settings import Settings
@@ -22,7 +25,15 @@ Json = dict[str, Any]
 
 def served() -> Json:
     """The document as the service has it; no database is asked for it."""
-    return create_app(Settings(database_url="sqlite:///nowhere")).openapi_schema.to_schema()
+    app = create_app(Settings(database_url="sqlite:///nowhere"))
+
+    async def get() -> Json:
+        transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            document: Json = (await client.get("/openapi.json")).json()
+            return document
+
+    return asyncio.run(get())
 
 
 def as_text(document: Json) -> str:

@@ -1,6 +1,5 @@
 """What tests run against: databases of their own, Alembic, and the app in its lifespan."""
 
-import asyncio
 import os
 import shutil
 import sqlite3
@@ -20,6 +19,7 @@ from service.database import create_engine
 from service.embedded import Server
 from service.settings import Settings
 from tests import forked
+from tests.lifespan import lifespan
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "sqlite:////no/such/directory/users.sqlite"  # where no database answers
@@ -120,18 +120,7 @@ def engine_for(url: str) -> AsyncEngine:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(Settings(**settings))
-    ready, over = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        async with app.lifespan():
-            ready.set()
-            await over.wait()
-
-    # a task of its own: a fixture's two halves run in two, and a lifespan must end where it began
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(live())
-        await ready.wait()
+    async with lifespan(app):
         transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
-        over.set()

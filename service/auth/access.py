@@ -1,29 +1,27 @@
-"""Who may do what: the token that a request shows (RFC 6750), and how much it may ask.
+"""Who may do what: the token that a request shows (RFC 6750), its scopes, and its rate limit.
 
-It leaves two things in the state of the ASGI scope, for the layers around the app:
-`token`, the name of the token, or `anonymous`, and not there where no good token was shown;
-`headers`, which belong to whatever answer follows: those that tell of the rate limit, and the one
-that lets a browser ask for a token.
+`admit` leaves an `Admission` in `scope["auth"]`, where Litestar has what authentication found
+(`request.auth`). The access log reads the token's name there, and the layer `RateLimitHeaders` the
+allowance.
 """
 
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.openapi.spec import SecurityScheme
 from litestar.types import BeforeRequestHookHandler
 
-from service.auth.rate_limit import Buckets
+from service.auth.rate_limit import Allowance, RateLimiter
 from service.auth.tokens import Scope, Token, Tokens
 from service.errors import Forbidden, RateLimited, Unauthorized
 from service.settings import Settings
 
 ANONYMOUS = "anonymous"
-NOBODY = ""  # whose bucket those share who show no good token: guessing is limited, too
+UNKNOWN = ""  # the bucket of all requests without a good token: guessing is limited, too
 CHALLENGE = 'Bearer realm="users"'
-ASK = (b"www-authenticate", b'Basic realm="users", charset="UTF-8"')  # a browser then asks
 
 REFUSALS = (Unauthorized, Forbidden, RateLimited)  # of every route that needs a token
 SCHEME = "bearer"
@@ -37,107 +35,106 @@ BEARER = SecurityScheme(
 AnyRequest = Request[Any, Any, Any]
 
 
+class Admission(NamedTuple):
+    """What is known of a request's client."""
+
+    token: str | None  # its name, `anonymous` without a token file; None without a good token
+    allowance: Allowance | None  # None without a rate limit
+
+
 class Access:
-    """The door. Without a token file it is open; the routes find it as `app.state.access`."""
+    """Admits requests by their tokens; without a token file every request is admitted."""
 
     def __init__(self, settings: Settings) -> None:
         self.tokens = Tokens(settings.tokens_file) if settings.tokens_file else None
-        self.buckets = Buckets(settings.rate_limit) if settings.rate_limit else None
+        self.limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
 
-    def admit(self, request: AnyRequest, scope: Scope, *, browsers: bool = False) -> None:
-        """Let a request pass, or raise Unauthorized, RateLimited or Forbidden.
+    def admit(self, request: AnyRequest, scope: Scope, *, basic: bool = False) -> None:
+        """Raise Unauthorized, RateLimited or Forbidden unless the request may pass.
 
-        `browsers`: the token may come as the password of Basic, which browsers can ask for. They
-        send it again by themselves, so it is only for what changes nothing.
+        `basic`: the token may come as the password of Basic, which browsers can ask for. They send
+        it again by themselves, so it is only for routes that change nothing.
         """
         if self.tokens is None:
-            self.count(request, ANONYMOUS)
-            request.scope["state"]["token"] = ANONYMOUS
+            self.count(request, ANONYMOUS, ANONYMOUS)
             return
         try:
-            token = token_of(request, self.tokens, browsers=browsers)
+            token = token_of(request, self.tokens, basic=basic)
         except Unauthorized:
-            self.count(request, NOBODY)
-            if browsers:
-                request.scope["state"].setdefault("headers", []).append(ASK)
+            self.count(request, None, UNKNOWN)
             raise
-        request.scope["state"]["token"] = token.name
-        self.count(request, token.name)
+        self.count(request, token.name, token.name)
         if scope not in token.scopes:
             raise Forbidden(
                 f"the token has not the scope {scope}",
                 f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"',
             )
 
-    def count(self, request: AnyRequest, name: str) -> None:
-        """Take a request from a name's bucket, or raise RateLimited."""
-        if self.buckets is None:
+    def count(self, request: AnyRequest, token: str | None, bucket: str) -> None:
+        """Note who sent the request; take it from the bucket, or raise RateLimited."""
+        if self.limiter is None:
+            request.scope["auth"] = Admission(token, None)
             return
-        allowance = self.buckets.take(name)
-        request.scope["state"].setdefault("headers", []).extend(
-            (
-                (b"ratelimit-policy", self.buckets.policy.encode()),
-                (b"ratelimit", allowance.header.encode()),
-            )
-        )
+        allowance = self.limiter.take(bucket)
+        request.scope["auth"] = Admission(token, allowance)
         if not allowance.granted:
             raise RateLimited(
-                f"at most {self.buckets.quota} requests in {self.buckets.seconds} s; "
+                f"at most {self.limiter.quota} requests in {self.limiter.seconds} s; "
                 f"try again in {allowance.seconds} s",
                 allowance.seconds,
             )
 
 
-def token_of(request: AnyRequest, tokens: Tokens, *, browsers: bool) -> Token:
-    """The token that a request shows; raise Unauthorized where it shows none that is good.
+def token_of(request: AnyRequest, tokens: Tokens, *, basic: bool) -> Token:
+    """Return the token that a request shows; raise Unauthorized where it shows no good one.
 
-    A token that can't be is refused in the same words as one that is not: a guess learns nothing.
+    A malformed token is refused in the same words as an unknown one: a guess learns nothing.
     """
-    given = [value for name, value in request.scope["headers"] if name == b"authorization"]
-    if not given:
+    values = [value for name, value in request.scope["headers"] if name == b"authorization"]
+    if not values:
         raise Unauthorized("send a token: Authorization: Bearer usr_…", CHALLENGE)
-    if len(given) > 1:
-        raise invalid("send one Authorization header")
-    scheme, _, secret = given[0].partition(b" ")
-    if browsers and scheme.lower() == b"basic":
-        secret = password(secret.strip())
-    elif scheme.lower() != b"bearer":  # who does not know the method is told of no error
+    if len(values) > 1:
+        raise invalid_token("send one Authorization header")
+    scheme, _, secret = values[0].partition(b" ")
+    if basic and scheme.lower() == b"basic":
+        secret = basic_password(secret.strip())
+    elif scheme.lower() != b"bearer":  # RFC 6750: no error code where the client used another
         raise Unauthorized("send a token: Authorization: Bearer usr_…", CHALLENGE)
     token = tokens.find(secret.strip().decode("latin-1"))
     if token is None:
-        raise invalid("the token is not known")
+        raise invalid_token("the token is not known")
     if token.expires is not None and token.expired(datetime.now(UTC)):
-        raise invalid("the token has expired")
+        raise invalid_token("the token has expired")
     return token
 
 
-def password(credentials: bytes) -> bytes:
-    """The password of Basic (RFC 7617), whoever the user; what can't be read has none."""
+def basic_password(credentials: bytes) -> bytes:
+    """Return the password of Basic credentials (RFC 7617); empty if they can't be read."""
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[2]
     except binascii.Error:
         return b""
 
 
-def invalid(detail: str) -> Unauthorized:
-    """The refusal of what was shown."""
+def invalid_token(detail: str) -> Unauthorized:
+    """Return the refusal of a token."""
     return Unauthorized(detail, f'{CHALLENGE}, error="invalid_token", error_description="{detail}"')
 
 
-def needs(scope: Scope, *, browsers: bool = False) -> BeforeRequestHookHandler:
-    """What comes before the routes that need a token with this scope; `browsers`: see `admit`.
+def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
+    """Return the `before_request` of the routes that need a token with this scope.
 
-    Not a guard: Litestar copies the whole handler for each call of one, which takes as long as a
-    third of a lookup.
+    `basic`: see `Access.admit`. It is not a guard, because Litestar copies the whole handler for
+    each call of one, which takes a third of the time of a lookup.
     """
 
     # async although it waits for nothing: Litestar would send a plain function to a thread
     async def admit(request: AnyRequest) -> None:
-        request.app.state.access.admit(request, scope, browsers=browsers)
+        request.app.state.access.admit(request, scope, basic=basic)
 
     return admit
 
 
 def security(scope: Scope) -> list[dict[str, list[str]]]:
-    """What such a route needs, for the OpenAPI document."""
+    """Return what such a route needs, for the OpenAPI document."""
     return [{SCHEME: [scope]}]

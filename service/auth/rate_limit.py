@@ -1,4 +1,4 @@
-"""How much each token may ask: a token bucket for each name, in this process.
+"""The rate limit: a token bucket for each name, in this process.
 
 The headers are those of draft-ietf-httpapi-ratelimit-headers-11 (May 2026).
 """
@@ -11,9 +11,9 @@ SECOND = 1_000_000_000  # nanoseconds
 
 
 class Allowance(NamedTuple):
-    """What a name may still ask for: `remaining` requests within the next `seconds`.
+    """What is left in a bucket: `remaining` requests within the next `seconds`.
 
-    Where the request was not granted, none remains, and the next will be after `seconds`.
+    Where the request was not granted, none remains, and the next is granted after `seconds`.
     """
 
     granted: bool
@@ -24,18 +24,18 @@ class Allowance(NamedTuple):
     def header(self) -> str:
         """The RateLimit header.
 
-        A client that spreads what remains over the seconds that it is told keeps to the rate.
-        The draft warns of promising the whole quota for the next second, and wants `Retry-After`
-        not to end before these seconds do.
+        A client that spreads the remaining requests over these seconds keeps to the rate. The
+        draft warns of promising the whole quota for the next second, and wants `Retry-After` not
+        to end before these seconds do.
         """
         return f'"default";r={self.remaining};t={self.seconds}'
 
 
-class Buckets:
-    """A bucket of `quota` requests for each name, which fills again evenly in so many seconds.
+class RateLimiter:
+    """A bucket of `quota` requests for each name, refilled evenly in `seconds`.
 
-    `rate` is "quota/seconds"; the clock counts nanoseconds, and never goes back.
-    A bucket is one number, and there are as many as there are names: none is ever thrown away.
+    `rate` is "quota/seconds". The clock counts nanoseconds and never goes back.
+    A bucket is one number, and there are as many as there are tokens: none is ever removed.
     """
 
     def __init__(self, rate: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -45,7 +45,7 @@ class Buckets:
         self.full_at: dict[str, int] = {}
 
     def take(self, name: str) -> Allowance:
-        """Take a request from the bucket, if one is there."""
+        """Take a request from the bucket if there is one, and return what is left."""
         # times are in nanoseconds / quota: a request is a whole number of them, and nothing is
         # lost by rounding, however often
         now = self.clock() * self.quota

@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import embedded, schemas, users
+from service import embedded, schemas, user_lists
 from service.database import Database
 from service.errors import ImportRefused, Rejected, named
 from service.models import SCHEMA_REVISION
@@ -119,7 +119,7 @@ async def imported(
 def export_file(options: argparse.Namespace) -> int:
     """Export users as they are at one moment; a file is there whole, or not at all."""
     form = options.format or (format_of(options.output) if options.output else "ndjson")
-    listing = users.listing_of(options.name, options.email, None)
+    listing = user_lists.listing_of(options.name, options.email, None)
     if options.output is None:
         asyncio.run(exported(sys.stdout.buffer, listing, form))
         return ALL_DONE
@@ -128,12 +128,12 @@ def export_file(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
-async def exported(file: IO[bytes], listing: users.Listing, form: staging.Format) -> None:
+async def exported(file: IO[bytes], listing: user_lists.Listing, form: staging.Format) -> None:
     """Write the users of the list."""
     settings = embedded.resolved(Settings.from_environment(os.environ))
     database = Database(settings, SCHEMA_REVISION)
     async with database.open(), database.transfer(reading=True) as session:
-        total = await users.count(session, listing)
+        total = await user_lists.count(session, listing)
         with progress("writing", total, MofNCompleteColumn()) as advance:
 
             async def write(piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Errors as application/problem+json (RFC 9457): the only file that knows both sides."""
+"""Exceptions as problem documents, application/problem+json (RFC 9457)."""
 
 import logging
 import re
@@ -14,7 +14,6 @@ from litestar.openapi.spec import Example
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from service import schemas
 from service.database_errors import causes, why_unavailable
 from service.errors import (
     BY_STATUS,
@@ -44,11 +43,13 @@ from service.errors import (
     UnsupportedMediaType,
     UserNotFound,
 )
-from service.http.answers import Answer, Ready, header
-from service.http.layers.head import allow
+from service.http.layers.head import allow_header
+from service.http.responses import EncodedResponse, Headers
+from service.schemas import Problem, encode
+from service.validation import flaw_messages, rejection
 
 MEDIA_TYPE = "application/problem+json"
-ASIDE = re.compile(r"^_aside_\d+_")  # what a newer revision has put before the name
+SET_ASIDE = re.compile(r"^_aside_\d+_")  # a newer revision has put this before the name
 SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?([\w.]+)'?$")
 
 AGE = Flaw("/age", "must be between 0 and 150")
@@ -84,60 +85,61 @@ log = logging.getLogger("service")
 AnyRequest = Request[Any, Any, Any]
 
 
-def handlers() -> ExceptionHandlersMap:
-    """Who answers for the exceptions: one for all."""
-    return {Exception: lambda request, error: Ready(answer_to(request, error))}
+def exception_handlers() -> ExceptionHandlersMap:
+    """Return the app's exception handlers: one for all exceptions."""
+    return {Exception: problem_response}
 
 
-def answer_to(request: AnyRequest, error: Exception) -> Answer:
-    """The answer to a request that failed; whatever is not foreseen is a logged 500."""
+def problem_response(request: AnyRequest, error: Exception) -> EncodedResponse[Problem]:
+    """Return the response to a request that failed; an unforeseen error is a logged 500."""
     if isinstance(error, Refusal):
-        return refused(request, error)
+        return refusal_response(request, error)
     if isinstance(error, HTTPException):
-        return refused_by_framework(request, error)
+        return framework_refusal(request, error)
     if isinstance(error, IntegrityError):
-        return broke_a_rule(request, error)
-    return failed(request, error)
+        return broken_rule(request, error)
+    return failure(request, error)
 
 
-def refused(
+def refusal_response(
     request: AnyRequest, refusal: Refusal, headers: Mapping[str, str] | None = None
-) -> Answer:
-    """A no, in the form that every no has."""
-    told = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
-    told["Content-Type"] = MEDIA_TYPE
-    body = schemas.encode(problem_of(refusal, request.url.path))
-    return Answer(refusal.status, tuple(header(*each) for each in told.items()), body)
+) -> EncodedResponse[Problem]:
+    """Return the problem document of a refusal."""
+    all_headers: Headers = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
+    body = encode(problem_of(refusal, request.url.path))
+    return EncodedResponse(
+        body, all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE
+    )
 
 
-def problem_of(refusal: Refusal, path: str) -> schemas.Problem:
-    """The document that says why `path` was refused."""
-    return schemas.Problem(
+def problem_of(refusal: Refusal, path: str) -> Problem:
+    """Return the document that says why `path` was refused."""
+    return Problem(
         type=f"urn:problem:{refusal.code}",
         title=refusal.title,
         status=refusal.status,
         detail=refusal.detail,
         instance=path,
-        errors=schemas.flaw_messages(refusal.flaws),
-        rejections=[schemas.rejection(rejected) for rejected in refusal.rejected],
+        errors=flaw_messages(refusal.flaws),
+        rejections=[rejection(rejected) for rejected in refusal.rejected],
     )
 
 
-def refused_by_framework(request: AnyRequest, error: HTTPException) -> Answer:
-    """The framework's no, in our words."""
+def framework_refusal(request: AnyRequest, error: HTTPException) -> EncodedResponse[Problem]:
+    """Return the framework's refusal in our words."""
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return failed(request, error)
-    if flaws := flaws_of(error):
-        return refused(request, InvalidInput(*flaws))
+        return failure(request, error)
+    if flaws := framework_flaws(error):
+        return refusal_response(request, InvalidInput(*flaws))
     refusal = BY_STATUS.get(HTTPStatus(error.status_code), BadRequest)
     headers = dict(error.headers or {})
     if "allow" in headers:
-        headers["allow"] = allow(headers["allow"].split(", "))
-    return refused(request, refusal(refusal.title.lower().rstrip(".")), headers)
+        headers["allow"] = allow_header(headers["allow"].split(", "))
+    return refusal_response(request, refusal(refusal.title.lower().rstrip(".")), headers)
 
 
-def flaws_of(error: HTTPException) -> list[Flaw]:
-    """What the framework found wrong with the parameters."""
+def framework_flaws(error: HTTPException) -> list[Flaw]:
+    """Return what the framework rejected of the parameters."""
     if not isinstance(error.extra, list):
         return []
     return [
@@ -147,17 +149,18 @@ def flaws_of(error: HTTPException) -> list[Flaw]:
     ]
 
 
-def broke_a_rule(request: AnyRequest, error: IntegrityError) -> Answer:
-    """A rule of the database: one that we know by its name, or a newer build's."""
-    name = rule_of(error)
-    if rule := RULES.get(ASIDE.sub("", name)):
-        return refused(request, rule)
-    tell(request, error)
-    return refused(request, RuleBroken("it is newer than this build, which can't explain it"))
+def broken_rule(request: AnyRequest, error: IntegrityError) -> EncodedResponse[Problem]:
+    """Return the refusal of a broken constraint: one of ours by its name, or a newer build's."""
+    name = constraint_name(error)
+    if rule := RULES.get(SET_ASIDE.sub("", name)):
+        return refusal_response(request, rule)
+    log_database_error(request, error)
+    detail = "it is newer than this build, which can't explain it"
+    return refusal_response(request, RuleBroken(detail))
 
 
-def rule_of(error: DBAPIError) -> str:
-    """The name of the constraint that was broken; empty when the driver does not tell."""
+def constraint_name(error: DBAPIError) -> str:
+    """Return the name of the broken constraint; empty when the driver does not tell."""
     for cause in causes(error.orig or error):
         if name := getattr(cause, "constraint_name", None):
             return str(name)
@@ -165,45 +168,49 @@ def rule_of(error: DBAPIError) -> str:
     return match.group(1) if match else ""
 
 
-def tell(request: AnyRequest, error: DBAPIError) -> None:
+def log_database_error(request: AnyRequest, error: DBAPIError) -> None:
     """Log what the database refused, without the driver's words: they repeat the row's values."""
     log.error(
         "%s %s failed: %s %s in: %s",
         request.method,
         route_of(request),
         type(error.orig).__name__,
-        rule_of(error),
+        constraint_name(error),
         error.statement,
     )
 
 
-def failed(request: AnyRequest, error: Exception) -> Answer:
-    """An outage of the database, or a fault of ours; the client sees neither driver nor stack."""
+def failure(request: AnyRequest, error: Exception) -> EncodedResponse[Problem]:
+    """Return 503 for an outage of the database, 500 for a fault of ours; log either.
+
+    The client sees neither the driver nor a stack trace.
+    """
     log_failure(request, error)
     if reason := why_unavailable(error):
-        return refused(request, Unavailable(f"the database can't serve this now: {reason}"))
-    return refused(request, Internal("this is logged, and is not the client's fault"))
+        detail = f"the database can't serve this now: {reason}"
+        return refusal_response(request, Unavailable(detail))
+    return refusal_response(request, Internal("this is logged, and is not the client's fault"))
 
 
 def log_failure(request: AnyRequest, error: Exception) -> None:
-    """Log why there is no answer, or only half of one."""
+    """Log why a response was not sent, or not to its end."""
     if isinstance(error, Refusal):
         log.info("%s %s was given up: %s", request.method, route_of(request), error.detail)
     elif reason := why_unavailable(error):
         log.warning("no answer for %s %s: %s", request.method, route_of(request), reason)
     elif isinstance(error, DBAPIError):
-        tell(request, error)
+        log_database_error(request, error)
     else:
         log.error("%s %s failed", request.method, route_of(request), exc_info=error)
 
 
 def route_of(request: AnyRequest) -> str:
-    """The URL without what a client put in it."""
+    """Return the route's template: the path without what the client put in it."""
     return str(request.scope.get("path_template") or "an unknown URL")
 
 
 def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
-    """The refusals of a route for its OpenAPI document, by status."""
+    """Return the refusals of a route for its OpenAPI document, by status."""
     specs: dict[int, ResponseSpec] = {}
     for refusal in refusals:
         problem = problem_of(EXAMPLES[refusal], "/users")
@@ -213,7 +220,7 @@ def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
             spec.examples = [*(spec.examples or []), example]
             continue
         specs[refusal.status.value] = ResponseSpec(
-            schemas.Problem,
+            Problem,
             generate_examples=False,
             media_type=MEDIA_TYPE,
             description=f"`{refusal.code}`: {refusal.title}",

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
@@ -18,13 +18,12 @@ from litestar.openapi.spec import (
     Schema,
 )
 from litestar.params import QueryParameter
-from litestar.response import Stream
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import idempotency, schemas
+from service import idempotency, schemas, validation
 from service.auth import access
 from service.errors import (
     ImportRefused,
@@ -36,18 +35,15 @@ from service.errors import (
     RuleBroken,
     UnsupportedMediaType,
 )
-from service.http import list_parameters, problems
-from service.http.answers import JSON, Answer, Ready
-from service.http.layers.compression import Compressed
-from service.http.parameters import FILTERS, Repeatable, Taking
+from service.http import problems
+from service.http.keyed_requests import KeyedRequest, fingerprint, key_digest
+from service.http.layers.compression import Compression
+from service.http.page_requests import listing_in
+from service.http.parameters import FILTERS, IdempotentOperation, OperationWithParameters, Query
 from service.http.problems import documented
-from service.http.requests import StrictRequest, unless_gone
-from service.http.user_routes import (
-    READING,
-    digest_of,
-    fingerprint,
-    or_refused,
-)
+from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
+from service.http.responses import EncodedResponse
+from service.http.user_routes import READ_REFUSALS
 from service.idempotency import Key
 from service.transfer import lines, staging
 from service.transfer.spool import Spool
@@ -56,22 +52,22 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 MEDIA_TYPES: dict[staging.Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
-BROUGHT = {
+IMPORT_EXAMPLES = {
     NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
     CSV: "full_name,email,age\nAda Lovelace,ada@example.org,36\n",
 }
-TOLD = {
+REPORT_EXAMPLES = {
     NDJSON: '{"created": 2, "updated": 0, "skipped": 1, "rejected": 1}\n'
     '{"line": 3, "errors": [{"pointer": "/age", "detail": "must be between 0 and 150"}]}\n'
 }
-TAKEN = {
+EXPORT_EXAMPLES = {
     NDJSON: '{"id": 42, "full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
     CSV: "id,full_name,email,age\n42,Ada Lovelace,ada@example.org,36\n",
 }
 
 
 def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
-    """Bodies that are files of lines, by media type, for the OpenAPI document."""
+    """Return the description of bodies that are files of lines, by media type."""
     schema = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
     return {
         media_type: OpenAPIMediaType(schema, example=example)
@@ -80,46 +76,46 @@ def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
 
 
 @dataclass
-class Import(Repeatable):
-    """What the signature of the handler can't say: the body is a stream of lines."""
+class ImportOperation(IdempotentOperation):
+    """What the handler's signature can't say: the body is a stream of lines."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.request_body = RequestBody(files(BROUGHT), required=True)
-        answer = answer_of_200(self)
-        answer.content = {**(answer.content or {}), **files(TOLD)}
+        self.request_body = RequestBody(files(IMPORT_EXAMPLES), required=True)
+        response = response_200(self)
+        response.content = {**(response.content or {}), **files(REPORT_EXAMPLES)}
 
 
 @dataclass
-class Export(Taking):
-    """What the signature of the handler can't say: the answer is a stream of lines."""
+class ExportOperation(OperationWithParameters):
+    """What the handler's signature can't say: the response is a stream of lines."""
 
-    taken = FILTERS
+    declared = FILTERS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        answer_of_200(self).content = files(TAKEN)
+        response_200(self).content = files(EXPORT_EXAMPLES)
 
 
-def answer_of_200(operation: Operation) -> OpenAPIResponse:
-    """What the document says of the good answer."""
+def response_200(operation: Operation) -> OpenAPIResponse:
+    """Return the description of the successful response."""
     return cast("OpenAPIResponse", (operation.responses or {})[str(HTTP_200_OK)])
 
 
 @post(
     "/users/import",
     operation_id="importUsers",
-    operation_class=Import,
+    operation_class=ImportOperation,
     summary="Import users",
     tags=["transfer"],
     before_request=access.needs("write"),
     security=access.security("write"),
     status_code=HTTP_200_OK,
     request_max_body_size=None,
-    opt={"takes_long": True},
+    opt={"is_transfer": True},
     response_description="What became of the lines; as NDJSON the counts, then every rejected one.",
     responses=documented(
-        *READING,
+        *READ_REFUSALS,
         RuleBroken,
         RequestTimeout,
         UnsupportedMediaType,
@@ -147,40 +143,50 @@ async def import_users(
     nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
-    list_parameters.check(list_parameters.parsed(request.scope["query_string"]), ("on_conflict",))
-    return await Importing(request, on_conflict).answer()
+    Query(request.scope["query_string"]).require_only("on_conflict")
+    reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
+    digest = key_digest(request)
+    with ExitStack() as stack:
+        spool = stack.enter_context(closing(Spool())) if wants_ndjson(request) else None
+        rejections = staging.Rejections(spool.write if spool else None)
+        response = await Import(request, reader, on_conflict, rejections, digest).run()
+        if response.status_code != HTTP_200_OK:
+            return response
+        if spool is not None:
+            stack.pop_all()  # the response closes the spool
+            return RejectionsResponse(response.content, spool)
+    first = [validation.rejection(rejected) for rejected in rejections.first]
+    return Response(schemas.ImportReport(**json.decode(response.content), rejections=first))
 
 
-class Importing:
-    """An import on its way, for as long as its request lasts."""
+def wants_ndjson(request: StrictRequest) -> bool:
+    """Return whether the client wants all rejected lines, not only the first hundred."""
+    return request.accept.best_match([JSON, NDJSON]) == NDJSON
 
-    def __init__(self, request: StrictRequest, on_conflict: staging.OnConflict) -> None:
+
+class Import:
+    """An import, while its request lasts."""
+
+    def __init__(
+        self,
+        request: StrictRequest,
+        reader: staging.Reader,
+        on_conflict: staging.OnConflict,
+        rejections: staging.Rejections,
+        digest: bytes | None,
+    ) -> None:
         self.request = request
+        self.reader = reader
         self.on_conflict = on_conflict
-        self.reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
-        self.digest = digest_of(request)
-        self.content = hashlib.sha256()  # of all that was read
-        tell_all = request.accept.best_match([JSON, NDJSON]) == NDJSON
-        self.spool = Spool() if tell_all else None
-        self.rejections = staging.Rejections(self.spool.write if self.spool else None)
+        self.rejections = rejections
+        self.digest = digest
+        self.content = hashlib.sha256()  # of all lines that were read
 
-    async def answer(self) -> Response[Any]:
-        """Read everything, store it, and tell what came of it."""
-        try:
-            answer = await self.stored()
-        except BaseException:
-            if self.spool is not None:
-                self.spool.close()
-            raise
-        if answer.status != HTTP_200_OK:
-            return Ready(answer)
-        if self.spool is not None:
-            return Stream(told(answer.body, self.spool), media_type=NDJSON)
-        first = [schemas.rejection(rejected) for rejected in self.rejections.first]
-        return Response(schemas.ImportReport(**json.decode(answer.body), rejections=first))
+    async def run(self) -> EncodedResponse[Any]:
+        """Read all lines and store them; return the counts, or a stored refusal.
 
-    async def stored(self) -> Answer:
-        """What came of it, without the rejected lines: a repetition finds them again itself."""
+        The rejected lines are not stored with the response: a repetition finds them again itself.
+        """
         state = self.request.app.state
         async with state.database.transfer() as session:
             return await staging.bring_in(
@@ -188,51 +194,78 @@ class Importing:
                 staging.rows_of(self.chunks(), self.reader, self.rejections),
                 self.finish,
                 seconds=state.settings.transfer_timeout,
-                alone=idempotency.alone(session, self.digest) if self.digest else nullcontext(),
+                alone=idempotency.exclusive(session, self.digest) if self.digest else nullcontext(),
             )
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, while its hash is taken."""
+        """Yield the body as it arrives, and hash it."""
         async for chunk in self.request.stream():
             self.content.update(chunk)
             yield chunk
 
-    async def finish(self, session: AsyncSession, count: int) -> Answer:
-        """Merge what was staged, once for each key."""
-        async with unless_gone(self.request.receive):
+    async def finish(self, session: AsyncSession, count: int) -> EncodedResponse[Any]:
+        """Merge the `count` staged lines, once for each Idempotency-Key."""
+        async with cancelled_on_disconnect(self.request.receive):
+            merge = partial(self.merge, count)
             if self.digest is None:
-                return await self.merged(session, count)
+                return await merge(session)
             key = Key(self.digest, fingerprint(self.request, self.content.digest()))
-            merging = partial(self.merged, session, count)
-            work = partial(or_refused, self.request, session, merging)
-            return await idempotency.once(session, key, work)
+            return await KeyedRequest(self.request, session, key).respond(merge)
 
-    async def merged(self, session: AsyncSession, count: int) -> Answer:
-        """The counts."""
+    async def merge(self, count: int, session: AsyncSession) -> EncodedResponse[Any]:
+        """Make users of the `count` staged lines and return the counts."""
         counts = await staging.merge(session, count, self.on_conflict, self.rejections)
-        return Answer(HTTP_200_OK, (), schemas.encode(counts))
+        return EncodedResponse(schemas.encode(counts), {})
 
 
-async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
-    """The counts, then the rejected lines."""
-    with closing(spool):
-        yield counts + b"\n"
-        for piece in spool.pieces():
-            yield piece
+class RejectionsResponse(Response[schemas.ImportReport]):
+    """The counts of an import, then all rejected lines, as NDJSON; it closes the spool."""
+
+    def __init__(self, counts: bytes, spool: Spool) -> None:
+        super().__init__(
+            counts,  # type: ignore[arg-type]  # encoded, see EncodedResponse
+            media_type=NDJSON,
+            status_code=HTTP_200_OK,
+        )
+        self.spool = spool
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # see EncodedResponse
+        """Return the ASGI app that sends the lines."""
+        headers = {"content-type": NDJSON, **self.headers}
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": HTTP_200_OK,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+
+        async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # see EncodedResponse
+            with closing(self.spool):
+                await send(start)
+                await send_piece(send, cast("bytes", self.content) + b"\n")
+                for piece in self.spool.pieces():
+                    await send_piece(send, piece)
+                await send_piece(send, b"", more=False)
+
+        return send_lines
+
+
+async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
+    """Send a piece of a response's body."""
+    await send({"type": "http.response.body", "body": piece, "more_body": more})
 
 
 @get(
     "/users/export",
     operation_id="exportUsers",
-    operation_class=Export,
+    operation_class=ExportOperation,
     summary="Export users",
     tags=["transfer"],
     before_request=access.needs("read"),
     security=access.security("read"),
-    middleware=[Compressed],
-    opt={"takes_long": True},
+    middleware=[Compression],
+    opt={"is_transfer": True},
     response_description="The users, a line each.",
-    responses=documented(*READING, InvalidInput, OutdatedHttp),
+    responses=documented(*READ_REFUSALS, InvalidInput, OutdatedHttp),
 )
 async def export_users(
     request: StrictRequest,
@@ -247,9 +280,9 @@ async def export_users(
     """
     if request.scope["http_version"] in {"1", "1.0"}:  # servers spell it in two ways
         raise OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy")
-    given = list_parameters.parsed(request.scope["query_string"])
-    list_parameters.check(given, ("format", "name", "email", "sort"))
-    listing = list_parameters.list_of(dict(given))
+    query = Query(request.scope["query_string"])
+    query.require_only("format", *(parameter.name for parameter in FILTERS))
+    listing = listing_in(query)
     state = request.app.state
 
     headers = {
@@ -263,31 +296,34 @@ async def export_users(
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
     }
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def send_export(scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def write(piece: bytes, *, more: bool = True) -> None:
             nonlocal started
-            if not started:  # not before there is something: until then a refusal can be told
+            if not started:  # not before there is a piece: until then a refusal can be sent
                 started = True
                 await send(start)
-            await send({"type": "http.response.body", "body": piece, "more_body": more})
+            await send_piece(send, piece, more=more)
 
         if "head" not in scope:
             seconds = state.settings.transfer_timeout
             try:
-                async with unless_gone(receive), state.database.transfer(reading=True) as session:
+                async with (
+                    cancelled_on_disconnect(receive),
+                    state.database.transfer(reading=True) as session,
+                ):
                     await staging.export(session, listing, format, seconds, write)
             except Exception as error:
                 if not started:
                     raise
                 problems.log_failure(request, error)
                 if isinstance(error, RequestTimeout):
-                    return  # nobody is there
+                    return  # the client is gone
                 raise  # too late for a refusal: the server cuts the connection off
         await write(b"", more=False)
 
-    return answer
+    return send_export
 
 
 ROUTES = (import_users, export_users)

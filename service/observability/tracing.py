@@ -52,7 +52,6 @@ class Tracing:
         self.provider.add_span_processor(BatchSpanProcessor(self.collector))
         self.tracer = self.provider.get_tracer("service")
         self.system = engine.dialect.name  # both have the name that OpenTelemetry gives them
-        database.watched = self.query
         event.listen(engine.sync_engine, "before_cursor_execute", self.begin_query)
         event.listen(engine.sync_engine, "after_cursor_execute", end_query)
         event.listen(engine.sync_engine, "handle_error", fail_query)

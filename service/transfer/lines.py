@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from service import schemas
+from service import schemas, validation
 from service.errors import Flaw, InvalidInput, Rejected
 
 LINE_LIMIT = 64 * 1024  # bytes of a line, or of all lines of a CSV's record, with their ends
@@ -121,7 +121,7 @@ def plain_line(number: int, line: bytes) -> Row | None:
         return None
     try:
         user = plain_user(line)
-        name, email = schemas.full_name(user.full_name), schemas.email(user.email)
+        name, email = validation.full_name(user.full_name), validation.email(user.email)
     except (ValueError, RecursionError):
         return None
     given = user.age is not UNSET
@@ -147,7 +147,7 @@ def any_line(number: int, line: bytes) -> Row | Rejected:
 def judged(number: int, given: dict[str, object]) -> Row | Rejected:
     """The row that the values make, or every flaw of theirs."""
     given.pop("id", None)
-    values, flaws = schemas.checked(given)
+    values, flaws = validation.check_fields(given)
     if "full_name" not in given:
         flaws.append(Flaw("/full_name", "is required"))
     if flaws:
@@ -297,7 +297,9 @@ class Columns:
         flaws = []
         for name, times in Counter(names).items():
             if name not in {*FIELDS, "id"}:
-                flaws.append(Flaw(f"/{schemas.escaped(name)}", "is not a field of a user"))
+                flaws.append(
+                    Flaw(f"/{validation.escape_pointer(name)}", "is not a field of a user")
+                )
             elif times > 1:
                 flaws.append(Flaw(f"/{name}", f"is the name of {times} columns"))
         if "full_name" not in names:
@@ -316,8 +318,8 @@ class Columns:
         name, email, age = self.pick([*cells, ""])
         try:
             name, email, age = (
-                schemas.full_name(name),
-                schemas.email(email or None),
+                validation.full_name(name),
+                validation.email(email or None),
                 PLAIN_AGES[age],
             )
         except (ValueError, KeyError):

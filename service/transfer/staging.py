@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, TypeVar, cast
 
@@ -30,7 +30,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
-from service import schemas, users
+from service import schemas, user_lists, users, validation
 from service.errors import Flaw, ImportRefused, Rejected, Unavailable
 from service.models import User
 from service.transfer.lines import CsvReader, NdjsonReader, Row
@@ -79,7 +79,7 @@ class Rejections:
         if self.keep is not None:
             try:
                 self.keep(
-                    b"".join(schemas.encode(schemas.rejection(one)) + b"\n" for one in rejected)
+                    b"".join(schemas.encode(validation.rejection(one)) + b"\n" for one in rejected)
                 )
             except OSError as error:
                 reason = error.strerror or "they can't be written"
@@ -273,12 +273,12 @@ async def conflicts_of(connection: AsyncConnection) -> list[Rejected]:
 
 
 async def export(
-    session: AsyncSession, listing: users.Listing, form: Format, seconds: float, write: Write
+    session: AsyncSession, listing: user_lists.Listing, form: Format, seconds: float, write: Write
 ) -> None:
     """Hand all users of the list to `write`, as they are at one moment, a piece at a time."""
     connection = await session.connection()
     await take_time(connection, seconds)
-    statement = users.all_of(listing)
+    statement = user_lists.whole_list(listing)
     if connection.dialect.name == "postgresql":
         await copy_out(connection, statement, form, write)
         return
@@ -297,9 +297,9 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
-def json_lines(rows: Iterable[users.UserRow]) -> bytes:
+def json_lines(rows: Iterable[Sequence[Any]]) -> bytes:
     """A JSON object on each line."""
-    return b"".join(schemas.encode(users.seen(row)) + b"\n" for row in rows)
+    return b"".join(schemas.encode(users.user_of(row)) + b"\n" for row in rows)
 
 
 async def copy_out(

@@ -1,4 +1,4 @@
-"""Questions that come at the same time are answered together."""
+"""Items that are submitted at the same time run in one batch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from service.batching import Gathering
+from service.batching import Batcher, BatchFailed
 
 LONG = 60.0  # seconds; no test waits so long
 
@@ -37,10 +37,10 @@ def asking(
     limit: int = 100,
     patience: float = LONG,
     seconds: float = LONG,
-    retried: bool = False,
-) -> Gathering[str, str]:
-    return Gathering(
-        answer, retried=lambda _: retried, limit=limit, patience=patience, seconds=seconds
+    retry_alone: bool = False,
+) -> Batcher[str, str]:
+    return Batcher(
+        answer, retry_alone=lambda _: retry_alone, limit=limit, patience=patience, timeout=seconds
     )
 
 
@@ -49,34 +49,34 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
-async def asked(gathering: Gathering[str, str], questions: str) -> list[asyncio.Task[str]]:
+async def asked(batcher: Batcher[str, str], questions: str) -> list[asyncio.Task[str]]:
     """Tasks that have asked, all in one turn of the loop."""
-    tasks = [asyncio.create_task(gathering.ask(question)) for question in questions.split()]
+    tasks = [asyncio.create_task(batcher.submit(question)) for question in questions.split()]
     await turn()
     return tasks
 
 
-async def held(gathering: Gathering[str, str], oracle: Oracle, questions: str = "first") -> None:
+async def held(batcher: Batcher[str, str], oracle: Oracle, questions: str = "first") -> None:
     """A batch is under way, and stays so until the oracle's door is opened."""
     oracle.door.clear()
-    await asked(gathering, questions)
+    await asked(batcher, questions)
     await oracle.begun.wait()
     oracle.batches.clear()
 
 
 async def gathered(
-    gathering: Gathering[str, str], oracle: Oracle, questions: str
+    batcher: Batcher[str, str], oracle: Oracle, questions: str
 ) -> list[asyncio.Task[str]]:
     """Tasks whose questions go together, as soon as the oracle's door is opened."""
-    await held(gathering, oracle)
-    return await asked(gathering, questions)
+    await held(batcher, oracle)
+    return await asked(batcher, questions)
 
 
 async def under_way(
-    gathering: Gathering[str, str], oracle: Oracle, questions: str
+    batcher: Batcher[str, str], oracle: Oracle, questions: str
 ) -> list[asyncio.Task[str]]:
     """Tasks whose questions are being answered together, until the oracle's door is opened."""
-    tasks = await gathered(gathering, oracle, questions)
+    tasks = await gathered(batcher, oracle, questions)
     oracle.begun.clear()
     oracle.door.set()  # for who stands there already
     oracle.door.clear()
@@ -87,7 +87,15 @@ async def under_way(
 async def outcomes(tasks: Sequence[asyncio.Task[str]]) -> list[str]:
     """What each got: an answer, or the words and the kind of a failure."""
     ends = await asyncio.gather(*tasks, return_exceptions=True)
-    return [end if isinstance(end, str) else f"{type(end).__name__} {end}".strip() for end in ends]
+    return [outcome(end) for end in ends]
+
+
+def outcome(end: str | BaseException) -> str:
+    """Return a result, or the type and text of an exception; of a batch's the reason."""
+    if isinstance(end, str):
+        return end
+    reason = end.__cause__ if isinstance(end, BatchFailed) else end
+    return f"{type(reason).__name__} {reason}".strip()
 
 
 async def test_a_question_that_comes_alone_is_answered_alone_and_waits_for_nobody() -> None:
@@ -101,9 +109,9 @@ async def test_a_question_that_comes_alone_is_answered_alone_and_waits_for_nobod
 
 async def test_questions_asked_while_others_are_answered_go_together_in_their_order() -> None:
     oracle = Oracle()
-    gathering = asking(oracle.answer)
-    await held(gathering, oracle)
-    tasks = await asked(gathering, "c a") + await asked(gathering, "b")
+    batcher = asking(oracle.answer)
+    await held(batcher, oracle)
+    tasks = await asked(batcher, "c a") + await asked(batcher, "b")
     assert oracle.batches == []
     oracle.door.set()
     assert await outcomes(tasks) == ["C", "A", "B"]
@@ -119,12 +127,12 @@ async def test_questions_asked_in_the_same_turn_go_together() -> None:
 
 async def test_who_gives_up_in_the_turn_in_which_it_asked_holds_nobody_up() -> None:
     oracle = Oracle()
-    gathering = asking(oracle.answer)
-    first, *others = await asked(gathering, "a b c")
+    batcher = asking(oracle.answer)
+    first, *others = await asked(batcher, "a b c")
     first.cancel()
     assert await outcomes(others) == ["B", "C"]
     assert oracle.batches == [["b", "c"]]
-    assert gathering.current is None
+    assert batcher.running is None
 
 
 async def test_what_answers_a_question_begins_after_it_was_asked() -> None:
@@ -138,11 +146,11 @@ async def test_what_answers_a_question_begins_after_it_was_asked() -> None:
         await door.wait()
         return [seen for _ in questions]
 
-    gathering = asking(answer)
-    before = await asked(gathering, "a")
+    batcher = asking(answer)
+    before = await asked(batcher, "a")
     await begun.wait()
     known.append("new")
-    after = await asked(gathering, "a")
+    after = await asked(batcher, "a")
     door.set()
     assert await outcomes(before + after) == ["old", "new"]
 
@@ -165,15 +173,15 @@ async def test_at_most_one_batch_is_under_way() -> None:
                 await turn()
         return questions
 
-    gathering = asking(answer, limit=2)
-    tasks = [task for _ in range(10) for task in await asked(gathering, "a b c")]
+    batcher = asking(answer, limit=2)
+    tasks = [task for _ in range(10) for task in await asked(batcher, "a b c")]
     assert await outcomes(tasks) == ["a", "b", "c"] * 10
 
 
 async def test_where_a_batch_fails_and_may_be_retried_each_is_asked_alone() -> None:
     """And gets its own answer, or its own failure."""
     oracle = Oracle()
-    tasks = await gathered(asking(oracle.answer, retried=True), oracle, "a bad b bad-too")
+    tasks = await gathered(asking(oracle.answer, retry_alone=True), oracle, "a bad b bad-too")
     oracle.door.set()
     assert await outcomes(tasks) == ["A", "LookupError bad", "B", "LookupError bad-too"]
     assert oracle.batches == [["a", "bad", "b", "bad-too"], ["a"], ["bad"], ["b"], ["bad-too"]]
@@ -181,9 +189,9 @@ async def test_where_a_batch_fails_and_may_be_retried_each_is_asked_alone() -> N
 
 async def test_a_failure_that_is_everybodys_is_told_to_the_batch_and_nobody_else() -> None:
     oracle = Oracle()
-    gathering = asking(oracle.answer, limit=3)
-    unlucky = await gathered(gathering, oracle, "a bad b")
-    later = await asked(gathering, "c d")
+    batcher = asking(oracle.answer, limit=3)
+    unlucky = await gathered(batcher, oracle, "a bad b")
+    later = await asked(batcher, "c d")
     oracle.door.set()
     assert await outcomes(unlucky) == ["LookupError bad"] * 3
     assert await outcomes(later) == ["C", "D"]
@@ -193,7 +201,7 @@ async def test_a_failure_that_is_everybodys_is_told_to_the_batch_and_nobody_else
 @pytest.mark.parametrize("retried", [True, False])
 async def test_a_lone_question_that_fails_is_not_asked_twice(*, retried: bool) -> None:
     oracle = Oracle()
-    tasks = await asked(asking(oracle.answer, retried=retried), "bad")
+    tasks = await asked(asking(oracle.answer, retry_alone=retried), "bad")
     assert await outcomes(tasks) == ["LookupError bad"]
     assert oracle.batches == [["bad"]]
 
@@ -201,9 +209,9 @@ async def test_a_lone_question_that_fails_is_not_asked_twice(*, retried: bool) -
 @pytest.mark.parametrize("leaving", [(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)])
 async def test_who_gives_up_before_the_batch_begins_is_left_out(leaving: tuple[int, ...]) -> None:
     oracle = Oracle()
-    gathering = asking(oracle.answer)
-    await held(gathering, oracle)
-    tasks = await asked(gathering, "a b c")
+    batcher = asking(oracle.answer)
+    await held(batcher, oracle)
+    tasks = await asked(batcher, "a b c")
     for number in leaving:
         tasks[number].cancel()
     await turn()
@@ -214,7 +222,7 @@ async def test_who_gives_up_before_the_batch_begins_is_left_out(leaving: tuple[i
     assert [tasks[number].cancelled() for number in leaving] == [True] * len(leaving)
     await turn()
     assert oracle.batches == ([stayed] if stayed else [])
-    assert gathering.current is None
+    assert batcher.running is None
 
 
 @pytest.mark.parametrize("leaving", [0, 1, 2])
@@ -232,7 +240,7 @@ async def test_who_gives_up_when_the_batch_has_begun_takes_no_answer_away(leavin
 
 async def test_who_gives_up_in_a_batch_that_fails_is_not_asked_again() -> None:
     oracle = Oracle()
-    tasks = await under_way(asking(oracle.answer, retried=True), oracle, "a bad b")
+    tasks = await under_way(asking(oracle.answer, retry_alone=True), oracle, "a bad b")
     tasks[0].cancel()
     await turn()
     oracle.door.set()
@@ -248,12 +256,12 @@ async def test_a_batch_that_takes_too_long_is_given_up_and_the_next_goes_on() ->
             await asyncio.Event().wait()
         return await oracle.answer(questions)
 
-    gathering = asking(answer, seconds=0.01)
-    unlucky = await gathered(gathering, oracle, "a endless")
+    batcher = asking(answer, seconds=0.01)
+    unlucky = await gathered(batcher, oracle, "a endless")
     oracle.door.set()
     await turn()
     await turn()
-    later = await asked(gathering, "b c")
+    later = await asked(batcher, "b c")
     assert await outcomes(unlucky) == ["TimeoutError"] * 2
     assert await outcomes(later) == ["B", "C"]
     assert oracle.batches == [["b", "c"]]
@@ -268,16 +276,16 @@ async def test_what_takes_long_holds_up_nobody_but_itself(questions: str) -> Non
         await turn()
         return await oracle.answer(questions) if "slow" in questions else list(questions)
 
-    gathering = asking(answer, patience=0.01)
+    batcher = asking(answer, patience=0.01)
     oracle.door.clear()
-    slow = await asked(gathering, questions)
+    slow = await asked(batcher, questions)
     await oracle.begun.wait()
-    assert await outcomes(await asked(gathering, "b c")) == ["b", "c"]
+    assert await outcomes(await asked(batcher, "b c")) == ["b", "c"]
     assert not slow[-1].done()
-    assert await outcomes(await asked(gathering, "d")) == ["d"]
+    assert await outcomes(await asked(batcher, "d")) == ["d"]
     oracle.door.set()
     assert " ".join(await outcomes(slow)).lower() == questions
-    assert await outcomes(await asked(gathering, "e")) == ["e"]
+    assert await outcomes(await asked(batcher, "e")) == ["e"]
 
 
 async def test_a_batch_that_is_given_too_few_answers_fails() -> None:
@@ -292,13 +300,13 @@ async def test_a_batch_that_is_given_too_few_answers_fails() -> None:
 @pytest.mark.parametrize("questions", ["a", "a b c", "bad", "a bad"])
 async def test_when_all_is_answered_nothing_runs_any_more(questions: str) -> None:
     before = asyncio.all_tasks()
-    gathering = asking(Oracle().answer, limit=2)
-    await outcomes(await asked(gathering, questions))
+    batcher = asking(Oracle().answer, limit=2)
+    await outcomes(await asked(batcher, questions))
     await turn()
-    assert gathering.current is None
-    assert not gathering.waiting
+    assert batcher.running is None
+    assert not batcher.waiting
     assert asyncio.all_tasks() == before
-    assert await outcomes(await asked(gathering, "more")) == ["MORE"]
+    assert await outcomes(await asked(batcher, "more")) == ["MORE"]
 
 
 async def test_what_is_said_while_answering_is_said_for_the_first_of_the_batch() -> None:
@@ -306,11 +314,11 @@ async def test_what_is_said_while_answering_is_said_for_the_first_of_the_batch()
         await turn()
         return [speaker.get() for _ in questions]
 
-    gathering = asking(answer, limit=2)
+    batcher = asking(answer, limit=2)
 
     async def ask(name: str) -> str:
         speaker.set(name)
-        return await gathering.ask("who?")
+        return await batcher.submit("who?")
 
     async with asyncio.TaskGroup() as tasks:
         answers = [tasks.create_task(ask(name)) for name in ("Ada", "Alan", "Grace", "Edsger")]

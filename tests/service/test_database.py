@@ -67,12 +67,12 @@ async def test_a_reader_begins_no_transaction_and_so_asks_in_one_round_trip(
         f"SELECT state, query FROM pg_stat_activity WHERE application_name = 'users@{HEAD}'"
     )
     async with engine.connect() as observer:
-        async with database.readers() as session:
+        async with database.read() as session:
             await session.execute(text("SELECT 42"))
             assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
         await observer.rollback()
         assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
-        async with database.transactions.begin() as session:
+        async with database.write() as session:
             await session.execute(text("SELECT 43"))
             await observer.rollback()
             assert (await observer.execute(seen)).one() == ("idle in transaction", "SELECT 43")

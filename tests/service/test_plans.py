@@ -7,18 +7,17 @@ may get once it was run a few times.
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import product, starmap
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from service import schemas
 from service.database import Database
-from service.http.list_parameters import SORTS
+from service.schemas import Sort
 from service.settings import Settings
-from service.user_batches import Together
-from service.users import Listing, Shape
+from service.user_batches import UserBatches
+from service.user_lists import Cursor, Listing, Shape
 from tests.service.test_user_batches import statements
 from tests.world import HEAD, Databases
 
@@ -29,11 +28,11 @@ USERS = """
 """
 SHAPES = [  # that a request can ask for: where the name is given, names decide the order
     shape
-    for shape in starmap(Shape, product(SORTS, *[(False, True)] * 3))
+    for shape in starmap(Shape, product(get_args(Sort), *[(False, True)] * 3))
     if shape.by_name or not shape.name
 ]
 
-Asking = Callable[[Together], Awaitable[object]]
+Asking = Callable[[UserBatches], Awaitable[object]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -54,7 +53,7 @@ async def plan_of(url: str, asking: Asking) -> dict[str, Any]:
     settings = Settings(database_url=url)
     database = Database(settings, HEAD)
     with statements() as sent:
-        await asking(Together(settings, database))
+        await asking(UserBatches(settings, database))
     await database.engine.dispose()
     [(text, values)] = sent
     connection = await asyncpg.connect(url)
@@ -101,7 +100,7 @@ def listing(shape: Shape, number: int) -> Listing:
     name = f"name {number % 10}" if shape.name else None
     email = f"user{number}@example.org" if shape.email else None
     key = f"name {number}" if shape.by_name else None
-    after = schemas.Cursor(shape.sort, name, email, number, key) if shape.after else None
+    after = Cursor(shape.sort, name, email, number, key) if shape.after else None
     return Listing(shape.sort, 50, after, name, email)
 
 
@@ -119,16 +118,16 @@ def check_pages(plan: dict[str, Any], shape: Shape) -> None:
 
 @pytest.mark.parametrize("ids", [[42], [*range(1, 20_000, 40)]], ids=["one", "many"])
 async def test_users_are_looked_up_by_their_primary_key(url: str, ids: list[int]) -> None:
-    check(await plan_of(url, lambda together: together.find(ids)), index="pk_users")
+    check(await plan_of(url, lambda batches: batches.find(ids)), index="pk_users")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=words)
 async def test_a_page_is_read_in_the_order_of_an_index(url: str, shape: Shape) -> None:
     page = [listing(shape, 1234)]
-    check_pages(await plan_of(url, lambda together: together.read(page)), shape)
+    check_pages(await plan_of(url, lambda batches: batches.read_pages(page)), shape)
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.given], ids=words)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.parameters], ids=words)
 async def test_so_is_each_of_several_pages(url: str, shape: Shape) -> None:
     pages = [listing(shape, 1234), listing(shape, 5679)]
-    check_pages(await plan_of(url, lambda together: together.read(pages)), shape)
+    check_pages(await plan_of(url, lambda batches: batches.read_pages(pages)), shape)

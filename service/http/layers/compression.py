@@ -1,4 +1,4 @@
-"""Content-Encoding br or gzip, for answers that are worth it."""
+"""Content-Encoding br or gzip, for responses that are large enough."""
 
 from litestar.config.compression import CompressionConfig
 from litestar.enums import CompressionEncoding
@@ -8,43 +8,45 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 ENCODINGS = (CompressionEncoding.BROTLI, CompressionEncoding.GZIP)  # the better first
 CONFIG = CompressionConfig(
     backend="brotli",
-    minimum_size=1024,  # bytes; less is one packet anyway
+    minimum_size=1024,  # bytes; a smaller body is one packet anyway
     brotli_quality=4,  # about as fast as gzip, and smaller
     gzip_compress_level=5,
 )
+VARY = (b"vary", b"Accept-Encoding")
 
 
-class Compressed:
-    """As Litestar does it, which takes no account of q=0 and says Vary only where it compressed."""
+class Compression:
+    """A middleware of routes with large responses: Litestar's own, with two corrections.
+
+    Litestar ignores q=0, and sends Vary only where it compressed.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.framework = CompressionMiddleware(app, CONFIG)
+        self.middleware = CompressionMiddleware(app, CONFIG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Compress as the client likes best."""
-        scope["state"].setdefault("headers", []).append((b"vary", b"Accept-Encoding"))
+        """Pass the request on, and compress the response as the client prefers."""
 
-        async def send_without_vary(message: Message) -> None:
+        async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    (name, value) for name, value in message["headers"] if name != b"vary"
-                ]
+                headers = [header for header in message["headers"] if header[0] != b"vary"]
+                message["headers"] = [*headers, VARY]
             await send(message)
 
         accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
-        encoding = preferred(accepted.decode("latin-1")) if accepted else None
+        encoding = preferred_encoding(accepted.decode("latin-1")) if accepted else None
         if encoding is None:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, send_with_vary)
             return
-        sending = self.framework.create_compression_send_wrapper(send_without_vary, encoding, scope)
-        await self.app(scope, receive, sending)
+        wrapper = self.middleware.create_compression_send_wrapper(send_with_vary, encoding, scope)
+        await self.app(scope, receive, wrapper)
 
 
-def preferred(accepted: str) -> str | None:
-    """What the client likes best of what we have (RFC 9110, 12.5.3); None: as it is."""
+def preferred_encoding(accept_encoding: str) -> str | None:
+    """Return the encoding of ours that the client prefers; None for none (RFC 9110, 12.5.3)."""
     weights: dict[str, float] = {}
-    for item in accepted.lower().split(","):
+    for item in accept_encoding.lower().split(","):
         coding, _, parameter = item.partition(";")
         try:
             weights[coding.strip()] = float(parameter.strip().removeprefix("q=") or 1)

@@ -1,38 +1,54 @@
-"""Other origins: which pages' scripts may call (CORS)."""
+"""CORS: which other origins' pages may call the service."""
 
 from litestar.config.cors import CORSConfig
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-READABLE = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"]
+EXPOSED_HEADERS = [
+    "ETag",
+    "Link",
+    "Location",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "X-Request-ID",
+]
 
 
-def cors(origins: str) -> CORSConfig | None:
-    """What the framework needs to know: none may, unless they are named."""
+def cors_config(origins: str) -> CORSConfig | None:
+    """Return the framework's configuration; None where no origin is set."""
     if not origins:
         return None
     return CORSConfig(
         allow_origins=[origin.strip() for origin in origins.split(",")],
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=[*READABLE, "X-Request-ID"],
+        expose_headers=EXPOSED_HEADERS,
     )
 
 
-def without_strangers(app: ASGIApp, config: CORSConfig | None) -> ASGIApp:
-    """The app, for which a page that may not call is as good as no page.
+class UnknownOrigins:
+    """A layer that treats a request from an origin that is not allowed like one without an origin.
 
-    The framework would answer its preflight with a text of its own. It says Vary only to those who
-    may; what a cache keeps must not depend on who asked first.
+    The framework would answer its preflight with a text of its own. It also sends Vary to allowed
+    origins only; what a cache stores must not depend on who asked first.
     """
-    if config is None:
-        return app
 
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = scope["headers"]
+    def __init__(self, app: ASGIApp, config: CORSConfig) -> None:
+        self.app = app
+        self.config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, if need be without its Origin and with Vary in the response."""
+
+        async def send_with_vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"vary", b"Origin")]
+            await send(message)
+
+        headers = scope.get("headers", ())
         origin = next((value for name, value in headers if name == b"origin"), None)
-        if origin is None or not config.is_origin_allowed(origin.decode("latin-1")):
+        if origin is None or not self.config.is_origin_allowed(origin.decode("latin-1")):
             scope["headers"] = [header for header in headers if header[0] != b"origin"]
-            scope["state"].setdefault("headers", []).append((b"vary", b"Origin"))
-        await app(scope, receive, send)
-
-    return guarded
+            await self.app(scope, receive, send_with_vary)
+        else:
+            await self.app(scope, receive, send)

@@ -1,7 +1,7 @@
-"""HEAD, wherever there is GET: the same answer without its body.
+"""HEAD wherever there is GET, and OPTIONS with all methods of a URL.
 
-Litestar knows HEAD only where it is written out beside each GET, and its answer to OPTIONS names
-the methods of the first handler of a URL alone.
+Litestar knows HEAD only where it is written out beside each GET, and its response to OPTIONS names
+the methods of a URL's first handler alone.
 """
 
 from collections.abc import Awaitable, Iterable
@@ -10,48 +10,62 @@ from typing import Any, cast
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 
-def with_head(app: ASGIApp) -> ASGIApp:
-    """The app, answering HEAD as it would GET, and to OPTIONS all that a URL answers.
+class HeadAndOptions:
+    """A layer that answers HEAD as GET without the body, and completes `Allow` for OPTIONS.
 
-    It finds `head` in the scope, for answers whose body would be work for nothing.
+    It sets `scope["head"]`, so that an export need not run for a body that nobody gets.
     """
 
-    def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass the request on; those with other methods untouched."""
         request = cast("dict[str, Any]", scope)
-        if request.get("method") not in {"HEAD", "OPTIONS"}:
-            return app(scope, receive, send)
+        method = request.get("method")
+        if method == "HEAD":
+            request.update(method="GET", head=True)
+            return self.app(scope, receive, without_body(send))
+        if method == "OPTIONS":
+            return self.app(scope, receive, with_all_methods(send, request))
+        return self.app(scope, receive, send)
 
-        async def without_body(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await send(message)
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        async def with_all_methods(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    (name, allow(methods_of(request)).encode() if name == b"allow" else value)
-                    for name, value in message["headers"]
-                ]
+def without_body(send: Send) -> Send:
+    """Return a `send` that leaves out the body."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.start":
             await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        if request["method"] == "OPTIONS":
-            return app(scope, receive, with_all_methods)
-        request.update(method="GET", head=True)
-        return app(scope, receive, without_body)
+    return send_head
 
-    return answering
+
+def with_all_methods(send: Send, request: dict[str, Any]) -> Send:
+    """Return a `send` that names all methods of the URL in `Allow`."""
+
+    async def send_allow(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [
+                (name, allow_header(methods_of(request)).encode() if name == b"allow" else value)
+                for name, value in message["headers"]
+            ]
+        await send(message)
+
+    return send_allow
 
 
 def methods_of(request: dict[str, Any]) -> set[str]:
-    """What the URL of a request is there for."""
+    """Return the methods of the URL that a request was routed to."""
     template = request["path_template"]
     routes = (route for route in request["litestar_app"].routes if route.path_format == template)
     return {method for route in routes for method in route.methods}
 
 
-def allow(methods: Iterable[str]) -> str:
-    """The value of `Allow`: HEAD, too, where it names GET."""
-    named = set(methods)
-    if "GET" in named:
-        named.add("HEAD")
-    return ", ".join(sorted(named))
+def allow_header(methods: Iterable[str]) -> str:
+    """Return the value of `Allow`: with HEAD where there is GET."""
+    names = set(methods)
+    if "GET" in names:
+        names.add("HEAD")
+    return ", ".join(sorted(names))

@@ -1,6 +1,6 @@
-"""Refusing before the body was read: the client may first finish sending, within reason.
+"""A refusal before the body was read waits until the client has sent it, within limits.
 
-Answered and cut off while it sends, it would see a broken connection and not our answer.
+A client that is answered and cut off while it sends sees a broken connection, not the response.
 """
 
 import asyncio
@@ -12,19 +12,23 @@ from typing import Any, cast
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 LIMIT = 16 * 1024 * 1024  # bytes
-PATIENCE = 5  # seconds
-SENDING = {"POST", "PATCH", "PUT"}
+TIMEOUT = 5  # seconds
+METHODS_WITH_BODY = {"POST", "PATCH", "PUT"}
 
 
-def reading_the_rest(app: ASGIApp) -> ASGIApp:
-    """The app, whose refusals wait for what it has not read."""
+class UnreadBody:
+    """A layer that reads what the app left unread of a request's body before it refuses it."""
 
-    def answering(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if cast("dict[str, Any]", scope).get("method") not in SENDING:
-            return app(scope, receive, send)
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Pass the request on; one without a body untouched."""
+        if cast("dict[str, Any]", scope).get("method") not in METHODS_WITH_BODY:
+            return self.app(scope, receive, send)
         more = True
 
-        async def noted() -> Any:
+        async def receive_and_note() -> Any:
             nonlocal more
             message = await receive()
             more = message["type"] == "http.request" and message["more_body"]
@@ -33,18 +37,16 @@ def reading_the_rest(app: ASGIApp) -> ASGIApp:
         async def read_the_rest() -> None:
             left = LIMIT
             while more and left > 0:
-                message = await noted()
+                message = await receive_and_note()
                 left -= len(message.get("body", b""))
 
-        async def patient(message: Message) -> None:
+        async def send_after_the_body(message: Message) -> None:
             refused = message["type"] == "http.response.start" and (
                 message["status"] >= HTTPStatus.BAD_REQUEST
             )
             if more and refused:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(read_the_rest(), PATIENCE)
+                    await asyncio.wait_for(read_the_rest(), TIMEOUT)
             await send(message)
 
-        return app(scope, noted, patient)
-
-    return answering
+        return self.app(scope, receive_and_note, send_after_the_body)

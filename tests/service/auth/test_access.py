@@ -16,13 +16,14 @@ from litestar import Litestar, get, post
 from litestar.datastructures import State
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components
-from litestar.types import ASGIApp, Message, Receive, Send
+from litestar.types import ASGIApp, Receive, Send
 from litestar.types import Scope as ASGIScope
 
 from service.app import create_app
 from service.auth import tokens
 from service.auth.access import BEARER, REFUSALS, SCHEME, Access, needs, security
 from service.http import problems
+from service.http.layers.rate_limit_headers import RateLimitHeaders
 from service.settings import Settings
 from tests.service.auth.test_tokens import run
 from tests.service.http.test_bad_input import problem
@@ -46,32 +47,24 @@ async def health() -> str:
     return "live"
 
 
-def app_for(**settings: Any) -> Litestar:
+def app_for(access: Access) -> Litestar:
     return Litestar(
         [read, write, health],
-        exception_handlers=problems.handlers(),
+        exception_handlers=problems.exception_handlers(),
         openapi_config=OpenAPIConfig(
             "Test", "1", components=Components(security_schemes={SCHEME: BEARER})
         ),
-        state=State({"access": Access(Settings(**settings))}),
+        state=State({"access": access}),
         logging_config=None,
     )
 
 
-def layered(app: Litestar, names: list[str | None]) -> ASGIApp:
-    """The app in a layer that adds the headers that are left for it, and notes the name."""
+def noting(app: ASGIApp, names: list[str | None]) -> ASGIApp:
+    """Return the app in a layer that notes the names of the tokens."""
 
     async def layer(scope: ASGIScope, receive: Receive, send: Send) -> None:
-        state: dict[str, Any] = {}
-        scope["state"] = state
-
-        async def add(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *state.get("headers", ())]
-                names.append(state.get("token"))
-            await send(message)
-
-        await app(scope, receive, add)
+        await app(scope, receive, send)
+        names.append(scope["auth"].token)
 
     return layer
 
@@ -80,8 +73,13 @@ def layered(app: Litestar, names: list[str | None]) -> ASGIApp:
 async def client_of(
     *, names: list[str | None] | None = None, **settings: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    layer = layered(app_for(**settings), [] if names is None else names)
-    transport = httpx.ASGITransport(cast("Any", layer))  # the same calls, typed more narrowly
+    access = Access(Settings(**settings))
+    app: ASGIApp = app_for(access)
+    if access.limiter is not None:
+        app = RateLimitHeaders(app, access.limiter.policy)
+    if names is not None:
+        app = noting(app, names)
+    transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -274,7 +272,7 @@ async def test_without_a_limit_no_answer_speaks_of_one() -> None:
 
 
 def test_the_document_says_what_each_route_needs() -> None:
-    document = app_for().openapi_schema.to_schema()
+    document = app_for(Access(Settings())).openapi_schema.to_schema()
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     route = document["paths"]["/"]
     assert route["get"]["security"] == [{"bearer": ["read"]}]
@@ -283,12 +281,19 @@ def test_the_document_says_what_each_route_needs() -> None:
     assert "security" not in document["paths"]["/health"]["get"]
 
 
-def test_every_route_that_says_it_needs_a_token_asks_for_one() -> None:
-    """By `before_request`, the one thing that a route which is called directly heeds."""
-    app = create_app(Settings(database_url=NOWHERE))
-    handlers = [one for route in app.routes for one in getattr(route, "route_handlers", ())]
-    guarded = [handler for handler in handlers if handler.security]
-    assert len(guarded) == len({handler.operation_id for handler in guarded}) == 10
-    for handler in guarded:
-        assert handler.resolve_before_request() is not None, handler
-        assert not handler.resolve_guards(), handler
+async def test_every_route_that_says_it_needs_a_token_asks_for_one(file: str, reader: str) -> None:
+    assert reader
+    app = create_app(Settings(database_url=NOWHERE, tokens_file=file))
+    transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        document = (await client.get("/openapi.json")).json()
+        guarded = [
+            (method, path)
+            for path, operations in document["paths"].items()
+            for method, operation in operations.items()
+            if "security" in operation
+        ]
+        assert len(guarded) == 10
+        for method, path in guarded:
+            response = await client.request(method, path.replace("{user_id}", "1"))
+            problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")

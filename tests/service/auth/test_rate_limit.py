@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from service.auth.rate_limit import SECOND, Buckets
+from service.auth.rate_limit import SECOND, RateLimiter
 
 
 class Clock:
@@ -22,46 +22,46 @@ class Clock:
 
 
 def test_the_quota_may_be_spent_at_once_and_then_one_at_a_time() -> None:
-    buckets = Buckets("3/60", clock := Clock())
-    assert [buckets.take("shop").granted for _ in range(5)] == [True, True, True, False, False]
+    limiter = RateLimiter("3/60", clock := Clock())
+    assert [limiter.take("shop").granted for _ in range(5)] == [True, True, True, False, False]
     clock.forward(19.9)
-    assert not buckets.take("shop").granted
+    assert not limiter.take("shop").granted
     clock.forward(0.1)
-    assert [buckets.take("shop").granted for _ in range(2)] == [True, False]
+    assert [limiter.take("shop").granted for _ in range(2)] == [True, False]
 
 
 def test_a_long_rest_saves_up_no_more_than_the_quota() -> None:
-    buckets = Buckets("3/60", clock := Clock())
-    buckets.take("shop")
+    limiter = RateLimiter("3/60", clock := Clock())
+    limiter.take("shop")
     clock.forward(1_000_000)
-    assert sum(buckets.take("shop").granted for _ in range(10)) == 3
+    assert sum(limiter.take("shop").granted for _ in range(10)) == 3
 
 
 def test_everyone_has_a_bucket_of_their_own() -> None:
-    buckets = Buckets("1/60", Clock())
-    assert buckets.take("shop").granted
-    assert buckets.take("mill").granted
-    assert not buckets.take("shop").granted
+    limiter = RateLimiter("1/60", Clock())
+    assert limiter.take("shop").granted
+    assert limiter.take("mill").granted
+    assert not limiter.take("shop").granted
 
 
 def test_the_headers_are_those_of_the_draft() -> None:
-    buckets = Buckets("600/60", clock := Clock())
-    assert buckets.policy == '"default";q=600;w=60'
-    assert buckets.take("shop").header == '"default";r=599;t=60'
+    limiter = RateLimiter("600/60", clock := Clock())
+    assert limiter.policy == '"default";q=600;w=60'
+    assert limiter.take("shop").header == '"default";r=599;t=60'
     for _ in range(300):
-        buckets.take("shop")
-    assert buckets.take("shop").header == '"default";r=298;t=30'
+        limiter.take("shop")
+    assert limiter.take("shop").header == '"default";r=298;t=30'
     clock.forward(3600)
-    assert buckets.take("shop").header == '"default";r=599;t=60'
+    assert limiter.take("shop").header == '"default";r=599;t=60'
 
 
 def test_who_is_refused_is_told_when_the_next_one_will_be_granted() -> None:
-    buckets = Buckets("1/60", clock := Clock())
-    assert buckets.take("shop").header == '"default";r=0;t=60'
+    limiter = RateLimiter("1/60", clock := Clock())
+    assert limiter.take("shop").header == '"default";r=0;t=60'
     clock.forward(22.5)
-    assert buckets.take("shop") == (False, 0, 38)
+    assert limiter.take("shop") == (False, 0, 38)
     clock.forward(38)
-    assert buckets.take("shop").granted
+    assert limiter.take("shop").granted
 
 
 rates = pytest.mark.parametrize("rate", ["1/1", "1/60", "3/2", "7/60", "50/3", "600/60"])
@@ -75,24 +75,24 @@ def pauses(rate: str) -> list[float]:
 
 @rates
 def test_nobody_gets_more_than_the_quota_and_what_came_back_since(rate: str) -> None:
-    buckets = Buckets(rate, clock := Clock())
+    limiter = RateLimiter(rate, clock := Clock())
     granted_at = []
     for pause in pauses(rate):
         clock.forward(pause)
-        granted_at += [clock.now for _ in range(10) if buckets.take("shop").granted]
+        granted_at += [clock.now for _ in range(10) if limiter.take("shop").granted]
     for first, start in enumerate(granted_at):
         for count, end in enumerate(granted_at[first:], start=1):
-            back = (end - start) * buckets.quota / (buckets.seconds * SECOND)
-            assert count <= buckets.quota + back + 1e-6
+            back = (end - start) * limiter.quota / (limiter.seconds * SECOND)
+            assert count <= limiter.quota + back + 1e-6
 
 
 @rates
 def test_a_client_that_spreads_what_remains_as_told_is_never_refused(rate: str) -> None:
-    buckets = Buckets(rate, clock := Clock())
+    limiter = RateLimiter(rate, clock := Clock())
     for pause in pauses(rate):
-        allowance = buckets.take("shop")
+        allowance = limiter.take("shop")
         assert allowance.granted
         assert allowance.seconds >= 1
         # no more is promised than the rate
-        assert allowance.remaining * buckets.seconds <= allowance.seconds * buckets.quota
+        assert allowance.remaining * limiter.seconds <= allowance.seconds * limiter.quota
         clock.forward(allowance.seconds / max(allowance.remaining, 1) + pause / 100)

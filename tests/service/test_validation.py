@@ -11,7 +11,7 @@ from email_validator import EmailNotValidError, validate_email
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service import schemas
+from service import validation
 from tests.world import ROOT
 
 NAUGHTY = json.loads((ROOT / "tests/data/naughty_strings.json").read_text(encoding="utf-8"))
@@ -74,9 +74,9 @@ def outcome(check: Callable[[Any], Any], value: object) -> tuple[str, Any]:
 def agree(value: object) -> None:
     """All three checks answer as the plain ones, also when asked again."""
     for fast, plain in (
-        (schemas.email, plain_email),
-        (schemas.full_name, plain_full_name),
-        (schemas.age, plain_age),
+        (validation.email, plain_email),
+        (validation.full_name, plain_full_name),
+        (validation.age, plain_age),
     ):
         expected = outcome(plain, value)
         assert outcome(fast, value) == expected
@@ -144,7 +144,7 @@ NAMES = st.one_of(
 @given(NAMES)
 def test_a_name_is_judged_as_before(text: str) -> None:
     agree(text)
-    assert schemas.has_control(text) == plain_has_control(text)
+    assert validation.has_control(text) == plain_has_control(text)
 
 
 @given(st.none() | st.booleans() | st.integers() | st.floats() | st.lists(st.text()) | st.binary())
@@ -156,7 +156,7 @@ def test_naughty_strings_are_judged_as_before_as_names_and_as_parts_of_addresses
     for string in NAUGHTY:
         for text in (string, f"{string}@example.org", f"a@{string}", f"a@{string}.org"):
             agree(text)
-        assert schemas.has_control(string) == plain_has_control(string)
+        assert validation.has_control(string) == plain_has_control(string)
 
 
 def test_people_are_judged_as_before() -> None:
@@ -175,4 +175,4 @@ def test_people_are_judged_as_before() -> None:
     ],
 )
 def test_an_address_is_kept_with_its_domain_lowered(given: str, kept: str) -> None:
-    assert schemas.email(given) == kept
+    assert validation.email(given) == kept

@@ -1,0 +1,44 @@
+"""What the URL of a list asks for, and the URLs of its pages."""
+
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from service.http.parameters import AFTER, EMAIL, LIMIT, NAME, SORT, ListOperation, Query
+from service.user_lists import DEFAULT_LIMIT, Listing, listing_of, require_own_cursor
+
+PARAMETERS = [parameter.name for parameter in ListOperation.declared]
+
+
+class PageRequest(NamedTuple):
+    """A page of a list, and the list's own parameters as a URL has them, without `after`."""
+
+    listing: Listing
+    parameters: str
+
+    def links(self, path: str, next_cursor: str | None) -> str:
+        """Return the Link header of the page (RFC 8288); a cursor needs no quoting."""
+        first = f"{path}?{self.parameters}" if self.parameters else path
+        if next_cursor is None:
+            return f'<{first}>; rel="first"'
+        separator = "&" if self.parameters else "?"
+        return f'<{first}>; rel="first", <{first}{separator}after={next_cursor}>; rel="next"'
+
+
+def page_request(query_string: bytes) -> PageRequest:
+    """Return what the query of a URL asks for; raise InvalidInput."""
+    query = Query(query_string)
+    limit = query.value(LIMIT) or DEFAULT_LIMIT
+    query.require_only(*PARAMETERS)
+    after = query.value(AFTER)
+    listing = listing_in(query)._replace(limit=limit, after=after)
+    require_own_cursor(listing)
+    own = {
+        name: query.texts[name] for name in PARAMETERS if name in query.texts and name != AFTER.name
+    }
+    return PageRequest(listing, urlencode(own))
+
+
+def listing_in(query: Query) -> Listing:
+    """Return the list without pages; raise InvalidInput."""
+    sort = query.value(SORT)
+    return listing_of(query.value(NAME), query.value(EMAIL), sort)
