@@ -1,4 +1,4 @@
-"""Logs tell what happened, not to whom."""
+"""Log lines: their format, and what they may not contain."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def test_a_traceback_is_logged_without_the_variables_of_its_frames(log_format: s
         ("console", "request_id=mine trace_id=4bf9"),
     ],
 )
-def test_a_line_says_on_whose_behalf_it_is_logged(log_format: str, expected: str) -> None:
+def test_a_log_line_has_the_ids_of_its_request_and_trace(log_format: str, expected: str) -> None:
     record = logging.LogRecord("service", logging.INFO, __file__, 1, "it happened", (), None)
     request = RequestContext({"method": "GET", "headers": [(b"x-request-id", b"mine")]})
     request.trace_id = "4bf9"
@@ -65,7 +65,7 @@ def test_a_line_says_on_whose_behalf_it_is_logged(log_format: str, expected: str
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2> >(exec true)"])
-async def test_without_standard_error_it_serves_all_the_same(closed: str) -> None:
+async def test_the_service_runs_without_standard_error(closed: str) -> None:
     port = free_port()
     environment = {"DATABASE_URL": "sqlite:////no/such/file", "PORT": str(port)}
     service = await asyncio.create_subprocess_exec(
