@@ -1,4 +1,4 @@
-"""The schema's revision that the database is at."""
+"""The schema revision that the database is at."""
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -6,23 +6,30 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service.errors import Unavailable
 from service.models import SCHEMA_REVISION
 
-HAS_VERSION = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
-PUBLISHED = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$'"
+HAS_VERSION_TABLE = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
+SQLITE_REVISION = "SELECT max(version_num) FROM alembic_version"
+PUBLISHED_REVISIONS = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$'"
+POSTGRESQL_REVISION = f"SELECT revision FROM at_{SCHEMA_REVISION}.schema_state"
 
 
-async def revision_of(reader: AsyncSession) -> str | None:
-    """The revision that the database is at; raise Unavailable where this build is too old for it.
+async def revision_of(session: AsyncSession) -> str | None:
+    """Return the revision that the database is at, or None for an empty database.
 
-    On PostgreSQL it is asked through this build's published version: the tables themselves are
-    not ours to read. Where that is missing, the others tell.
+    Raise Unavailable where this build's published version was purged.
+    On PostgreSQL the service's role may read the published version of its own build only, not the
+    table `alembic_version`. Where that version is missing, the names of the others tell the
+    revision.
     """
-    if reader.get_bind().dialect.name == "sqlite":
-        if not await reader.scalar(text(HAS_VERSION)):
+    revision: str | None
+    if session.get_bind().dialect.name == "sqlite":
+        if not await session.scalar(text(HAS_VERSION_TABLE)):
             return None
-        return await told(reader, "SELECT max(version_num) FROM alembic_version")
-    published = (await reader.scalars(text(PUBLISHED))).all()
+        revision = await session.scalar(text(SQLITE_REVISION))
+        return revision
+    published = (await session.scalars(text(PUBLISHED_REVISIONS))).all()
     if SCHEMA_REVISION in published:
-        return await told(reader, f"SELECT revision FROM at_{SCHEMA_REVISION}.schema_state")
+        revision = await session.scalar(text(POSTGRESQL_REVISION))
+        return revision
     newest = max(published, default=None)
     if newest is not None and newest > SCHEMA_REVISION:
         raise Unavailable(
@@ -30,9 +37,3 @@ async def revision_of(reader: AsyncSession) -> str | None:
             "is no longer published there"
         )
     return newest
-
-
-async def told(reader: AsyncSession, query: str) -> str | None:
-    """The one text that a query gives."""
-    found: str | None = await reader.scalar(text(query))
-    return found

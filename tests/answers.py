@@ -749,11 +749,22 @@ def differences(before: Iterable[Exchange], now: Iterable[Exchange]) -> list[str
 
 
 def with_sorted_headers(answer: Answer) -> Answer:
-    """Return an answer whose headers are in the order of the alphabet: their order says nothing."""
-    if not answer:
-        return answer
-    end = answer.index("")
-    return [answer[0], *sorted(answer[1:end]), *answer[end:]]
+    """Return an answer whose headers are in the order of the alphabet: their order says nothing.
+
+    There may be several heads: an informational response, or answers to pipelined requests.
+    """
+    lines: list[str] = []
+    headers: list[str] | None = None  # those of the head that is read
+    for line in answer:
+        if headers is None:
+            lines.append(line)
+            headers = [] if re.search(r"HTTP/1\.[01] \d{3}[^\n]*$", line) else None
+        elif line:
+            headers.append(line)
+        else:
+            lines += [*sorted(headers), line]
+            headers = None
+    return [*lines, *(headers or ())]
 
 
 async def write() -> None:

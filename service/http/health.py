@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it can serve."""
+"""The health checks: liveness and readiness."""
 
 from litestar import get
 from litestar.datastructures import CacheControlHeader
@@ -37,12 +37,12 @@ async def live() -> schemas.Live:
 )
 async def ready(reader: NamedDependency[AsyncSession]) -> schemas.Ready:
     """The database answers and has this build's schema, or a later one. Route traffic then."""
-    found = await revision_of(reader)
-    if found is None or found < SCHEMA_REVISION:
+    revision = await revision_of(reader)
+    if revision is None or revision < SCHEMA_REVISION:
         raise SchemaBehind(
-            f"the database is at {found or 'base'}, this build needs {SCHEMA_REVISION}"
+            f"the database is at {revision or 'base'}, this build needs {SCHEMA_REVISION}"
         )
-    return schemas.Ready(status="ready", build=SCHEMA_REVISION, database=found)
+    return schemas.Ready(status="ready", build=SCHEMA_REVISION, database=revision)
 
 
 ROUTES = (live, ready)

@@ -1,4 +1,4 @@
-"""What is measured, for Prometheus."""
+"""The route /metrics, which Prometheus scrapes."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -32,11 +32,11 @@ EXAMPLES = {
 
 @dataclass
 class Scrape(Operation):
-    """What the signature of the handler can't say: there are two formats."""
+    """The route's OpenAPI operation, with both media types; the handler's signature has one."""
 
     def __post_init__(self) -> None:
-        answer = cast("OpenAPIResponse", (self.responses or {})[str(HTTP_200_OK)])
-        answer.content = {
+        response = cast("OpenAPIResponse", (self.responses or {})[str(HTTP_200_OK)])
+        response.content = {
             media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
             for media_type, example in EXAMPLES.items()
         }
@@ -60,10 +60,10 @@ async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:
     metrics: Metrics = request.app.state.metrics
     if request.accept.best_match([MediaType.TEXT, OPENMETRICS]) == OPENMETRICS:
         content_type = openmetrics.CONTENT_TYPE_LATEST
-        body = await metrics.text(openmetrics.generate_latest)
+        body = await metrics.render(openmetrics.generate_latest)
     else:
         content_type = CONTENT_TYPE_PLAIN_0_0_4
-        body = await metrics.text(generate_latest)
+        body = await metrics.render(generate_latest)
     return Response(body, headers={"Content-Type": content_type})
 
 

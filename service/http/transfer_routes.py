@@ -263,7 +263,7 @@ async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
     before_request=access.needs("read"),
     security=access.security("read"),
     middleware=[Compression],
-    opt={"is_transfer": True},
+    opt={"is_transfer": True, "vary": "Accept-Encoding"},
     response_description="The users, a line each.",
     responses=documented(*READ_REFUSALS, InvalidInput, OutdatedHttp),
 )

@@ -146,6 +146,7 @@ async def get_user(
     before_request=access.needs("read"),
     security=access.security("read"),
     middleware=[Compression],
+    opt={"vary": "Accept-Encoding"},
     response_description="The page.",
     response_headers=[LINK],
     responses=documented(*READ_REFUSALS, InvalidInput),

@@ -1,8 +1,9 @@
-"""The access log: a line for each request, cheap enough to be written for every one.
+"""The access log: one line per request.
 
-Formatting a record of `logging` takes as long as the rest of a request; a line here takes a few
-microseconds, and is kept until some more can be written with it.
-A line tells the route's template: a path may hold an id, a query a name or an address.
+A record of `logging` takes as long to format as the rest of a request. A line of this log takes a
+few microseconds, and lines are written several at a time.
+A line has the template of the route and never the path or the query: those may hold an id, a name
+or an address.
 """
 
 import atexit
@@ -10,7 +11,6 @@ import logging
 import os
 import select
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,19 +18,17 @@ from threading import Lock
 
 import msgspec
 
-from service.observability.logs import for_eyes, on_terminal
+from service.observability.logs import RateLimitedWarning, is_human_readable, on_terminal
 from service.settings import Settings, SettingsError
 
-AT_ONCE = select.PIPE_BUF  # bytes; more could come out of a pipe mixed with another worker's
-AT_ONCE_TO_FILE = 8 * 1024  # bytes; they are appended in one piece
-COMPLAINT_INTERVAL = 60.0  # seconds between two warnings that lines are lost
-FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-
-log = logging.getLogger("service")
+# bytes per write; POSIX lets the writes of several workers to a pipe mix above PIPE_BUF
+STDERR_BUFFER_SIZE = select.PIPE_BUF
+FILE_BUFFER_SIZE = 8 * 1024  # bytes; O_APPEND keeps each write to a file in one piece
+OPEN_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
-    """What is told of a request; the names are those of the other log lines."""
+    """A line of the access log; other log lines use the same field names."""
 
     event: str
     level: str
@@ -39,72 +37,78 @@ class Line(msgspec.Struct, omit_defaults=True, gc=False):
     request_id: str
     method: str
     route: str
-    status: int  # 499: the client went away before there was one
+    status: int  # 499: the client closed the connection before the response started
     milliseconds: float
-    token: str | None = None  # its name
+    token: str | None = None  # the token's name
     trace_id: str | None = None
-    cut_off: bool = False  # the client went away, or the app failed, before the answer's end
+    cut_off: bool = False  # the response is incomplete: the client left, or the app failed
 
 
 class AccessLog:
-    """Where lines go: to a file or standard error, some at a time.
+    """A buffered log on a file or standard error.
 
-    What can't be written is lost: a full disk must not fail a request.
+    Lines that can't be written are dropped, with a warning: a full disk must not fail a request.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.path = None if settings.access_log == "stderr" else settings.access_log
-        readable = settings.log_format == "console" if self.path else for_eyes(settings)
-        self.encode = readably if readable else as_json
-        self.at_once = self.path is None and on_terminal()
-        self.most = AT_ONCE if self.path is None else AT_ONCE_TO_FILE
+        human = settings.log_format == "console" if self.path else is_human_readable(settings)
+        self.encode = encode_text if human else encode_json
+        self.unbuffered = self.path is None and on_terminal()
+        self.buffer_size = STDERR_BUFFER_SIZE if self.path is None else FILE_BUFFER_SIZE
         self.lines: list[bytes] = []
         self.size = 0
         self.file: int | None = None
-        self.writing = Lock()  # other threads log, too
-        self.complained = -COMPLAINT_INTERVAL
+        self.lock = Lock()  # a thread that logs an error flushes, too
+        self.lost = RateLimitedWarning("lines of the access log are lost: %s")
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Keep lines back only inside; write them before any error that is logged meanwhile."""
+        """Flush before each error that is logged inside, and at the end; then close the file.
+
+        After the end, lines are written unbuffered.
+        """
         handlers = logging.getLogger().handlers
         for handler in handlers:
-            handler.addFilter(self.flush_before)
+            handler.addFilter(self.flush_before_error)
         atexit.register(self.flush)
         try:
             yield
         finally:
             atexit.unregister(self.flush)
             for handler in handlers:
-                handler.removeFilter(self.flush_before)
-            self.at_once = True
+                handler.removeFilter(self.flush_before_error)
+            self.unbuffered = True
             self.flush()
             if self.file is not None:
                 os.close(self.file)
                 self.file = None
 
     def add(self, line: Line) -> None:
-        """Write a line, perhaps a little later."""
+        """Add a line to the buffer; flush where it is full, and after the line of an error."""
         encoded = self.encode(line)
-        if self.size + len(encoded) > self.most:
+        if self.size + len(encoded) > self.buffer_size:
             self.flush()
         self.lines.append(encoded)
         self.size += len(encoded)
-        if self.at_once or line.level == "error":
+        if self.unbuffered or line.level == "error":
             self.flush()
 
-    def flush_before(self, record: logging.LogRecord) -> bool:
-        """Write what was kept back before an error: it is what led there."""
+    def flush_before_error(self, record: logging.LogRecord) -> bool:
+        """Flush before an error is logged, so that the requests before it stand above it.
+
+        This is a logging filter that accepts every record.
+        """
         if record.levelno >= logging.ERROR:
             self.flush()
         return True
 
     def flush(self) -> None:
-        """Write what was kept back."""
-        with self.writing:
+        """Write the buffered lines."""
+        with self.lock:
             count = len(self.lines)
             data = b"".join(self.lines[:count])
-            del self.lines[:count]  # a line that was added meanwhile stays
+            del self.lines[:count]  # keeps a line that another thread has just added
             self.size = 0
             if not data:
                 return
@@ -114,52 +118,46 @@ class AccessLog:
                 failure = error
             else:
                 return
-        self.complain(failure)
+        if self.path is not None:  # a warning goes to standard error, which is lost as well
+            self.lost.log(failure)
 
     def descriptor(self) -> int:
-        """Where to write now; a file that was moved away is made anew."""
+        """Return the file descriptor to write to; reopen a file that was moved or deleted."""
         if self.path is None:
             if sys.stderr is None:
                 raise ValueError("this process has no standard error")
             return sys.stderr.fileno()
-        if self.file is not None and not is_at(self.path, self.file):
+        if self.file is not None and not is_same_file(self.path, self.file):
             os.close(self.file)
             self.file = None
         if self.file is None:
-            self.file = os.open(self.path, FLAGS, 0o640)
+            self.file = os.open(self.path, OPEN_FLAGS, 0o640)
         return self.file
 
-    def complain(self, failure: Exception) -> None:
-        """Say once in a while that lines are lost; not where nobody could read that either."""
-        now = time.monotonic()
-        if self.path is not None and now - self.complained >= COMPLAINT_INTERVAL:
-            self.complained = now
-            log.warning("lines of the access log are lost: %s", failure)
 
-
-def as_json(line: Line) -> bytes:
-    """A line for machines."""
+def encode_json(line: Line) -> bytes:
+    """Return a line as JSON."""
     return encoder.encode(line) + b"\n"
 
 
-def readably(line: Line) -> bytes:
-    """A line for eyes."""
-    moment = line.timestamp.isoformat().replace("+00:00", "Z")
-    more = f"request_id={line.request_id}"
+def encode_text(line: Line) -> bytes:
+    """Return a line for people, in the layout of structlog's console renderer."""
+    timestamp = line.timestamp.isoformat().replace("+00:00", "Z")
+    context = f"request_id={line.request_id}"
     if line.token is not None:
-        more += f" token={line.token}"
+        context += f" token={line.token}"
     if line.trace_id is not None:
-        more += f" trace_id={line.trace_id}"
+        context += f" trace_id={line.trace_id}"
     if line.cut_off:
-        more += " cut_off"
+        context += " cut_off"
     return (
-        f"{moment} [{line.level:<9}] {line.method} {line.route} {line.status} "
-        f"{line.milliseconds:.1f} ms {more}\n"
+        f"{timestamp} [{line.level:<9}] {line.method} {line.route} {line.status} "
+        f"{line.milliseconds:.1f} ms {context}\n"
     ).encode()
 
 
-def is_at(path: str, file: int) -> bool:
-    """Whether an open file is the one of that name."""
+def is_same_file(path: str, file: int) -> bool:
+    """Return whether the path still names the open file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))  # noqa: PTH116  # thousands of times
     except FileNotFoundError:
@@ -167,10 +165,10 @@ def is_at(path: str, file: int) -> bool:
 
 
 def check_access_log(settings: Settings) -> None:
-    """Raise SettingsError where the access log can't be written."""
+    """Raise SettingsError where the file of the access log can't be written."""
     if settings.access_log not in ("stderr", "off"):
         try:
-            os.close(os.open(settings.access_log, FLAGS, 0o640))
+            os.close(os.open(settings.access_log, OPEN_FLAGS, 0o640))
         except OSError as error:
             place = settings.access_log
             raise SettingsError(f"ACCESS_LOG: can't write {place}: {error.strerror}") from None

@@ -1,35 +1,49 @@
-"""Logs: for eyes on a terminal, as JSON lines elsewhere; always on standard error."""
+"""Logging to standard error: readable on a terminal, JSON lines elsewhere."""
 
 import logging
 import logging.config
 import sys
-from collections.abc import Mapping
-from contextvars import ContextVar
-from types import MappingProxyType
+import time
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict
 
+from service.observability.request_context import current_request
 from service.settings import Settings
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+WARNING_INTERVAL = 60.0  # seconds between two warnings of the same RateLimitedWarning
 
-# what every line says that is logged on behalf of a request: its id, and that of its trace
-about: ContextVar[Mapping[str, str]] = ContextVar("about", default=NOTHING)
+log = logging.getLogger("service")
+
+
+class RateLimitedWarning:
+    """A warning that is logged at most once per WARNING_INTERVAL, however often it occurs."""
+
+    def __init__(self, message: str) -> None:
+        """Prepare the warning; `message` may have %-style placeholders."""
+        self.message = message
+        self.last_logged = -WARNING_INTERVAL
+
+    def log(self, *arguments: object) -> None:
+        """Log the warning, unless it was logged less than WARNING_INTERVAL ago."""
+        now = time.monotonic()
+        if now - self.last_logged >= WARNING_INTERVAL:
+            self.last_logged = now
+            log.warning(self.message, *arguments)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Set logging up for this process."""
+    """Configure logging for this process."""
     logging.config.dictConfig(logging_config(settings))
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
-    """One format for everything that is logged, by us or by the server."""
+    """Return the `dictConfig` that gives all loggers, also the server's, one format."""
     renderer: list[Any] = (
         # tracebacks without local variables, which hold names, addresses and passwords
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if for_eyes(settings)
+        if is_human_readable(settings)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     return {
@@ -46,7 +60,7 @@ def logging_config(settings: Settings) -> dict[str, Any]:
                     structlog.stdlib.add_log_level,
                     structlog.stdlib.add_logger_name,
                     structlog.processors.TimeStamper(fmt="iso", utc=True),
-                    add_request,
+                    add_request_context,
                 ],
             }
         },
@@ -54,28 +68,31 @@ def logging_config(settings: Settings) -> dict[str, Any]:
             "stderr": {"class": "logging.StreamHandler", "formatter": "structured"},
         },
         "root": {"handlers": ["stderr"], "level": settings.log_level},
-        # granian's own loggers bring their handlers along unless they are told not to
+        # granian adds handlers to its own loggers unless the configuration names them
         "loggers": {
             **{
                 name: {"handlers": [], "propagate": True} for name in ("_granian", "granian.access")
             },
-            # SQLAlchemy's pool, which takes the name of our class: it tells of each connection
+            # SQLAlchemy's pool logs each connection, under the module of our subclass
             "service.database": {"level": "WARNING"},
         },
     }
 
 
-def for_eyes(settings: Settings) -> bool:
-    """Whether somebody reads standard error as it is written."""
+def is_human_readable(settings: Settings) -> bool:
+    """Return whether lines on standard error are formatted for people instead of machines."""
     return settings.log_format == "console" or (settings.log_format == "auto" and on_terminal())
 
 
 def on_terminal() -> bool:
-    """Whether standard error is a terminal; a process may also have none."""
+    """Return whether standard error is a terminal; a process may also have no standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def add_request(_: Any, __: str, line: EventDict) -> EventDict:
-    """Say on whose behalf a line is logged."""
-    line.update(about.get())
-    return line
+def add_request_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add the id of the current request, and of its trace, to a log line (structlog processor)."""
+    if (request := current_request.get(None)) is not None:
+        event["request_id"] = request.request_id
+        if request.trace_id is not None:
+            event["trace_id"] = request.trace_id
+    return event

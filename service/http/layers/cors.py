@@ -30,7 +30,8 @@ class UnknownOrigins:
     """A layer that treats a request from an origin that is not allowed like one without an origin.
 
     The framework would answer its preflight with a text of its own. It also sends Vary to allowed
-    origins only; what a cache stores must not depend on who asked first.
+    origins only; what a cache stores must not depend on who asked first. For allowed origins it
+    replaces a route's own Vary, which the layer adds again: `opt={"vary": …}` of the route.
     """
 
     def __init__(self, app: ASGIApp, config: CORSConfig) -> None:
@@ -38,17 +39,20 @@ class UnknownOrigins:
         self.config = config
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, if need be without its Origin and with Vary in the response."""
+        """Pass the request on, if need be without its Origin, and complete Vary in the response."""
+        headers = scope.get("headers", ())
+        origin = next((value for name, value in headers if name == b"origin"), None)
+        allowed = origin is not None and self.config.is_origin_allowed(origin.decode("latin-1"))
+        if not allowed:
+            scope["headers"] = [header for header in headers if header[0] != b"origin"]
 
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"vary", b"Origin")]
+                handler = scope.get("route_handler")
+                vary = handler.opt.get("vary") if allowed and handler else None
+                added = vary if allowed else "Origin"
+                if added:
+                    message["headers"] = [*message["headers"], (b"vary", added.encode())]
             await send(message)
 
-        headers = scope.get("headers", ())
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        if origin is None or not self.config.is_origin_allowed(origin.decode("latin-1")):
-            scope["headers"] = [header for header in headers if header[0] != b"origin"]
-            await self.app(scope, receive, send_with_vary)
-        else:
-            await self.app(scope, receive, send)
+        await self.app(scope, receive, send_with_vary)

@@ -1,4 +1,4 @@
-"""Live and ready."""
+"""The health checks: liveness and readiness."""
 
 from http import HTTPStatus
 
@@ -37,7 +37,7 @@ async def test_ahead_of_its_build_it_is_ready(
 
 
 @pytest.mark.only("postgresql")
-async def test_where_its_schema_was_purged_it_is_not_ready_and_says_so(
+async def test_where_its_published_version_was_purged_it_is_not_ready_and_says_why(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
@@ -65,7 +65,7 @@ UNREACHABLE = {
 
 
 @pytest.mark.parametrize("url", UNREACHABLE)
-async def test_without_its_database_it_lives_but_is_not_ready_and_tells_no_secret(
+async def test_without_its_database_it_is_live_but_not_ready_and_reveals_no_secret(
     url: str,
 ) -> None:
     async with serving(database_url=url) as client:

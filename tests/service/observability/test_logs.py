@@ -1,4 +1,4 @@
-"""Logs tell what happened, not to whom."""
+"""Log lines: their format, and what they may not contain."""
 
 import asyncio
 import json
@@ -11,7 +11,8 @@ from http import HTTPStatus
 import httpx
 import pytest
 
-from service.observability.logs import about, logging_config
+from service.observability.logs import logging_config
+from service.observability.request_context import RequestContext, current_request
 from service.settings import Settings
 from tests.service.cli.test_serve import free_port, until_ready
 from tests.world import ROOT
@@ -52,17 +53,19 @@ def test_a_traceback_is_logged_without_the_variables_of_its_frames(log_format: s
         ("console", "request_id=mine trace_id=4bf9"),
     ],
 )
-def test_a_line_says_on_whose_behalf_it_is_logged(log_format: str, expected: str) -> None:
+def test_a_log_line_has_the_ids_of_its_request_and_trace(log_format: str, expected: str) -> None:
     record = logging.LogRecord("service", logging.INFO, __file__, 1, "it happened", (), None)
-    before = about.set({"request_id": "mine", "trace_id": "4bf9"})
+    request = RequestContext({"method": "GET", "headers": [(b"x-request-id", b"mine")]})
+    request.trace_id = "4bf9"
+    before = current_request.set(request)
     line = formatter(log_format).format(record)
-    about.reset(before)
+    current_request.reset(before)
     assert expected in COLOURS.sub("", line)
     assert "request_id" not in formatter(log_format).format(record)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2> >(exec true)"])
-async def test_without_standard_error_it_serves_all_the_same(closed: str) -> None:
+async def test_the_service_runs_without_standard_error(closed: str) -> None:
     port = free_port()
     environment = {"DATABASE_URL": "sqlite:////no/such/file", "PORT": str(port)}
     service = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""What Prometheus is told, by the service and by migrations."""
+"""The metrics of the service and of migrations, as Prometheus reads them."""
 
 import asyncio
 import signal
@@ -46,18 +46,18 @@ async def test_requests_are_counted_by_their_routes_template(client: httpx.Async
         await client.get(created.headers["Location"])
         await client.head(created.headers["Location"])
     await client.get("/users/3")
-    found = await scraped(client)
-    assert {key[1:]: value for key, value in found.items() if key[0] == COUNT} == {
+    metrics = await scraped(client)
+    assert {key[1:]: value for key, value in metrics.items() if key[0] == COUNT} == {
         ("POST", "/users", "201"): 2,
         ("GET", "/users/{user_id}", "200"): 2,
         ("HEAD", "/users/{user_id}", "200"): 2,
         ("GET", "/users/{user_id}", "404"): 1,
     }
-    assert found["http_request_duration_seconds_bucket", "+Inf", "POST", "/users", "201"] == 2
-    assert 0 < found["http_request_duration_seconds_sum", "POST", "/users", "201"] < 60
-    assert found["http_requests_in_progress",] == 1  # this one
-    assert found["process_resident_memory_bytes",] > 0
-    assert found["python_gc_collections_total", "0"] > 0
+    assert metrics["http_request_duration_seconds_bucket", "+Inf", "POST", "/users", "201"] == 2
+    assert 0 < metrics["http_request_duration_seconds_sum", "POST", "/users", "201"] < 60
+    assert metrics["http_requests_in_progress",] == 1  # this one
+    assert metrics["process_resident_memory_bytes",] > 0
+    assert metrics["python_gc_collections_total", "0"] > 0
 
 
 async def test_clients_can_not_make_new_labels() -> None:
@@ -66,23 +66,25 @@ async def test_clients_can_not_make_new_labels() -> None:
             await client.request(f"M{number}", "/users")
             await client.get(f"/some/where/{number}")
             await client.get(f"/docs/assets/{number}")
-        found = await scraped(client)
-    assert {key[1:]: value for key, value in found.items() if key[0] == COUNT} == {
+        metrics = await scraped(client)
+    assert {key[1:]: value for key, value in metrics.items() if key[0] == COUNT} == {
         ("other", "unmatched", "405"): 10,
         ("GET", "unmatched", "404"): 10,
         ("GET", "/docs/assets/{file_path}", "404"): 10,
     }
 
 
-async def test_it_tells_the_revisions_of_build_and_database(
+async def test_metrics_have_the_revisions_of_build_and_database(
     client: httpx.AsyncClient, url: str
 ) -> None:
-    found = await scraped(client)
-    assert found["schema_revision", "build"] == found["schema_revision", "database"] == int(HEAD)
+    metrics = await scraped(client)
+    assert (
+        metrics["schema_revision", "build"] == metrics["schema_revision", "database"] == int(HEAD)
+    )
     run_alembic(url, "downgrade", "-1")
-    found = await scraped(client)
-    assert found["schema_revision", "build"] == int(HEAD)
-    assert found["schema_revision", "database"] == int(PREVIOUS)
+    metrics = await scraped(client)
+    assert metrics["schema_revision", "build"] == int(HEAD)
+    assert metrics["schema_revision", "database"] == int(PREVIOUS)
 
 
 async def test_an_empty_database_is_at_revision_0(empty_url: str) -> None:
@@ -92,7 +94,7 @@ async def test_an_empty_database_is_at_revision_0(empty_url: str) -> None:
 
 @pytest.fixture(params=["silent", "missing"])
 def no_database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of one that takes connections and says nothing, or of none at all."""
+    """The address of a database that accepts connections and never answers, or of none."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         yield f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else NOWHERE
@@ -100,15 +102,15 @@ def no_database(request: pytest.FixtureRequest) -> Iterator[str]:
 
 async def test_without_a_database_there_are_all_metrics_but_its_revision(no_database: str) -> None:
     async with serving(database_url=no_database) as client:
-        found = await scraped(client)
-        assert ("schema_revision", "build") in found
-        assert ("db_pool_connections",) in found
-        assert ("schema_revision", "database") not in found
+        metrics = await scraped(client)
+        assert ("schema_revision", "build") in metrics
+        assert ("db_pool_connections",) in metrics
+        assert ("schema_revision", "database") not in metrics
 
 
 @asynccontextmanager
 async def nobody_writes(url: str) -> AsyncIterator[None]:
-    """Whoever wants to write to `users` has to wait."""
+    """Hold a lock on `users` for which every write waits."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
@@ -118,8 +120,10 @@ async def nobody_writes(url: str) -> AsyncIterator[None]:
         await connection.close()
 
 
-@pytest.mark.only("postgresql")  # on SQLite who was cut off waits for the lock to the end
-async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> None:
+@pytest.mark.only("postgresql")  # on SQLite a cancelled request waits for the lock all the same
+async def test_metrics_have_the_connections_in_use_and_the_requests_waiting_for_one(
+    url: str,
+) -> None:
     patient = {"pool_timeout": 60.0, "statement_timeout": 60.0}
     async with serving(database_url=url, pool_size=1, **patient) as client:
         idle = await scraped(client)
@@ -142,7 +146,7 @@ async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> 
         assert after[COUNT, "PATCH", "/users/{user_id}", "499"] == 3
 
 
-async def test_openmetrics_is_there_for_who_asks() -> None:
+async def test_openmetrics_is_served_on_request() -> None:
     accept = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2"}
     async with serving(database_url=NOWHERE) as client:
         await client.get("/health/live")
@@ -170,25 +174,25 @@ async def test_two_apps_in_a_process_count_for_themselves() -> None:
 
 
 @pytest.mark.only("sqlite")
-async def test_whichever_worker_is_asked_tells_of_all(url: str) -> None:
+async def test_every_worker_returns_the_metrics_of_all(url: str) -> None:
     port = free_port()
     async with process(DATABASE_URL=url, PORT=str(port), WORKERS="2") as service:
         await listening(service)
-        alone = httpx.Limits(max_keepalive_connections=0)  # a connection each: any worker's
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=alone) as client:
+        no_keepalive = httpx.Limits(max_keepalive_connections=0)  # any worker may get a request
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", limits=no_keepalive
+        ) as client:
             for _ in range(20):
                 await client.get("/users")
             for _ in range(10):
-                found = await scraped(client)
-                assert found[COUNT, "GET", "/users", "200"] == 20
-                assert found["http_requests_in_progress",] == 1
-                assert found["schema_revision", "database"] == int(HEAD)
+                metrics = await scraped(client)
+                assert metrics[COUNT, "GET", "/users", "200"] == 20
+                assert metrics["http_requests_in_progress",] == 1
+                assert metrics["schema_revision", "database"] == int(HEAD)
 
 
 @pytest.mark.only("sqlite")
-async def test_what_a_dead_worker_counted_stays_and_what_it_used_is_free(
-    url: str, tmp_path: Path
-) -> None:
+async def test_counters_of_a_dead_worker_stay_and_its_gauges_go(url: str, tmp_path: Path) -> None:
     port = free_port()
     environment = {
         "DATABASE_URL": url,
@@ -205,10 +209,10 @@ async def test_what_a_dead_worker_counted_stays_and_what_it_used_is_free(
             await until_silent(client)
         async with process(**environment) as service, asyncio.timeout(30):
             await until_ready(client)
-            await scraped(client)  # which opens a connection, the only one from then on
-            while (found := await scraped(client))["db_pool_connections",] != 1:
+            await scraped(client)  # opens a connection, the only one from now on
+            while (metrics := await scraped(client))["db_pool_connections",] != 1:
                 await asyncio.sleep(0.05)  # the old worker no longer listens, and ends
-            assert found[COUNT, "GET", "/users", "200"] == 1
+            assert metrics[COUNT, "GET", "/users", "200"] == 1
 
 
 async def until_silent(client: httpx.AsyncClient) -> None:
@@ -220,48 +224,48 @@ async def until_silent(client: httpx.AsyncClient) -> None:
 def test_a_migration_leaves_a_textfile(empty_url: str, tmp_path: Path) -> None:
     file = tmp_path / "migrations.prom"
     run_alembic(empty_url, "upgrade", "0002", METRICS_TEXTFILE=str(file))
-    found = samples(file.read_text(encoding="utf-8"))
-    steps = {key[1:] for key in found if key[0] == "migration_step_duration_seconds"}
+    metrics = samples(file.read_text(encoding="utf-8"))
+    steps = {key[1:] for key in metrics if key[0] == "migration_step_duration_seconds"}
     assert steps == {("upgrade", "0001"), ("upgrade", "0002")}
-    assert 0 < found["migration_step_duration_seconds", "upgrade", "0001"] < 60
-    assert found["migration_last_run_success",] == 1
-    assert found["migration_last_run_timestamp_seconds",] > 1_700_000_000
-    assert 0 < found["migration_last_run_duration_seconds",] < 60
-    assert found["schema_revision", "build"] == int(HEAD)
-    assert found["schema_revision", "database"] == 2
+    assert 0 < metrics["migration_step_duration_seconds", "upgrade", "0001"] < 60
+    assert metrics["migration_last_run_success",] == 1
+    assert metrics["migration_last_run_timestamp_seconds",] > 1_700_000_000
+    assert 0 < metrics["migration_last_run_duration_seconds",] < 60
+    assert metrics["schema_revision", "build"] == int(HEAD)
+    assert metrics["schema_revision", "database"] == 2
 
     run_alembic(empty_url, "downgrade", "base", METRICS_TEXTFILE=str(file))
-    found = samples(file.read_text(encoding="utf-8"))
-    steps = {key[1:] for key in found if key[0] == "migration_step_duration_seconds"}
+    metrics = samples(file.read_text(encoding="utf-8"))
+    steps = {key[1:] for key in metrics if key[0] == "migration_step_duration_seconds"}
     assert steps == {("downgrade", "0002"), ("downgrade", "0001")}
-    assert found["schema_revision", "database"] == 0
+    assert metrics["schema_revision", "database"] == 0
 
 
-def test_a_migration_that_failed_says_so(empty_url: str, tmp_path: Path) -> None:
+def test_a_failed_migration_is_in_the_textfile(empty_url: str, tmp_path: Path) -> None:
     file = tmp_path / "migrations.prom"
     arguments = ("-x", "drift=perhaps", "upgrade", "head")
     assert run_alembic(empty_url, *arguments, check=False, METRICS_TEXTFILE=str(file)).returncode
-    found = samples(file.read_text(encoding="utf-8"))
-    assert found["migration_last_run_success",] == 0
-    assert found["schema_revision", "database"] == 0
+    metrics = samples(file.read_text(encoding="utf-8"))
+    assert metrics["migration_last_run_success",] == 0
+    assert metrics["schema_revision", "database"] == 0
 
 
-def test_a_database_that_can_not_be_reached_is_a_run_that_failed(tmp_path: Path) -> None:
+def test_a_migration_without_a_database_is_a_failed_run(tmp_path: Path) -> None:
     file = tmp_path / "migrations.prom"
     url = "postgresql://u:p@127.0.0.1:1/d"
     assert run_alembic(url, "upgrade", "head", check=False, METRICS_TEXTFILE=str(file)).returncode
-    found = samples(file.read_text(encoding="utf-8"))
-    assert found["migration_last_run_success",] == 0
-    assert found["schema_revision", "build"] == int(HEAD)
-    assert ("schema_revision", "database") not in found
+    metrics = samples(file.read_text(encoding="utf-8"))
+    assert metrics["migration_last_run_success",] == 0
+    assert metrics["schema_revision", "build"] == int(HEAD)
+    assert ("schema_revision", "database") not in metrics
 
 
 def test_a_textfile_that_can_not_be_written_fails_no_migration(empty_url: str) -> None:
-    said = run_alembic(empty_url, "upgrade", "0001", METRICS_TEXTFILE="/no/such/file").stderr
-    assert "WARNING [migrations] METRICS_TEXTFILE: can't write /no/such/file: " in said
+    stderr = run_alembic(empty_url, "upgrade", "0001", METRICS_TEXTFILE="/no/such/file").stderr
+    assert "WARNING [migrations] METRICS_TEXTFILE: can't write /no/such/file: " in stderr
 
 
-def test_looking_is_not_migrating(url: str, tmp_path: Path) -> None:
+def test_alembic_check_writes_no_textfile(url: str, tmp_path: Path) -> None:
     file = tmp_path / "migrations.prom"
     run_alembic(url, "check", METRICS_TEXTFILE=str(file))
     assert not file.exists()

@@ -1,4 +1,4 @@
-"""What a request leaves behind, its id and a line; and HEAD wherever there is GET."""
+"""Request ids, the access log, and HEAD wherever there is GET."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.service.cli.test_serve import free_port, listening, process, until_re
 from tests.service.observability.test_metrics import nobody_writes
 from tests.world import NOWHERE, path_of, serving
 
-MADE = re.compile(r"[0-9a-f]{16}")
+GENERATED_ID = re.compile(r"[0-9a-f]{16}")
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -28,7 +28,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def move_away(log: Path) -> Path:
+def move(log: Path) -> Path:
     return log.rename(log.with_suffix(".1"))
 
 
@@ -37,19 +37,19 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "access.log"
 
 
-@pytest.mark.parametrize("given", ["1", "x" * 128, "01HF:a-b_c.d"])
-async def test_a_clients_request_id_comes_back(given: str) -> None:
+@pytest.mark.parametrize("request_id", ["1", "x" * 128, "01HF:a-b_c.d"])
+async def test_a_clients_request_id_comes_back(request_id: str) -> None:
     async with serving(database_url=NOWHERE) as client:
-        response = await client.get("/health/live", headers={"X-Request-ID": given})
-        assert response.headers.get_list("X-Request-ID") == [given]
+        response = await client.get("/health/live", headers={"X-Request-ID": request_id})
+        assert response.headers.get_list("X-Request-ID") == [request_id]
 
 
-@pytest.mark.parametrize("given", ["", "x" * 129, "a b", 'a"b', "é", "a\nb"])
-async def test_what_is_no_request_id_is_replaced(given: str) -> None:
+@pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", 'a"b', "é", "a\nb"])
+async def test_an_invalid_request_id_is_replaced(request_id: str) -> None:
     async with serving(database_url=NOWHERE) as client:
-        headers = [(b"X-Request-ID", given.encode())]
+        headers = [(b"X-Request-ID", request_id.encode())]
         response = await client.get("/health/live", headers=headers)
-        assert MADE.fullmatch(response.headers["X-Request-ID"])
+        assert GENERATED_ID.fullmatch(response.headers["X-Request-ID"])
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,15 @@ async def test_what_is_no_request_id_is_replaced(given: str) -> None:
         ("GET", "/users", HTTPStatus.SERVICE_UNAVAILABLE),
     ],
 )
-async def test_every_answer_has_a_request_id(method: str, path: str, status: HTTPStatus) -> None:
+async def test_every_response_has_a_request_id(method: str, path: str, status: HTTPStatus) -> None:
     async with serving(database_url=NOWHERE) as client:
         first, second = [await client.request(method, path) for _ in range(2)]
         assert first.status_code == second.status_code == status
-        assert MADE.fullmatch(first.headers["X-Request-ID"])
+        assert GENERATED_ID.fullmatch(first.headers["X-Request-ID"])
         assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
-async def test_answers_tell_of_the_rate_limit_whatever_they_are() -> None:
+async def test_every_response_has_the_rate_limit_headers() -> None:
     async with serving(database_url=NOWHERE, rate_limit="1/60") as client:
         for status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             response = await client.get("/users")
@@ -102,7 +102,7 @@ async def test_there_is_no_head_where_there_is_no_get() -> None:
         assert response.content == b""
 
 
-async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) -> None:
+async def test_a_request_is_logged_without_personal_data(url: str, log: Path) -> None:
     async with serving(database_url=url, access_log=str(log)) as client:
         client.headers["Authorization"] = "Bearer usr_secret"
         ada = {"full_name": "Ada Lovelace", "email": "ada@example.org"}
@@ -112,8 +112,8 @@ async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) ->
         await client.get("/users/ada@example.org")
         await client.get("/ada@example.org/Lovelace")
         await client.request("ADA", "/users")
-    told = lines(log)
-    assert [(line["method"], line["route"], line["status"]) for line in told] == [
+    entries = lines(log)
+    assert [(line["method"], line["route"], line["status"]) for line in entries] == [
         ("POST", "/users", 201),
         ("HEAD", "/users/{user_id}", 200),
         ("GET", "/users", 200),
@@ -121,19 +121,23 @@ async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) ->
         ("GET", "unmatched", 404),
         ("other", "unmatched", 405),
     ]
-    assert told[0].keys() == {
+    assert entries[0].keys() == {
         "event", "level", "logger", "timestamp", "request_id", "method", "route", "status",
         "milliseconds", "token",
     }  # fmt: skip
-    assert told[0]["request_id"] == created.headers["X-Request-ID"]
-    assert (told[1]["request_id"], told[1]["token"]) == ("mine", "anonymous")
-    assert (told[0]["event"], told[0]["level"], told[0]["logger"]) == ("request", "info", "access")
-    assert 0 < told[0]["milliseconds"] < 60_000
-    assert told[0]["timestamp"].endswith("Z")
-    assert not re.search(r"(?i)ada|lovelace|example|secret|name=", json.dumps(told))
+    assert entries[0]["request_id"] == created.headers["X-Request-ID"]
+    assert (entries[1]["request_id"], entries[1]["token"]) == ("mine", "anonymous")
+    assert (entries[0]["event"], entries[0]["level"], entries[0]["logger"]) == (
+        "request",
+        "info",
+        "access",
+    )
+    assert 0 < entries[0]["milliseconds"] < 60_000
+    assert entries[0]["timestamp"].endswith("Z")
+    assert not re.search(r"(?i)ada|lovelace|example|secret|name=", json.dumps(entries))
 
 
-async def test_a_failure_is_in_the_log_at_once(log: Path) -> None:
+async def test_a_failed_request_is_written_immediately(log: Path) -> None:
     async with serving(database_url=NOWHERE, access_log=str(log)) as client:
         await client.get("/health/live")
         assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
@@ -143,14 +147,14 @@ async def test_a_failure_is_in_the_log_at_once(log: Path) -> None:
         ]
 
 
-async def test_what_led_to_an_error_is_in_the_log_before_it(log: Path) -> None:
+async def test_buffered_lines_are_written_before_an_error_is_logged(log: Path) -> None:
     async with serving(database_url=NOWHERE, access_log=str(log)) as client:
         await client.get("/health/live")
         logging.getLogger("service").error("now")
         assert [line["route"] for line in lines(log)] == ["/health/live"]
 
 
-async def test_a_line_is_kept_back_for_a_moment_only(log: Path) -> None:
+async def test_a_line_is_written_after_the_flush_interval(log: Path) -> None:
     async with serving(database_url=NOWHERE, access_log=str(log)) as client:
         await client.get("/health/live")
         async with asyncio.timeout(30):
@@ -159,7 +163,7 @@ async def test_a_line_is_kept_back_for_a_moment_only(log: Path) -> None:
         assert len(lines(log)) == 1
 
 
-async def test_many_lines_are_not_kept_back(log: Path) -> None:
+async def test_a_full_buffer_is_written(log: Path) -> None:
     async with serving(database_url=NOWHERE, access_log=str(log)) as client:
         for _ in range(50):
             await client.get("/health/live")
@@ -167,22 +171,22 @@ async def test_many_lines_are_not_kept_back(log: Path) -> None:
     assert len(lines(log)) == 50
 
 
-async def test_a_log_that_was_moved_away_is_begun_anew(log: Path) -> None:
+async def test_a_log_file_that_was_moved_is_created_again(log: Path) -> None:
     async with serving(database_url=NOWHERE, access_log=str(log)) as client:
         await client.get("/users")
-        old = move_away(log)
+        old = move(log)
         await client.get("/users")
         assert len(lines(log)) == len(lines(old)) == 1
 
 
-async def test_a_full_disk_fails_no_request_and_is_told_once(
+async def test_a_full_disk_fails_no_request_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with serving(database_url=NOWHERE, access_log="/dev/full") as client:
         for _ in range(3):
             assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
-    told = [text for text in caplog.messages if "access log" in text]
-    assert told == ["lines of the access log are lost: [Errno 28] No space left on device"]
+    entries = [text for text in caplog.messages if "access log" in text]
+    assert entries == ["lines of the access log are lost: [Errno 28] No space left on device"]
 
 
 async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +202,7 @@ async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[s
         ("console", r"\S+Z \[info     \] GET /health/live 200 \d+\.\d ms request_id=mine\n"),
     ],
 )
-async def test_lines_go_to_standard_error_for_machines_or_for_eyes(
+async def test_lines_go_to_standard_error_as_json_or_as_text(
     capfd: pytest.CaptureFixture[str], log_format: str, expected: str
 ) -> None:
     async with serving(database_url=NOWHERE, log_format=log_format) as client:
@@ -206,14 +210,14 @@ async def test_lines_go_to_standard_error_for_machines_or_for_eyes(
     assert re.fullmatch(expected, capfd.readouterr().err)
 
 
-async def test_a_log_that_can_not_be_written_is_a_setting_that_can_not_be_used() -> None:
+async def test_an_access_log_that_can_not_be_written_is_a_settings_error() -> None:
     check_access_log(Settings())
     with pytest.raises(SettingsError, match=r"^ACCESS_LOG: can't write /no/such/file: "):
         check_access_log(Settings(access_log="/no/such/file"))
 
 
-@pytest.mark.only("postgresql")  # on SQLite who was cut off waits for the lock to the end
-async def test_a_client_that_went_away_is_told_of(url: str, log: Path) -> None:
+@pytest.mark.only("postgresql")  # on SQLite a cancelled request waits for the lock all the same
+async def test_a_client_that_disconnected_is_logged_with_status_499(url: str, log: Path) -> None:
     async with (
         serving(database_url=url, access_log=str(log)) as client,
         nobody_writes(url),
@@ -226,8 +230,8 @@ async def test_a_client_that_went_away_is_told_of(url: str, log: Path) -> None:
 
 
 @pytest.mark.only("sqlite")
-async def test_a_request_is_known_by_its_id_in_all_that_is_logged(url: str) -> None:
-    """In a real server, and in the order in which it happened."""
+async def test_every_log_line_of_a_request_has_its_id(url: str) -> None:
+    """On a real server; the lines are in the order of the events."""
     with closing(sqlite3.connect(path_of(url))) as database:
         database.execute("CREATE UNIQUE INDEX by_hand ON users (age)")
     port = free_port()
@@ -241,12 +245,12 @@ async def test_a_request_is_known_by_its_id_in_all_that_is_logged(url: str) -> N
                 ada = {"full_name": "Ada", "age": 36}
                 await client.post("/users", json=ada, headers={"X-Request-ID": request_id})
         service.terminate()
-        _, said = await service.communicate()
-    told = [json.loads(line) for line in said.splitlines()]
-    ours = [line for line in told if line.get("request_id") in ("first", "second")]
+        _, stderr = await service.communicate()
+    entries = [json.loads(line) for line in stderr.splitlines()]
+    ours = [line for line in entries if line.get("request_id") in ("first", "second")]
     assert [(line["request_id"], line["logger"], line.get("status")) for line in ours] == [
         ("first", "access", 201),
         ("second", "service", None),
         ("second", "access", 409),
     ]
-    assert told[-1]["event"] == "stopped"
+    assert entries[-1]["event"] == "stopped"

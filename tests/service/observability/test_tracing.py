@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from tests.service.observability.test_metrics import nobody_writes
 from tests.service.observability.test_observation import lines
 from tests.world import HEAD, NOWHERE, ROOT, serving
 
@@ -22,7 +24,7 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps what it is sent."""
+    """A collector that keeps the requests it receives."""
 
     status = HTTPStatus.OK
 
@@ -74,7 +76,7 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
-def told(attributes: Any) -> dict[str, Any]:
+def values_of(attributes: Any) -> dict[str, Any]:
     return {
         pair.key: getattr(pair.value, str(pair.value.WhichOneof("value"))) for pair in attributes
     }
@@ -91,7 +93,7 @@ async def test_a_request_and_its_queries_are_spans_without_values(
 
     span = collector.named("POST /users")
     assert span.kind == Span.SPAN_KIND_SERVER
-    assert told(span.attributes) == {
+    assert values_of(span.attributes) == {
         "http.request.method": "POST",
         "http.route": "/users",
         "http.response.status_code": HTTPStatus.CREATED,
@@ -105,7 +107,7 @@ async def test_a_request_and_its_queries_are_spans_without_values(
         if other.parent_span_id == span.span_id and other.name == "INSERT"
     ]
     assert query.kind == Span.SPAN_KIND_CLIENT
-    attributes = told(query.attributes)
+    attributes = values_of(query.attributes)
     text = attributes.pop("db.query.text")
     assert text.startswith("INSERT INTO ")
     assert attributes == {
@@ -116,7 +118,7 @@ async def test_a_request_and_its_queries_are_spans_without_values(
     assert query.end_time_unix_nano < span.end_time_unix_nano
 
     assert collector.named("GET /users/{user_id}").kind == Span.SPAN_KIND_SERVER
-    resource = told(collector.received[0].resource_spans[0].resource.attributes)
+    resource = values_of(collector.received[0].resource_spans[0].resource.attributes)
     assert (resource["service.name"], resource["service.version"]) == ("users", HEAD)
     everything = str(collector.received).lower()
     assert "lovelace" not in everything
@@ -124,7 +126,7 @@ async def test_a_request_and_its_queries_are_spans_without_values(
     assert "/users/1" not in everything
 
 
-async def test_a_callers_trace_goes_on(
+async def test_the_span_continues_the_trace_of_the_client(
     collector: Collector, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = tmp_path / "access.log"
@@ -142,7 +144,9 @@ async def test_a_callers_trace_goes_on(
     assert not caplog.messages
 
 
-async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(collector: Collector) -> None:
+async def test_a_trace_that_the_client_does_not_sample_is_not_exported(
+    collector: Collector,
+) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
     async with serving(
         database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
@@ -151,7 +155,7 @@ async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(collector: Coll
     assert collector.spans == []
 
 
-async def test_what_failed_is_marked(empty_url: str, collector: Collector) -> None:
+async def test_failed_requests_and_queries_are_marked(empty_url: str, collector: Collector) -> None:
     async with serving(
         database_url=empty_url, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
@@ -160,15 +164,84 @@ async def test_what_failed_is_marked(empty_url: str, collector: Collector) -> No
         await client.request("BREW", "/no/such/url")
     request, query = collector.named("GET /users"), collector.named("SELECT")
     assert request.status.code == query.status.code == Status.STATUS_CODE_ERROR
-    assert told(request.attributes)["error.type"] == "503"
-    assert told(query.attributes)["error.type"] in ("OperationalError", "UndefinedTableError")
+    assert values_of(request.attributes)["error.type"] == "503"
+    assert values_of(query.attributes)["error.type"] in ("OperationalError", "UndefinedTableError")
     assert (query.status.message, query.events) == ("", [])
     odd = collector.named("_OTHER")
-    assert "http.route" not in told(odd.attributes)
+    assert "http.route" not in values_of(odd.attributes)
     assert odd.status.code == Status.STATUS_CODE_UNSET
 
 
-async def test_a_collector_that_refuses_is_told_of_once(
+async def test_a_failed_query_is_exported_with_its_error_type_and_without_the_drivers_message(
+    url: str, collector: Collector
+) -> None:
+    ada = {"full_name": "Ada Lovelace", "email": "ada@example.org"}
+    async with serving(database_url=url, otel_exporter_otlp_endpoint=collector.endpoint) as client:
+        await client.post("/users", json=ada)
+        created = await client.post("/users", json={"full_name": "Grace Hopper"})
+        refused = await client.patch(created.headers["Location"], json={"email": "ada@example.org"})
+        assert refused.status_code == HTTPStatus.CONFLICT
+    query = collector.named("UPDATE")
+    assert query.status == Status(code=Status.STATUS_CODE_ERROR)
+    assert not query.events
+    attributes = values_of(query.attributes)
+    if url.startswith("postgresql"):
+        assert attributes["error.type"] == "UniqueViolationError"
+        assert attributes["db.response.status_code"] == "23505"
+    else:
+        assert attributes["error.type"] == "IntegrityError"
+    everything = str(collector.received).lower()
+    assert "example.org" not in everything
+    assert "hopper" not in everything
+
+
+async def test_headers_are_not_exported_even_if_the_environment_asks_for_them(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for direction in ("REQUEST", "RESPONSE"):
+        monkeypatch.setenv(f"OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_{direction}", ".*")
+    monkeypatch.setenv("OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS", "true")
+    headers = {"Authorization": "Bearer usr_secret", "User-Agent": "ada@example.org"}
+    async with serving(
+        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+    ) as client:
+        await client.request("LOVELACE", "/users/ada?name=lovelace", headers=headers)
+    assert [span.name for span in collector.spans] == ["_OTHER"]
+    everything = str(collector.received).lower()
+    for secret in ("usr_secret", "example.org", "lovelace", "/users"):
+        assert secret not in everything
+
+
+@pytest.mark.parametrize("name", ["User-Agent", "traceparent"])
+async def test_a_header_that_is_not_utf_8_does_not_fail_a_request(
+    collector: Collector, name: str
+) -> None:
+    async with serving(
+        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+    ) as client:
+        headers = [(name.encode(), b"\xff\\x")]
+        response = await client.get("/health/live", headers=headers)
+        assert response.status_code == HTTPStatus.OK
+    assert not collector.named("GET /health/live").parent_span_id
+
+
+@pytest.mark.only("postgresql")  # on SQLite a request that was cancelled waits for the lock
+async def test_a_request_whose_client_disconnected_is_exported_with_status_499(
+    url: str, collector: Collector
+) -> None:
+    async with (
+        serving(database_url=url, otel_exporter_otlp_endpoint=collector.endpoint) as client,
+        nobody_writes(url),
+    ):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.post("/users", json={"full_name": "Ada Lovelace"})
+    span = collector.named("POST /users")
+    assert values_of(span.attributes)["http.response.status_code"] == 499
+    assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+async def test_a_collector_that_refuses_spans_is_logged_once(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")  # milliseconds
@@ -184,13 +257,13 @@ async def test_a_collector_that_refuses_is_told_of_once(
 
 @pytest.fixture(params=["silent", "missing"])
 def no_collector(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The address of one that takes connections and says nothing, or of none at all."""
+    """The address of a collector that accepts connections and never answers, or of none."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1] if request.param == "silent" else 1
         yield f"http://127.0.0.1:{port}"
 
 
-async def test_without_its_collector_the_service_serves_and_ends(
+async def test_the_service_runs_and_stops_without_its_collector(
     no_collector: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")  # seconds that the exporter tries
@@ -208,7 +281,8 @@ def test_without_an_endpoint_opentelemetry_is_not_loaded() -> None:
         "import sys; from service.app import create_app; from service.settings import Settings; "
         f"create_app(Settings(database_url={NOWHERE!r})); "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', "
-        "'opentelemetry.exporter', 'google.protobuf', 'requests'))])"
+        "'opentelemetry.exporter', 'opentelemetry.instrumentation.sqlalchemy', 'google.protobuf', "
+        "'requests'))])"
     )
     process = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
