@@ -758,8 +758,8 @@ def with_sorted_headers(answer: Answer) -> Answer:
     for line in answer:
         if headers is None:
             lines.append(line)
-            headers = [] if re.search(r"HTTP/1\.[01] \d{3}[^\n]*$", line) else None
-        elif line:
+            headers = [] if re.search(r"HTTP/1\.[01] \d{3}[^\n]*$", line.rstrip()) else None
+        elif line.rstrip():
             headers.append(line)
         else:
             lines += [*sorted(headers), line]

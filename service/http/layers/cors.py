@@ -1,5 +1,7 @@
 """CORS: which other origins' pages may call the service."""
 
+from typing import Any, cast
+
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,8 +50,9 @@ class UnknownOrigins:
 
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
-                handler = scope.get("route_handler")
-                vary = handler.opt.get("vary") if allowed and handler else None
+                # a request that the framework refuses has no route
+                handler = cast("dict[str, Any]", scope).get("route_handler")
+                vary = handler.opt.get("vary") if handler else None
                 added = vary if allowed else "Origin"
                 if added:
                     message["headers"] = [*message["headers"], (b"vary", added.encode())]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.auth.access import Admission
 from service.database import Database
 from service.observability.access_log import AccessLog, Line
 from service.observability.metrics import Metrics
@@ -21,6 +20,7 @@ from service.observability.request_context import SERVER_ERROR, RequestContext, 
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.auth.access import Admission
     from service.observability.tracing import Tracing
 
 UNMATCHED = "unmatched"  # the route is a label of metrics: clients must not add values to it
@@ -52,8 +52,7 @@ class Observation:
 
     def __call__(self, app: ASGIApp) -> ASGIApp:
         """Return the app inside this layer."""
-        if self.tracing is not None:
-            app = self.tracing.middleware(app)
+        traced = app if self.tracing is None else self.tracing.middleware(app)
 
         async def observe(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != ScopeType.HTTP:
@@ -80,7 +79,7 @@ class Observation:
                 self.flush_timer = asyncio.get_running_loop().call_later(FLUSH_INTERVAL, self.flush)
             context = current_request.set(request)
             try:
-                await app(scope, receive, send_with_id)
+                await traced(scope, receive, send_with_id)
             except Exception:
                 request.failed = True
                 raise

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.auth import tokens
 from service.auth.tokens import SCOPES, Scope
 from tests import forked
-from tests.openapi import operations, served
+from tests.openapi import SNAPSHOT, operations
 from tests.service.cli.test_serve import free_port, until_ready
 from tests.world import ROOT
 
@@ -38,7 +38,7 @@ def needed() -> dict[tuple[str, ...], str]:
     """The scope that each operation needs, by method and route."""
     return {
         tuple(name.split(" ")): operation["security"][0]["bearer"][0]
-        for name, operation in operations(served()).items()
+        for name, operation in operations(json.loads(SNAPSHOT.read_text(encoding="utf-8"))).items()
         if "security" in operation
     }
 
