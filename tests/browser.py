@@ -1,6 +1,6 @@
-"""A real Chromium without a window, told what to do through a pipe (its DevTools protocol).
+"""Drive a headless Chromium by its DevTools protocol, through a pipe.
 
-It runs no scripts, and reaches no host but this machine.
+Scripts are switched off, and no host but this machine can be reached.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from itertools import count
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ALONE = (
+OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # the suite may be run as root, where Chromium has none
     "--disable-gpu",
-    "--disable-lcd-text",  # letters without coloured fringes, whatever screen the picture is for
+    "--disable-lcd-text",  # otherwise letters have coloured fringes, made for one kind of screen
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
     "--no-first-run",
@@ -35,91 +35,93 @@ import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])"""
-LIMIT = 256 * 1024 * 1024  # bytes of one message: a wall's picture is large
-PATIENCE = 60.0  # seconds
+MESSAGE_LIMIT = 256 * 1024 * 1024  # bytes; a screenshot of 3840 pixels is one message
+TIMEOUT = 60.0  # seconds for a command or an event
 
 Json = dict[str, Any]
 
 
 class Browser:
-    """A conversation with Chromium."""
+    """A connection to Chromium: commands, their replies, and events."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.numbers = count(1)
-        self.answers: dict[int, asyncio.Future[Json]] = {}
-        self.heard: list[Json] = []
-        self.news = asyncio.Condition()
+        self.ids = count(1)
+        self.replies: dict[int, asyncio.Future[Json]] = {}
+        self.events: list[Json] = []
+        self.event_arrived = asyncio.Condition()
 
     async def listen(self) -> None:
-        """Take in what it says, for ever."""
+        """Hand replies to their commands and record events, until cancelled."""
         while True:
-            said = json.loads((await self.reader.readuntil(b"\0"))[:-1])
-            if "id" in said:
-                self.answers.pop(said["id"]).set_result(said)
+            message = json.loads((await self.reader.readuntil(b"\0"))[:-1])
+            if "id" in message:
+                self.replies.pop(message["id"]).set_result(message)
                 continue
-            async with self.news:
-                self.heard.append(said)
-                self.news.notify_all()
+            async with self.event_arrived:
+                self.events.append(message)
+                self.event_arrived.notify_all()
 
-    async def tell(self, method: str, session: str | None = None, **parameters: Any) -> Json:
-        """Do something; what comes of it."""
-        number = next(self.numbers)
+    async def send(self, method: str, session: str | None = None, **parameters: Any) -> Json:
+        """Send a command and return its result; fail if Chromium replies with an error."""
+        number = next(self.ids)
         message: Json = {"id": number, "method": method, "params": parameters}
         if session:
             message["sessionId"] = session
-        answer = self.answers[number] = asyncio.get_running_loop().create_future()
+        future = self.replies[number] = asyncio.get_running_loop().create_future()
         self.writer.write(json.dumps(message).encode() + b"\0")
-        said = await asyncio.wait_for(answer, PATIENCE)
-        assert "error" not in said, f"{method}: {said}"
-        result: Json = said["result"]
+        reply = await asyncio.wait_for(future, TIMEOUT)
+        assert "error" not in reply, f"{method}: {reply}"
+        result: Json = reply["result"]
         return result
 
-    async def hear(self, method: str, session: str, since: int) -> Json:
-        """The first event of a kind after so many."""
+    async def wait_for_event(self, method: str, session: str, since: int) -> Json:
+        """Return the first event of this kind that is not among the first `since` events."""
 
-        def found() -> Json | None:
-            wanted = (
-                said
-                for said in self.heard[since:]
-                if said["method"] == method and said.get("sessionId") == session
+        def matching_event() -> Json | None:
+            matching = (
+                event
+                for event in self.events[since:]
+                if event["method"] == method and event.get("sessionId") == session
             )
-            return next(wanted, None)
+            return next(matching, None)
 
-        async with asyncio.timeout(PATIENCE), self.news:
-            await self.news.wait_for(lambda: found() is not None)
-        event = found()
+        async with asyncio.timeout(TIMEOUT), self.event_arrived:
+            await self.event_arrived.wait_for(lambda: matching_event() is not None)
+        event = matching_event()
         assert event
         return event
 
     async def page(self, width: int, height: int, *, dark: bool = False) -> "Page":
-        """An empty page of this size."""
-        target = await self.tell("Target.createTarget", url="about:blank")
-        attached = await self.tell(
+        """Open an empty page of this size, in CSS pixels."""
+        target = await self.send("Target.createTarget", url="about:blank")
+        attached = await self.send(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
         page = Page(self, attached["sessionId"])
         for domain in ("Page", "Network", "DOM"):
-            await page.tell(f"{domain}.enable")
-        await page.tell("Emulation.setScriptExecutionDisabled", value=True)
+            await page.send(f"{domain}.enable")
+        await page.send("Emulation.setScriptExecutionDisabled", value=True)
         await page.scheme("dark" if dark else "light")
         await page.resize(width, height)
         return page
 
 
 class Page:
-    """One of its pages."""
+    """A page of the browser."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self.browser = browser
         self.session = session
 
-    async def tell(self, method: str, **parameters: Any) -> Json:
-        return await self.browser.tell(method, self.session, **parameters)
+    async def send(self, method: str, **parameters: Any) -> Json:
+        """Send a command to this page and return its result."""
+        return await self.browser.send(method, self.session, **parameters)
 
     async def resize(self, width: int, height: int) -> None:
-        await self.tell(
+        """Give the window another size, in CSS pixels; below a width of 600 it is a phone's."""
+        await self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
@@ -128,59 +130,59 @@ class Page:
         )
 
     async def scheme(self, name: str) -> None:
-        """Light or dark, as its user likes it."""
-        liked = {"name": "prefers-color-scheme", "value": name}
-        await self.tell("Emulation.setEmulatedMedia", features=[liked])
+        """Set the colour scheme that the user prefers, "light" or "dark"."""
+        feature = {"name": "prefers-color-scheme", "value": name}
+        await self.send("Emulation.setEmulatedMedia", features=[feature])
 
     async def press(self, key: str) -> None:
-        """Press a key, and let it go."""
+        """Press and release a key, "Tab" or "Enter"."""
         code = {"Tab": 9, "Enter": 13}[key]
-        given: Json = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        event: Json = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         if key == "Enter":
-            given["text"] = "\r"
-        await self.tell("Input.dispatchKeyEvent", type="keyDown", **given)
-        await self.tell("Input.dispatchKeyEvent", type="keyUp", **given)
+            event["text"] = "\r"
+        await self.send("Input.dispatchKeyEvent", type="keyDown", **event)
+        await self.send("Input.dispatchKeyEvent", type="keyUp", **event)
 
     async def visit(self, url: str, *, password: str | None = None) -> list[str]:
-        """Load a page, and wait until it is there; return all URLs that it asked for."""
-        since = len(self.browser.heard)
+        """Load a page and wait for its load event; return every URL that it requested."""
+        since = len(self.browser.events)
         if password is not None:
-            await self.tell("Fetch.enable", handleAuthRequests=True)
-        loading = asyncio.create_task(self.tell("Page.navigate", url=url))
+            await self.send("Fetch.enable", handleAuthRequests=True)
+        loading = asyncio.create_task(self.send("Page.navigate", url=url))
         if password is not None:
             await self.log_in(password, since)
         await loading
-        await self.browser.hear("Page.loadEventFired", self.session, since)
+        await self.browser.wait_for_event("Page.loadEventFired", self.session, since)
         return [
-            said["params"]["request"]["url"]
-            for said in self.browser.heard[since:]
-            if said["method"] == "Network.requestWillBeSent"
+            event["params"]["request"]["url"]
+            for event in self.browser.events[since:]
+            if event["method"] == "Network.requestWillBeSent"
         ]
 
     async def log_in(self, password: str, since: int) -> None:
-        """Type the password where the browser asks for one."""
-        asked = await self.browser.hear("Fetch.requestPaused", self.session, since)
-        going_on = {"requestId": asked["params"]["requestId"]}
-        await self.tell("Fetch.continueRequest", **going_on)
-        asked = await self.browser.hear("Fetch.authRequired", self.session, since)
-        answer = {"response": "ProvideCredentials", "username": "me", "password": password}
-        going_on = {"requestId": asked["params"]["requestId"]}
-        await self.tell("Fetch.continueWithAuth", **going_on, authChallengeResponse=answer)
+        """Give the password when the browser asks for credentials."""
+        event = await self.browser.wait_for_event("Fetch.requestPaused", self.session, since)
+        request = {"requestId": event["params"]["requestId"]}
+        await self.send("Fetch.continueRequest", **request)
+        event = await self.browser.wait_for_event("Fetch.authRequired", self.session, since)
+        credentials = {"response": "ProvideCredentials", "username": "me", "password": password}
+        request = {"requestId": event["params"]["requestId"]}
+        await self.send("Fetch.continueWithAuth", **request, authChallengeResponse=credentials)
 
     async def html(self) -> str:
-        """The document as it stands."""
-        root = (await self.tell("DOM.getDocument"))["root"]["nodeId"]
-        return str((await self.tell("DOM.getOuterHTML", nodeId=root))["outerHTML"])
+        """Return the document as it is now, with what the user has opened or closed."""
+        root = (await self.send("DOM.getDocument"))["root"]["nodeId"]
+        return str((await self.send("DOM.getOuterHTML", nodeId=root))["outerHTML"])
 
     async def size(self) -> tuple[int, int]:
-        """Width and height of all that there is to see, in pixels of CSS."""
-        found = (await self.tell("Page.getLayoutMetrics"))["cssContentSize"]
-        return int(found["width"]), int(found["height"])
+        """Return the width and height of the whole document, in CSS pixels."""
+        size = (await self.send("Page.getLayoutMetrics"))["cssContentSize"]
+        return int(size["width"]), int(size["height"])
 
     async def texts(self) -> list[tuple[str, list[float]]]:
-        """Every text that is laid out, and its box: left, top, width, height."""
-        seen = await self.tell("DOMSnapshot.captureSnapshot", computedStyles=[])
-        strings, layout = seen["strings"], seen["documents"][0]["layout"]
+        """Return every text in the layout with its box: left, top, width, height."""
+        snapshot = await self.send("DOMSnapshot.captureSnapshot", computedStyles=[])
+        strings, layout = snapshot["strings"], snapshot["documents"][0]["layout"]
         return [
             (strings[text], box)
             for text, box in zip(layout["text"], layout["bounds"], strict=True)
@@ -188,50 +190,51 @@ class Page:
         ]
 
     async def picture(self, *, whole: bool = True) -> bytes:
-        """A PNG of the window, or of all that there is to see."""
-        shot = await self.tell("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        """Return a PNG of the whole document, or of the window only."""
+        shot = await self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Chromium, with a profile of its own that is thrown away."""
+    """Run Chromium with a temporary profile."""
     assert CHROMIUM
-    (theirs_in, ours_out), (ours_in, theirs_out) = os.pipe(), os.pipe()
-    # it reads commands from 3 and answers on 4; a number beyond is in nobody's way
-    given = [fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (theirs_in, theirs_out)]
+    (chromium_in, ours_out), (ours_in, chromium_out) = os.pipe(), os.pipe()
+    # Chromium reads from 3 and writes to 4; a pipe that had one of these numbers by chance would
+    # be overwritten before it is copied, so both get numbers from 10 up
+    pipes = [fcntl.fcntl(pipe, fcntl.F_DUPFD, 10) for pipe in (chromium_in, chromium_out)]
     loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             WITH_PIPES,
-            *map(str, given),
+            *map(str, pipes),
             CHROMIUM,
-            *ALONE,
+            *OPTIONS,
             f"--user-data-dir={profile}",
-            pass_fds=given,
+            pass_fds=pipes,
             env={**os.environ, "HOME": profile},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-        for pipe in (theirs_in, theirs_out, *given):
+        for pipe in (chromium_in, chromium_out, *pipes):
             os.close(pipe)
-        reader = asyncio.StreamReader(limit=LIMIT)
-        ears, _ = await loop.connect_read_pipe(
+        reader = asyncio.StreamReader(limit=MESSAGE_LIMIT)
+        read_transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours_in, "rb")
         )
-        mouth, protocol = await loop.connect_write_pipe(
+        write_transport, protocol = await loop.connect_write_pipe(
             asyncio.streams.FlowControlMixin, os.fdopen(ours_out, "wb")
         )
-        browser = Browser(reader, asyncio.StreamWriter(mouth, protocol, reader, loop))
+        browser = Browser(reader, asyncio.StreamWriter(write_transport, protocol, reader, loop))
         listening = asyncio.create_task(browser.listen())
         try:
             yield browser
         finally:
             listening.cancel()
-            mouth.close()
-            ears.close()
+            write_transport.close()
+            read_transport.close()
             process.terminate()
             await process.wait()

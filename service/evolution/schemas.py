@@ -1,11 +1,14 @@
-"""What /evolution tells, as structs; `migrations.report` fills them in."""
+"""The content of /evolution.json as structs; `migrations.report` makes them from a database.
+
+The docstrings of the structs stand in the OpenAPI document.
+"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Name = Annotated[str, Meta(description="The revision's number.")]
+RevisionNumber = Annotated[str, Meta(description="The revision's number.")]
 Seconds = Annotated[float, Meta(ge=0)]
 Bytes = Annotated[int, Meta(ge=0, extra_json_schema={"format": "int64"})]
 Count = Annotated[int, Meta(ge=0)]
@@ -17,7 +20,7 @@ Standing = Literal["current", "behind", "ahead", "empty", "unknown"]
 class Entry(Struct, frozen=True, kw_only=True):
     """A row of the ledger: something that was done to the schema."""
 
-    revision: Name
+    revision: RevisionNumber
     direction: Annotated[
         str, Meta(description="`upgrade`, `downgrade`, `stamp`, `accept`, `purge`, and the like.")
     ]
@@ -48,7 +51,7 @@ class Paragraph(Struct, frozen=True, kw_only=True):
 class Revision(Struct, frozen=True, kw_only=True):
     """A link of the chain."""
 
-    revision: Name
+    revision: RevisionNumber
     message: str
     state: Annotated[
         Literal["applied", "unfinished", "pending"],
@@ -137,7 +140,7 @@ class Evolution(Struct, frozen=True, kw_only=True):
     log_length: Annotated[Count, Meta(description="How many entries there are in all.")]
 
 
-DONE = Entry(
+EXAMPLE_ENTRY = Entry(
     revision="0002",
     direction="upgrade",
     state="done",
@@ -150,7 +153,7 @@ DONE = Entry(
     host="ci-7",
     build="0002",
 )
-EXAMPLE = Evolution(  # for the OpenAPI document
+EXAMPLE = Evolution(  # of the OpenAPI document
     looked=datetime(2026, 11, 23, 12, 0, tzinfo=UTC),
     build="0002",
     database=Database(
@@ -168,7 +171,7 @@ EXAMPLE = Evolution(  # for the OpenAPI document
             message="add email",
             state="applied",
             known=True,
-            last=DONE,
+            last=EXAMPLE_ENTRY,
             times=1,
             about=[Paragraph(heading="What", text="the e-mail address of a user.")],
         )
@@ -177,6 +180,6 @@ EXAMPLE = Evolution(  # for the OpenAPI document
     builds=[Build(revision="0002", connections=4, published=True)],
     aside=[Aside(kind="column", revision="0002", name="users.nickname", bytes=52_000)],
     drift=Drift(found=False, since="upgrade 0002", unknown=None, differences=[], more=0, edited=[]),
-    log=[DONE],
+    log=[EXAMPLE_ENTRY],
     log_length=2,
 )
