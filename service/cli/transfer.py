@@ -29,10 +29,12 @@ from service.database import Database
 from service.errors import ImportRefused, Rejected, named
 from service.models import SCHEMA_REVISION
 from service.settings import Settings
-from service.transfer import lines, staging
+from service.transfer import export, formats, staging
+from service.transfer.csv import CsvReader
+from service.transfer.ndjson import NdjsonReader
 
-SUFFIXES: dict[str, staging.Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-READERS: dict[str, type[staging.Reader]] = {"csv": lines.CsvReader, "ndjson": lines.NdjsonReader}
+SUFFIXES: dict[str, formats.Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+READERS: dict[str, type[formats.Reader]] = {"csv": CsvReader, "ndjson": NdjsonReader}
 PIECE = 256 * 1024  # bytes
 SHOWN = 10  # rejected lines that are printed
 ALL_DONE, SOME_REJECTED = 0, 1
@@ -88,7 +90,7 @@ def import_file(options: argparse.Namespace) -> int:
 
 async def imported(
     file: IO[bytes],
-    reader: staging.Reader,
+    reader: formats.Reader,
     on_conflict: staging.OnConflict,
     rejections: staging.Rejections,
 ) -> schemas.ImportCounts:
@@ -128,7 +130,7 @@ def export_file(options: argparse.Namespace) -> int:
     return ALL_DONE
 
 
-async def exported(file: IO[bytes], listing: users.Listing, form: staging.Format) -> None:
+async def exported(file: IO[bytes], listing: users.Listing, form: formats.Format) -> None:
     """Write the users of the list."""
     settings = embedded.resolved(Settings.from_environment(os.environ))
     database = Database(settings, SCHEMA_REVISION)
@@ -140,7 +142,7 @@ async def exported(file: IO[bytes], listing: users.Listing, form: staging.Format
                 file.write(piece)
                 advance(piece.count(b"\n"))
 
-            await staging.export(session, listing, form, settings.transfer_timeout, write)
+            await export.export(session, listing, form, settings.transfer_timeout, write)
 
 
 def show(rejected: Sequence[Rejected]) -> None:
@@ -149,7 +151,7 @@ def show(rejected: Sequence[Rejected]) -> None:
         print(f"line {line.line}: {'; '.join(map(named, line.flaws))}", file=sys.stderr)
 
 
-def format_of(name: str) -> staging.Format:
+def format_of(name: str) -> formats.Format:
     """The format that a file's name tells; raises NotDone where it doesn't."""
     if form := SUFFIXES.get(Path(name).suffix.lower()):
         return form

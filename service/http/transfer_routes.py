@@ -49,12 +49,12 @@ from service.http.user_routes import (
     or_refused,
 )
 from service.idempotency import Key
-from service.transfer import lines, staging
-from service.transfer.spool import Spool
+from service.transfer import export, formats, staging
+from service.transfer.rejections import Spool
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
-MEDIA_TYPES: dict[staging.Format, str] = {"ndjson": NDJSON, "csv": CSV}
+MEDIA_TYPES: dict[formats.Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
 BROUGHT = {
     NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
@@ -157,7 +157,7 @@ class Importing:
     def __init__(self, request: StrictRequest, on_conflict: staging.OnConflict) -> None:
         self.request = request
         self.on_conflict = on_conflict
-        self.reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
+        self.reader = formats.MEDIA_TYPES[request.check_type(formats.MEDIA_TYPES)]()
         self.digest = digest_of(request)
         self.content = hashlib.sha256()  # of all that was read
         tell_all = request.accept.best_match([JSON, NDJSON]) == NDJSON
@@ -237,7 +237,7 @@ async def told(counts: bytes, spool: Spool) -> AsyncIterator[bytes]:
 async def export_users(
     request: StrictRequest,
     format: Annotated[  # noqa: A002  # the parameter's name
-        staging.Format, QueryParameter(description="JSON lines, or CSV with a header.")
+        formats.Format, QueryParameter(description="JSON lines, or CSV with a header.")
     ] = "ndjson",
 ) -> ASGIApp:
     """Export the users of a list, as they are at one moment.
@@ -277,7 +277,7 @@ async def export_users(
             seconds = state.settings.transfer_timeout
             try:
                 async with unless_gone(receive), state.database.transfer(reading=True) as session:
-                    await staging.export(session, listing, format, seconds, write)
+                    await export.export(session, listing, format, seconds, write)
             except Exception as error:
                 if not started:
                     raise
