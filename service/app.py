@@ -23,6 +23,7 @@ from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
 from service.settings import Settings
+from service.transfer.sessions import Transfers
 from service.user_batches import Together
 
 SELDOM = (50_000, 20, 100)  # new objects, then collections of the young, then of the middle-aged
@@ -48,6 +49,7 @@ def create_app(settings: Settings) -> Litestar:
                 "settings": settings,
                 "database": database,
                 "together": Together(settings, database),
+                "transfers": Transfers(settings, database),
                 "access": Access(settings),
                 "metrics": observed.metrics,
             }

@@ -27,7 +27,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
         "batching", "database", "database_errors", "schemas", "settings", "users",
     },
     "idempotency": {"errors", "http", "models"},
-    "transfer": {"errors", "models", "schemas", "users"},
+    "transfer": {"database", "errors", "models", "schemas", "settings", "users"},
     "auth": {"errors", "settings"},
     "observability": {"auth", "database", "errors", "http", "models", "settings"},
     "http": {
@@ -37,7 +37,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "evolution": {"auth", "errors", "http"},
     "app": {
         "auth", "database", "evolution", "http", "models", "observability", "settings",
-        "user_batches",
+        "transfer", "user_batches",
     },
     "cli": {
         "auth", "database", "database_errors", "embedded", "errors", "models", "observability",

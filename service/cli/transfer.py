@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -22,19 +22,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import embedded, schemas, users
 from service.database import Database
 from service.errors import ImportRefused, Rejected, named
 from service.models import SCHEMA_REVISION
 from service.settings import Settings
-from service.transfer import export, formats, staging
-from service.transfer.csv import CsvReader
-from service.transfer.ndjson import NdjsonReader
+from service.transfer import export, staging
+from service.transfer.formats import READERS, Format, Reader
+from service.transfer.rejections import Rejections
+from service.transfer.sessions import Transfers
 
-SUFFIXES: dict[str, formats.Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-READERS: dict[str, type[formats.Reader]] = {"csv": CsvReader, "ndjson": NdjsonReader}
+SUFFIXES: dict[str, Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 PIECE = 256 * 1024  # bytes
 SHOWN = 10  # rejected lines that are printed
 ALL_DONE, SOME_REJECTED = 0, 1
@@ -76,9 +75,11 @@ def import_file(options: argparse.Namespace) -> int:
         source(options.file) as file,
         replacing(options.rejected) if options.rejected else nullcontext() as rejected,
     ):
-        rejections = staging.Rejections(rejected.write if rejected else None)
+        rejections = Rejections(rejected)
         try:
-            counts = asyncio.run(imported(file, READERS[form](), options.on_conflict, rejections))
+            counts = asyncio.run(
+                import_users(file, READERS[form](), options.on_conflict, rejections)
+            )
         except ImportRefused as refusal:
             show(refusal.rejected)
             raise NotDone(refusal.detail) from None
@@ -88,34 +89,28 @@ def import_file(options: argparse.Namespace) -> int:
     return SOME_REJECTED if counts.rejected else ALL_DONE
 
 
-async def imported(
+async def import_users(
     file: IO[bytes],
-    reader: formats.Reader,
+    reader: Reader,
     on_conflict: staging.OnConflict,
-    rejections: staging.Rejections,
+    rejections: Rejections,
 ) -> schemas.ImportCounts:
-    """What became of the lines."""
-    settings = embedded.resolved(Settings.from_environment(os.environ))
-    database = Database(settings, SCHEMA_REVISION)
-    async with database.open(), database.transfer() as session:
+    """Import the users of the file in one transaction; return what became of its lines."""
 
-        async def chunks() -> AsyncIterator[bytes]:
-            with progress("reading", size_of(file), DownloadColumn()) as advance:
-                while piece := file.read(PIECE):
-                    advance(len(piece))
-                    yield piece
+    async def chunks() -> AsyncIterator[bytes]:
+        with progress("reading", size_of(file), DownloadColumn()) as advance:
+            while piece := file.read(PIECE):
+                advance(len(piece))
+                yield piece
 
-        async def finish(session: AsyncSession, count: int) -> schemas.ImportCounts:
-            with progress("storing", None, TimeElapsedColumn()):
-                return await staging.merge(session, count, on_conflict, rejections)
-
-        return await staging.bring_in(
-            session,
-            staging.rows_of(chunks(), reader, rejections),
-            finish,
-            seconds=settings.transfer_timeout,
-            alone=nullcontext(),
-        )
+    rows = staging.read_rows(chunks(), reader, rejections)
+    async with (
+        opened_transfers() as transfers,
+        transfers.import_session() as session,
+        staging.staged(session, rows) as count,
+    ):
+        with progress("storing", None, TimeElapsedColumn()):
+            return await staging.merge(session, count, on_conflict, rejections)
 
 
 def export_file(options: argparse.Namespace) -> int:
@@ -123,18 +118,16 @@ def export_file(options: argparse.Namespace) -> int:
     form = options.format or (format_of(options.output) if options.output else "ndjson")
     listing = users.listing_of(options.name, options.email, None)
     if options.output is None:
-        asyncio.run(exported(sys.stdout.buffer, listing, form))
+        asyncio.run(export_users(sys.stdout.buffer, listing, form))
         return ALL_DONE
     with replacing(options.output) as file:
-        asyncio.run(exported(file, listing, form))
+        asyncio.run(export_users(file, listing, form))
     return ALL_DONE
 
 
-async def exported(file: IO[bytes], listing: users.Listing, form: formats.Format) -> None:
-    """Write the users of the list."""
-    settings = embedded.resolved(Settings.from_environment(os.environ))
-    database = Database(settings, SCHEMA_REVISION)
-    async with database.open(), database.transfer(reading=True) as session:
+async def export_users(file: IO[bytes], listing: users.Listing, form: Format) -> None:
+    """Write the users of the list to the file."""
+    async with opened_transfers() as transfers, transfers.export_session() as session:
         total = await users.count(session, listing)
         with progress("writing", total, MofNCompleteColumn()) as advance:
 
@@ -142,7 +135,16 @@ async def exported(file: IO[bytes], listing: users.Listing, form: formats.Format
                 file.write(piece)
                 advance(piece.count(b"\n"))
 
-            await export.export(session, listing, form, settings.transfer_timeout, write)
+            await export.export(session, listing, form, write)
+
+
+@asynccontextmanager
+async def opened_transfers() -> AsyncIterator[Transfers]:
+    """Yield the sessions of the database that the environment names; close it at the end."""
+    settings = embedded.resolved(Settings.from_environment(os.environ))
+    database = Database(settings, SCHEMA_REVISION)
+    async with database.open():
+        yield Transfers(settings, database)
 
 
 def show(rejected: Sequence[Rejected]) -> None:
@@ -151,7 +153,7 @@ def show(rejected: Sequence[Rejected]) -> None:
         print(f"line {line.line}: {'; '.join(map(named, line.flaws))}", file=sys.stderr)
 
 
-def format_of(name: str) -> formats.Format:
+def format_of(name: str) -> Format:
     """The format that a file's name tells; raises NotDone where it doesn't."""
     if form := SUFFIXES.get(Path(name).suffix.lower()):
         return form

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
@@ -50,7 +50,7 @@ from service.http.user_routes import (
 )
 from service.idempotency import Key
 from service.transfer import export, formats, staging
-from service.transfer.rejections import Spool
+from service.transfer.rejections import Rejections, Spool
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -157,12 +157,14 @@ class Importing:
     def __init__(self, request: StrictRequest, on_conflict: staging.OnConflict) -> None:
         self.request = request
         self.on_conflict = on_conflict
-        self.reader = formats.MEDIA_TYPES[request.check_type(formats.MEDIA_TYPES)]()
+        self.reader = formats.READERS[
+            formats.MEDIA_TYPES[request.check_type(formats.MEDIA_TYPES)]
+        ]()
         self.digest = digest_of(request)
         self.content = hashlib.sha256()  # of all that was read
         tell_all = request.accept.best_match([JSON, NDJSON]) == NDJSON
         self.spool = Spool() if tell_all else None
-        self.rejections = staging.Rejections(self.spool.write if self.spool else None)
+        self.rejections = Rejections(self.spool)
 
     async def answer(self) -> Response[Any]:
         """Read everything, store it, and tell what came of it."""
@@ -182,14 +184,13 @@ class Importing:
     async def stored(self) -> Answer:
         """What came of it, without the rejected lines: a repetition finds them again itself."""
         state = self.request.app.state
-        async with state.database.transfer() as session:
-            return await staging.bring_in(
-                session,
-                staging.rows_of(self.chunks(), self.reader, self.rejections),
-                self.finish,
-                seconds=state.settings.transfer_timeout,
-                alone=idempotency.alone(session, self.digest) if self.digest else nullcontext(),
-            )
+        guard = partial(idempotency.alone, digest=self.digest) if self.digest else None
+        rows = staging.read_rows(self.chunks(), self.reader, self.rejections)
+        async with (
+            state.transfers.import_session(guard) as session,
+            staging.staged(session, rows) as count,
+        ):
+            return await self.finish(session, count)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, while its hash is taken."""
@@ -274,10 +275,9 @@ async def export_users(
             await send({"type": "http.response.body", "body": piece, "more_body": more})
 
         if "head" not in scope:
-            seconds = state.settings.transfer_timeout
             try:
-                async with unless_gone(receive), state.database.transfer(reading=True) as session:
-                    await export.export(session, listing, format, seconds, write)
+                async with unless_gone(receive), state.transfers.export_session() as session:
+                    await export.export(session, listing, format, write)
             except Exception as error:
                 if not started:
                     raise

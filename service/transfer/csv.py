@@ -1,4 +1,4 @@
-"""Reading CSV (RFC 4180): a header, then a user a record."""
+"""Reading CSV (RFC 4180): a header, and a user in each record."""
 
 import csv
 import re
@@ -8,7 +8,15 @@ from operator import itemgetter
 
 from service import schemas
 from service.errors import Flaw, InvalidInput, Rejected
-from service.transfer.lines import LINE_LIMIT, TOO_LONG, Batch, Lines, Row, judged, rejected
+from service.transfer.lines import (
+    LINE_LIMIT,
+    TOO_LONG,
+    Lines,
+    Outcome,
+    Row,
+    check_members,
+    reject,
+)
 
 NO_HEADER = Flaw("", "must begin with a line of column names, full_name among them")
 NOT_UTF8 = "is not UTF-8"
@@ -24,74 +32,75 @@ class TooLong(Exception):  # noqa: N818  # it only stops csv.reader
 
 
 class CsvReader:
-    """CSV (RFC 4180) with a header; an empty cell is null, an `id` is left out of account.
+    """A reader of CSV (RFC 4180) with a header; an empty cell is null, an `id` is ignored.
 
-    A quote opens a field only where the field begins; elsewhere it stands for itself.
-    A record that breaks the rules, or grows too long, is rejected with all the lines it swallowed,
-    and the next line begins a new one: a stray quote costs at most LINE_LIMIT.
+    A quote opens a field only at the beginning of the field; elsewhere it is an ordinary character.
+    A record that breaks the rules, or grows too long, is rejected together with all the lines that
+    it includes, and the next line begins a new record: a stray quote costs at most LINE_LIMIT.
     """
 
     def __init__(self) -> None:
         self.lines = Lines()
-        self.columns: Columns | None = None  # until the header was read
-        self.number = 1  # of the line on which the record begins
-        self.record: list[bytes] = []  # its lines so far
+        self.columns: Columns | None = None  # until the header is read
+        self.number = 1  # of the first line of the current record
+        self.record: list[bytes] = []  # the lines of the current record so far
         self.size = 0  # their bytes
-        self.utf8 = True  # whether all of them are
-        self.held: list[bytes] = []  # lines that nobody has looked at yet
-        self.ended = False  # whether csv.reader has taken all lines that there are
+        self.is_utf8 = True  # whether all of them are
+        self.pending: list[bytes] = []  # lines that were not given to csv.reader yet
+        self.exhausted = False  # whether csv.reader has taken all lines
 
-    def feed(self, chunk: bytes) -> Batch:
-        """What the chunk completes; raises InvalidInput for a header that can't be used."""
-        self.held += self.lines.feed(chunk)
-        if sum(map(len, self.held)) < self.size:
-            # a begun record is read from its beginning: not for every chunk, or time is quadratic
-            return Batch([], [])
-        return self.read(self.released())
+    def feed(self, chunk: bytes) -> Outcome:
+        """Return what the chunk completes; raise InvalidInput for a header that can't be used."""
+        self.pending += self.lines.feed(chunk)
+        if sum(map(len, self.pending)) < self.size:
+            # an unfinished record is parsed from its beginning again; to do that for every chunk
+            # would take quadratic time
+            return Outcome([], [])
+        return self.read(self.take_pending())
 
-    def finish(self) -> Batch:
-        """What was left when the file ended; raises InvalidInput if there was no header."""
-        batch = self.read(self.released() + self.lines.finish())
+    def finish(self) -> Outcome:
+        """Return what is left at the end of the file; raise InvalidInput if it has no header."""
+        outcome = self.read(self.take_pending() + self.lines.finish())
         if self.record:
-            batch.rejected.append(self.broken(NOT_CLOSED))
+            outcome.rejected.append(self.reject_record(NOT_CLOSED))
         if self.columns is None:
             raise InvalidInput(NO_HEADER)
-        return batch
+        return outcome
 
-    def released(self) -> list[bytes]:
-        """The lines that were held back."""
-        lines, self.held = self.held, []
+    def take_pending(self) -> list[bytes]:
+        """Return the pending lines, and forget them."""
+        lines, self.pending = self.pending, []
         return lines
 
-    def read(self, lines: list[bytes]) -> Batch:
-        """The records that end in these lines; the lines of one that does not are kept."""
-        batch = Batch([], [])
-        source = iter(self.begin_again() + lines)
-        self.ended = False
-        while not self.ended:
+    def read(self, lines: list[bytes]) -> Outcome:
+        """Return the records that end in these lines, and keep the lines of an unfinished one."""
+        outcome = Outcome([], [])
+        source = iter(self.take_record() + lines)
+        self.exhausted = False
+        while not self.exhausted:
             try:
-                for cells in csv.reader(self.handed(source), strict=True):
+                for cells in csv.reader(self.decoded(source), strict=True):
                     number = self.number
                     self.number += len(self.record)
                     self.record.clear()
                     self.size = 0
                     if (
                         self.columns
-                        and self.utf8
-                        and (row := self.columns.plain_row(number, cells))
+                        and self.is_utf8
+                        and (row := self.columns.fast_row(number, cells))
                     ):
-                        batch.rows.append(row)
+                        outcome.rows.append(row)
                     elif cells:
-                        self.take(number, cells, batch)
+                        self.read_record(number, cells, outcome)
             except csv.Error:
-                if not self.ended:
-                    batch.rejected.append(self.broken(NOT_CSV))
+                if not self.exhausted:
+                    outcome.rejected.append(self.reject_record(NOT_CSV))
             except TooLong:
-                batch.rejected.append(self.broken(TOO_LONG))
-        return batch
+                outcome.rejected.append(self.reject_record(TOO_LONG))
+        return outcome
 
-    def handed(self, lines: Iterator[bytes]) -> Iterator[str]:
-        """Lines for csv.reader, each noted down as one of the record's."""
+    def decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
+        """Yield the lines as text for csv.reader, and add each to the current record."""
         for line in lines:
             self.record.append(line)
             self.size += len(line)
@@ -100,38 +109,39 @@ class CsvReader:
             try:
                 yield line.decode()
             except UnicodeDecodeError:
-                self.utf8 = False
-                yield line.decode(errors="surrogateescape")  # so that the record's end is found
-        self.ended = True
+                self.is_utf8 = False
+                # csv.reader still has to find the end of the record
+                yield line.decode(errors="surrogateescape")
+        self.exhausted = True
 
-    def begin_again(self) -> list[bytes]:
-        """The lines of the record that was begun, which nobody has read then."""
-        lines, self.record, self.size, self.utf8 = self.record, [], 0, True
+    def take_record(self) -> list[bytes]:
+        """Return the lines of the current record, and forget them."""
+        lines, self.record, self.size, self.is_utf8 = self.record, [], 0, True
         return lines
 
-    def take(self, number: int, cells: list[str], batch: Batch) -> None:
-        """The record as the header, or by all the rules."""
-        if not self.utf8:
-            self.utf8 = True
+    def read_record(self, number: int, cells: list[str], outcome: Outcome) -> None:
+        """Read the cells as the header, or as a user by all the rules."""
+        if not self.is_utf8:
+            self.is_utf8 = True
             if self.columns is None:
                 raise InvalidInput(Flaw("", NOT_UTF8))
-            batch.rejected.append(rejected(number, NOT_UTF8))
+            outcome.rejected.append(reject(number, NOT_UTF8))
         elif self.columns is None:
             self.columns = Columns(cells)
         else:
-            batch.add(self.columns.row(number, cells))
+            outcome.add(self.columns.thorough_row(number, cells))
 
-    def broken(self, detail: str) -> Rejected:
-        """The record that was begun, as rejected; the next line begins another."""
+    def reject_record(self, detail: str) -> Rejected:
+        """Return the rejection of the current record; the next line begins another one."""
         if self.columns is None:
             raise InvalidInput(NO_HEADER)
-        first, self.number = self.number, self.number + len(self.begin_again())
+        first, self.number = self.number, self.number + len(self.take_record())
         if (last := self.number - 1) > first:
             detail = f"{detail}; lines {first} to {last} were taken for one record"
-        return rejected(first, detail)
+        return reject(first, detail)
 
 
-FIELDS = ("full_name", "email", "age")
+COLUMN_NAMES = ("full_name", "email", "age")  # that are read; an `id` is allowed as well
 PLAIN_AGES: dict[str, int | None] = {
     "": None,
     **{str(age): age for age in range(schemas.AGE_LIMIT + 1)},
@@ -140,13 +150,13 @@ INTEGER = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read more than 430
 
 
 class Columns:
-    """What a CSV's header says of the cells below it."""
+    """The columns that a CSV's header names."""
 
     def __init__(self, names: list[str]) -> None:
-        """Raises InvalidInput unless the names are fields of a user, each once."""
+        """Raise InvalidInput unless the names are fields of a user, each once."""
         flaws = []
         for name, times in Counter(names).items():
-            if name not in {*FIELDS, "id"}:
+            if name not in {*COLUMN_NAMES, "id"}:
                 flaws.append(Flaw(f"/{schemas.escaped(name)}", "is not a field of a user"))
             elif times > 1:
                 flaws.append(Flaw(f"/{name}", f"is the name of {times} columns"))
@@ -155,12 +165,13 @@ class Columns:
         if flaws:
             raise InvalidInput(*flaws[: schemas.FLAW_LIMIT])
         self.names = names
-        self.age_given = "age" in names
-        # a column that is missing has its cell behind the last one, see plain_row
-        self.pick = itemgetter(*(names.index(f) if f in names else len(names) for f in FIELDS))
+        self.has_age = "age" in names
+        # fast_row appends an empty cell, which stands for each column that is missing
+        places = (names.index(name) if name in names else len(names) for name in COLUMN_NAMES)
+        self.pick = itemgetter(*places)
 
-    def plain_row(self, number: int, cells: list[str]) -> Row | None:
-        """The row, fast; None for what `row` must look at."""
+    def fast_row(self, number: int, cells: list[str]) -> Row | None:
+        """Return the row of the record, or None where `thorough_row` must read it."""
         if len(cells) != len(self.names):
             return None
         name, email, age = self.pick([*cells, ""])
@@ -172,17 +183,18 @@ class Columns:
             )
         except (ValueError, KeyError):
             return None
-        return tuple.__new__(Row, (number, name, email, age, self.age_given))
+        # Row(…) would take as long as parsing does
+        return tuple.__new__(Row, (number, name, email, age, self.has_age))
 
-    def row(self, number: int, cells: list[str]) -> Row | Rejected:
-        """The record by all the rules, with every flaw it has."""
+    def thorough_row(self, number: int, cells: list[str]) -> Row | Rejected:
+        """Return the row of the record, or every flaw that it has."""
         if len(cells) != len(self.names):
-            return rejected(number, f"has {len(cells)} fields, not {len(self.names)}")
-        given: dict[str, object] = dict(zip(self.names, cells, strict=True))
+            return reject(number, f"has {len(cells)} fields, not {len(self.names)}")
+        members: dict[str, object] = dict(zip(self.names, cells, strict=True))
         for name in ("email", "age"):
-            if given.get(name) == "":
-                given[name] = None
-        age = given.get("age")
+            if members.get(name) == "":
+                members[name] = None
+        age = members.get("age")
         if isinstance(age, str) and INTEGER.fullmatch(age):
-            given["age"] = int(age)
-        return judged(number, given)
+            members["age"] = int(age)
+        return check_members(number, members)

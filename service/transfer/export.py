@@ -1,4 +1,4 @@
-"""Export as one snapshot."""
+"""An export: all users of a list in one format, from one snapshot."""
 
 import csv
 import io
@@ -6,67 +6,66 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Select, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import schemas, users
+from service.transfer.copy import copy_connection
 from service.transfer.formats import Format
-from service.transfer.staging import take_time
 
 Write = Callable[[bytes], Awaitable[None]]
 
-EXPORTED = 1000  # rows that are encoded at a time (SQLite)
+ENCODED_AT_ONCE = 1000  # rows (SQLite)
+HEADER = ("id", "full_name", "email", "age")  # of a CSV
 
-FIELDS = ("id", "full_name", "email", "age")
 
+async def export(session: AsyncSession, listing: users.Listing, form: Format, write: Write) -> None:
+    """Pass all users of the list to `write`, a piece at a time.
 
-async def export(
-    session: AsyncSession, listing: users.Listing, form: Format, seconds: float, write: Write
-) -> None:
-    """Hand all users of the list to `write`, as they are at one moment, a piece at a time."""
-    connection = await session.connection()
-    await take_time(connection, seconds)
+    The session is one that `Transfers.export_session` yields.
+    """
     statement = users.all_of(listing)
-    if connection.dialect.name == "postgresql":
-        await copy_out(connection, statement, form, write)
+    if session.get_bind().dialect.name == "postgresql":
+        await copy_out(session, statement, form, write)
         return
     encode = csv_lines if form == "csv" else json_lines
     if form == "csv":
-        await write(csv_lines([FIELDS]))
-    async with connection.stream(statement, execution_options={"yield_per": EXPORTED}) as result:
-        async for rows in result.partitions():
-            await write(encode(rows))
+        await write(csv_lines([HEADER]))
+    options = {"yield_per": ENCODED_AT_ONCE}
+    result = await session.stream(statement, execution_options=options)
+    async for rows in result.partitions():
+        await write(encode(rows))
 
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """As PostgreSQL writes CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    """Return the rows as CSV, with quotes and line ends as PostgreSQL writes them."""
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    return content.getvalue().encode()
 
 
 def json_lines(rows: Iterable[users.UserRow]) -> bytes:
-    """A JSON object on each line."""
+    """Return the rows as NDJSON."""
     return b"".join(schemas.encode(users.seen(row)) + b"\n" for row in rows)
 
 
 async def copy_out(
-    connection: AsyncConnection, statement: Select[Any], form: Format, write: Write
+    session: AsyncSession, statement: Select[Any], form: Format, write: Write
 ) -> None:
-    """Let the server write the lines itself."""
+    """Let PostgreSQL write the lines itself, by COPY."""
     if form == "ndjson":
         row = statement.subquery("u")
         statement = select(func.row_to_json(text("u"))).select_from(row)
-    options = connection.sync_connection.get_execution_options()  # type: ignore[union-attr]  # it is open
+    bind = session.get_bind()
     compiled = statement.compile(
-        dialect=connection.dialect,
-        schema_translate_map=options["schema_translate_map"],
+        dialect=bind.dialect,
+        schema_translate_map=bind.get_execution_options()["schema_translate_map"],
         render_schema_translate=True,
     )
     values = [compiled.params[name] for name in compiled.positiontup or ()]
-    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver = await copy_connection(session)
 
     async def write_json(chunk: bytes) -> None:
-        # the text format doubles a backslash, and JSON has nothing else that it would escape
+        # COPY's text format doubles each backslash, and escapes nothing else that JSON contains
         await write(chunk.replace(b"\\\\", b"\\"))
 
     if form == "csv":

@@ -1,4 +1,4 @@
-"""Which format has which reader."""
+"""The formats of imports and exports, and the reader of each."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,11 +10,12 @@ from service.transfer.ndjson import NdjsonReader
 Format = Literal["ndjson", "csv"]
 Reader = NdjsonReader | CsvReader
 
-MEDIA_TYPES: Mapping[str, type[NdjsonReader | CsvReader]] = MappingProxyType(
+READERS: Mapping[str, type[Reader]] = MappingProxyType({"csv": CsvReader, "ndjson": NdjsonReader})
+MEDIA_TYPES: Mapping[str, Format] = MappingProxyType(  # that an import may have
     {
-        "application/x-ndjson": NdjsonReader,
-        "application/ndjson": NdjsonReader,
-        "application/jsonl": NdjsonReader,
-        "text/csv": CsvReader,
+        "application/x-ndjson": "ndjson",
+        "application/ndjson": "ndjson",
+        "application/jsonl": "ndjson",
+        "text/csv": "csv",
     }
 )

@@ -1,8 +1,9 @@
-"""Reading an import: bytes of any length, fed in chunks, become rows and rejected lines.
+"""What the readers of both formats share: lines, and the rows that they become.
 
-A reader is fed chunks as they come, wherever they are cut, and gives what each completes.
-It keeps no more than the beginning of one record, so memory stays flat whatever the length.
-Rows that are plainly fine take a fast way; the other one knows all the rules and finds all flaws.
+A reader is fed the chunks of a file, wherever they are cut, and returns what each one completes.
+It keeps at most the beginning of one record, so memory stays flat however long the file is.
+Each reader parses twice: a fast function reads the rows that break no rule and returns None for
+all others, and a thorough one knows every rule and finds every flaw.
 """
 
 import codecs
@@ -12,72 +13,74 @@ from typing import NamedTuple
 from service import schemas
 from service.errors import Flaw, Rejected
 
-LINE_LIMIT = 64 * 1024  # bytes of a line, or of all lines of a CSV's record, with their ends
+LINE_LIMIT = 64 * 1024  # bytes of a line, or of all lines of a CSV record, with their line ends
 TOO_LONG = f"is longer than {LINE_LIMIT // 1024} KiB"
 
 
 class Row(NamedTuple):
-    """A user as a line gives it."""
+    """A user as a line describes it; the fields are the columns of the temporary table."""
 
     line: int  # from 1, a CSV's header included
     full_name: str
     email: str | None
     age: int | None
-    age_given: bool  # False where the line, or the CSV's header, says nothing of an age
+    has_age: bool  # False where the line, or the CSV's header, does not mention the age
 
 
-class Batch(NamedTuple):
-    """What was completed, in the order of the lines."""
+class Outcome(NamedTuple):
+    """What a chunk completed, in the order of the lines."""
 
     rows: list[Row]
     rejected: list[Rejected]
 
-    def add(self, outcome: Row | Rejected) -> None:
-        """Put it where it belongs."""
-        if isinstance(outcome, Row):
-            self.rows.append(outcome)
+    def add(self, item: Row | Rejected) -> None:
+        """Append it to the list of its kind."""
+        if isinstance(item, Row):
+            self.rows.append(item)
         else:
-            self.rejected.append(outcome)
+            self.rejected.append(item)
 
 
 class Lines:
-    """Cuts chunks into lines; of one that is too long it keeps just enough to show that."""
+    """Cuts chunks into lines; of a line that is too long it keeps just enough to show that."""
 
     def __init__(self) -> None:
-        self.begun = b""
-        self.mark = codecs.BOM_UTF8  # what the next line may begin with: only the first one
+        self.unfinished = b""  # the beginning of the line whose end has not come yet
+        self.bom = codecs.BOM_UTF8  # removed from the first line, and empty afterwards
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that end in the chunk, with their ends."""
-        lines = BytesIO(self.begun + chunk).readlines()
-        self.begun = b""
+        """Return the lines that end in the chunk, with their line ends."""
+        lines = BytesIO(self.unfinished + chunk).readlines()
+        self.unfinished = b""
         if lines and not lines[-1].endswith(b"\n"):
-            self.begun = lines.pop()[: len(self.mark) + LINE_LIMIT + 1]
-        return self.unmarked(lines)
+            self.unfinished = lines.pop()[: len(self.bom) + LINE_LIMIT + 1]
+        return self.without_bom(lines)
 
     def finish(self) -> list[bytes]:
-        """The last line, if it lacks its end."""
-        return self.unmarked([self.begun] if self.begun else [])
+        """Return the last line of the file, if it has no line end."""
+        return self.without_bom([self.unfinished] if self.unfinished else [])
 
-    def unmarked(self, lines: list[bytes]) -> list[bytes]:
-        """The lines without the byte order mark that some programs begin a file with."""
-        if lines and self.mark:
-            lines[0] = lines[0].removeprefix(self.mark)
-            self.mark = b""
+    def without_bom(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines without the byte order mark that some programs write first."""
+        if lines and self.bom:
+            lines[0] = lines[0].removeprefix(self.bom)
+            self.bom = b""
         return lines
 
 
-def judged(number: int, given: dict[str, object]) -> Row | Rejected:
-    """The row that the values make, or every flaw of theirs."""
-    given.pop("id", None)
-    values, flaws = schemas.checked(given)
-    if "full_name" not in given:
+def check_members(number: int, members: dict[str, object]) -> Row | Rejected:
+    """Return the row of line `number`, or every flaw of its members; an `id` is ignored."""
+    members.pop("id", None)
+    values, flaws = schemas.checked(members)
+    if "full_name" not in members:
         flaws.append(Flaw("/full_name", "is required"))
     if flaws:
         return Rejected(number, tuple(flaws[: schemas.FLAW_LIMIT]))
-    return Row(number, values["full_name"], values.get("email"), values.get("age"), "age" in given)
+    return Row(
+        number, values["full_name"], values.get("email"), values.get("age"), "age" in members
+    )
 
 
-def rejected(number: int, detail: str) -> Rejected:
-    """What is wrong as a whole."""
+def reject(number: int, detail: str) -> Rejected:
+    """Return the rejection of a line that is wrong as a whole."""
     return Rejected(number, (Flaw("", detail),))

@@ -1,4 +1,4 @@
-"""Reading NDJSON: a user a line."""
+"""Reading NDJSON: a user on each line."""
 
 from typing import Annotated, Any
 
@@ -7,38 +7,46 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from service import schemas
 from service.errors import Rejected
-from service.transfer.lines import LINE_LIMIT, TOO_LONG, Batch, Lines, Row, judged, rejected
+from service.transfer.lines import (
+    LINE_LIMIT,
+    TOO_LONG,
+    Lines,
+    Outcome,
+    Row,
+    check_members,
+    reject,
+)
 
 
 class NdjsonReader:
-    """Newline-delimited JSON: a NewUser a line; its `id`, if any, is left out of account."""
+    """A reader of newline-delimited JSON: a NewUser on each line, where an `id` is ignored."""
 
     def __init__(self) -> None:
         self.lines = Lines()
         self.number = 0  # of the last line
 
-    def feed(self, chunk: bytes) -> Batch:
-        """What the chunk completes."""
+    def feed(self, chunk: bytes) -> Outcome:
+        """Return what the chunk completes."""
         return self.read(self.lines.feed(chunk))
 
-    def finish(self) -> Batch:
-        """What was left when the file ended."""
+    def finish(self) -> Outcome:
+        """Return what is left at the end of the file."""
         return self.read(self.lines.finish())
 
-    def read(self, lines: list[bytes]) -> Batch:
-        """The lines as rows and rejections; empty ones are only counted."""
-        batch = Batch([], [])
+    def read(self, lines: list[bytes]) -> Outcome:
+        """Return the lines as rows and rejections; an empty line is counted and skipped."""
+        outcome = Outcome([], [])
         for number, line in enumerate(lines, self.number + 1):
-            if row := plain_line(number, line):
-                batch.rows.append(row)
+            if row := fast_row(number, line):
+                outcome.rows.append(row)
             elif line.strip():
-                batch.add(any_line(number, line))
+                outcome.add(thorough_row(number, line))
         self.number += len(lines)
-        return batch
+        return outcome
 
 
 class PlainUser(Struct, forbid_unknown_fields=True):
-    """What most lines fit."""
+    """The shape of most lines, which msgspec decodes and checks at once."""
 
     full_name: str
     email: str | None = None
@@ -46,33 +54,33 @@ class PlainUser(Struct, forbid_unknown_fields=True):
     id: Any = None
 
 
-plain_user = msgspec.json.Decoder(PlainUser).decode
+decode_plain_user = msgspec.json.Decoder(PlainUser).decode
 
 
-def plain_line(number: int, line: bytes) -> Row | None:
-    """The row, fast; None for what any_line must look at."""
+def fast_row(number: int, line: bytes) -> Row | None:
+    """Return the row of the line, or None where `thorough_row` must read it."""
     if len(line) > LINE_LIMIT:
         return None
     try:
-        user = plain_user(line)
+        user = decode_plain_user(line)
         name, email = schemas.full_name(user.full_name), schemas.email(user.email)
     except (ValueError, RecursionError):
         return None
-    given = user.age is not UNSET
+    has_age = user.age is not UNSET
     # Row(…) would take as long as decoding does
-    return tuple.__new__(Row, (number, name, email, user.age if given else None, given))
+    return tuple.__new__(Row, (number, name, email, user.age if has_age else None, has_age))
 
 
-def any_line(number: int, line: bytes) -> Row | Rejected:
-    """The line by all the rules, with every flaw it has."""
+def thorough_row(number: int, line: bytes) -> Row | Rejected:
+    """Return the row of the line, or every flaw that it has."""
     if len(line) > LINE_LIMIT:
-        return rejected(number, TOO_LONG)
+        return reject(number, TOO_LONG)
     try:
-        given = msgspec.json.decode(line)
+        members = msgspec.json.decode(line)
     except ValueError:
-        return rejected(number, "is not JSON in UTF-8")
+        return reject(number, "is not JSON in UTF-8")
     except RecursionError:
-        return rejected(number, "is nested too deeply")
-    if not isinstance(given, dict):
-        return rejected(number, "must be an object")
-    return judged(number, given)
+        return reject(number, "is nested too deeply")
+    if not isinstance(members, dict):
+        return reject(number, "must be an object")
+    return check_members(number, members)

@@ -4,11 +4,11 @@ import pytest
 
 from service.errors import InvalidInput
 from service.transfer.csv import CsvReader
-from service.transfer.lines import LINE_LIMIT, Batch, Row
+from service.transfer.lines import LINE_LIMIT, Outcome, Row
 from tests.service.transfer.test_lines import ADA, HEADER, flaws, lines_of, read
 
 
-def below_header(data: bytes) -> Batch:
+def below_header(data: bytes) -> Outcome:
     return read(CsvReader(), [HEADER + data])
 
 
@@ -49,41 +49,41 @@ REJECTED_CSV: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("case", REJECTED_CSV)
 def test_a_csv_record_is_rejected_and_the_next_one_read(case: str) -> None:
     record, expected = REJECTED_CSV[case]
-    batch = below_header(record + b"\r\n" + ADA)
-    found = flaws(batch)
+    outcome = below_header(record + b"\r\n" + ADA)
+    found = flaws(outcome)
     assert [(line, pointer) for line, pointer, _ in found] == [(2, p) for p, _ in expected]
     for (*_, told), (_, detail) in zip(found, expected, strict=True):
         assert told.startswith(detail)
-    assert [row.full_name for row in batch.rows] == ["Ada"]
-    assert lines_of(batch.rows) == [3 + record.count(b"\n")]
+    assert [row.full_name for row in outcome.rows] == ["Ada"]
+    assert lines_of(outcome.rows) == [3 + record.count(b"\n")]
 
 
 ACCEPTED_CSV = {
-    "Ada,ada@example.org,36\r\n": Row(2, "Ada", "ada@example.org", 36, age_given=True),
-    "Ada,,": Row(2, "Ada", None, None, age_given=True),
-    '"Ada","",""': Row(2, "Ada", None, None, age_given=True),
-    '"Lovelace, ""Ada""",,': Row(2, 'Lovelace, "Ada"', None, None, age_given=True),
-    'Eric "Rick" Crawford,,': Row(2, 'Eric "Rick" Crawford', None, None, age_given=True),
-    '6" Tall,,': Row(2, '6" Tall', None, None, age_given=True),
-    '" Ada\r\n",,7\n': Row(2, "Ada", None, 7, age_given=True),
-    "Zoe\u0308,,007": Row(2, "Zoë", None, 7, age_given=True),
-    "\n\r\nAda,,": Row(4, "Ada", None, None, age_given=True),
+    "Ada,ada@example.org,36\r\n": Row(2, "Ada", "ada@example.org", 36, has_age=True),
+    "Ada,,": Row(2, "Ada", None, None, has_age=True),
+    '"Ada","",""': Row(2, "Ada", None, None, has_age=True),
+    '"Lovelace, ""Ada""",,': Row(2, 'Lovelace, "Ada"', None, None, has_age=True),
+    'Eric "Rick" Crawford,,': Row(2, 'Eric "Rick" Crawford', None, None, has_age=True),
+    '6" Tall,,': Row(2, '6" Tall', None, None, has_age=True),
+    '" Ada\r\n",,7\n': Row(2, "Ada", None, 7, has_age=True),
+    "Zoe\u0308,,007": Row(2, "Zoë", None, 7, has_age=True),
+    "\n\r\nAda,,": Row(4, "Ada", None, None, has_age=True),
 }
 
 
 @pytest.mark.parametrize("text", ACCEPTED_CSV)
 def test_a_csv_record_is_read(text: str) -> None:
-    assert below_header(text.encode()) == Batch([ACCEPTED_CSV[text]], [])
+    assert below_header(text.encode()) == Outcome([ACCEPTED_CSV[text]], [])
 
 
 def test_columns_may_stand_in_any_order_and_an_id_among_them() -> None:
-    batch = read(CsvReader(), [b'\xef\xbb\xbf"age",id,full_name,email\n36,9,Ada,ada@example.org'])
-    assert batch.rows == [Row(2, "Ada", "ada@example.org", 36, age_given=True)]
+    outcome = read(CsvReader(), [b'\xef\xbb\xbf"age",id,full_name,email\n36,9,Ada,ada@example.org'])
+    assert outcome.rows == [Row(2, "Ada", "ada@example.org", 36, has_age=True)]
 
 
 def test_without_a_column_for_it_no_age_is_given() -> None:
-    batch = read(CsvReader(), [b"full_name\nAda\n"])
-    assert batch.rows == [Row(2, "Ada", None, None, age_given=False)]
+    outcome = read(CsvReader(), [b"full_name\nAda\n"])
+    assert outcome.rows == [Row(2, "Ada", None, None, has_age=False)]
 
 
 REFUSED = {
@@ -113,23 +113,23 @@ def test_without_a_header_that_can_be_used_all_is_refused(data: bytes) -> None:
 
 
 def test_a_quote_that_never_closes_costs_its_line_up_to_the_end() -> None:
-    batch = below_header(ADA + b'"Ada,,\n' + ADA)
-    assert lines_of(batch.rows) == [2]
+    outcome = below_header(ADA + b'"Ada,,\n' + ADA)
+    assert lines_of(outcome.rows) == [2]
     detail = "opens a quote that does not close before the end of the file"
-    assert flaws(batch) == [(3, "", f"{detail}; lines 3 to 4 were taken for one record")]
+    assert flaws(outcome) == [(3, "", f"{detail}; lines 3 to 4 were taken for one record")]
 
 
 def test_a_stray_quote_costs_64_kib_at_most() -> None:
-    batch = below_header(ADA * 100 + b'"Ada,,\n' + ADA * 9900)
-    [(line, _, detail)] = flaws(batch)
+    outcome = below_header(ADA * 100 + b'"Ada,,\n' + ADA * 9900)
+    [(line, _, detail)] = flaws(outcome)
     assert line == 102
     last = int(detail.removesuffix(" were taken for one record").rpartition(" ")[2])
     assert detail.startswith("is longer than 64 KiB; lines 102 to ")
     assert 0 <= (last - line) * len(ADA) - LINE_LIMIT < 2 * len(ADA)
-    assert lines_of(batch.rows) == [*range(2, 102), *range(last + 1, 10_003)]
+    assert lines_of(outcome.rows) == [*range(2, 102), *range(last + 1, 10_003)]
 
 
 def test_a_stray_quote_ends_at_the_next_quote_that_can_not_close_it() -> None:
-    batch = below_header(b'"Ada,,\n' + ADA + b'"Ada",,\n' + ADA)
-    assert flaws(batch) == [(2, "", f"{NOT_CSV}; lines 2 to 4 were taken for one record")]
-    assert lines_of(batch.rows) == [5]
+    outcome = below_header(b'"Ada,,\n' + ADA + b'"Ada",,\n' + ADA)
+    assert flaws(outcome) == [(2, "", f"{NOT_CSV}; lines 2 to 4 were taken for one record")]
+    assert lines_of(outcome.rows) == [5]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from service.errors import Rejected
 from service.transfer.csv import Columns, CsvReader
-from service.transfer.formats import MEDIA_TYPES, Reader
-from service.transfer.lines import LINE_LIMIT, Batch, Row
-from service.transfer.ndjson import NdjsonReader, any_line, plain_line
+from service.transfer.formats import MEDIA_TYPES, READERS, Reader
+from service.transfer.lines import LINE_LIMIT, Outcome, Row
+from service.transfer.ndjson import NdjsonReader, fast_row, thorough_row
 from tests.world import ROOT
 
 PEOPLE = ROOT / "tests/data/people.csv"
@@ -25,19 +25,19 @@ HEADER = b"full_name,email,age\n"
 ADA = b"Ada,ada@example.org,36\n"
 
 
-def read(reader: Reader, chunks: Iterable[bytes]) -> Batch:
+def read(reader: Reader, chunks: Iterable[bytes]) -> Outcome:
     """All that the chunks give."""
-    batches = [*(reader.feed(chunk) for chunk in chunks), reader.finish()]
-    rows, rejected = zip(*batches, strict=True)
-    return Batch(list(itertools.chain(*rows)), list(itertools.chain(*rejected)))
+    outcomes = [*(reader.feed(chunk) for chunk in chunks), reader.finish()]
+    rows, rejected = zip(*outcomes, strict=True)
+    return Outcome(list(itertools.chain(*rows)), list(itertools.chain(*rejected)))
 
 
-def ndjson(data: bytes) -> Batch:
+def ndjson(data: bytes) -> Outcome:
     return read(NdjsonReader(), [data])
 
 
-def flaws(batch: Batch) -> list[tuple[int, str, str]]:
-    return [(line, *flaw) for line, found in batch.rejected for flaw in found]
+def flaws(outcome: Outcome) -> list[tuple[int, str, str]]:
+    return [(line, *flaw) for line, found in outcome.rejected for flaw in found]
 
 
 def lines_of(found: list[Row] | list[Rejected]) -> list[int]:
@@ -53,11 +53,11 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 def test_of_1535_people_1383_are_rows_and_152_are_too_old() -> None:
-    batch = read(CsvReader(), [PEOPLE.read_bytes()])
-    assert len(batch.rows) == 1377 + 6
-    assert len({row.email for row in batch.rows}) == 1377
-    assert len(batch.rejected) == 152
-    assert {(p, d) for _, p, d in flaws(batch)} == {("/age", "must be between 0 and 150")}
+    outcome = read(CsvReader(), [PEOPLE.read_bytes()])
+    assert len(outcome.rows) == 1377 + 6
+    assert len({row.email for row in outcome.rows}) == 1377
+    assert len(outcome.rejected) == 152
+    assert {(p, d) for _, p, d in flaws(outcome)} == {("/age", "must be between 0 and 150")}
 
 
 def test_people_are_the_same_in_both_formats() -> None:
@@ -104,9 +104,9 @@ def test_a_byte_at_a_time_will_do(kind: type[Reader]) -> None:
         NdjsonReader: '\ufeff{"full_name":"Zoë"}\r\n\r\n{"full_name":"Ada","age":1}',
         CsvReader: '\ufefffull_name,email,age\r\n"Zoë\r\n",,\r\n\r\nAda,ada@example.org,1',
     }[kind].encode()
-    batch = read(kind(), (bytes([byte]) for byte in data))
-    assert batch == read(kind(), [data])
-    assert [row.full_name for row in batch.rows] == ["Zoë", "Ada"]
+    outcome = read(kind(), (bytes([byte]) for byte in data))
+    assert outcome == read(kind(), [data])
+    assert [row.full_name for row in outcome.rows] == ["Zoë", "Ada"]
 
 
 @pytest.mark.parametrize("kind", [NdjsonReader, CsvReader])
@@ -121,8 +121,8 @@ def test_a_line_of_100_mb_is_rejected_and_not_kept(kind: type[Reader], beginning
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * len(chunk)
-    batch = reader.feed(b"\n")
-    assert flaws(batch) == [(2, "", "is longer than 64 KiB")]
+    outcome = reader.feed(b"\n")
+    assert flaws(outcome) == [(2, "", "is longer than 64 KiB")]
 
 
 def test_a_quote_that_is_never_closed_is_not_kept_either() -> None:
@@ -159,7 +159,7 @@ def test_the_fast_way_through_json_agrees_with_the_thorough_one(
 ) -> None:
     texts = [f"{json.dumps(name)}: {encode(value)}" for name, value in members]
     line = f"{{{','.join(texts)}}}".encode()
-    assert plain_line(7, line) in {None, any_line(7, line)}
+    assert fast_row(7, line) in {None, thorough_row(7, line)}
 
 
 @settings(max_examples=300, deadline=None)
@@ -172,19 +172,19 @@ def test_the_fast_way_through_cells_agrees_with_the_thorough_one(
     names: list[str], width: int, cells: list[str]
 ) -> None:
     columns = Columns([*{"full_name": 0, **dict.fromkeys(names[:width])}])
-    assert columns.plain_row(7, cells) in {None, columns.row(7, cells)}
+    assert columns.fast_row(7, cells) in {None, columns.thorough_row(7, cells)}
 
 
 def test_most_people_go_the_fast_way() -> None:
     with PEOPLE.open(encoding="utf-8", newline="") as file:
         columns = Columns(next(csv.reader(file)))
-        fast = [row for cells in csv.reader(file) if (row := columns.plain_row(1, cells))]
+        fast = [row for cells in csv.reader(file) if (row := columns.fast_row(1, cells))]
     assert len(fast) == 1383
     as_json = [json.dumps(row._asdict() | {"id": 1}).encode() for row in fast]
     as_json = [
-        line.replace(b'"line": 1, ', b"").replace(b', "age_given": true', b"") for line in as_json
+        line.replace(b'"line": 1, ', b"").replace(b', "has_age": true', b"") for line in as_json
     ]
-    assert [plain_line(1, line) for line in as_json] == fast
+    assert [fast_row(1, line) for line in as_json] == fast
 
 
 @settings(max_examples=100, deadline=None)
@@ -204,12 +204,12 @@ def test_what_a_csv_writer_writes_is_read_as_the_same_in_json(
     file = io.StringIO()
     writer = csv.writer(file, quoting=quoting)
     writer.writerow(["full_name", "email", "age"])
-    expected = Batch([], [])
+    expected = Outcome([], [])
     for name, email, age in records:
         number = file.getvalue().count("\n") + 1
         number_or_text = int(age) if age.lstrip("-").isdecimal() and age.isascii() else age or None
         user = {"full_name": name, "email": email or None, "age": number_or_text}
-        expected.add(any_line(number, json.dumps(user).encode()))
+        expected.add(thorough_row(number, json.dumps(user).encode()))
         writer.writerow([name, email, age])
     assert read(CsvReader(), [file.getvalue().encode()]) == expected
 
@@ -218,7 +218,7 @@ def test_what_a_csv_writer_writes_is_read_as_the_same_in_json(
 
 
 def test_the_media_type_names_the_reader() -> None:
-    assert {media_type: kind.__name__ for media_type, kind in MEDIA_TYPES.items()} == {
+    assert {media_type: READERS[form].__name__ for media_type, form in MEDIA_TYPES.items()} == {
         "application/x-ndjson": "NdjsonReader",
         "application/ndjson": "NdjsonReader",
         "application/jsonl": "NdjsonReader",

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.transfer.lines import LINE_LIMIT, Batch, Row
+from service.transfer.lines import LINE_LIMIT, Outcome, Row
 from tests.service.transfer.test_lines import flaws, lines_of, ndjson
 
 REJECTED_JSON: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
@@ -38,14 +38,14 @@ REJECTED_JSON: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 @pytest.mark.parametrize("case", REJECTED_JSON)
 def test_a_json_line_is_rejected_and_the_next_one_read(case: str) -> None:
     line, found = REJECTED_JSON[case]
-    batch = ndjson(line + b'\n{"full_name":"Next"}')
-    assert flaws(batch) == [(1, *flaw) for flaw in found]
-    assert batch.rows == [Row(2, "Next", None, None, age_given=False)]
+    outcome = ndjson(line + b'\n{"full_name":"Next"}')
+    assert flaws(outcome) == [(1, *flaw) for flaw in found]
+    assert outcome.rows == [Row(2, "Next", None, None, has_age=False)]
 
 
 def test_an_age_that_is_not_there_is_not_null() -> None:
-    batch = ndjson(b'{"full_name":"A"}\n{"full_name":"A","age":null}\n{"full_name":"A","age":7}')
-    assert [(row.age, row.age_given) for row in batch.rows] == [
+    outcome = ndjson(b'{"full_name":"A"}\n{"full_name":"A","age":null}\n{"full_name":"A","age":7}')
+    assert [(row.age, row.has_age) for row in outcome.rows] == [
         (None, False),
         (None, True),
         (7, True),
@@ -53,19 +53,19 @@ def test_an_age_that_is_not_there_is_not_null() -> None:
 
 
 def test_an_exported_user_can_be_imported() -> None:
-    batch = ndjson(b'{"id":7,"full_name":"Ada","email":null,"age":36}')
-    assert batch.rows == [Row(1, "Ada", None, 36, age_given=True)]
+    outcome = ndjson(b'{"id":7,"full_name":"Ada","email":null,"age":36}')
+    assert outcome.rows == [Row(1, "Ada", None, 36, has_age=True)]
 
 
 def test_empty_lines_of_json_are_counted_and_skipped() -> None:
-    batch = ndjson(b'\n\r\n  \n{"full_name":"A"}\n\n')
-    assert lines_of(batch.rows) == [4]
-    assert not batch.rejected
+    outcome = ndjson(b'\n\r\n  \n{"full_name":"A"}\n\n')
+    assert lines_of(outcome.rows) == [4]
+    assert not outcome.rejected
 
 
 def test_of_a_member_that_is_repeated_the_last_counts() -> None:
-    batch = ndjson(b'{"full_name":"A","age":999,"full_name":"B","age":9}')
-    assert batch.rows == [Row(1, "B", None, 9, age_given=True)]
+    outcome = ndjson(b'{"full_name":"A","age":999,"full_name":"B","age":9}')
+    assert outcome.rows == [Row(1, "B", None, 9, has_age=True)]
 
 
 def test_no_more_than_20_flaws_of_a_line_are_told() -> None:
@@ -74,4 +74,4 @@ def test_no_more_than_20_flaws_of_a_line_are_told() -> None:
 
 
 def test_no_json_at_all_is_nothing() -> None:
-    assert ndjson(b"") == ndjson(b"\xef\xbb\xbf") == Batch([], [])
+    assert ndjson(b"") == ndjson(b"\xef\xbb\xbf") == Outcome([], [])
