@@ -66,7 +66,7 @@ def programs(name: str) -> Iterator[Path]:
 
 def embedded_programs() -> Path:
     """Where the wheel has its programs."""
-    return embedded.Server(embedded.DATA).programs
+    return embedded.Server(embedded.data_directory()).programs
 
 
 def embedded_major() -> int | None:

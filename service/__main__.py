@@ -1,4 +1,4 @@
-"""`python -m service`: serve, or do what the command says."""
+"""`python -m service`: see `service.cli.main`."""
 
 import sys
 

@@ -24,6 +24,7 @@ from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
 from service.settings import Settings
+from service.transfer.sessions import Transfers
 from service.user_batches import UserBatches
 
 GC_THRESHOLDS = (50_000, 20, 100)  # generations 0, 1, 2
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> ASGIApp:
             {
                 "settings": settings,
                 "database": database,
+                "transfers": Transfers(settings, database),
                 "access": access,
                 "metrics": observation.metrics,
             }

@@ -1,6 +1,5 @@
 """The engine and its sessions: one to write, one to read."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,6 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Dialect, Pool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -136,9 +134,6 @@ class Database:
         else:
             writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
             reading = writing.execution_options(reading=True)
-        self.writing = writing
-        self.pool_timeout = settings.pool_timeout
-        self.transfers = asyncio.Semaphore(max(1, settings.pool_size // 2))
         self.writers = async_sessionmaker(writing, expire_on_commit=False)
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
@@ -173,21 +168,6 @@ class Database:
         """Yield a session as `read` does: the dependency `reader` of routes."""
         async with self.read() as session:
             yield session
-
-    @asynccontextmanager
-    async def transfer(self, *, reading: bool = False) -> AsyncIterator[AsyncSession]:
-        """TEMPORARY."""
-        try:
-            await asyncio.wait_for(self.transfers.acquire(), self.pool_timeout)
-        except TimeoutError:
-            raise PoolTimeoutError("as many imports and exports as there may be") from None
-        try:
-            async with self.writing.connect() as connection:
-                await connection.execution_options(reading=reading)
-                async with AsyncSession(connection) as session:
-                    yield session
-        finally:
-            self.transfers.release()
 
     @property
     def pool(self) -> WatchedPool:

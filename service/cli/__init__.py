@@ -1,1 +1,1 @@
-"""`python -m service`: the commands."""
+"""The command line: `python -m service COMMAND`."""

@@ -1,4 +1,4 @@
-"""What `python -m service` can do: serve, and the commands for its operator."""
+"""The commands of `python -m service`, and of the console script `users-service`."""
 
 import argparse
 import os
@@ -9,21 +9,23 @@ from pathlib import Path
 
 from service.auth import tokens
 from service.cli.serve import serve
-from service.cli.transfer import NotDone, add_transfer_commands
+from service.cli.transfer import TransferError, add_transfer_commands
 from service.database_errors import why_unavailable
 from service.errors import Refusal
 from service.settings import Settings, SettingsError
 
-DONE, CANNOT, INTERRUPTED = 0, 2, 130
+DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
+SCRIPT = "users-service"
+DESCRIPTION = "Serve, which is the default, or do what another command says."
 DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return the exit code. What can't be done is said in one line."""
+    """Run a command and return its exit code; print one line where it can't be done."""
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or DONE
-    except (SettingsError, tokens.TokenRefused, NotDone, Refusal) as error:
+    except (SettingsError, tokens.TokenRefused, TransferError, Refusal) as error:
         print(f"can't {options.task}: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"{options.task} was interrupted", file=sys.stderr)
@@ -36,22 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The commands and what they take."""
-    top = argparse.ArgumentParser(prog="python -m service", description=__doc__)
-    top.set_defaults(run=start, task="start")
-    commands = top.add_subparsers(metavar="COMMAND", title="commands, instead of serving")
+    """Return the parser of all commands; without a command it serves."""
+    top = argparse.ArgumentParser(prog=program_name(sys.argv[0]), description=DESCRIPTION)
+    serving = {"run": start, "task": "start"}
+    top.set_defaults(**serving)
+    commands = top.add_subparsers(metavar="COMMAND", title="commands")
+    commands.add_parser("serve", help="serve until a signal says stop").set_defaults(**serving)
     add_token_commands(commands.add_parser("token", help="make, list and revoke tokens"))
     add_transfer_commands(commands)
     return top
 
 
+def program_name(path: str) -> str:
+    """Return how the user started the program, given the path that was run."""
+    return SCRIPT if Path(path).stem == SCRIPT else "python -m service"
+
+
 def start(_: argparse.Namespace) -> None:
-    """Serve until a signal says stop."""
+    """Serve until a signal stops the process."""
     serve(Settings.from_environment(os.environ))
 
 
 def add_token_commands(token: argparse.ArgumentParser) -> None:
-    """`token create`, `token list`, `token revoke`."""
+    """Add `token create`, `token list` and `token revoke`."""
     commands = token.add_subparsers(required=True, metavar="COMMAND")
     file = argparse.ArgumentParser(add_help=False)
     file.add_argument("--file", metavar="FILE", help="the token file, if not TOKENS_FILE")
@@ -82,7 +91,7 @@ def add_token_commands(token: argparse.ArgumentParser) -> None:
 
 
 def moment(text: str) -> datetime:
-    """A day, or a number of days from now, as the moment when it begins or is over."""
+    """Return the moment at which a day begins (UTC), or at which a number of days has passed."""
     now = datetime.now(UTC).replace(microsecond=0)
     try:
         if days := DAYS.fullmatch(text):
@@ -97,23 +106,23 @@ def moment(text: str) -> datetime:
 
 
 def create_token(options: argparse.Namespace) -> None:
-    """Print a new token: alone on standard output, so that it can be piped to where it belongs."""
+    """Print a new token: alone on standard output, so that it can be piped into a file."""
     secret = tokens.create(token_file(options), options.name, options.scope, options.expires)
     print(secret)
     print("This is shown once, and kept nowhere.", file=sys.stderr)
 
 
 def list_tokens(options: argparse.Namespace) -> None:
-    """Print what is kept of the tokens, but for their hashes."""
+    """Print all that the file says of each token, except its hash."""
     rows = [("NAME", "SCOPES", "CREATED (UTC)", "EXPIRES")]
     now = datetime.now(UTC)
     for token in tokens.read(Path(token_file(options))):
-        expires = shown(token.expires) if token.expires else "never"
+        expires = to_the_minute(token.expires) if token.expires else "never"
         rows.append(
             (
                 token.name,
                 ",".join(token.scopes),
-                shown(token.created),
+                to_the_minute(token.created),
                 f"{expires}, over" if token.expired(now) else expires,
             )
         )
@@ -122,19 +131,19 @@ def list_tokens(options: argparse.Namespace) -> None:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-def shown(when: datetime) -> str:
-    """A moment for people."""
+def to_the_minute(when: datetime) -> str:
+    """Return a moment as the list of tokens shows it, in UTC."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def revoke_token(options: argparse.Namespace) -> None:
-    """Take a token out of the file."""
+    """Remove a token from the file."""
     tokens.revoke(token_file(options), options.name)
     print("Services that run refuse it within a second.", file=sys.stderr)
 
 
 def token_file(options: argparse.Namespace) -> str:
-    """The file that the command is about."""
+    """Return the path of the token file; raise SettingsError where neither names it."""
     file: str = options.file or os.environ.get("TOKENS_FILE", "")
     if not file:
         raise SettingsError("say where: set TOKENS_FILE, or give --file")

@@ -1,4 +1,4 @@
-"""`python -m service import` and `export`: straight to the database, for people."""
+"""The commands `import` and `export`: files to and from the database, without HTTP."""
 
 import argparse
 import asyncio
@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast, get_args
 
@@ -22,28 +22,29 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import embedded, schemas, user_lists
 from service.database import Database
 from service.errors import ImportRefused, Rejected, named
 from service.models import SCHEMA_REVISION
 from service.settings import Settings
-from service.transfer import lines, staging
+from service.transfer import export, staging
+from service.transfer.formats import READERS, Format, Reader
+from service.transfer.rejections import Rejections
+from service.transfer.sessions import Transfers
 
-SUFFIXES: dict[str, staging.Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
-READERS: dict[str, type[staging.Reader]] = {"csv": lines.CsvReader, "ndjson": lines.NdjsonReader}
-PIECE = 256 * 1024  # bytes
-SHOWN = 10  # rejected lines that are printed
-ALL_DONE, SOME_REJECTED = 0, 1
+SUFFIXES: dict[str, Format] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+CHUNK_SIZE = 256 * 1024  # bytes that are read from a file at a time
+PRINTED_LIMIT = 10  # rejected lines that are printed
+DONE, SOME_REJECTED = 0, 1  # exit codes
 
 
-class NotDone(Exception):  # noqa: N818  # what can't be done is not always a fault
+class TransferError(Exception):
     """A file can't be imported or exported; the message is one line."""
 
 
 def add_transfer_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """`import` and `export`."""
+    """Add `import` and `export`."""
     command = commands.add_parser("import", help="import users from a file")
     command.set_defaults(run=import_file, task="import")
     command.add_argument("file", metavar="FILE", help="CSV or NDJSON; - is standard input")
@@ -68,71 +69,65 @@ def add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argumen
 
 
 def import_file(options: argparse.Namespace) -> int:
-    """Import a file in one transaction; return 1 if lines were rejected."""
+    """Import a file in one transaction; return exit code 1 if lines were rejected."""
     form = options.format or format_of(options.file)
     with (
-        source(options.file) as file,
-        replacing(options.rejected) if options.rejected else nullcontext() as rejected,
+        opened_source(options.file) as file,
+        replaced_file(options.rejected) if options.rejected else nullcontext() as rejected,
     ):
-        rejections = staging.Rejections(rejected.write if rejected else None)
+        rejections = Rejections(rejected)
         try:
-            counts = asyncio.run(imported(file, READERS[form](), options.on_conflict, rejections))
+            counts = asyncio.run(
+                import_users(file, READERS[form](), options.on_conflict, rejections)
+            )
         except ImportRefused as refusal:
-            show(refusal.rejected)
-            raise NotDone(refusal.detail) from None
+            print_rejected(refusal.rejected)
+            raise TransferError(refusal.detail) from None
     if not options.rejected:
-        show(rejections.first)
+        print_rejected(rejections.first)
     print(", ".join(f"{count} {what}" for what, count in msgspec.structs.asdict(counts).items()))
-    return SOME_REJECTED if counts.rejected else ALL_DONE
+    return SOME_REJECTED if counts.rejected else DONE
 
 
-async def imported(
+async def import_users(
     file: IO[bytes],
-    reader: staging.Reader,
+    reader: Reader,
     on_conflict: staging.OnConflict,
-    rejections: staging.Rejections,
+    rejections: Rejections,
 ) -> schemas.ImportCounts:
-    """What became of the lines."""
-    settings = embedded.resolved(Settings.from_environment(os.environ))
-    database = Database(settings, SCHEMA_REVISION)
-    async with database.open(), database.transfer() as session:
+    """Import the users of the file in one transaction; return what became of its lines."""
 
-        async def chunks() -> AsyncIterator[bytes]:
-            with progress("reading", size_of(file), DownloadColumn()) as advance:
-                while piece := file.read(PIECE):
-                    advance(len(piece))
-                    yield piece
+    async def chunks() -> AsyncIterator[bytes]:
+        with progress("reading", size_of(file), DownloadColumn()) as advance:
+            while chunk := file.read(CHUNK_SIZE):
+                advance(len(chunk))
+                yield chunk
 
-        async def finish(session: AsyncSession, count: int) -> schemas.ImportCounts:
-            with progress("storing", None, TimeElapsedColumn()):
-                return await staging.merge(session, count, on_conflict, rejections)
-
-        return await staging.bring_in(
-            session,
-            staging.rows_of(chunks(), reader, rejections),
-            finish,
-            seconds=settings.transfer_timeout,
-            alone=nullcontext(),
-        )
+    rows = staging.read_rows(chunks(), reader, rejections)
+    async with (
+        opened_transfers() as transfers,
+        transfers.import_session() as session,
+        staging.staged(session, rows) as count,
+    ):
+        with progress("storing", None, TimeElapsedColumn()):
+            return await staging.merge(session, count, on_conflict, rejections)
 
 
 def export_file(options: argparse.Namespace) -> int:
-    """Export users as they are at one moment; a file is there whole, or not at all."""
+    """Export one snapshot of the users; a file is replaced by the whole export, or not at all."""
     form = options.format or (format_of(options.output) if options.output else "ndjson")
     listing = user_lists.listing_of(options.name, options.email, None)
     if options.output is None:
-        asyncio.run(exported(sys.stdout.buffer, listing, form))
-        return ALL_DONE
-    with replacing(options.output) as file:
-        asyncio.run(exported(file, listing, form))
-    return ALL_DONE
+        asyncio.run(export_users(sys.stdout.buffer, listing, form))
+        return DONE
+    with replaced_file(options.output) as file:
+        asyncio.run(export_users(file, listing, form))
+    return DONE
 
 
-async def exported(file: IO[bytes], listing: user_lists.Listing, form: staging.Format) -> None:
-    """Write the users of the list."""
-    settings = embedded.resolved(Settings.from_environment(os.environ))
-    database = Database(settings, SCHEMA_REVISION)
-    async with database.open(), database.transfer(reading=True) as session:
+async def export_users(file: IO[bytes], listing: user_lists.Listing, form: Format) -> None:
+    """Write the users of the list to the file."""
+    async with opened_transfers() as transfers, transfers.export_session() as session:
         total = await user_lists.count(session, listing)
         with progress("writing", total, MofNCompleteColumn()) as advance:
 
@@ -140,38 +135,50 @@ async def exported(file: IO[bytes], listing: user_lists.Listing, form: staging.F
                 file.write(piece)
                 advance(piece.count(b"\n"))
 
-            await staging.export(session, listing, form, settings.transfer_timeout, write)
+            await export.export(session, listing, form, write)
 
 
-def show(rejected: Sequence[Rejected]) -> None:
-    """Print the first lines that were rejected."""
-    for line in rejected[:SHOWN]:
+@asynccontextmanager
+async def opened_transfers() -> AsyncIterator[Transfers]:
+    """Yield the sessions of the database that the environment names; close it at the end."""
+    settings = embedded.resolved(Settings.from_environment(os.environ))
+    database = Database(settings, SCHEMA_REVISION)
+    async with database.open():
+        yield Transfers(settings, database)
+
+
+def print_rejected(rejected: Sequence[Rejected]) -> None:
+    """Print the first of the rejected lines."""
+    for line in rejected[:PRINTED_LIMIT]:
         print(f"line {line.line}: {'; '.join(map(named, line.flaws))}", file=sys.stderr)
 
 
-def format_of(name: str) -> staging.Format:
-    """The format that a file's name tells; raises NotDone where it doesn't."""
+def format_of(name: str) -> Format:
+    """Return the format of a file by the ending of its name; raise TransferError if unknown."""
     if form := SUFFIXES.get(Path(name).suffix.lower()):
         return form
-    raise NotDone(f"{name} does not end in {', '.join(SUFFIXES)}: say --format csv or ndjson")
+    raise TransferError(f"{name} does not end in {', '.join(SUFFIXES)}: say --format csv or ndjson")
 
 
 def opened(name: str, mode: str) -> IO[bytes]:
-    """The file; raises NotDone where that can't be."""
+    """Return the opened file; raise TransferError where it can't be opened."""
     try:
         return cast("IO[bytes]", Path(name).open(mode))
     except OSError as error:
-        raise NotDone(f"{name}: {error.strerror}") from None
+        raise TransferError(f"{name}: {error.strerror}") from None
 
 
-def source(name: str) -> AbstractContextManager[IO[bytes]]:
-    """The file, or standard input; raises NotDone."""
+def opened_source(name: str) -> AbstractContextManager[IO[bytes]]:
+    """Return the file to import, or standard input for `-`; raise TransferError."""
     return nullcontext(sys.stdin.buffer) if name == "-" else opened(name, "rb")
 
 
 @contextmanager
-def replacing(name: str) -> Iterator[IO[bytes]]:
-    """A file that takes the name when it is whole; raises NotDone."""
+def replaced_file(name: str) -> Iterator[IO[bytes]]:
+    """Yield a temporary file that takes the name at the end; raise TransferError.
+
+    After an exception it is deleted, and the file that has the name stays as it was.
+    """
     part = Path(f"{name}.part")
     with opened(str(part), "wb") as file:
         try:
@@ -185,18 +192,18 @@ def replacing(name: str) -> Iterator[IO[bytes]]:
 
 
 def size_of(file: IO[bytes]) -> int | None:
-    """Bytes, where that is known before the end."""
+    """Return the file's size in bytes, or None for a pipe or a terminal."""
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @contextmanager
 def progress(
-    what: str, total: int | None, column: ProgressColumn
+    description: str, total: int | None, column: ProgressColumn
 ) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere."""
+    """Yield a function that advances a progress bar; without a terminal there is no bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), column, TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(description, total=total)
         yield lambda step: bar.advance(task, step)

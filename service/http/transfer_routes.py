@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, cast
@@ -45,12 +45,15 @@ from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
 from service.http.responses import EncodedResponse
 from service.http.user_routes import READ_REFUSALS
 from service.idempotency import Key
-from service.transfer import lines, staging
-from service.transfer.spool import Spool
+from service.transfer import staging
+from service.transfer.export import export
+from service.transfer.formats import MEDIA_TYPES as IMPORT_TYPES
+from service.transfer.formats import READERS, Format, Reader
+from service.transfer.rejections import Rejections, Spool
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
-MEDIA_TYPES: dict[staging.Format, str] = {"ndjson": NDJSON, "csv": CSV}
+EXPORT_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
 IMPORT_EXAMPLES = {
     NDJSON: '{"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}\n',
@@ -144,11 +147,11 @@ async def import_users(
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
     Query(request.scope["query_string"]).require_only("on_conflict")
-    reader = lines.MEDIA_TYPES[request.check_type(lines.MEDIA_TYPES)]()
+    reader = READERS[IMPORT_TYPES[request.check_type(IMPORT_TYPES)]]()
     digest = key_digest(request)
     with ExitStack() as stack:
-        spool = stack.enter_context(closing(Spool())) if wants_ndjson(request) else None
-        rejections = staging.Rejections(spool.write if spool else None)
+        spool = stack.enter_context(Spool()) if wants_ndjson(request) else None
+        rejections = Rejections(spool)
         response = await Import(request, reader, on_conflict, rejections, digest).run()
         if response.status_code != HTTP_200_OK:
             return response
@@ -170,9 +173,9 @@ class Import:
     def __init__(
         self,
         request: StrictRequest,
-        reader: staging.Reader,
+        reader: Reader,
         on_conflict: staging.OnConflict,
-        rejections: staging.Rejections,
+        rejections: Rejections,
         digest: bytes | None,
     ) -> None:
         self.request = request
@@ -187,15 +190,14 @@ class Import:
 
         The rejected lines are not stored with the response: a repetition finds them again itself.
         """
-        state = self.request.app.state
-        async with state.database.transfer() as session:
-            return await staging.bring_in(
-                session,
-                staging.rows_of(self.chunks(), self.reader, self.rejections),
-                self.finish,
-                seconds=state.settings.transfer_timeout,
-                alone=idempotency.exclusive(session, self.digest) if self.digest else nullcontext(),
-            )
+        transfers = self.request.app.state.transfers
+        guard = partial(idempotency.exclusive, digest=self.digest) if self.digest else None
+        rows = staging.read_rows(self.chunks(), self.reader, self.rejections)
+        async with (
+            transfers.import_session(guard) as session,
+            staging.staged(session, rows) as count,
+        ):
+            return await self.finish(session, count)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, and hash it."""
@@ -239,7 +241,7 @@ class RejectionsResponse(Response[schemas.ImportReport]):
         }
 
         async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # see EncodedResponse
-            with closing(self.spool):
+            with self.spool:
                 await send(start)
                 await send_piece(send, cast("bytes", self.content) + b"\n")
                 for piece in self.spool.pieces():
@@ -270,7 +272,7 @@ async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
 async def export_users(
     request: StrictRequest,
     format: Annotated[  # noqa: A002  # the parameter's name
-        staging.Format, QueryParameter(description="JSON lines, or CSV with a header.")
+        Format, QueryParameter(description="JSON lines, or CSV with a header.")
     ] = "ndjson",
 ) -> ASGIApp:
     """Export the users of a list, as they are at one moment.
@@ -283,10 +285,9 @@ async def export_users(
     query = Query(request.scope["query_string"])
     query.require_only("format", *(parameter.name for parameter in FILTERS))
     listing = listing_in(query)
-    state = request.app.state
 
     headers = {
-        "content-type": MEDIA_TYPES[format],
+        "content-type": EXPORT_TYPES[format],
         "content-disposition": f'attachment; filename="users.{format}"',
         "cache-control": "no-store",
     }
@@ -307,13 +308,12 @@ async def export_users(
             await send_piece(send, piece, more=more)
 
         if "head" not in scope:
-            seconds = state.settings.transfer_timeout
             try:
                 async with (
                     cancelled_on_disconnect(receive),
-                    state.database.transfer(reading=True) as session,
+                    request.app.state.transfers.export_session() as session,
                 ):
-                    await staging.export(session, listing, format, seconds, write)
+                    await export(session, listing, format, write)
             except Exception as error:
                 if not started:
                     raise

@@ -1,350 +1,86 @@
-"""Reading an import: bytes of any length, fed in chunks, become rows and rejected lines.
+"""What the readers of both formats share: lines, and the rows that they become.
 
-A reader is fed chunks as they come, wherever they are cut, and gives what each completes.
-It keeps no more than the beginning of one record, so memory stays flat whatever the length.
-Rows that are plainly fine take a fast way; the other one knows all the rules and finds all flaws.
+A reader is fed the chunks of a file, wherever they are cut, and returns what each one completes.
+It keeps at most the beginning of one record, so memory stays flat however long the file is.
+Each reader parses twice: a fast function reads the rows that break no rule and returns None for
+all others, and a thorough one knows every rule and finds every flaw.
 """
 
 import codecs
-import csv
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from io import BytesIO
-from operator import itemgetter
-from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple
-
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from typing import NamedTuple
 
 from service import schemas, validation
-from service.errors import Flaw, InvalidInput, Rejected
+from service.errors import Flaw, Rejected
 
-LINE_LIMIT = 64 * 1024  # bytes of a line, or of all lines of a CSV's record, with their ends
+LINE_LIMIT = 64 * 1024  # bytes of a line, or of all lines of a CSV record, with their line ends
 TOO_LONG = f"is longer than {LINE_LIMIT // 1024} KiB"
 
 
 class Row(NamedTuple):
-    """A user as a line gives it."""
+    """A user as a line describes it; the fields are the columns of the temporary table."""
 
     line: int  # from 1, a CSV's header included
     full_name: str
     email: str | None
     age: int | None
-    age_given: bool  # False where the line, or the CSV's header, says nothing of an age
+    has_age: bool  # False where the line, or the CSV's header, does not mention the age
 
 
-class Batch(NamedTuple):
-    """What was completed, in the order of the lines."""
+class Outcome(NamedTuple):
+    """What a chunk completed, in the order of the lines."""
 
     rows: list[Row]
     rejected: list[Rejected]
 
-    def add(self, outcome: Row | Rejected) -> None:
-        """Put it where it belongs."""
-        if isinstance(outcome, Row):
-            self.rows.append(outcome)
+    def add(self, item: Row | Rejected) -> None:
+        """Append it to the list of its kind."""
+        if isinstance(item, Row):
+            self.rows.append(item)
         else:
-            self.rejected.append(outcome)
+            self.rejected.append(item)
 
 
 class Lines:
-    """Cuts chunks into lines; of one that is too long it keeps just enough to show that."""
+    """Cuts chunks into lines; of a line that is too long it keeps just enough to show that."""
 
     def __init__(self) -> None:
-        self.begun = b""
-        self.mark = codecs.BOM_UTF8  # what the next line may begin with: only the first one
+        self.unfinished = b""  # the beginning of the line whose end has not come yet
+        self.bom = codecs.BOM_UTF8  # removed from the first line, and empty afterwards
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that end in the chunk, with their ends."""
-        lines = BytesIO(self.begun + chunk).readlines()
-        self.begun = b""
+        """Return the lines that end in the chunk, with their line ends."""
+        lines = BytesIO(self.unfinished + chunk).readlines()
+        self.unfinished = b""
         if lines and not lines[-1].endswith(b"\n"):
-            self.begun = lines.pop()[: len(self.mark) + LINE_LIMIT + 1]
-        return self.unmarked(lines)
+            self.unfinished = lines.pop()[: len(self.bom) + LINE_LIMIT + 1]
+        return self.without_bom(lines)
 
     def finish(self) -> list[bytes]:
-        """The last line, if it lacks its end."""
-        return self.unmarked([self.begun] if self.begun else [])
+        """Return the last line of the file, if it has no line end."""
+        return self.without_bom([self.unfinished] if self.unfinished else [])
 
-    def unmarked(self, lines: list[bytes]) -> list[bytes]:
-        """The lines without the byte order mark that some programs begin a file with."""
-        if lines and self.mark:
-            lines[0] = lines[0].removeprefix(self.mark)
-            self.mark = b""
+    def without_bom(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines without the byte order mark that some programs write first."""
+        if lines and self.bom:
+            lines[0] = lines[0].removeprefix(self.bom)
+            self.bom = b""
         return lines
 
 
-class NdjsonReader:
-    """Newline-delimited JSON: a NewUser a line; its `id`, if any, is left out of account."""
-
-    def __init__(self) -> None:
-        self.lines = Lines()
-        self.number = 0  # of the last line
-
-    def feed(self, chunk: bytes) -> Batch:
-        """What the chunk completes."""
-        return self.read(self.lines.feed(chunk))
-
-    def finish(self) -> Batch:
-        """What was left when the file ended."""
-        return self.read(self.lines.finish())
-
-    def read(self, lines: list[bytes]) -> Batch:
-        """The lines as rows and rejections; empty ones are only counted."""
-        batch = Batch([], [])
-        for number, line in enumerate(lines, self.number + 1):
-            if row := plain_line(number, line):
-                batch.rows.append(row)
-            elif line.strip():
-                batch.add(any_line(number, line))
-        self.number += len(lines)
-        return batch
-
-
-class PlainUser(Struct, forbid_unknown_fields=True):
-    """What most lines fit."""
-
-    full_name: str
-    email: str | None = None
-    age: Annotated[int, Meta(ge=0, le=schemas.AGE_LIMIT)] | UnsetType | None = UNSET
-    id: Any = None
-
-
-plain_user = msgspec.json.Decoder(PlainUser).decode
-
-
-def plain_line(number: int, line: bytes) -> Row | None:
-    """The row, fast; None for what any_line must look at."""
-    if len(line) > LINE_LIMIT:
-        return None
-    try:
-        user = plain_user(line)
-        name, email = validation.full_name(user.full_name), validation.email(user.email)
-    except (ValueError, RecursionError):
-        return None
-    given = user.age is not UNSET
-    # Row(…) would take as long as decoding does
-    return tuple.__new__(Row, (number, name, email, user.age if given else None, given))
-
-
-def any_line(number: int, line: bytes) -> Row | Rejected:
-    """The line by all the rules, with every flaw it has."""
-    if len(line) > LINE_LIMIT:
-        return rejected(number, TOO_LONG)
-    try:
-        given = msgspec.json.decode(line)
-    except ValueError:
-        return rejected(number, "is not JSON in UTF-8")
-    except RecursionError:
-        return rejected(number, "is nested too deeply")
-    if not isinstance(given, dict):
-        return rejected(number, "must be an object")
-    return judged(number, given)
-
-
-def judged(number: int, given: dict[str, object]) -> Row | Rejected:
-    """The row that the values make, or every flaw of theirs."""
-    given.pop("id", None)
-    values, flaws = validation.check_fields(given)
-    if "full_name" not in given:
+def check_members(number: int, members: dict[str, object]) -> Row | Rejected:
+    """Return the row of line `number`, or every flaw of its members; an `id` is ignored."""
+    members.pop("id", None)
+    values, flaws = validation.check_fields(members)
+    if "full_name" not in members:
         flaws.append(Flaw("/full_name", "is required"))
     if flaws:
         return Rejected(number, tuple(flaws[: schemas.FLAW_LIMIT]))
-    return Row(number, values["full_name"], values.get("email"), values.get("age"), "age" in given)
+    return Row(
+        number, values["full_name"], values.get("email"), values.get("age"), "age" in members
+    )
 
 
-def rejected(number: int, detail: str) -> Rejected:
-    """What is wrong as a whole."""
+def reject(number: int, detail: str) -> Rejected:
+    """Return the rejection of a line that is wrong as a whole."""
     return Rejected(number, (Flaw("", detail),))
-
-
-NO_HEADER = Flaw("", "must begin with a line of column names, full_name among them")
-NOT_UTF8 = "is not UTF-8"
-NOT_CLOSED = "opens a quote that does not close before the end of the file"
-NOT_CSV = (
-    "is not CSV (RFC 4180): after a closing quote comes a comma or the line's end,"
-    " after a carriage return a newline"
-)
-
-
-class TooLong(Exception):  # noqa: N818  # it only stops csv.reader
-    """The record has grown past LINE_LIMIT."""
-
-
-class CsvReader:
-    """CSV (RFC 4180) with a header; an empty cell is null, an `id` is left out of account.
-
-    A quote opens a field only where the field begins; elsewhere it stands for itself.
-    A record that breaks the rules, or grows too long, is rejected with all the lines it swallowed,
-    and the next line begins a new one: a stray quote costs at most LINE_LIMIT.
-    """
-
-    def __init__(self) -> None:
-        self.lines = Lines()
-        self.columns: Columns | None = None  # until the header was read
-        self.number = 1  # of the line on which the record begins
-        self.record: list[bytes] = []  # its lines so far
-        self.size = 0  # their bytes
-        self.utf8 = True  # whether all of them are
-        self.held: list[bytes] = []  # lines that nobody has looked at yet
-        self.ended = False  # whether csv.reader has taken all lines that there are
-
-    def feed(self, chunk: bytes) -> Batch:
-        """What the chunk completes; raises InvalidInput for a header that can't be used."""
-        self.held += self.lines.feed(chunk)
-        if sum(map(len, self.held)) < self.size:
-            # a begun record is read from its beginning: not for every chunk, or time is quadratic
-            return Batch([], [])
-        return self.read(self.released())
-
-    def finish(self) -> Batch:
-        """What was left when the file ended; raises InvalidInput if there was no header."""
-        batch = self.read(self.released() + self.lines.finish())
-        if self.record:
-            batch.rejected.append(self.broken(NOT_CLOSED))
-        if self.columns is None:
-            raise InvalidInput(NO_HEADER)
-        return batch
-
-    def released(self) -> list[bytes]:
-        """The lines that were held back."""
-        lines, self.held = self.held, []
-        return lines
-
-    def read(self, lines: list[bytes]) -> Batch:
-        """The records that end in these lines; the lines of one that does not are kept."""
-        batch = Batch([], [])
-        source = iter(self.begin_again() + lines)
-        self.ended = False
-        while not self.ended:
-            try:
-                for cells in csv.reader(self.handed(source), strict=True):
-                    number = self.number
-                    self.number += len(self.record)
-                    self.record.clear()
-                    self.size = 0
-                    if (
-                        self.columns
-                        and self.utf8
-                        and (row := self.columns.plain_row(number, cells))
-                    ):
-                        batch.rows.append(row)
-                    elif cells:
-                        self.take(number, cells, batch)
-            except csv.Error:
-                if not self.ended:
-                    batch.rejected.append(self.broken(NOT_CSV))
-            except TooLong:
-                batch.rejected.append(self.broken(TOO_LONG))
-        return batch
-
-    def handed(self, lines: Iterator[bytes]) -> Iterator[str]:
-        """Lines for csv.reader, each noted down as one of the record's."""
-        for line in lines:
-            self.record.append(line)
-            self.size += len(line)
-            if self.size > LINE_LIMIT:
-                raise TooLong
-            try:
-                yield line.decode()
-            except UnicodeDecodeError:
-                self.utf8 = False
-                yield line.decode(errors="surrogateescape")  # so that the record's end is found
-        self.ended = True
-
-    def begin_again(self) -> list[bytes]:
-        """The lines of the record that was begun, which nobody has read then."""
-        lines, self.record, self.size, self.utf8 = self.record, [], 0, True
-        return lines
-
-    def take(self, number: int, cells: list[str], batch: Batch) -> None:
-        """The record as the header, or by all the rules."""
-        if not self.utf8:
-            self.utf8 = True
-            if self.columns is None:
-                raise InvalidInput(Flaw("", NOT_UTF8))
-            batch.rejected.append(rejected(number, NOT_UTF8))
-        elif self.columns is None:
-            self.columns = Columns(cells)
-        else:
-            batch.add(self.columns.row(number, cells))
-
-    def broken(self, detail: str) -> Rejected:
-        """The record that was begun, as rejected; the next line begins another."""
-        if self.columns is None:
-            raise InvalidInput(NO_HEADER)
-        first, self.number = self.number, self.number + len(self.begin_again())
-        if (last := self.number - 1) > first:
-            detail = f"{detail}; lines {first} to {last} were taken for one record"
-        return rejected(first, detail)
-
-
-FIELDS = ("full_name", "email", "age")
-PLAIN_AGES: dict[str, int | None] = {
-    "": None,
-    **{str(age): age for age in range(schemas.AGE_LIMIT + 1)},
-}
-INTEGER = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read more than 4300 digits
-
-
-class Columns:
-    """What a CSV's header says of the cells below it."""
-
-    def __init__(self, names: list[str]) -> None:
-        """Raises InvalidInput unless the names are fields of a user, each once."""
-        flaws = []
-        for name, times in Counter(names).items():
-            if name not in {*FIELDS, "id"}:
-                flaws.append(
-                    Flaw(f"/{validation.escape_pointer(name)}", "is not a field of a user")
-                )
-            elif times > 1:
-                flaws.append(Flaw(f"/{name}", f"is the name of {times} columns"))
-        if "full_name" not in names:
-            flaws.append(Flaw("/full_name", "must be the name of a column"))
-        if flaws:
-            raise InvalidInput(*flaws[: schemas.FLAW_LIMIT])
-        self.names = names
-        self.age_given = "age" in names
-        # a column that is missing has its cell behind the last one, see plain_row
-        self.pick = itemgetter(*(names.index(f) if f in names else len(names) for f in FIELDS))
-
-    def plain_row(self, number: int, cells: list[str]) -> Row | None:
-        """The row, fast; None for what `row` must look at."""
-        if len(cells) != len(self.names):
-            return None
-        name, email, age = self.pick([*cells, ""])
-        try:
-            name, email, age = (
-                validation.full_name(name),
-                validation.email(email or None),
-                PLAIN_AGES[age],
-            )
-        except (ValueError, KeyError):
-            return None
-        return tuple.__new__(Row, (number, name, email, age, self.age_given))
-
-    def row(self, number: int, cells: list[str]) -> Row | Rejected:
-        """The record by all the rules, with every flaw it has."""
-        if len(cells) != len(self.names):
-            return rejected(number, f"has {len(cells)} fields, not {len(self.names)}")
-        given: dict[str, object] = dict(zip(self.names, cells, strict=True))
-        for name in ("email", "age"):
-            if given.get(name) == "":
-                given[name] = None
-        age = given.get("age")
-        if isinstance(age, str) and INTEGER.fullmatch(age):
-            given["age"] = int(age)
-        return judged(number, given)
-
-
-MEDIA_TYPES: Mapping[str, type[NdjsonReader | CsvReader]] = MappingProxyType(
-    {
-        "application/x-ndjson": NdjsonReader,
-        "application/ndjson": NdjsonReader,
-        "application/jsonl": NdjsonReader,
-        "text/csv": CsvReader,
-    }
-)

@@ -1,22 +1,25 @@
-"""Many users at once: an import by way of a temporary table, an export as one snapshot."""
+"""An import: rows are staged in a temporary table, then merged into the users.
 
-import csv
-import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, TypeVar, cast
+All of it is one transaction, of a session that `Transfers.import_session` yields.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal, cast
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
+    CursorResult,
     Integer,
     MetaData,
-    Select,
     Table,
     Text,
     Update,
     case,
+    false,
     func,
     insert,
     or_,
@@ -27,28 +30,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.schema import CreateTable, DropTable
 
-from service import schemas, user_lists, users, validation
-from service.errors import Flaw, ImportRefused, Rejected, Unavailable
+from service import schemas
+from service.errors import Flaw, ImportRefused, Rejected
 from service.models import User
-from service.transfer.lines import CsvReader, NdjsonReader, Row
+from service.transfer.copy import copy_connection
+from service.transfer.formats import Reader
+from service.transfer.lines import Row
+from service.transfer.rejections import NAMED_LIMIT, Rejections
 
 OnConflict = Literal["fail", "skip", "update"]
-Format = Literal["ndjson", "csv"]
-Reader = NdjsonReader | CsvReader
-Write = Callable[[bytes], Awaitable[None]]
-Result = TypeVar("Result")
 
-NAMED = 100  # rejected lines that an answer names
-STAGED = 10_000  # lines that are staged at a time
-EXPORTED = 1000  # rows that are encoded at a time (SQLite)
+STAGED_AT_ONCE = 10_000  # rows that one statement adds to the temporary table
 
 USERS = cast("Table", User.__table__)
-FIELDS = ("id", "full_name", "email", "age")
-
-# what an import brings, until it is merged; `staging` is where the database has temporary tables
+# `staging` is translated to the schema in which the database has temporary tables
 LINES = Table(
     "import_line",
     MetaData(),
@@ -56,141 +54,96 @@ LINES = Table(
     Column("full_name", Text, nullable=False),
     Column("email", Text),
     Column("age", Integer),
-    Column("age_given", Boolean, nullable=False),
+    Column("has_age", Boolean, nullable=False),
     schema="staging",
     prefixes=["TEMPORARY"],
     postgresql_on_commit="DROP",
 )
-ADDRESS = func.lower(LINES.c.email)
-TAKEN = func.lower(USERS.c.email)
+LINE_ADDRESS = func.lower(LINES.c.email)
+USER_ADDRESS = func.lower(USERS.c.email)
 
 
-class Rejections:
-    """The lines that can't be users: how many, the first of them, and all to `keep` if wanted."""
-
-    def __init__(self, keep: Callable[[bytes], Any] | None = None) -> None:
-        self.count = 0
-        self.first: list[Rejected] = []
-        self.keep = keep
-
-    def add(self, rejected: list[Rejected]) -> None:
-        """Note them."""
-        self.count += len(rejected)
-        if self.keep is not None:
-            try:
-                self.keep(
-                    b"".join(schemas.encode(validation.rejection(one)) + b"\n" for one in rejected)
-                )
-            except OSError as error:
-                reason = error.strerror or "they can't be written"
-                raise Unavailable(f"there is no room for the rejected lines: {reason}") from error
-        room = NAMED - len(self.first)
-        self.first += rejected[:room]
-
-
-async def rows_of(
+async def read_rows(
     chunks: AsyncIterator[bytes], reader: Reader, rejections: Rejections
 ) -> AsyncIterator[list[Row]]:
-    """The lines that can be users, as they arrive."""
+    """Yield the rows of each chunk, and add the other lines to the rejections."""
     async for chunk in chunks:
         rows, rejected = reader.feed(chunk)
         rejections.add(rejected)
         yield rows
     rows, rejected = reader.finish()
     rejections.add(rejected)
+    rejections.finish()
     yield rows
 
 
-async def bring_in(
-    session: AsyncSession,
-    batches: AsyncIterator[list[Row]],
-    finish: Callable[[AsyncSession, int], Awaitable[Result]],
-    *,
-    seconds: float,
-    alone: AbstractAsyncContextManager[None],
-) -> Result:
-    """Stage all batches, then let `finish` merge them; its answer is returned after the commit.
+@asynccontextmanager
+async def staged(session: AsyncSession, chunks: AsyncIterator[list[Row]]) -> AsyncIterator[int]:
+    """Stage all rows in the temporary table, which lasts as long as the context; yield their count.
 
-    On PostgreSQL in one transaction, since a pooler gives the next one another connection.
-    On SQLite in two, since only one may write: while a client dawdles, others do.
+    On SQLite, where one transaction writes at a time, others write until all rows have arrived:
+    only then does the session take the write lock. The caller must not have read or written
+    anything in the session before.
     """
-    if session.get_bind().dialect.name == "sqlite":
-        async with alone:
-            async with session.begin():
-                await session.connection(execution_options={"reading": True})
-                count = await staged(session, batches, seconds)
-            async with session.begin():
-                connection = await session.connection(execution_options={"reading": False})
-                result = await finish(session, count)
-                await connection.execute(DropTable(LINES))
-            return result
-    async with session.begin(), alone:
-        return await finish(session, await staged(session, batches, seconds))
-
-
-async def staged(session: AsyncSession, batches: AsyncIterator[list[Row]], seconds: float) -> int:
-    """Put the lines in the temporary table; return how many."""
-    connection = await session.connection()
-    await take_time(connection, seconds)
-    await connection.execute(DropTable(LINES, if_exists=True))  # of an import that failed
-    await connection.execute(CreateTable(LINES))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    await session.execute(CreateTable(LINES))
     count = 0
     waiting: list[Row] = []
-    async for rows in batches:
+    async for rows in chunks:
         waiting += rows
-        if len(waiting) >= STAGED:
+        if len(waiting) >= STAGED_AT_ONCE:
             count += len(waiting)
-            await stage(connection, waiting)
+            await stage(session, waiting)
             waiting = []
     if waiting:
-        await stage(connection, waiting)
-    return count + len(waiting)
+        count += len(waiting)
+        await stage(session, waiting)
+    if is_sqlite:
+        await take_write_lock(session)
+    yield count
+    if is_sqlite:  # which has no ON COMMIT DROP; after an exception the rollback removes the table
+        await session.execute(DropTable(LINES))
 
 
-async def take_time(connection: AsyncConnection, seconds: float) -> None:
-    """Let this transaction take longer than a query may, but not outlive its client."""
-    if connection.dialect.name == "postgresql":
-        milliseconds = str(round(seconds * 1000))
-        local = {
-            "statement_timeout": milliseconds,
-            "idle_in_transaction_session_timeout": milliseconds,
-            "client_connection_check_interval": "1000",
-        }
-        said = (func.set_config(name, value, true()) for name, value in local.items())
-        await connection.execute(select(*said))
-
-
-async def stage(connection: AsyncConnection, rows: list[Row]) -> None:
-    """Add lines to the temporary table."""
-    if connection.dialect.name == "sqlite":
-        await connection.execute(insert(LINES), [row._asdict() for row in rows])
+async def stage(session: AsyncSession, rows: list[Row]) -> None:
+    """Add rows to the temporary table."""
+    if session.get_bind().dialect.name == "sqlite":
+        await session.execute(insert(LINES), [row._asdict() for row in rows])
         return
-    driver: Any = (await connection.get_raw_connection()).driver_connection
+    driver = await copy_connection(session)
     await driver.copy_records_to_table(
         LINES.name, schema_name="pg_temp", columns=Row._fields, records=rows
     )
 
 
+async def take_write_lock(session: AsyncSession) -> None:
+    """Take SQLite's write lock by an UPDATE of no row, before anything else looks at the database.
+
+    The transaction was begun deferred and has touched only the temporary database, so it has no
+    snapshot yet: this statement waits for other writers and then sees what they committed. A
+    transaction that has read before fails with SQLITE_BUSY_SNAPSHOT where another one has written.
+    """
+    await session.execute(update(USERS).where(false()).values(full_name=USERS.c.full_name))
+
+
 async def merge(
     session: AsyncSession, count: int, on_conflict: OnConflict, rejections: Rejections
 ) -> schemas.ImportCounts:
-    """Make users of the `count` lines that were staged, in their order.
+    """Make users of the `count` staged lines, in the order of the lines; return what became of all.
 
-    A line is in conflict when its e-mail address is a user's already or repeats an earlier line's.
-    `skip` leaves it out, `update` gives the user its values. `fail` raises ImportRefused, also for
-    lines that were rejected before.
+    A line is in conflict where a user, or an earlier line, has its e-mail address. `skip` leaves
+    it out, `update` gives the user the values of the line, and `fail` raises ImportRefused, which
+    it also does where lines were rejected.
     """
-    connection = await session.connection()
     if on_conflict == "fail":
         if rejections.count:
             raise ImportRefused(f"{rejections.count} lines can't be users", rejections.first)
-        await insert_all(connection)
+        await insert_all(session)
         created = count
     elif on_conflict == "skip":
-        statement = inserting(connection).on_conflict_do_nothing(index_elements=[TAKEN])
-        created = (await connection.execute(statement)).rowcount
+        created = await create_free(session)
     else:
-        created = await upsert(connection)
+        created = await upsert(session)
     rest = count - created
     return schemas.ImportCounts(
         created=created,
@@ -200,131 +153,93 @@ async def merge(
     )
 
 
-async def insert_all(connection: AsyncConnection) -> None:
-    """Make users of all lines, or raise ImportRefused with those that are in conflict."""
+async def insert_all(session: AsyncSession) -> None:
+    """Make users of all staged lines, or raise ImportRefused with those that are in conflict."""
     try:
-        async with connection.begin_nested():
-            await connection.execute(inserting(connection))
+        async with session.begin_nested():
+            await session.execute(insert_users(session))
     except IntegrityError:
-        if conflicts := await conflicts_of(connection):
+        if conflicts := await find_conflicts(session):
             raise ImportRefused("e-mail addresses are taken or repeated", conflicts) from None
         raise
 
 
-def inserting(connection: AsyncConnection, *which: Any) -> Any:
-    """The one statement that makes users of the lines."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+async def create_free(session: AsyncSession, *conditions: ColumnElement[bool]) -> int:
+    """Create users of the lines whose address no user has yet; return how many."""
+    statement = insert_users(session, *conditions)
+    statement = statement.on_conflict_do_nothing(index_elements=[USER_ADDRESS])
+    return cast("CursorResult[Any]", await session.execute(statement)).rowcount
+
+
+def insert_users(session: AsyncSession, *conditions: ColumnElement[bool]) -> Any:
+    """Return the statement, of the database's dialect, that makes users of the staged lines.
+
+    Only of those that meet all conditions, in the order of the lines.
+    """
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     columns = (LINES.c.full_name, LINES.c.email, LINES.c.age)
-    # SQLite takes ON CONFLICT for a part of the SELECT unless that has a WHERE
-    lines = select(*columns).where(true(), *which).order_by(LINES.c.line)
+    # SQLite parses ON CONFLICT as a part of the SELECT unless that has a WHERE
+    lines = select(*columns).where(true(), *conditions).order_by(LINES.c.line)
     return dialect.insert(USERS).from_select([column.name for column in columns], lines)
 
 
-async def upsert(connection: AsyncConnection) -> int:
-    """Create users, or give those that are there the lines' values; return how many were created.
+async def upsert(session: AsyncSession) -> int:
+    """Create users or update those with the same address; return how many were created.
 
-    Two statements: one could not tell whom it created from whom it changed. What others commit in
-    between is seen by the second.
+    Two statements, since one could not tell which users it created and which it updated. The
+    second also sees users that another transaction commits between the two.
     """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text("ANALYZE pg_temp.import_line"))
-    await connection.execute(carry_ages())
-    nobody_else = case((LINES.c.email.is_(None), LINES.c.line))  # who has no address repeats none
-    last = LINES.c.line.in_(select(func.max(LINES.c.line)).group_by(ADDRESS, nobody_else))
-    creating = inserting(connection, last).on_conflict_do_nothing(index_elements=[TAKEN])
-    created = (await connection.execute(creating)).rowcount
+    if session.get_bind().dialect.name == "postgresql":
+        await session.execute(text("ANALYZE pg_temp.import_line"))
+    await session.execute(carry_ages())
+    # lines without an address repeat none: each of them is a group of its own
+    without_address = case((LINES.c.email.is_(None), LINES.c.line))
+    groups = select(func.max(LINES.c.line)).group_by(LINE_ADDRESS, without_address)
+    last = LINES.c.line.in_(groups)
+    created = await create_free(session, last)
 
-    age = case((LINES.c.age_given, LINES.c.age), else_=USERS.c.age)
-    other = or_(
+    age = case((LINES.c.has_age, LINES.c.age), else_=USERS.c.age)
+    is_changed = or_(
         USERS.c.full_name != LINES.c.full_name,
         USERS.c.email != LINES.c.email,
         USERS.c.age.is_distinct_from(age),
     )
     values = {"full_name": LINES.c.full_name, "email": LINES.c.email, "age": age}
-    await connection.execute(update(USERS).where(TAKEN == ADDRESS, last, other).values(values))
+    same_address = USER_ADDRESS == LINE_ADDRESS
+    await session.execute(update(USERS).where(same_address, last, is_changed).values(values))
     return created
 
 
 def carry_ages() -> Update:
-    """A line that doesn't speak of the age leaves what an earlier one said."""
+    """Return the statement that gives lines without an age that of an earlier line.
+
+    It is the last age that a line with the same address has: as if the lines were imported one
+    after the other, where a line without an age leaves the user's as it is.
+    """
     earlier = LINES.alias("earlier")
     address = func.lower(earlier.c.email)
-    spoken = select(func.max(earlier.c.line)).where(earlier.c.age_given).group_by(address)
+    last_with_age = select(func.max(earlier.c.line)).where(earlier.c.has_age).group_by(address)
     return (
         update(LINES)
-        .where(LINES.c.age_given.is_(False), earlier.c.line.in_(spoken), address == ADDRESS)
-        .values(age=earlier.c.age, age_given=true())
-    )
-
-
-async def conflicts_of(connection: AsyncConnection) -> list[Rejected]:
-    """The first lines whose address is a user's, or repeats that of an earlier line."""
-    first = func.min(LINES.c.line).over(partition_by=ADDRESS).label("first")
-    lines = select(LINES.c.line, first).where(LINES.c.email.is_not(None)).subquery()
-    repeats = select(lines).where(lines.c.line > lines.c.first).order_by(lines.c.line).limit(NAMED)
-    taken = select(LINES.c.line).join(USERS, TAKEN == ADDRESS).order_by(LINES.c.line).limit(NAMED)
-    found = {
-        line: Flaw("/email", f"repeats the e-mail address of line {earlier}")
-        for line, earlier in (await connection.execute(repeats)).all()
-    }
-    for line in (await connection.scalars(taken)).all():
-        found[line] = Flaw("/email", "another user has this e-mail address")
-    return [Rejected(line, (found[line],)) for line in sorted(found)[:NAMED]]
-
-
-async def export(
-    session: AsyncSession, listing: user_lists.Listing, form: Format, seconds: float, write: Write
-) -> None:
-    """Hand all users of the list to `write`, as they are at one moment, a piece at a time."""
-    connection = await session.connection()
-    await take_time(connection, seconds)
-    statement = user_lists.whole_list(listing)
-    if connection.dialect.name == "postgresql":
-        await copy_out(connection, statement, form, write)
-        return
-    encode = csv_lines if form == "csv" else json_lines
-    if form == "csv":
-        await write(csv_lines([FIELDS]))
-    async with connection.stream(statement, execution_options={"yield_per": EXPORTED}) as result:
-        async for rows in result.partitions():
-            await write(encode(rows))
-
-
-def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
-    """As PostgreSQL writes CSV."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
-
-
-def json_lines(rows: Iterable[Sequence[Any]]) -> bytes:
-    """A JSON object on each line."""
-    return b"".join(schemas.encode(users.user_of(row)) + b"\n" for row in rows)
-
-
-async def copy_out(
-    connection: AsyncConnection, statement: Select[Any], form: Format, write: Write
-) -> None:
-    """Let the server write the lines itself."""
-    if form == "ndjson":
-        row = statement.subquery("u")
-        statement = select(func.row_to_json(text("u"))).select_from(row)
-    options = connection.sync_connection.get_execution_options()  # type: ignore[union-attr]  # it is open
-    compiled = statement.compile(
-        dialect=connection.dialect,
-        schema_translate_map=options["schema_translate_map"],
-        render_schema_translate=True,
-    )
-    values = [compiled.params[name] for name in compiled.positiontup or ()]
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-
-    async def write_json(chunk: bytes) -> None:
-        # the text format doubles a backslash, and JSON has nothing else that it would escape
-        await write(chunk.replace(b"\\\\", b"\\"))
-
-    if form == "csv":
-        await driver.copy_from_query(
-            compiled.string, *values, output=write, format="csv", header=True
+        .where(
+            LINES.c.has_age.is_(False),
+            earlier.c.line.in_(last_with_age),
+            address == LINE_ADDRESS,
         )
-    else:
-        await driver.copy_from_query(compiled.string, *values, output=write_json, format="text")
+        .values(age=earlier.c.age, has_age=true())
+    )
+
+
+async def find_conflicts(session: AsyncSession) -> list[Rejected]:
+    """Return the first staged lines whose address a user or an earlier line has."""
+    first = func.min(LINES.c.line).over(partition_by=LINE_ADDRESS).label("first")
+    lines = select(LINES.c.line, first).where(LINES.c.email.is_not(None)).subquery()
+    repeating = select(lines).where(lines.c.line > lines.c.first).order_by(lines.c.line)
+    taken = select(LINES.c.line).join(USERS, USER_ADDRESS == LINE_ADDRESS).order_by(LINES.c.line)
+    flaws = {
+        line: Flaw("/email", f"repeats the e-mail address of line {earlier}")
+        for line, earlier in (await session.execute(repeating.limit(NAMED_LIMIT))).all()
+    }
+    for line in (await session.scalars(taken.limit(NAMED_LIMIT))).all():
+        flaws[line] = Flaw("/email", "another user has this e-mail address")
+    return [Rejected(line, (flaws[line],)) for line in sorted(flaws)[:NAMED_LIMIT]]

@@ -1,6 +1,7 @@
-"""The embedded PostgreSQL: started when needed, shared, stopped by the last one to leave."""
+"""The embedded PostgreSQL: started when needed, shared, stopped by its last user."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from service.embedded import Server
 from service.settings import SettingsError
+from tests.world import ROOT
 
 USE = """\
 import sys
@@ -28,7 +30,7 @@ server.leave()
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """A place with a space in its name, too long for a socket's path."""
+    """A directory with spaces in its name, whose path is too long for a socket."""
     with tempfile.TemporaryDirectory(prefix="users-tests-") as name:
         yield Path(name) / ("a place with spaces " + "x" * 90) / "postgresql"
 
@@ -56,7 +58,7 @@ async def test_it_answers_keeps_its_data_and_is_stopped_by_the_last_to_leave(
     first, second = user_of(directory), user_of(directory)
     url = Server(directory).url("users")
     connection = await asyncpg.connect(url)
-    await connection.execute("CREATE TABLE kept AS SELECT 'é' AS letter")
+    await connection.execute("CREATE TABLE letters AS SELECT 'é' AS letter")
     await connection.close()
 
     first.communicate()
@@ -66,7 +68,7 @@ async def test_it_answers_keeps_its_data_and_is_stopped_by_the_last_to_leave(
 
     third = user_of(directory)
     connection = await asyncpg.connect(url)
-    assert await connection.fetchval("SELECT upper(letter) FROM kept") == "É"
+    assert await connection.fetchval("SELECT upper(letter) FROM letters") == "É"
     await connection.close()
     third.communicate()
     assert not running(directory)
@@ -89,6 +91,27 @@ def test_one_that_can_not_start_says_where_to_look(directory: Path) -> None:
     server.users.close()
 
 
-def test_who_is_not_root_needs_no_other_user(directory: Path) -> None:
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_its_data_is_in_the_checkout_or_where_the_installed_service_runs(
+    tmp_path: Path, *, is_checkout: bool
+) -> None:
+    package, current = tmp_path / "package", tmp_path / "current"
+    shutil.copytree(ROOT / "service", package / "service")
+    current.mkdir()
+    if is_checkout:
+        (package / "pyproject.toml").touch()
+    process = subprocess.run(
+        [sys.executable, "-c", "from service import embedded; print(embedded.data_directory())"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=current,
+        env={**os.environ, "PYTHONPATH": str(package)},
+    )
+    place = package if is_checkout else current
+    assert process.stdout == f"{place / '.data'}\n"
+
+
+def test_without_being_root_it_needs_no_other_user(directory: Path) -> None:
     server = Server(directory.parent.parent / "short")
     assert (server.user is None) == (os.geteuid() != 0)

@@ -1,0 +1,202 @@
+"""Reading CSV (RFC 4180): a header, and a user in each record."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from operator import itemgetter
+
+from service import schemas, validation
+from service.errors import Flaw, InvalidInput, Rejected
+from service.transfer.lines import (
+    LINE_LIMIT,
+    TOO_LONG,
+    Lines,
+    Outcome,
+    Row,
+    check_members,
+    reject,
+)
+
+NO_HEADER = Flaw("", "must begin with a line of column names, full_name among them")
+NOT_UTF8 = "is not UTF-8"
+NOT_CLOSED = "opens a quote that does not close before the end of the file"
+NOT_CSV = (
+    "is not CSV (RFC 4180): after a closing quote comes a comma or the line's end,"
+    " after a carriage return a newline"
+)
+
+
+class TooLong(Exception):  # noqa: N818  # it only stops csv.reader
+    """The record has grown past LINE_LIMIT."""
+
+
+class CsvReader:
+    """A reader of CSV (RFC 4180) with a header; an empty cell is null, an `id` is ignored.
+
+    A quote opens a field only at the beginning of the field; elsewhere it is an ordinary character.
+    A record that breaks the rules, or grows too long, is rejected together with all the lines that
+    it includes, and the next line begins a new record: a stray quote costs at most LINE_LIMIT.
+    """
+
+    def __init__(self) -> None:
+        self.lines = Lines()
+        self.columns: Columns | None = None  # until the header is read
+        self.number = 1  # of the first line of the current record
+        self.record: list[bytes] = []  # the lines of the current record so far
+        self.size = 0  # their bytes
+        self.is_utf8 = True  # whether all of them are
+        self.pending: list[bytes] = []  # lines that were not given to csv.reader yet
+        self.exhausted = False  # whether csv.reader has taken all lines
+
+    def feed(self, chunk: bytes) -> Outcome:
+        """Return what the chunk completes; raise InvalidInput for a header that can't be used."""
+        self.pending += self.lines.feed(chunk)
+        if sum(map(len, self.pending)) < self.size:
+            # an unfinished record is parsed from its beginning again; to do that for every chunk
+            # would take quadratic time
+            return Outcome([], [])
+        return self.read(self.take_pending())
+
+    def finish(self) -> Outcome:
+        """Return what is left at the end of the file; raise InvalidInput if it has no header."""
+        outcome = self.read(self.take_pending() + self.lines.finish())
+        if self.record:
+            outcome.rejected.append(self.reject_record(NOT_CLOSED))
+        if self.columns is None:
+            raise InvalidInput(NO_HEADER)
+        return outcome
+
+    def take_pending(self) -> list[bytes]:
+        """Return the pending lines, and forget them."""
+        lines, self.pending = self.pending, []
+        return lines
+
+    def read(self, lines: list[bytes]) -> Outcome:
+        """Return the records that end in these lines, and keep the lines of an unfinished one."""
+        outcome = Outcome([], [])
+        source = iter(self.take_record() + lines)
+        self.exhausted = False
+        while not self.exhausted:
+            try:
+                for cells in csv.reader(self.decoded(source), strict=True):
+                    number = self.number
+                    self.number += len(self.record)
+                    self.record.clear()
+                    self.size = 0
+                    if (
+                        self.columns
+                        and self.is_utf8
+                        and (row := self.columns.fast_row(number, cells))
+                    ):
+                        outcome.rows.append(row)
+                    elif cells:
+                        self.read_record(number, cells, outcome)
+            except csv.Error:
+                if not self.exhausted:
+                    outcome.rejected.append(self.reject_record(NOT_CSV))
+            except TooLong:
+                outcome.rejected.append(self.reject_record(TOO_LONG))
+        return outcome
+
+    def decoded(self, lines: Iterator[bytes]) -> Iterator[str]:
+        """Yield the lines as text for csv.reader, and add each to the current record."""
+        for line in lines:
+            self.record.append(line)
+            self.size += len(line)
+            if self.size > LINE_LIMIT:
+                raise TooLong
+            try:
+                yield line.decode()
+            except UnicodeDecodeError:
+                self.is_utf8 = False
+                # csv.reader still has to find the end of the record
+                yield line.decode(errors="surrogateescape")
+        self.exhausted = True
+
+    def take_record(self) -> list[bytes]:
+        """Return the lines of the current record, and forget them."""
+        lines, self.record, self.size, self.is_utf8 = self.record, [], 0, True
+        return lines
+
+    def read_record(self, number: int, cells: list[str], outcome: Outcome) -> None:
+        """Read the cells as the header, or as a user by all the rules."""
+        if not self.is_utf8:
+            self.is_utf8 = True
+            if self.columns is None:
+                raise InvalidInput(Flaw("", NOT_UTF8))
+            outcome.rejected.append(reject(number, NOT_UTF8))
+        elif self.columns is None:
+            self.columns = Columns(cells)
+        else:
+            outcome.add(self.columns.thorough_row(number, cells))
+
+    def reject_record(self, detail: str) -> Rejected:
+        """Return the rejection of the current record; the next line begins another one."""
+        if self.columns is None:
+            raise InvalidInput(NO_HEADER)
+        first, self.number = self.number, self.number + len(self.take_record())
+        if (last := self.number - 1) > first:
+            detail = f"{detail}; lines {first} to {last} were taken for one record"
+        return reject(first, detail)
+
+
+COLUMN_NAMES = ("full_name", "email", "age")  # that are read; an `id` is allowed as well
+PLAIN_AGES: dict[str, int | None] = {
+    "": None,
+    **{str(age): age for age in range(schemas.AGE_LIMIT + 1)},
+}
+INTEGER = re.compile(r"-?[0-9]{1,4000}")  # Python refuses to read more than 4300 digits
+
+
+class Columns:
+    """The columns that a CSV's header names."""
+
+    def __init__(self, names: list[str]) -> None:
+        """Raise InvalidInput unless the names are fields of a user, each once."""
+        flaws = []
+        for name, times in Counter(names).items():
+            if name not in {*COLUMN_NAMES, "id"}:
+                flaws.append(
+                    Flaw(f"/{validation.escape_pointer(name)}", "is not a field of a user")
+                )
+            elif times > 1:
+                flaws.append(Flaw(f"/{name}", f"is the name of {times} columns"))
+        if "full_name" not in names:
+            flaws.append(Flaw("/full_name", "must be the name of a column"))
+        if flaws:
+            raise InvalidInput(*flaws[: schemas.FLAW_LIMIT])
+        self.names = names
+        self.has_age = "age" in names
+        # fast_row appends an empty cell, which stands for each column that is missing
+        places = (names.index(name) if name in names else len(names) for name in COLUMN_NAMES)
+        self.pick = itemgetter(*places)
+
+    def fast_row(self, number: int, cells: list[str]) -> Row | None:
+        """Return the row of the record, or None where `thorough_row` must read it."""
+        if len(cells) != len(self.names):
+            return None
+        name, email, age = self.pick([*cells, ""])
+        try:
+            name, email, age = (
+                validation.full_name(name),
+                validation.email(email or None),
+                PLAIN_AGES[age],
+            )
+        except (ValueError, KeyError):
+            return None
+        # Row(…) would take as long as parsing does
+        return tuple.__new__(Row, (number, name, email, age, self.has_age))
+
+    def thorough_row(self, number: int, cells: list[str]) -> Row | Rejected:
+        """Return the row of the record, or every flaw that it has."""
+        if len(cells) != len(self.names):
+            return reject(number, f"has {len(cells)} fields, not {len(self.names)}")
+        members: dict[str, object] = dict(zip(self.names, cells, strict=True))
+        for name in ("email", "age"):
+            if members.get(name) == "":
+                members[name] = None
+        age = members.get("age")
+        if isinstance(age, str) and INTEGER.fullmatch(age):
+            members["age"] = int(age)
+        return check_members(number, members)
