@@ -132,7 +132,9 @@ def test_alembic_ini_is_short() -> None:
     assert len((ROOT / "alembic.ini").read_text(encoding="utf-8").splitlines()) <= 25
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"]
+)
 def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:
     lock = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in lock
