@@ -21,8 +21,9 @@ import httpx
 from service.auth.tokens import hash_of
 from service.embedded import Server
 from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT, Databases
+from tests.databases import Databases
+from tests.paths import ROOT
+from tests.servers import free_port, until_ready
 
 RECORD = ROOT / "tests/data/answers.json"
 KINDS = ("postgresql", "sqlite")

@@ -1,6 +1,7 @@
 """Real databases for every test: a PostgreSQL of the suite's own, and SQLite files."""
 
 import compileall
+import gc
 import os
 import shutil
 import sqlite3
@@ -15,7 +16,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.embedded import Server
-from tests.world import ROOT, Databases, engine_for, serving
+from tests.app import serving
+from tests.databases import Databases, engine_for
+from tests.paths import ROOT
+from tests.revisions import Revision, write_revision
 
 versions: dict[str, str] = {}
 
@@ -125,6 +129,50 @@ async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """The app in its lifespan, in this event loop."""
     async with serving(database_url=url) as client:
         yield client
+
+
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
+    """For looking at a database that starts empty."""
+    engine = engine_for(empty_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    half_written = shutil.ignore_patterns("*.pyc.*")
+    for name in ("service", "migrations"):  # with what is compiled: that takes longer than to copy
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=half_written)
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def revision(clone: Path) -> Revision:
+    """Write the revision after the head with these bodies."""
+
+    def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
+        write_revision(clone, 1, up, down)
+
+    return written
+
+
+@pytest.fixture
+async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A client of its own, for holding locks and transactions open."""
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def no_pauses() -> Iterator[None]:
+    """The garbage collector's pauses would be taken for the database's."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from service.app import create_app
 from service.settings import Settings
-from tests.world import ROOT
+from tests.paths import ROOT
 
 SNAPSHOT = ROOT / "docs/openapi.json"
 

@@ -19,9 +19,9 @@ import httpx
 from migrations import scratch
 from service.embedded import DATABASE
 from tests.browser import Browser, chromium
-from tests.service.cli.test_serve import free_port, process, until_ready
+from tests.paths import ROOT
+from tests.servers import free_port, process, until_ready
 from tests.smaller import smaller
-from tests.world import ROOT
 
 PICTURES = ROOT / "docs/evolution"
 

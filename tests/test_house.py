@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.models import SCHEMA_REVISION
-from tests.world import ROOT
+from tests.paths import ROOT
 
 MODULES = sorted(
     path for place in ("service", "migrations") for path in (ROOT / place).rglob("*.py")

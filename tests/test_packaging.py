@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hatchling.build import build_editable
 
-from tests.world import ROOT
+from tests.paths import ROOT
 
 CODE = {
     str(path.relative_to(ROOT))

@@ -16,12 +16,10 @@ import pytest
 
 from migrations.snapshot import POSTGRESQL, differences
 from tests import forked
-from tests.live import Served, Step, Witness, migrated, no_pauses, steps_since
-from tests.migrations.test_chain import clone
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import HEAD, ROOT, later
-
-__all__ = ["clone", "no_pauses"]  # fixtures
+from tests.chain import HEAD, later
+from tests.live import Served, Step, Witness, migrated, steps_since
+from tests.paths import ROOT
+from tests.servers import free_port, until_ready
 
 pytestmark = pytest.mark.only("postgresql")
 

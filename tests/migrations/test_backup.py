@@ -29,21 +29,10 @@ from migrations.restore import into_scratch, restore
 from migrations.servers import beside
 from migrations.turns import KEY
 from service.settings import Settings
-from tests.migrations.test_chain import empty, query, revision_of, write
-from tests.migrations.test_safely import driver
-from tests.world import (
-    HEAD,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    engine_for,
-    name_of,
-    path_of,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["driver", "empty"]  # fixtures
+from tests.chain import HEAD, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.databases import Databases, engine_for, name_of, path_of, query, revision_of, write
+from tests.paths import ROOT
 
 LEDGER = "SELECT direction, revision, message, snapshot FROM migration_log ORDER BY id"
 SERIES = {

@@ -1,7 +1,6 @@
 """`alembic upgrade head` on a busy database, and several at once."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,30 +11,10 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests import forked
-from tests.migrations.test_chain import clone, empty, revision_of, write
-from tests.migrations.test_safely import Revision, driver, revision
-from tests.world import HEAD, NUMBERS, ROOT, run_alembic
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
-
-
-async def started(url: str, *arguments: str, cwd: Path = ROOT) -> forked.Running:
-    """The command, running."""
-    environment = {**os.environ, "DATABASE_URL": url}
-    return await forked.started(
-        "alembic", *arguments, cwd=cwd, environment=environment, together=True
-    )
-
-
-async def several(url: str, times: int, *arguments: str) -> list[tuple[int | None, str]]:
-    """The command several times at once: each exit code, and what it said."""
-    processes = [await started(url, *arguments) for _ in range(times)]
-    outputs = await asyncio.gather(*(process.communicate() for process in processes))
-    return [
-        (process.returncode, output.decode())
-        for process, (output, _) in zip(processes, outputs, strict=True)
-    ]
+from tests.chain import HEAD, NUMBERS
+from tests.commands import run_alembic, several, started
+from tests.databases import revision_of, write
+from tests.revisions import Revision
 
 
 async def test_eight_at_once_all_succeed_and_take_each_step_once(

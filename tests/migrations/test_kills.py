@@ -18,10 +18,10 @@ from sqlalchemy import text
 
 from migrations.ledger import SNAPSHOT
 from tests import forked
-from tests.migrations.test_chain import query, revision_of, write
-from tests.migrations.test_guards import started
-from tests.migrations.test_safely import waiting_for_a_lock
-from tests.world import HEAD, ROOT, Databases, engine_for, run_alembic
+from tests.chain import HEAD
+from tests.commands import run_alembic, started
+from tests.databases import Databases, engine_for, query, revision_of, waiting_for_a_lock, write
+from tests.paths import ROOT
 
 LOAD = {
     "postgresql": "INSERT INTO users (name) SELECT CASE WHEN n % 10 > 0 THEN 'Name ' || n END "

@@ -11,22 +11,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations.ledger import checksum
-from tests.migrations.test_chain import clone, empty, query, revision_of, run_script, write
-from tests.migrations.test_guards import several, started
-from tests.migrations.test_safely import Revision, driver, revision
+from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS
+from tests.commands import run_alembic, run_migrations, several, started
+from tests.databases import Databases, name_of, query, revision_of, run_script, write
 from tests.pooler import pooler
-from tests.world import (
-    HEAD,
-    NEXT,
-    NUMBERS,
-    VERSIONS,
-    Databases,
-    name_of,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
+from tests.revisions import HALF, Revision
 
 LEDGER = "SELECT revision, direction, state FROM migration_log ORDER BY id"
 
@@ -263,11 +252,6 @@ async def test_a_script_notes_its_steps_too(empty_url: str, empty: AsyncEngine) 
 # --- a step that was begun and not finished
 
 
-HALF = (
-    'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
-    'safely.create_index("idx_users_phone", "users", ["phone"])\n'
-    'safely.create_check_constraint("ck_users_adult", "users", "age >= 18")'
-)
 UNDO_HALF = (
     'safely.drop_constraint("ck_users_adult", "users", "check")\n'
     'safely.drop_index("idx_users_phone", "users")\n'

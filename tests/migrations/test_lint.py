@@ -20,22 +20,12 @@ from migrations.linting.findings import Finding
 from migrations.linting.rendering import render
 from migrations.linting.spelling import COUNTERPARTS
 from migrations.linting.sql_checks import STEADY
-from tests.migrations.test_chain import clone
-from tests.migrations.test_evolving import ROWS
-from tests.migrations.test_safely import driver, indented
-from tests.world import (
-    HEAD,
-    NEXT,
-    NOWHERE,
-    NUMBERS,
-    ROOT,
-    VERSIONS,
-    later,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "driver"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
+from tests.commands import run_alembic, run_migrations
+from tests.databases import NOWHERE
+from tests.documented_changes import ROWS
+from tests.paths import ROOT
+from tests.revisions import indented
 
 Draft = Callable[..., None]  # the bodies of upgrade and downgrade
 

@@ -12,23 +12,12 @@ from migrations import replay
 from migrations.connecting import read
 from migrations.replay_rules import Schema, comparable, reworded
 from migrations.snapshot import differences
-from tests.migrations.test_chain import clone, empty, write
-from tests.migrations.test_ledger import HALF
-from tests.migrations.test_safely import Revision, revision
-from tests.migrations.test_snapshot import PETS, SQLITE_EDITS, TRIGGER, TWELVE_EDITS, run
-from tests.world import (
-    HEAD,
-    NEXT,
-    NUMBERS,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    engine_for,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "empty", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.databases import Databases, engine_for, write
+from tests.hand_edits import PETS, SQLITE_EDITS, TRIGGER, TWELVE_EDITS, run
+from tests.paths import ROOT
+from tests.revisions import HALF, Revision
 
 SCRIPT = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
 MAKE_PETS = f"""\

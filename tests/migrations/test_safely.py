@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.migrations.test_chain import clone, query, revision_of, write
-from tests.world import HEAD, NEXT, engine_for, later, run_alembic
-
-__all__ = ["clone"]  # a fixture
-
-Revision = Callable[..., None]  # the bodies of upgrade and downgrade
-
-REVISION = """\
-import sqlalchemy as sa
-from migrations import safely
-
-revision = "{revision}"
-down_revision = "{before}"
-
-
-def upgrade() -> None:
-{up}
-
-
-def downgrade() -> None:
-{down}
-"""
-
-
-@pytest.fixture
-def revision(clone: Path) -> Revision:
-    """Write the revision after the head with these bodies."""
-
-    def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
-        write_revision(clone, 1, up, down)
-
-    return written
-
-
-def write_revision(clone: Path, steps: int, up: str, down: str) -> None:
-    """Write the revision that comes so many after the head."""
-    number, before = later(steps), later(steps - 1)
-    source = REVISION.format(revision=number, before=before, up=indented(up), down=indented(down))
-    (clone / f"migrations/versions/{number}_scratch.py").write_text(source, encoding="utf-8")
-
-
-def indented(body: str) -> str:
-    return "\n".join("    " + line for line in body.splitlines())
-
-
-@pytest.fixture
-async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A client of its own, for holding locks and transactions open."""
-    connection = await asyncpg.connect(url)
-    yield connection
-    await connection.close()
-
+from tests.chain import HEAD, NEXT
+from tests.commands import run_alembic
+from tests.databases import engine_for, query, revision_of, waiting_for_a_lock, write
+from tests.revisions import Revision
 
 AS_IT_IS = ("-x", "drift=accept")  # the test has edited the schema by hand
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
@@ -133,17 +84,6 @@ async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     await upgrade
     assert await query(engine, INVALID) == [(0,)]
     assert await query(engine, "SELECT to_regclass('idx_email_age') IS NOT NULL") == [(True,)]
-
-
-async def waiting_for_a_lock(engine: AsyncEngine) -> None:
-    """Until the migration stands in a queue."""
-    statement = (
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE application_name = 'migrations' AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(30):
-        while await query(engine, statement) == [(0,)]:
-            await asyncio.sleep(0.02)
 
 
 async def test_a_unique_index_over_duplicates_is_refused_with_a_query_that_shows_them(

@@ -19,8 +19,9 @@ from service.http.list_parameters import SORTS
 from service.settings import Settings
 from service.user_batches import Together
 from service.users import Listing, Shape
-from tests.service.test_user_batches import statements
-from tests.world import HEAD, Databases
+from tests.chain import HEAD
+from tests.databases import Databases
+from tests.statements import statements
 
 USERS = """
     INSERT INTO users (full_name, email, age)

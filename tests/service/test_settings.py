@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings, SettingsError, async_url
-from tests.world import ROOT, Databases, run_alembic
+from tests.commands import run_alembic
+from tests.databases import Databases
+from tests.paths import ROOT
 
 ACCEPTED = {
     "postgres://u:p@h/d": "postgresql+asyncpg://u:p@h/d",

@@ -2,22 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
-import asyncpg
 import httpx
 import pytest
-from sqlalchemy import Engine, Pool, event, text
+from sqlalchemy import Pool, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.http.list_parameters import SORTS
-from tests.service.http.test_bad_input import problem
-from tests.service.test_users import created
-from tests.world import Databases, name_of, serving
+from tests.app import serving
+from tests.databases import Databases, name_of
+from tests.problems import problem
+from tests.statements import listening, statements
+from tests.users import created
 
 FEW = 5  # statements, where there are dozens of requests
 MISSING = 10**6  # and what comes after: nobody's ids
@@ -29,47 +30,7 @@ NAMES += 3 * ["Екатерина", "екатерина", "ЕКАТЕРИНА"]
 New = dict[str, Any]
 
 
-class Statement(NamedTuple):
-    """What was sent to the database."""
-
-    text: str
-    values: Sequence[Any]
-
-
 WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-
-
-@contextmanager
-def statements() -> Iterator[list[Statement]]:
-    """The statements about users that are executed meanwhile, by SQLAlchemy or by its driver."""
-    told: list[Statement] = []
-
-    def tell(statement: Statement) -> None:
-        if "users" in statement.text:
-            told.append(statement)
-
-    def by_cursor(_: object, __: object, text: str, values: Any, *___: object) -> None:
-        tell(Statement(text, values))
-
-    def by_driver(query: asyncpg.connection.LoggedQuery) -> None:
-        tell(Statement(query.query, query.args))
-
-    def watch(connection: Any, *_: object) -> None:
-        if isinstance(connection.driver_connection, asyncpg.Connection):
-            connection.driver_connection.add_query_logger(by_driver)
-
-    with listening(Engine, "before_cursor_execute", by_cursor), listening(Pool, "checkout", watch):
-        yield told
-
-
-@contextmanager
-def listening(target: type, name: str, listener: Callable[..., object]) -> Iterator[None]:
-    """Hear of an event of SQLAlchemy's meanwhile."""
-    event.listen(target, name, listener)
-    try:
-        yield
-    finally:
-        event.remove(target, name, listener)
 
 
 async def got(client: httpx.AsyncClient, urls: Iterable[str]) -> list[httpx.Response]:

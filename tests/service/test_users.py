@@ -1,18 +1,13 @@
 """What API clients rely on."""
 
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.users import created
+
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
-
-
-async def created(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
-    response = await client.post("/users", json={"full_name": "Somebody", **fields})
-    assert response.status_code == HTTPStatus.CREATED, response.text
-    return response
 
 
 async def test_a_created_user_can_be_read_where_location_says(client: httpx.AsyncClient) -> None:

@@ -24,9 +24,9 @@ from service.auth import tokens
 from service.auth.access import BEARER, REFUSALS, SCHEME, Access, needs, security
 from service.http import problems
 from service.settings import Settings
-from tests.service.auth.test_tokens import run
-from tests.service.http.test_bad_input import problem
-from tests.world import NOWHERE
+from tests.commands import run
+from tests.databases import NOWHERE
+from tests.problems import problem
 
 REFUSED = problems.documented(*REFUSALS)
 

@@ -15,8 +15,8 @@ from service.auth import tokens
 from service.auth.tokens import TokenRefused, Tokens, check_access
 from service.cli.main import main
 from service.settings import Settings, SettingsError
-from tests import forked
-from tests.world import ROOT
+from tests.commands import run
+from tests.paths import ROOT
 
 HASH = "0dcda8cf3fa92e84280d59c9d84b840ac373b9d6f5e9d1d377243fee59743f30"
 
@@ -34,16 +34,6 @@ class Clock:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "tokens.json"
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    """`python -m service` with arguments: its exit code, and what it printed."""
-    variables = {name: value for name, value in os.environ.items() if name != "TOKENS_FILE"}
-    process = await forked.started(
-        "service", *arguments, cwd=ROOT, environment=variables | environment
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 def test_a_token_is_found_by_its_secret_and_by_nothing_else(file: Path) -> None:

@@ -24,26 +24,15 @@ from migrations import snapshot
 from migrations.report.files import revision_files
 from service.auth import tokens
 from service.evolution.words import duration, ordinal, size
+from tests.app import serving
 from tests.browser import CHROMIUM, Page, chromium
-from tests.migrations.test_chain import clone, empty, query, write
-from tests.migrations.test_guards import started
-from tests.migrations.test_safely import Revision, driver, revision
-from tests.service.cli.test_serve import free_port, process, until_ready
-from tests.service.http.test_bad_input import problem
-from tests.world import (
-    HEAD,
-    NEXT,
-    NOWHERE,
-    NUMBERS,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    name_of,
-    run_alembic,
-    serving,
-)
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.commands import run_alembic, started
+from tests.databases import NOWHERE, Databases, name_of, query, write
+from tests.paths import ROOT
+from tests.problems import problem
+from tests.revisions import Revision
+from tests.servers import free_port, process, until_ready
 
 Told = dict[str, Any]
 

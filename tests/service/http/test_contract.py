@@ -17,8 +17,8 @@ from service.auth import tokens
 from service.auth.tokens import SCOPES, Scope
 from tests import forked
 from tests.openapi import operations, served
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT
+from tests.paths import ROOT
+from tests.servers import free_port, until_ready
 
 # beside what the check takes for granted: 412, since a version that was made up is never the
 # current one, and 422 for what no schema can say; tests/contract.py knows which refusals those are

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.auth import tokens
 from service.auth.tokens import SCOPES
-from tests.world import NOWHERE, serving
+from tests.app import serving
+from tests.databases import NOWHERE
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 PAGE = "https://app.example.org"

@@ -16,7 +16,7 @@ import pytest
 
 from service.auth import tokens
 from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
+from tests.servers import free_port, until_ready
 
 NAME = "users_client_of_the_test"
 # the generator knows no media types of lines by itself: here it learns that those are files

@@ -13,8 +13,8 @@ import pytest
 
 from service.observability.logs import about, logging_config
 from service.settings import Settings
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT
+from tests.paths import ROOT
+from tests.servers import free_port, until_ready
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

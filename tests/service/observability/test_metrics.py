@@ -3,20 +3,21 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.cli.test_serve import free_port, listening, process, until_ready
-from tests.service.http.test_bad_input import problem
-from tests.world import HEAD, NOWHERE, PREVIOUS, run_alembic, serving
+from tests.app import serving
+from tests.chain import HEAD, PREVIOUS
+from tests.commands import run_alembic
+from tests.databases import NOWHERE, nobody_writes
+from tests.problems import problem
+from tests.servers import free_port, listening, process, until_ready
 
 Samples = dict[tuple[str, ...], float]
 
@@ -104,18 +105,6 @@ async def test_without_a_database_there_are_all_metrics_but_its_revision(no_data
         assert ("schema_revision", "build") in found
         assert ("db_pool_connections",) in found
         assert ("schema_revision", "database") not in found
-
-
-@asynccontextmanager
-async def nobody_writes(url: str) -> AsyncIterator[None]:
-    """Whoever wants to write to `users` has to wait."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE users IN SHARE MODE")
-            yield
-    finally:
-        await connection.close()
 
 
 @pytest.mark.only("postgresql")  # on SQLite who was cut off waits for the lock to the end

@@ -8,24 +8,18 @@ import sqlite3
 from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from service.observability.access_log import check_access_log
 from service.settings import Settings, SettingsError
-from tests.service.cli.test_serve import free_port, listening, process, until_ready
-from tests.service.observability.test_metrics import nobody_writes
-from tests.world import NOWHERE, path_of, serving
+from tests.app import serving
+from tests.databases import NOWHERE, nobody_writes, path_of
+from tests.log_lines import lines
+from tests.servers import free_port, listening, process, until_ready
 
 MADE = re.compile(r"[0-9a-f]{16}")
-
-
-def lines(log: Path) -> list[dict[str, Any]]:
-    if not log.exists():
-        return []
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
 
 def move_away(log: Path) -> Path:

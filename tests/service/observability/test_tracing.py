@@ -15,8 +15,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.service.observability.test_observation import lines
-from tests.world import HEAD, NOWHERE, ROOT, serving
+from tests.app import serving
+from tests.chain import HEAD
+from tests.databases import NOWHERE
+from tests.log_lines import lines
+from tests.paths import ROOT
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

@@ -19,9 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.auth import tokens
 from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.service.transfer.test_import import PEOPLE, kept, sent
-from tests.world import serving
+from tests.app import serving
+from tests.people import PEOPLE
+from tests.servers import free_port, until_ready
+from tests.transfers import kept, sent
 
 AWKWARD = [
     {"full_name": 'Say "Hi", \\o/', "email": None, "age": None},

@@ -11,30 +11,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.world import ROOT, serving
+from tests.app import serving
+from tests.people import PEOPLE
+from tests.transfers import kept, sent
 
-PEOPLE = (ROOT / "tests/data/people.csv").read_bytes()
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 
 
-async def sent(
-    client: httpx.AsyncClient, content: Any, on_conflict: str = "fail", **headers: str
-) -> httpx.Response:
-    headers = {"Content-Type": CSV, **headers}
-    url = f"/users/import?on_conflict={on_conflict}"
-    return await client.post(url, content=content, headers=headers)
-
-
 def ndjson(*users: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(user).encode() + b"\n" for user in users)
-
-
-async def kept(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """All users, without their ids."""
-    items = (await client.get("/users?limit=1000")).json()["items"]
-    return [{name: value for name, value in item.items() if name != "id"} for item in items]
 
 
 async def how_many(engine: AsyncEngine) -> int:

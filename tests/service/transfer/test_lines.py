@@ -25,7 +25,7 @@ from service.transfer.lines import (
     any_line,
     plain_line,
 )
-from tests.world import ROOT
+from tests.paths import ROOT
 
 PEOPLE = ROOT / "tests/data/people.csv"
 HEADER = b"full_name,email,age\n"

@@ -1,41 +1,27 @@
-"""What tests run against: databases of their own, Alembic, and the app in its lifespan."""
+"""Databases of the tests' own, and how to look into them."""
 
 import asyncio
-import os
+import re
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
-import httpx
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.app import create_app
 from service.database import create_engine
 from service.embedded import Server
 from service.settings import Settings
-from tests import forked
+from tests.commands import run_alembic
 
-ROOT = Path(__file__).parent.parent
 NOWHERE = "sqlite:////no/such/directory/users.sqlite"  # where no database answers
-VERSIONS = sorted((ROOT / "migrations/versions").glob("*.py"))
-NUMBERS = [path.name[:4] for path in VERSIONS]
-PREVIOUS, HEAD = NUMBERS[-2:]
 TEMPLATE = "head"
 numbers = count(1)
-
-
-def later(steps: int) -> str:
-    """The number of the revision that comes so many after the head."""
-    return f"{int(HEAD) + steps:04}"
-
-
-NEXT = later(1)
 
 
 class Databases:
@@ -91,47 +77,52 @@ def name_of(url: str) -> str:
     return url.partition("?")[0].rpartition("/")[2]
 
 
-def run_alembic(
-    url: str, *arguments: str, check: bool = True, cwd: Path = ROOT, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The command as a user types it; its output comes along when it fails unexpectedly."""
-    process = run_module("alembic", url, *arguments, cwd=cwd, **environment)
-    if check:
-        assert process.returncode == 0, process.stdout + process.stderr
-    return process
-
-
-def run_migrations(url: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """`python -m migrations`, whose exit code is part of its answer."""
-    return run_module("migrations", url, *arguments, cwd=cwd)
-
-
-def run_module(
-    name: str, url: str, *arguments: str, cwd: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "DATABASE_URL": url, **environment}
-    return forked.run(name, arguments, cwd=cwd, environment=variables)
-
-
 def engine_for(url: str) -> AsyncEngine:
     return create_engine(Settings(database_url=url), application_name="tests")
 
 
+async def query(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:
+    async with engine.connect() as connection:
+        return [tuple(row) for row in await connection.execute(text(statement), values)]
+
+
+async def write(engine: AsyncEngine, statement: str) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+
+
+async def revision_of(engine: AsyncEngine) -> str | None:
+    rows = await query(engine, "SELECT version_num FROM alembic_version")
+    return rows[0][0] if rows else None
+
+
+async def run_script(engine: AsyncEngine, script: str) -> None:
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        for statement in re.split(r";\n\n", script):
+            if statement.strip():
+                await driver.execute(statement)
+
+
+async def waiting_for_a_lock(engine: AsyncEngine) -> None:
+    """Until the migration stands in a queue."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE application_name = 'migrations' AND wait_event_type = 'Lock'"
+    )
+    async with asyncio.timeout(30):
+        while await query(engine, statement) == [(0,)]:
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(Settings(**settings))
-    ready, over = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        async with app.lifespan():
-            ready.set()
-            await over.wait()
-
-    # a task of its own: a fixture's two halves run in two, and a lifespan must end where it began
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(live())
-        await ready.wait()
-        transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            yield client
-        over.set()
+async def nobody_writes(url: str) -> AsyncIterator[None]:
+    """Whoever wants to write to `users` has to wait."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE users IN SHARE MODE")
+            yield
+    finally:
+        await connection.close()
