@@ -13,19 +13,21 @@ from service.settings import Settings
 
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of an app with these settings, within its lifespan."""
     app = create_app(Settings(**settings))
-    ready, over = asyncio.Event(), asyncio.Event()
+    ready, finished = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
         async with app.lifespan():
             ready.set()
-            await over.wait()
+            await finished.wait()
 
-    # a task of its own: a fixture's two halves run in two, and a lifespan must end where it began
+    # pytest runs the two halves of a fixture in two tasks; a lifespan must end in the task in which
+    # it began
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(live())
         await ready.wait()
         transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
-        over.set()
+        finished.set()

@@ -8,7 +8,7 @@ PREVIOUS, HEAD = NUMBERS[-2:]
 
 
 def later(steps: int) -> str:
-    """The number of the revision that comes so many after the head."""
+    """Return the number of the revision that comes so many `steps` after the head."""
     return f"{int(HEAD) + steps:04}"
 
 

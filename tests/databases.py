@@ -1,4 +1,4 @@
-"""Databases of the tests' own, and how to look into them."""
+"""Make databases for tests, query them, and change them."""
 
 import asyncio
 import re
@@ -19,13 +19,13 @@ from service.embedded import Server
 from service.settings import Settings
 from tests.commands import run_alembic
 
-NOWHERE = "sqlite:////no/such/directory/users.sqlite"  # where no database answers
+UNREACHABLE_URL = "sqlite:////no/such/directory/users.sqlite"  # no database answers there
 TEMPLATE = "head"
-numbers = count(1)
+database_numbers = count(1)
 
 
 class Databases:
-    """Makes databases: empty ones, and copies of one at the head."""
+    """Make databases of one kind: empty ones, and copies of one at the head."""
 
     def __init__(self, kind: str, server: Server, directory: Path) -> None:
         self.kind = kind
@@ -34,34 +34,38 @@ class Databases:
         self.template: str | None = None
 
     async def empty(self) -> str:
+        """Make an empty database; return its address."""
         return await self.make("template0")
 
     async def at_head(self) -> str:
+        """Make a database at the head; return its address."""
         if self.template is None:
             self.template = await self.make("template0", name=TEMPLATE)
             run_alembic(self.template, "upgrade", "head")
-            if self.kind == "sqlite":  # so that one file is the whole database
+            if self.kind == "sqlite":  # without its write-ahead log the file alone can be copied
                 with closing(sqlite3.connect(path_of(self.template))) as connection:
                     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return await self.make(TEMPLATE)
 
     async def make(self, source: str, name: str | None = None) -> str:
-        name = name or f"test_{next(numbers)}"
+        """Make a database as a copy of a template; return its address."""
+        name = name or f"test_{next(database_numbers)}"
         if self.kind == "sqlite":
             file = self.directory / f"{name}.sqlite"
             if source == TEMPLATE:
                 shutil.copy(self.directory / f"{TEMPLATE}.sqlite", file)
             return f"sqlite:///{file}"
-        await self.tell(f'CREATE DATABASE "{name}" TEMPLATE {source} STRATEGY file_copy')
+        await self.execute(f'CREATE DATABASE "{name}" TEMPLATE {source} STRATEGY file_copy')
         return self.server.url(name)
 
     async def drop(self, url: str) -> None:
         if self.kind == "sqlite":
             path_of(url).unlink(missing_ok=True)
         else:
-            await self.tell(f'DROP DATABASE "{name_of(url)}" WITH (FORCE)')
+            await self.execute(f'DROP DATABASE "{name_of(url)}" WITH (FORCE)')
 
-    async def tell(self, statement: str) -> None:
+    async def execute(self, statement: str) -> None:
+        """Execute a statement as a superuser, in the database postgres (PostgreSQL only)."""
         connection = await asyncpg.connect(self.server.url("postgres"))
         try:
             await connection.execute(statement)
@@ -70,33 +74,40 @@ class Databases:
 
 
 def path_of(url: str) -> Path:
+    """Return the file of an SQLite database."""
     return Path(url.removeprefix("sqlite:///"))
 
 
 def name_of(url: str) -> str:
+    """Return the database's name in an address."""
     return url.partition("?")[0].rpartition("/")[2]
 
 
 def engine_for(url: str) -> AsyncEngine:
+    """Make an engine; the caller disposes of it."""
     return create_engine(Settings(database_url=url), application_name="tests")
 
 
 async def query(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:
+    """Return the rows of a query as tuples."""
     async with engine.connect() as connection:
         return [tuple(row) for row in await connection.execute(text(statement), values)]
 
 
 async def write(engine: AsyncEngine, statement: str) -> None:
+    """Execute a statement and commit."""
     async with engine.begin() as connection:
         await connection.execute(text(statement))
 
 
 async def revision_of(engine: AsyncEngine) -> str | None:
+    """Return the revision that the database is at; None at base."""
     rows = await query(engine, "SELECT version_num FROM alembic_version")
     return rows[0][0] if rows else None
 
 
 async def run_script(engine: AsyncEngine, script: str) -> None:
+    """Execute a script of `alembic --sql` statement by statement, as psql does."""
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
@@ -105,8 +116,8 @@ async def run_script(engine: AsyncEngine, script: str) -> None:
                 await driver.execute(statement)
 
 
-async def waiting_for_a_lock(engine: AsyncEngine) -> None:
-    """Until the migration stands in a queue."""
+async def wait_for_blocked_migration(engine: AsyncEngine) -> None:
+    """Return as soon as a migration waits for a lock."""
     statement = (
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE application_name = 'migrations' AND wait_event_type = 'Lock'"
@@ -117,8 +128,8 @@ async def waiting_for_a_lock(engine: AsyncEngine) -> None:
 
 
 @asynccontextmanager
-async def nobody_writes(url: str) -> AsyncIterator[None]:
-    """Whoever wants to write to `users` has to wait."""
+async def writes_blocked(url: str) -> AsyncIterator[None]:
+    """Hold a lock that makes every writer of `users` wait."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():

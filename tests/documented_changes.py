@@ -1,4 +1,4 @@
-"""The table of docs/evolving-the-schema.md."""
+"""The kinds of change that docs/evolving-the-schema.md documents in its table."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from tests.paths import ROOT
 
 
 class Row(NamedTuple):
-    """A row of the table in the documentation."""
+    """A row of the table."""
 
     change: str
     spelling: str
@@ -14,7 +14,7 @@ class Row(NamedTuple):
 
 
 def documented() -> list[Row]:
-    """The rows of the table."""
+    """Read the rows from the documentation."""
     text = (ROOT / "docs/evolving-the-schema.md").read_text(encoding="utf-8")
     table = text.split("## Kinds of change")[1].split("\n## ")[0]
     cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]

@@ -1,4 +1,4 @@
-"""Edits of a schema by hand, and the sentence that each is reported by."""
+"""Edits of a schema by hand, each with the sentence that reports it."""
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -11,7 +11,7 @@ BEGIN
   new.name := trim(new.name);
   RETURN new;
 END $$"""
-# beside `users`, one of each kind that the chain has none of
+# one object of each kind that the chain does not create
 PETS = f"""
 CREATE TYPE mood AS ENUM ('happy', 'sad');
 CREATE DOMAIN weight AS integer NOT NULL CONSTRAINT positive CHECK (VALUE > 0);
@@ -153,8 +153,8 @@ def on_postgresql(place: AsyncEngine | AsyncConnection) -> bool:
     return place.dialect.name == "postgresql"
 
 
-async def run(engine: AsyncEngine, script: str) -> None:
-    """Several statements, sent at once."""
+async def execute_script(engine: AsyncEngine, script: str) -> None:
+    """Send several statements at once."""
     async with engine.connect() as connection:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from tests import forked
+from tests import forkserver
 from tests.paths import ROOT
 
 POLL = 0.02  # seconds
@@ -167,6 +167,6 @@ def spans(rows: list[tuple[str, str, float, float]], end: float) -> Iterator[Ste
 async def migrated(url: str, *command: str, cwd: Path = ROOT) -> None:
     """The command has run, and nobody was held up by waiting for it."""
     environment = {**os.environ, "DATABASE_URL": url}
-    process = await forked.started(*command, cwd=cwd, environment=environment, together=True)
+    process = await forkserver.start(*command, cwd=cwd, environment=environment, merged=True)
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()

@@ -22,5 +22,5 @@ def people() -> list[dict[str, Any]]:
 
 
 def accepted() -> list[dict[str, Any]]:
-    """Those whose age is possible, one for each e-mail address."""
+    """Return the people with a valid age, the last of each e-mail address."""
     return list({p["email"]: p for p in people() if (p["age"] or 0) <= 150}.values())

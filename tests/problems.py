@@ -1,4 +1,4 @@
-"""Problem documents, as every refusal has one."""
+"""Check problem documents (application/problem+json)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The document, after checking what every one of them has."""
+    """Check the response's status and its problem document; return the document."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == "application/problem+json"
     document: dict[str, Any] = response.json()

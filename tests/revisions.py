@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.chain import later
 
-Revision = Callable[..., None]  # the bodies of upgrade and downgrade
+Revision = Callable[..., None]  # takes the bodies of upgrade and downgrade
 REVISION = """\
 import sqlalchemy as sa
 from migrations import safely
@@ -24,17 +24,19 @@ def downgrade() -> None:
 
 
 def write_revision(clone: Path, steps: int, up: str, down: str) -> None:
-    """Write the revision that comes so many after the head."""
+    """Write the revision that comes so many `steps` after the head, with these bodies."""
     number, before = later(steps), later(steps - 1)
     source = REVISION.format(revision=number, before=before, up=indented(up), down=indented(down))
     (clone / f"migrations/versions/{number}_scratch.py").write_text(source, encoding="utf-8")
 
 
 def indented(body: str) -> str:
+    """Indent a function's body."""
     return "\n".join("    " + line for line in body.splitlines())
 
 
-HALF = (
+# the CHECK fails where a user is younger than 18; column and index are committed by then
+FAILS_HALFWAY = (
     'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
     'safely.create_index("idx_users_phone", "users", ["phone"])\n'
     'safely.create_check_constraint("ck_users_adult", "users", "age >= 18")'

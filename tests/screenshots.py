@@ -20,7 +20,7 @@ from migrations import scratch
 from service.embedded import DATABASE
 from tests.browser import Browser, chromium
 from tests.paths import ROOT
-from tests.servers import free_port, process, until_ready
+from tests.servers import free_port, service_process, wait_until_ready
 from tests.smaller import smaller
 
 PICTURES = ROOT / "docs/evolution"
@@ -143,9 +143,9 @@ async def pictures(place: Path, *, everything: bool) -> None:
         story = Story(server.url(DATABASE))
         page = f"http://127.0.0.1:{port}/evolution"
         camera = Photographer(browser, page, place, everything=everything)
-        async with process(DATABASE_URL=story.url, PORT=str(port), ACCESS_LOG="off"):
+        async with service_process(DATABASE_URL=story.url, PORT=str(port), ACCESS_LOG="off"):
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                await until_ready(client)
+                await wait_until_ready(client)
             await camera.take("empty")
 
             await story.migrated("upgrade", "0003")

@@ -1,4 +1,4 @@
-"""The service as a process of its own, on a port of its own."""
+"""Start the service as a shell does: a process of its own, on a port of its own."""
 
 import asyncio
 import json
@@ -14,14 +14,15 @@ from tests.paths import ROOT
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m service`, stopped at the end whatever happens."""
+async def service_process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m service`; stop it at the end, whatever happens."""
     service = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -39,7 +40,8 @@ async def process(**environment: str) -> AsyncIterator[asyncio.subprocess.Proces
         await service.communicate()
 
 
-async def until_ready(client: httpx.AsyncClient) -> None:
+async def wait_until_ready(client: httpx.AsyncClient) -> None:
+    """Return when the service answers; fail after 30 seconds."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -49,8 +51,8 @@ async def until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def listening(service: asyncio.subprocess.Process) -> str:
-    """The line that says where it listens; that of the request which asked may come before."""
+async def listening_event(service: asyncio.subprocess.Process) -> str:
+    """Return the log event that names its address; skip those before it, of its first requests."""
     assert service.stderr is not None
     while line := await asyncio.wait_for(service.stderr.readline(), 30):
         event = str(json.loads(line)["event"])

@@ -1,4 +1,4 @@
-"""The statements that are sent to the database."""
+"""Record the statements that are sent to the database."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,38 +9,38 @@ from sqlalchemy import Engine, Pool, event
 
 
 class Statement(NamedTuple):
-    """What was sent to the database."""
+    """A statement and its parameters."""
 
     text: str
     values: Sequence[Any]
 
 
 @contextmanager
-def statements() -> Iterator[list[Statement]]:
-    """The statements about users that are executed meanwhile, by SQLAlchemy or by its driver."""
-    told: list[Statement] = []
+def recorded_statements() -> Iterator[list[Statement]]:
+    """Record the statements about users, executed by SQLAlchemy or by its driver."""
+    recorded: list[Statement] = []
 
-    def tell(statement: Statement) -> None:
+    def record(statement: Statement) -> None:
         if "users" in statement.text:
-            told.append(statement)
+            recorded.append(statement)
 
     def by_cursor(_: object, __: object, text: str, values: Any, *___: object) -> None:
-        tell(Statement(text, values))
+        record(Statement(text, values))
 
     def by_driver(query: asyncpg.connection.LoggedQuery) -> None:
-        tell(Statement(query.query, query.args))
+        record(Statement(query.query, query.args))
 
     def watch(connection: Any, *_: object) -> None:
         if isinstance(connection.driver_connection, asyncpg.Connection):
             connection.driver_connection.add_query_logger(by_driver)
 
     with listening(Engine, "before_cursor_execute", by_cursor), listening(Pool, "checkout", watch):
-        yield told
+        yield recorded
 
 
 @contextmanager
 def listening(target: type, name: str, listener: Callable[..., object]) -> Iterator[None]:
-    """Hear of an event of SQLAlchemy's meanwhile."""
+    """Listen to an event of SQLAlchemy inside the block."""
     event.listen(target, name, listener)
     try:
         yield

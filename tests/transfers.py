@@ -1,4 +1,4 @@
-"""Imports by HTTP, and what is in the database afterwards."""
+"""Import users by HTTP, and list them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import httpx
 CSV = "text/csv"
 
 
-async def sent(
+async def import_users(
     client: httpx.AsyncClient, content: Any, on_conflict: str = "fail", **headers: str
 ) -> httpx.Response:
     headers = {"Content-Type": CSV, **headers}
@@ -15,7 +15,7 @@ async def sent(
     return await client.post(url, content=content, headers=headers)
 
 
-async def kept(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """All users, without their ids."""
+async def users_without_ids(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Return all users without their ids."""
     items = (await client.get("/users?limit=1000")).json()["items"]
     return [{name: value for name, value in item.items() if name != "id"} for item in items]

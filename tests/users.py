@@ -1,4 +1,4 @@
-"""Users that a test creates by HTTP."""
+"""Create users by HTTP."""
 
 from http import HTTPStatus
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 
 
-async def created(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+async def create_user(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+    """Create a user with these fields; return the response, which is 201."""
     response = await client.post("/users", json={"full_name": "Somebody", **fields})
     assert response.status_code == HTTPStatus.CREATED, response.text
     return response

@@ -12,7 +12,7 @@ import pytest
 
 from tests.chain import NUMBERS
 from tests.commands import run_alembic
-from tests.live import Step, Witness, migrated, steps_since
+from tests.latency import Step, Witness, migrated, steps_since
 
 pytestmark = pytest.mark.only("postgresql")
 

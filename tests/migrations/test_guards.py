@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chain import HEAD, NUMBERS
-from tests.commands import run_alembic, several, started
+from tests.commands import run_alembic, run_alembic_at_once, start_alembic
 from tests.databases import revision_of, write
 from tests.revisions import Revision
 
@@ -20,14 +20,14 @@ from tests.revisions import Revision
 async def test_eight_at_once_all_succeed_and_take_each_step_once(
     empty_url: str, empty: AsyncEngine
 ) -> None:
-    ran = await several(empty_url, 8, "upgrade", "head")
+    ran = await run_alembic_at_once(empty_url, 8, "upgrade", "head")
     assert [code for code, _ in ran] == [0] * 8, ran
     assert await revision_of(empty) == HEAD
     committed = sum(output.count("the database is at") for _, output in ran)
     assert committed >= 1
     run_alembic(empty_url, "check")
 
-    ran = await several(empty_url, 8, "downgrade", "base")
+    ran = await run_alembic_at_once(empty_url, 8, "downgrade", "base")
     assert [code for code, _ in ran] == [0] * 8, ran
     assert await revision_of(empty) is None
 
@@ -94,7 +94,7 @@ async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
         await blocker.start()
         pid = await driver.fetchval("SELECT pg_backend_pid() FROM users")
         async with clients(url, 16 if full else 4) as waits:
-            upgrade = await started(url, *arguments, cwd=clone)
+            upgrade = await start_alembic(url, *arguments, cwd=clone)
             began = time.monotonic()
             attempts: list[str] = []
             while len(attempts) < 4 or time.monotonic() - began < (5 if full else 0):
@@ -135,7 +135,7 @@ async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
     url: str, engine: AsyncEngine
 ) -> None:
     """Two steps down, whatever happens in between (DESIGN, trap 13)."""
-    await several(url, 1, "downgrade", "-2")
+    await run_alembic_at_once(url, 1, "downgrade", "-2")
     assert await revision_of(engine) == NUMBERS[-3]
     run_alembic(url, "upgrade", "+2")
     assert await revision_of(engine) == HEAD

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
-from tests.databases import engine_for, query, revision_of, waiting_for_a_lock, write
+from tests.databases import engine_for, query, revision_of, wait_for_blocked_migration, write
 from tests.revisions import Revision
 
 AS_IT_IS = ("-x", "drift=accept")  # the test has edited the schema by hand
@@ -77,7 +77,7 @@ async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     await blocker.start()
     await driver.execute("INSERT INTO users (full_name) VALUES ('A')")
     upgrade = asyncio.create_task(asyncio.to_thread(run_alembic, url, "upgrade", "head", cwd=clone))
-    await waiting_for_a_lock(engine)
+    await wait_for_blocked_migration(engine)
     await asyncio.sleep(0.3)  # three times the timeout: it must outlast it
     assert not upgrade.done()
     await blocker.commit()

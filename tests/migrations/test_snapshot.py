@@ -9,7 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from migrations.snapshot import POSTGRESQL, SQLITE, differences
 from tests.databases import Databases, engine_for, name_of, query, write
-from tests.hand_edits import PETS, SQLITE_EDITS, TRIGGER, TWELVE_EDITS, on_postgresql, run
+from tests.hand_edits import (
+    PETS,
+    SQLITE_EDITS,
+    TRIGGER,
+    TWELVE_EDITS,
+    execute_script,
+    on_postgresql,
+)
 
 Restored = Callable[..., Awaitable[AsyncEngine]]
 
@@ -219,23 +226,23 @@ async def snapshot(engine: AsyncEngine) -> dict[str, str]:
 async def said_of(engine: AsyncEngine, edit: str) -> list[str]:
     """What an edit by hand makes of two snapshots."""
     before = await snapshot(engine)
-    await run(engine, edit)
+    await execute_script(engine, edit)
     return differences(before, await snapshot(engine))
 
 
 @pytest.fixture
 async def pets(engine: AsyncEngine) -> AsyncEngine:
     """A PostgreSQL that has more than the chain makes."""
-    await run(engine, PETS)
+    await execute_script(engine, PETS)
     return engine
 
 
 @pytest.fixture
 async def somebody(databases: Databases) -> AsyncIterator[str]:
     """A role without any rights."""
-    await databases.tell("CREATE ROLE somebody LOGIN")
+    await databases.execute("CREATE ROLE somebody LOGIN")
     yield "somebody"
-    await databases.tell("DROP ROLE somebody")
+    await databases.execute("DROP ROLE somebody")
 
 
 @pytest.fixture
@@ -249,7 +256,7 @@ async def restored(databases: Databases, url: str) -> AsyncIterator[Restored]:
         server.call("pg_dump", *server.address(), "-Fc", "-f", dump, name_of(url))
         copies.append(await databases.empty())
         name = name_of(copies[-1])
-        await databases.tell(f'ALTER DATABASE "{name}" OWNER TO {role}')
+        await databases.execute(f'ALTER DATABASE "{name}" OWNER TO {role}')
         server.call("pg_restore", *server.address(), "-U", role, "-e", "-d", name, *options, dump)
         return engine_for(copies[-1])
 
@@ -288,7 +295,9 @@ async def test_a_restored_database_has_the_same_schema(
     pets: AsyncEngine, restored: Restored
 ) -> None:
     """Also where the numbers of its columns differ: those of dropped ones are not restored."""
-    await run(pets, "ALTER TABLE pets DROP COLUMN owner, ADD COLUMN friend bigint UNIQUE")
+    await execute_script(
+        pets, "ALTER TABLE pets DROP COLUMN owner, ADD COLUMN friend bigint UNIQUE"
+    )
     copy = await restored("postgres")
     number = (
         "SELECT attnum FROM pg_attribute WHERE attname = 'friend' AND attrelid = 'pets'::regclass"
@@ -329,7 +338,7 @@ async def test_the_sessions_settings_make_no_difference_and_stay(
 @pytest.mark.only("postgresql")
 async def test_the_query_can_stand_in_a_statement_of_a_script(pets: AsyncEngine) -> None:
     expected = await snapshot(pets)
-    await run(
+    await execute_script(
         pets,
         "CREATE FUNCTION pg_temp.look() RETURNS text LANGUAGE sql "
         f"AS $look${POSTGRESQL}$look$;"

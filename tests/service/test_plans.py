@@ -21,7 +21,7 @@ from service.user_batches import Together
 from service.users import Listing, Shape
 from tests.chain import HEAD
 from tests.databases import Databases
-from tests.statements import statements
+from tests.statements import recorded_statements
 
 USERS = """
     INSERT INTO users (full_name, email, age)
@@ -54,7 +54,7 @@ async def plan_of(url: str, asking: Asking) -> dict[str, Any]:
     """The generic plan of the one statement that the service sends."""
     settings = Settings(database_url=url)
     database = Database(settings, HEAD)
-    with statements() as sent:
+    with recorded_statements() as sent:
         await asking(Together(settings, database))
     await database.engine.dispose()
     [(text, values)] = sent

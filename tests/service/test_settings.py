@@ -125,15 +125,15 @@ async def test_alembic_stops_at_a_wrong_password_and_at_a_missing_database(
 
     hba = server.directory / "pg_hba.conf"
     before = hba.read_text(encoding="utf-8")
-    await all_databases["postgresql"].tell("CREATE ROLE careful LOGIN PASSWORD 'right'")
+    await all_databases["postgresql"].execute("CREATE ROLE careful LOGIN PASSWORD 'right'")
     hba.write_text("local all careful scram-sha-256\n" + before, encoding="utf-8")
-    await all_databases["postgresql"].tell("SELECT pg_reload_conf()")
+    await all_databases["postgresql"].execute("SELECT pg_reload_conf()")
     try:
         url = server.url("postgres").replace("postgres@", "careful:hunter2@")
         one_clear_line(url, "the password is wrong")
     finally:
         hba.write_text(before, encoding="utf-8")
-        await all_databases["postgresql"].tell("DROP ROLE careful; SELECT pg_reload_conf()")
+        await all_databases["postgresql"].execute("DROP ROLE careful; SELECT pg_reload_conf()")
 
 
 def one_clear_line(url: str, expected: str) -> None:

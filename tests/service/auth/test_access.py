@@ -24,8 +24,8 @@ from service.auth import tokens
 from service.auth.access import BEARER, REFUSALS, SCHEME, Access, needs, security
 from service.http import problems
 from service.settings import Settings
-from tests.commands import run
-from tests.databases import NOWHERE
+from tests.commands import run_service_command
+from tests.databases import UNREACHABLE_URL
 from tests.problems import problem
 
 REFUSED = problems.documented(*REFUSALS)
@@ -187,7 +187,7 @@ async def test_a_scope_that_is_missing_is_named(file: str, reader: str) -> None:
 
 async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, reader: str) -> None:
     async with client_of(tokens_file=file) as client, asyncio.timeout(30):
-        _, secret, _ = await run(
+        _, secret, _ = await run_service_command(
             "token", "create", "--name", "mill", "--scope", "write", "--file", file
         )
         new = bearer(secret.strip())
@@ -195,7 +195,7 @@ async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, re
             await asyncio.sleep(0.05)
         assert (await client.post("/", headers=new)).text == "written"
         assert (await client.get("/", headers=bearer(reader))).text == "read"
-        await run("token", "revoke", "--name", "mill", "--file", file)
+        await run_service_command("token", "revoke", "--name", "mill", "--file", file)
         while (await client.post("/", headers=new)).is_success:
             await asyncio.sleep(0.05)
         problem(await client.post("/", headers=new), HTTPStatus.UNAUTHORIZED, "unauthorized")
@@ -285,7 +285,7 @@ def test_the_document_says_what_each_route_needs() -> None:
 
 def test_every_route_that_says_it_needs_a_token_asks_for_one() -> None:
     """By `before_request`, the one thing that a route which is called directly heeds."""
-    app = create_app(Settings(database_url=NOWHERE))
+    app = create_app(Settings(database_url=UNREACHABLE_URL))
     handlers = [one for route in app.routes for one in getattr(route, "route_handlers", ())]
     guarded = [handler for handler in handlers if handler.security]
     assert len(guarded) == len({handler.operation_id for handler in guarded}) == 10

@@ -27,12 +27,12 @@ from service.evolution.words import duration, ordinal, size
 from tests.app import serving
 from tests.browser import CHROMIUM, Page, chromium
 from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
-from tests.commands import run_alembic, started
-from tests.databases import NOWHERE, Databases, name_of, query, write
+from tests.commands import run_alembic, start_alembic
+from tests.databases import UNREACHABLE_URL, Databases, name_of, query, write
 from tests.paths import ROOT
 from tests.problems import problem
 from tests.revisions import Revision
-from tests.servers import free_port, process, until_ready
+from tests.servers import free_port, service_process, wait_until_ready
 
 Told = dict[str, Any]
 
@@ -258,7 +258,7 @@ async def test_a_database_without_a_ledger_is_told_how_to_get_one(
 
 
 async def test_without_a_database_it_is_the_same_refusal_as_anywhere() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         for path in ("/evolution", "/evolution.json"):
             problem(await client.get(path), HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
 
@@ -416,11 +416,11 @@ async def stranger(
 ) -> AsyncIterator[tuple[str, str]]:
     """A role that may use nothing yet, and the database's address for it."""
     role = f"app_of_{name_of(url)}"
-    await databases.tell(f"CREATE ROLE {role} LOGIN")
+    await databases.execute(f"CREATE ROLE {role} LOGIN")
     await write(engine, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     yield role, url.replace("postgres@", f"{role}@")
     await write(engine, f"DROP OWNED BY {role}")
-    await databases.tell(f"DROP ROLE {role}")
+    await databases.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.only("postgresql")
@@ -558,7 +558,7 @@ async def test_a_migration_is_seen_while_it_waits(
     report = driver.transaction(isolation="repeatable_read")
     await report.start()
     await driver.execute("SELECT * FROM users")
-    upgrade = await started(url, "upgrade", "head")
+    upgrade = await start_alembic(url, "upgrade", "head")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'virtualxid'"
     async with asyncio.timeout(60):
         while await query(engine, waiting) != [(1,)]:
@@ -692,9 +692,11 @@ async def live(url: str, file: str) -> AsyncIterator[str]:
     """A service of its own, and where its page is."""
     port = free_port()
     place = f"http://127.0.0.1:{port}"
-    async with process(DATABASE_URL=url, PORT=str(port), TOKENS_FILE=file, ACCESS_LOG="off"):
+    async with service_process(
+        DATABASE_URL=url, PORT=str(port), TOKENS_FILE=file, ACCESS_LOG="off"
+    ):
         async with httpx.AsyncClient(base_url=place) as client:
-            await until_ready(client)
+            await wait_until_ready(client)
         yield f"{place}/evolution"
 
 

@@ -14,7 +14,7 @@ import pytest
 from service.observability.logs import about, logging_config
 from service.settings import Settings
 from tests.paths import ROOT
-from tests.servers import free_port, until_ready
+from tests.servers import free_port, wait_until_ready
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -73,7 +73,7 @@ async def test_without_standard_error_it_serves_all_the_same(closed: str) -> Non
         env={**os.environ, **environment},
     )
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        await until_ready(client)
+        await wait_until_ready(client)
         for _ in range(3):
             assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
     service.terminate()

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.app import serving
 from tests.chain import HEAD, PREVIOUS
 from tests.commands import run_alembic
-from tests.databases import NOWHERE, nobody_writes
+from tests.databases import UNREACHABLE_URL, writes_blocked
 from tests.problems import problem
-from tests.servers import free_port, listening, process, until_ready
+from tests.servers import free_port, listening_event, service_process, wait_until_ready
 
 Samples = dict[tuple[str, ...], float]
 
@@ -62,7 +62,7 @@ async def test_requests_are_counted_by_their_routes_template(client: httpx.Async
 
 
 async def test_clients_can_not_make_new_labels() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         for number in range(10):
             await client.request(f"M{number}", "/users")
             await client.get(f"/some/where/{number}")
@@ -96,7 +96,9 @@ def no_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of one that takes connections and says nothing, or of none at all."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        yield f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else NOWHERE
+        yield (
+            f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else UNREACHABLE_URL
+        )
 
 
 async def test_without_a_database_there_are_all_metrics_but_its_revision(no_database: str) -> None:
@@ -113,7 +115,7 @@ async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> 
     async with serving(database_url=url, pool_size=1, **patient) as client:
         idle = await scraped(client)
         assert idle["db_pool_connections_in_use",] == idle["db_pool_waiting",] == 0
-        async with nobody_writes(url), asyncio.TaskGroup() as tasks:
+        async with writes_blocked(url), asyncio.TaskGroup() as tasks:
             ada = {"full_name": "Ada"}
             # creates would share a connection
             changes = [tasks.create_task(client.patch("/users/1", json=ada)) for _ in range(3)]
@@ -133,7 +135,7 @@ async def test_it_tells_who_uses_connections_and_who_waits_for_one(url: str) -> 
 
 async def test_openmetrics_is_there_for_who_asks() -> None:
     accept = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2"}
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         await client.get("/health/live")
         response = await client.get("/metrics", headers=accept)
         assert response.headers["Content-Type"].startswith("application/openmetrics-text; ")
@@ -145,13 +147,16 @@ async def test_openmetrics_is_there_for_who_asks() -> None:
 
 
 async def test_metrics_can_be_switched_off() -> None:
-    async with serving(database_url=NOWHERE, metrics=False) as client:
+    async with serving(database_url=UNREACHABLE_URL, metrics=False) as client:
         problem(await client.get("/metrics"), HTTPStatus.NOT_FOUND, "not-found")
         assert "/metrics" not in (await client.get("/openapi.json")).json()["paths"]
 
 
 async def test_two_apps_in_a_process_count_for_themselves() -> None:
-    async with serving(database_url=NOWHERE) as one, serving(database_url=NOWHERE) as other:
+    async with (
+        serving(database_url=UNREACHABLE_URL) as one,
+        serving(database_url=UNREACHABLE_URL) as other,
+    ):
         await one.get("/health/live")
         key = COUNT, "GET", "/health/live", "200"
         assert (await scraped(one))[key] == 1
@@ -161,8 +166,8 @@ async def test_two_apps_in_a_process_count_for_themselves() -> None:
 @pytest.mark.only("sqlite")
 async def test_whichever_worker_is_asked_tells_of_all(url: str) -> None:
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port), WORKERS="2") as service:
-        await listening(service)
+    async with service_process(DATABASE_URL=url, PORT=str(port), WORKERS="2") as service:
+        await listening_event(service)
         alone = httpx.Limits(max_keepalive_connections=0)  # a connection each: any worker's
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=alone) as client:
             for _ in range(20):
@@ -185,15 +190,15 @@ async def test_what_a_dead_worker_counted_stays_and_what_it_used_is_free(
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        async with process(**environment) as service:
-            await until_ready(client)
+        async with service_process(**environment) as service:
+            await wait_until_ready(client)
             await client.get("/users")
             assert (await scraped(client))["db_pool_connections",] == 1
             service.send_signal(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):  # the worker goes after its parent, in its time
             await until_silent(client)
-        async with process(**environment) as service, asyncio.timeout(30):
-            await until_ready(client)
+        async with service_process(**environment) as service, asyncio.timeout(30):
+            await wait_until_ready(client)
             await scraped(client)  # which opens a connection, the only one from then on
             while (found := await scraped(client))["db_pool_connections",] != 1:
                 await asyncio.sleep(0.05)  # the old worker no longer listens, and ends

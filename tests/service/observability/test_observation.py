@@ -15,9 +15,9 @@ import pytest
 from service.observability.access_log import check_access_log
 from service.settings import Settings, SettingsError
 from tests.app import serving
-from tests.databases import NOWHERE, nobody_writes, path_of
-from tests.log_lines import lines
-from tests.servers import free_port, listening, process, until_ready
+from tests.databases import UNREACHABLE_URL, path_of, writes_blocked
+from tests.log_lines import log_lines
+from tests.servers import free_port, listening_event, service_process, wait_until_ready
 
 MADE = re.compile(r"[0-9a-f]{16}")
 
@@ -33,14 +33,14 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("given", ["1", "x" * 128, "01HF:a-b_c.d"])
 async def test_a_clients_request_id_comes_back(given: str) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         response = await client.get("/health/live", headers={"X-Request-ID": given})
         assert response.headers.get_list("X-Request-ID") == [given]
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", 'a"b', "é", "a\nb"])
 async def test_what_is_no_request_id_is_replaced(given: str) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         headers = [(b"X-Request-ID", given.encode())]
         response = await client.get("/health/live", headers=headers)
         assert MADE.fullmatch(response.headers["X-Request-ID"])
@@ -60,7 +60,7 @@ async def test_what_is_no_request_id_is_replaced(given: str) -> None:
     ],
 )
 async def test_every_answer_has_a_request_id(method: str, path: str, status: HTTPStatus) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         first, second = [await client.request(method, path) for _ in range(2)]
         assert first.status_code == second.status_code == status
         assert MADE.fullmatch(first.headers["X-Request-ID"])
@@ -68,7 +68,7 @@ async def test_every_answer_has_a_request_id(method: str, path: str, status: HTT
 
 
 async def test_answers_tell_of_the_rate_limit_whatever_they_are() -> None:
-    async with serving(database_url=NOWHERE, rate_limit="1/60") as client:
+    async with serving(database_url=UNREACHABLE_URL, rate_limit="1/60") as client:
         for status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             response = await client.get("/users")
             assert response.status_code == status
@@ -89,7 +89,7 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
 
 
 async def test_there_is_no_head_where_there_is_no_get() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         response = await client.head("/users/import")
         assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         assert response.headers["Allow"] == "OPTIONS, POST"
@@ -106,7 +106,7 @@ async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) ->
         await client.get("/users/ada@example.org")
         await client.get("/ada@example.org/Lovelace")
         await client.request("ADA", "/users")
-    told = lines(log)
+    told = log_lines(log)
     assert [(line["method"], line["route"], line["status"]) for line in told] == [
         ("POST", "/users", 201),
         ("HEAD", "/users/{user_id}", 200),
@@ -128,51 +128,51 @@ async def test_a_request_leaves_a_line_that_names_nobody(url: str, log: Path) ->
 
 
 async def test_a_failure_is_in_the_log_at_once(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
-        assert [(line["level"], line["status"]) for line in lines(log)] == [
+        assert [(line["level"], line["status"]) for line in log_lines(log)] == [
             ("info", 200),
             ("error", 503),
         ]
 
 
 async def test_what_led_to_an_error_is_in_the_log_before_it(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         logging.getLogger("service").error("now")
-        assert [line["route"] for line in lines(log)] == ["/health/live"]
+        assert [line["route"] for line in log_lines(log)] == ["/health/live"]
 
 
 async def test_a_line_is_kept_back_for_a_moment_only(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         async with asyncio.timeout(30):
-            while not lines(log):
+            while not log_lines(log):
                 await asyncio.sleep(0.05)
-        assert len(lines(log)) == 1
+        assert len(log_lines(log)) == 1
 
 
 async def test_many_lines_are_not_kept_back(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         for _ in range(50):
             await client.get("/health/live")
-        assert lines(log)
-    assert len(lines(log)) == 50
+        assert log_lines(log)
+    assert len(log_lines(log)) == 50
 
 
 async def test_a_log_that_was_moved_away_is_begun_anew(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/users")
         old = move_away(log)
         await client.get("/users")
-        assert len(lines(log)) == len(lines(old)) == 1
+        assert len(log_lines(log)) == len(log_lines(old)) == 1
 
 
 async def test_a_full_disk_fails_no_request_and_is_told_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving(database_url=NOWHERE, access_log="/dev/full") as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log="/dev/full") as client:
         for _ in range(3):
             assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
     told = [text for text in caplog.messages if "access log" in text]
@@ -180,7 +180,7 @@ async def test_a_full_disk_fails_no_request_and_is_told_once(
 
 
 async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[str]) -> None:
-    async with serving(database_url=NOWHERE, access_log="off") as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log="off") as client:
         await client.get("/users")
     assert capfd.readouterr().err == ""
 
@@ -195,7 +195,7 @@ async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[s
 async def test_lines_go_to_standard_error_for_machines_or_for_eyes(
     capfd: pytest.CaptureFixture[str], log_format: str, expected: str
 ) -> None:
-    async with serving(database_url=NOWHERE, log_format=log_format) as client:
+    async with serving(database_url=UNREACHABLE_URL, log_format=log_format) as client:
         await client.get("/health/live", headers={"X-Request-ID": "mine"})
     assert re.fullmatch(expected, capfd.readouterr().err)
 
@@ -210,12 +210,12 @@ async def test_a_log_that_can_not_be_written_is_a_setting_that_can_not_be_used()
 async def test_a_client_that_went_away_is_told_of(url: str, log: Path) -> None:
     async with (
         serving(database_url=url, access_log=str(log)) as client,
-        nobody_writes(url),
+        writes_blocked(url),
     ):
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await client.post("/users", json={"full_name": "Ada Lovelace"})
-    (line,) = lines(log)
+    (line,) = log_lines(log)
     assert (line["route"], line["status"], line["cut_off"]) == ("/users", 499, True)
 
 
@@ -225,10 +225,10 @@ async def test_a_request_is_known_by_its_id_in_all_that_is_logged(url: str) -> N
     with closing(sqlite3.connect(path_of(url))) as database:
         database.execute("CREATE UNIQUE INDEX by_hand ON users (age)")
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port), LOG_FORMAT="json") as service:
-        await listening(service)
+    async with service_process(DATABASE_URL=url, PORT=str(port), LOG_FORMAT="json") as service:
+        await listening_event(service)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await until_ready(client)
+            await wait_until_ready(client)
             head = await client.head("/users")
             assert (head.headers["Content-Length"], head.content) == ("24", b"")
             for request_id in ("first", "second"):

@@ -17,8 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.app import serving
 from tests.chain import HEAD
-from tests.databases import NOWHERE
-from tests.log_lines import lines
+from tests.databases import UNREACHABLE_URL
+from tests.log_lines import log_lines
 from tests.paths import ROOT
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -133,7 +133,7 @@ async def test_a_callers_trace_goes_on(
     log = tmp_path / "access.log"
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=opaque"}
     async with serving(
-        database_url=NOWHERE,
+        database_url=UNREACHABLE_URL,
         otel_exporter_otlp_endpoint=collector.endpoint,
         access_log=str(log),
     ) as client:
@@ -141,14 +141,14 @@ async def test_a_callers_trace_goes_on(
     span = collector.named("GET /health/live")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert span.trace_state == "vendor=opaque"
-    assert [line["trace_id"] for line in lines(log)] == [TRACE]
+    assert [line["trace_id"] for line in log_lines(log)] == [TRACE]
     assert not caplog.messages
 
 
 async def test_a_trace_that_its_caller_does_not_keep_is_not_kept(collector: Collector) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         await client.get("/health/live", headers=headers)
     assert collector.spans == []
@@ -177,7 +177,7 @@ async def test_a_collector_that_refuses_is_told_of_once(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")  # milliseconds
     collector.status = HTTPStatus.BAD_REQUEST
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         async with asyncio.timeout(30):
             while len(collector.received) < 3:
@@ -199,7 +199,7 @@ async def test_without_its_collector_the_service_serves_and_ends(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")  # seconds that the exporter tries
     async with asyncio.timeout(30):
         async with serving(
-            database_url=NOWHERE, otel_exporter_otlp_endpoint=no_collector
+            database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=no_collector
         ) as client:
             for _ in range(100):
                 assert (await client.get("/health/live")).status_code == HTTPStatus.OK
@@ -209,7 +209,7 @@ async def test_without_its_collector_the_service_serves_and_ends(
 def test_without_an_endpoint_opentelemetry_is_not_loaded() -> None:
     code = (
         "import sys; from service.app import create_app; from service.settings import Settings; "
-        f"create_app(Settings(database_url={NOWHERE!r})); "
+        f"create_app(Settings(database_url={UNREACHABLE_URL!r})); "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', "
         "'opentelemetry.exporter', 'google.protobuf', 'requests'))])"
     )
