@@ -134,7 +134,7 @@ async def test_a_step_that_never_gets_its_lock_is_given_up_and_can_be_run_again(
 async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Two steps down, whatever happens in between (DESIGN, trap 13)."""
+    """Two steps down, whatever happens in between."""
     await run_alembic_at_once(url, 1, "downgrade", "-2")
     assert await revision_of(engine) == NUMBERS[-3]
     run_alembic(url, "upgrade", "+2")

@@ -1,6 +1,6 @@
 """pytest-alembic's own tests, on PostgreSQL and on SQLite.
 
-They are imported, not collected by its plugin: the plugin fails with pytest 9 (DESIGN, trap 19).
+They are imported, not collected by its plugin: the plugin fails with pytest 9.
 """
 
 import pytest

@@ -71,7 +71,7 @@ async def test_another_index_of_that_name_is_not_taken_for_the_one_wanted(
 async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:
-    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait (DESIGN, trap 3)."""
+    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait."""
     revision(ADD_INDEX)
     blocker = driver.transaction()
     await blocker.start()
@@ -346,7 +346,7 @@ async def shape(engine: AsyncEngine) -> dict[str, Any]:
 async def test_a_copied_table_keeps_what_a_copy_loses(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """Indexes on expressions, triggers, rules, children, and ids given away (DESIGN, trap 15)."""
+    """Indexes on expressions, triggers, rules, children, and ids given away."""
     async with engine.begin() as connection:
         for statement in (
             "INSERT INTO users (full_name, age) VALUES ('A', 1), ('B', 2), ('C', 3)",

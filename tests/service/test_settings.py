@@ -146,5 +146,5 @@ def one_clear_line(url: str, expected: str) -> None:
 
 
 def test_the_engine_is_given_no_url_by_alembic_ini() -> None:
-    """`%` in a password would have to be doubled there (DESIGN, trap 22)."""
+    """`%` in a password would have to be doubled there."""
     assert "sqlalchemy.url" not in (ROOT / "alembic.ini").read_text(encoding="utf-8")
