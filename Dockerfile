@@ -9,15 +9,21 @@ FROM python:3.13-slim AS build
 ENV COMPILE="python -m compileall -q -j 0 --invalidation-mode unchecked-hash"
 # pip works on the venv from outside, so that it doesn't end up in the image.
 RUN python -m venv --without-pip /venv
-COPY requirements.txt .
+# The build backend stays out of the venv as well: it is needed for a moment only.
+COPY requirements.txt requirements-build.txt ./
 RUN pip --python /venv/bin/python install --require-hashes --only-binary :all: -r requirements.txt \
         --no-cache-dir --no-compile --disable-pip-version-check --root-user-action ignore \
-    && $COMPILE /venv/lib
+    && $COMPILE /venv/lib \
+    && pip install --require-hashes --only-binary :all: -r requirements-build.txt --target /build \
+        --no-cache-dir --disable-pip-version-check --root-user-action ignore
 WORKDIR /app
-COPY alembic.ini .
+COPY pyproject.toml README.md alembic.ini ./
 COPY migrations migrations
 COPY service service
-RUN $COMPILE .
+# Editable, because alembic.ini belongs beside the migrations: the code is in the image once, here.
+RUN PYTHONPATH=/build pip --python /venv/bin/python install --no-deps --no-build-isolation --editable . \
+        --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+    && $COMPILE .
 
 FROM python:3.13-slim
 # A fixed number: compose.yaml makes the secrets readable to it.

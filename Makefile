@@ -6,11 +6,12 @@ BIN := .venv/bin
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-.venv/installed: requirements-dev.txt
+.venv/installed: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.13 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: .venv/installed  ## migrate an embedded database and serve on http://127.0.0.1:8000
@@ -70,6 +71,9 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	  pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group dev -o requirements-dev.txt
+	cp requirements-dev.txt requirements-build.txt  # the same versions
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group build -o requirements-build.txt
 	cp requirements-dev.txt requirements-bench.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group bench -o requirements-bench.txt

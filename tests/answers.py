@@ -20,9 +20,10 @@ import httpx
 
 from service.auth.tokens import hash_of
 from service.embedded import Server
-from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT, Databases
+from tests import forkserver
+from tests.databases import Databases
+from tests.paths import ROOT
+from tests.servers import free_port, wait_until_ready
 
 RECORD = ROOT / "tests/data/answers.json"
 KINDS = ("postgresql", "sqlite")
@@ -634,9 +635,9 @@ async def asked(
     special = {key: value.format(place=place) for key, value in SETTINGS.get(name, {}).items()}
     settings = {"ACCESS_LOG": f"{place}/access.log"} | special | environment
     port, found = free_port(), list[Exchange]()
-    async with forked.service(DATABASE_URL=url, PORT=str(port), **settings):
+    async with forkserver.service(DATABASE_URL=url, PORT=str(port), **settings):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await until_ready(client)
+            await wait_until_ready(client)
         corpus = CORPORA[name]()
         request: Request | None = next(corpus)
         while request is not None:

@@ -1,6 +1,7 @@
 """Real databases for every test: a PostgreSQL of the suite's own, and SQLite files."""
 
 import compileall
+import gc
 import os
 import shutil
 import sqlite3
@@ -15,19 +16,24 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.embedded import Server
-from tests.world import ROOT, Databases, engine_for, serving
+from tests.app import serving
+from tests.databases import Databases, engine_for
+from tests.paths import ROOT
+from tests.revisions import Revision, write_revision
 
 versions: dict[str, str] = {}
 
-# what makes a server that lives for minutes fast: nothing must survive a power cut
-IN_A_HURRY = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+# a server that lives for minutes need not survive a power cut
+NOT_DURABLE = (
+    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200"
+)
 
-IN_MEMORY = "/dev/shm"  # noqa: S108  # what is made there has a name of its own
-ROOM = 2**30  # bytes; a server takes some 100 MiB
+IN_MEMORY = "/dev/shm"  # noqa: S108  # the directory made in it has a unique name
+SPACE_NEEDED = 2**30  # bytes; a server takes some 100 MiB
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if hasattr(session.config, "workeroutput"):  # one of several processes: tell the first
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist
         session.config.workeroutput["versions"] = versions
 
 
@@ -47,25 +53,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether the live proofs run at full size."""
+    """Return whether the tests under traffic and kills run at full size."""
     return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def directory(pytestconfig: pytest.Config) -> Iterator[Path]:
-    """Where the databases are: in memory where they fit, since file systems are slow to make files.
+    """Yield the directory of the databases: in memory where they fit.
 
-    A database has some 300 of them, and each test has a database.
+    Each test has a database of some 300 files, and file systems are slow to create files.
     """
-    fits = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > ROOM
-    place = IN_MEMORY if fits and not pytestconfig.getoption("--full") else None
-    with tempfile.TemporaryDirectory(prefix="users-tests-", dir=place) as name:
+    fits = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > SPACE_NEEDED
+    parent = IN_MEMORY if fits and not pytestconfig.getoption("--full") else None
+    with tempfile.TemporaryDirectory(prefix="users-tests-", dir=parent) as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="session")
 def server(directory: Path) -> Iterator[Server]:
-    server = Server(directory / "postgresql", *IN_A_HURRY.split())
+    server = Server(directory / "postgresql", *NOT_DURABLE.split())
     server.join()
     yield server
     server.leave()
@@ -80,7 +86,7 @@ def all_databases(server: Server, directory: Path) -> dict[str, Databases]:
 async def databases(
     request: pytest.FixtureRequest, all_databases: dict[str, Databases]
 ) -> Databases:
-    """Each test that uses it runs on both; mark `only("postgresql")` for what one can't do."""
+    """Return the databases of one kind; a test runs on both unless it is marked `only(kind)`."""
     databases = all_databases[request.param]
     if databases.kind not in versions:
         versions[databases.kind] = await version(databases)
@@ -88,17 +94,18 @@ async def databases(
 
 
 async def version(databases: Databases) -> str:
+    """Return the version of the database's software."""
     if databases.kind == "sqlite":
         return sqlite3.sqlite_version
     connection = await asyncpg.connect(databases.server.url("postgres"))
-    found = await connection.fetchval("SHOW server_version")
+    server_version = await connection.fetchval("SHOW server_version")
     await connection.close()
-    return str(found)
+    return str(server_version)
 
 
 @pytest.fixture
 async def url(databases: Databases) -> AsyncIterator[str]:
-    """The address of a database at the head, of the test's own."""
+    """Yield the address of a database at the head, used by this test alone."""
     url = await databases.at_head()
     yield url
     await databases.drop(url)
@@ -106,7 +113,7 @@ async def url(databases: Databases) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def empty_url(databases: Databases) -> AsyncIterator[str]:
-    """The address of an empty database of the test's own."""
+    """Yield the address of an empty database, used by this test alone."""
     url = await databases.empty()
     yield url
     await databases.drop(url)
@@ -114,7 +121,7 @@ async def empty_url(databases: Databases) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[AsyncEngine]:
-    """For looking at the database beside the service."""
+    """Yield an engine on the database at `url`."""
     engine = engine_for(url)
     yield engine
     await engine.dispose()
@@ -122,26 +129,71 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """The app in its lifespan, in this event loop."""
+    """Yield a client of the app, which runs in this event loop within its lifespan."""
     async with serving(database_url=url) as client:
         yield client
 
 
+@pytest.fixture
+async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
+    """Yield an engine on the database at `empty_url`."""
+    engine = engine_for(empty_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a copy of the repository, in which models are edited and revisions added."""
+    half_written = shutil.ignore_patterns("*.pyc.*")
+    for name in ("service", "migrations"):  # .pyc files too: compiling takes longer than copying
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=half_written)
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def revision(clone: Path) -> Revision:
+    """Return a function that writes the revision after the head with these bodies."""
+
+    def write(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
+        write_revision(clone, 1, up, down)
+
+    return write
+
+
+@pytest.fixture
+async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection that can hold locks and transactions open."""
+    connection = await asyncpg.connect(url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def no_pauses() -> Iterator[None]:
+    """Switch the garbage collector off: its pauses would be measured as the database's."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # once, for all that is started from these files
+    if not hasattr(config, "workerinput"):  # once, before the workers of pytest-xdist start
         for package in ("service", "migrations"):
             compileall.compile_dir(ROOT / package, quiet=1)
-    config.addinivalue_line("markers", "only(kind): runs on one of the databases, and says why")
-    config.addinivalue_line("markers", "alembic: one of the tests that pytest-alembic brings")
+    config.addinivalue_line("markers", "only(kind): runs on one kind of database")
+    config.addinivalue_line("markers", "alembic: a test of pytest-alembic")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
-    """Leave out the half of a test that its mark `only` excludes."""
-    kept: list[pytest.Item] = []
-    left_out: list[pytest.Item] = []
+    """Deselect a test on the kind of database that its mark `only` excludes."""
+    selected: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
     for item in items:
         mark = item.get_closest_marker("only")
         kind = getattr(item, "callspec", None) and item.callspec.params.get("databases")  # type: ignore[attr-defined]  # parametrised items have it
-        (left_out if mark and kind and kind != mark.args[0] else kept).append(item)
-    items[:] = kept
-    config.hook.pytest_deselected(items=left_out)
+        (deselected if mark and kind and kind != mark.args[0] else selected).append(item)
+    items[:] = selected
+    config.hook.pytest_deselected(items=deselected)

@@ -16,7 +16,7 @@ import httpx
 
 from service.app import create_app
 from service.settings import Settings
-from tests.world import ROOT
+from tests.paths import ROOT
 
 SNAPSHOT = ROOT / "docs/openapi.json"
 

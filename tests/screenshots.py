@@ -21,8 +21,8 @@ from PIL import Image
 from migrations import scratch
 from service.embedded import DATABASE
 from tests.browser import Browser, chromium
-from tests.service.cli.test_serve import free_port, process, until_ready
-from tests.world import ROOT
+from tests.paths import ROOT
+from tests.servers import free_port, service_process, wait_until_ready
 
 DOCUMENTATION = ROOT / "docs/evolution"
 
@@ -161,9 +161,9 @@ async def take_screenshots(directory: Path, *, everything: bool) -> None:
         history = History(server.url(DATABASE))
         page = f"http://127.0.0.1:{port}/evolution"
         camera = Camera(browser, page, directory, everything=everything)
-        async with process(DATABASE_URL=history.url, PORT=str(port), ACCESS_LOG="off"):
+        async with service_process(DATABASE_URL=history.url, PORT=str(port), ACCESS_LOG="off"):
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-                await until_ready(client)
+                await wait_until_ready(client)
             await camera.take("empty")
 
             await history.alembic("upgrade", "0003")

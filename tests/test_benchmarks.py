@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import ROOT
+from tests.paths import ROOT
 
 
 @pytest.fixture

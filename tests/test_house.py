@@ -1,4 +1,4 @@
-"""The house stays as DESIGN draws it."""
+"""The repository keeps its structure: imports by layer, a complete map, locked dependencies."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.models import SCHEMA_REVISION
-from tests.world import ROOT
+from tests.paths import ROOT
 
 MODULES = sorted(
     path for place in ("service", "migrations") for path in (ROOT / place).rglob("*.py")
@@ -56,7 +56,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module that the file imports, with what it imports from a package."""
+    """Yield every module that the file imports, and every name it imports from one."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -79,29 +79,29 @@ def test_imports_run_one_way(name: str) -> None:
 
 
 def test_every_package_of_the_service_has_its_place() -> None:
-    found = {
+    packages = {
         path.stem
         for path in (ROOT / "service").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert found == set(LAYERS)
+    assert packages == set(LAYERS)
 
 
 def test_one_module_of_the_service_imports_migrations() -> None:
-    found = {
+    files = {
         path
         for path in (ROOT / "service").rglob("*.py")
         if any(module.startswith("migrations") for module in imports(path))
     }
-    assert found == {ROOT / "service/evolution/routes.py"}
-    wanted = {name for path in found for name in imports(path) if "migrations" in name}
-    assert all(re.match(r"migrations(\.report|$)", name) for name in wanted)
+    assert files == {ROOT / "service/evolution/routes.py"}
+    names = {name for path in files for name in imports(path) if "migrations" in name}
+    assert all(re.match(r"migrations(\.report|$)", name) for name in names)
 
 
-def test_what_the_service_imports_of_migrations_knows_nothing_above_the_models() -> None:
+def test_the_report_of_migrations_imports_three_modules_of_the_service() -> None:
     """Otherwise the two would import one another."""
     seen: set[str] = set()
-    found: set[str] = set()
+    of_the_service: set[str] = set()
     left = {"migrations.report"}
     while left:
         name = left.pop()
@@ -111,35 +111,43 @@ def test_what_the_service_imports_of_migrations_knows_nothing_above_the_models()
         if not file.exists():  # a name in a module
             continue
         for module in imports(file):
-            found |= {module} if module.startswith("service.") else set()
+            of_the_service |= {module} if module.startswith("service.") else set()
             left |= {module} - seen if module.startswith("migrations.") else set()
-    modules = {name for name in found if (ROOT / f"{name.replace('.', '/')}.py").exists()}
+    modules = {name for name in of_the_service if (ROOT / f"{name.replace('.', '/')}.py").exists()}
     assert modules == {"service.evolution.schemas", "service.models", "service.database_errors"}
 
 
 def test_users_know_nothing_of_http() -> None:
-    found = set(imports(ROOT / "service/users.py"))
-    assert not {module for module in found if module.startswith(("litestar", "granian"))}
+    modules = imports(ROOT / "service/users.py")
+    assert not {module for module in modules if module.startswith(("litestar", "granian"))}
 
 
-def test_only_the_database_module_commits_on_a_requests_way() -> None:
+def test_no_module_of_the_service_commits_by_itself() -> None:
     for path in (ROOT / "service").rglob("*.py"):
         assert not re.search(r"\.(commit|rollback)\(", path.read_text(encoding="utf-8")), path
 
 
+def test_no_test_imports_a_test_file() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        shared = [name for name in imports(path) if re.match(r"tests\.(\w+\.)*test_", name)]
+        assert not shared, path
+
+
 def test_the_readmes_map_has_every_file() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    house = readme.split("## The map of the house")[1].split("\n## ")[0]
+    the_map = readme.split("## The map of the house")[1].split("\n## ")[0]
     for path in MODULES:
         if path.name != "__init__.py" and path.parent.name != "versions":
-            assert re.search(rf"\b{re.escape(path.name)}\s", house), path
+            assert re.search(rf"\b{re.escape(path.name)}\s", the_map), path
 
 
 def test_alembic_ini_is_short() -> None:
     assert len((ROOT / "alembic.ini").read_text(encoding="utf-8").splitlines()) <= 25
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"]
+)
 def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:
     lock = (ROOT / name).read_text(encoding="utf-8")
     assert "://" not in lock

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.world import ROOT
+from tests.paths import ROOT
 
 
 class Step(NamedTuple):

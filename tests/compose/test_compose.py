@@ -1,7 +1,8 @@
 """`docker compose up`, as an operator types it, on a real engine.
 
-The file is deployed once for all the tests here, under a project name and on a port of its own:
-up, a user is created, stop, down, up again. What was seen on the way is asserted below.
+The file is deployed once for all tests here, under a project name and on a port of its own:
+up, create a user, stop, down, up again. The tests check what was recorded on the way, and the
+deployment that is running at the end.
 """
 
 import json
@@ -31,9 +32,9 @@ REVISIONS = sorted(path.name[:4] for path in (ROOT / "migrations/versions").glob
 PUBLISHED = f"at_{SCHEMA_REVISION}"  # the schema that the service works in
 LEDGER = "SELECT concat_ws(':', revision, direction, state) FROM migration_log ORDER BY id"
 DENIED = "ERROR:  42501"  # insufficient_privilege
-# A database as compose.yaml left it before versions were published, and who may do what in one.
-UNPUBLISHED = "0008"  # the head of those days
-AS_IT_WAS = f"""
+# What turns a database into one that compose.yaml made before versions were published.
+UNPUBLISHED = "0008"  # the head at that time
+UNPUBLISH = f"""
 DROP SCHEMA {", ".join(f"at_{number}" for number in REVISIONS if number <= UNPUBLISHED)} CASCADE;
 DROP TABLE migration_log;
 GRANT USAGE ON SCHEMA public TO users_app;
@@ -43,6 +44,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE users_owner IN SCHEMA public
   GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO users_app;
 ALTER DEFAULT PRIVILEGES FOR ROLE users_owner IN SCHEMA public
   GRANT USAGE, SELECT ON SEQUENCES TO users_app"""
+# Every privilege that users_app has, or will have by default.
 RIGHTS = """
 SELECT 'public', nspacl FROM pg_namespace WHERE nspname = 'public'
 UNION ALL SELECT relname, relacl FROM pg_class
@@ -72,29 +74,29 @@ class Deployment:
     def up(self) -> None:
         process = self.compose("up", "--detach", "--build", check=False)
         assert process.returncode == 0, process.stderr + self.logs()
-        awaited(lambda: self.health() == "healthy", or_else=self.logs)
+        wait_until(lambda: self.health() == "healthy", logs=self.logs)
 
     def health(self) -> str:
         return str(self.inspect("service")["State"]["Health"]["Status"])
 
     def inspect(self, service: str) -> dict[str, Any]:
         container = self.compose("ps", "--all", "--quiet", service).stdout.strip()
-        found: list[dict[str, Any]] = json.loads(docker("inspect", container).stdout)
-        return found[0]
+        containers: list[dict[str, Any]] = json.loads(docker("inspect", container).stdout)
+        return containers[0]
 
     def inside(
         self, service: str, *command: str, user: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """What a command says in a running container."""
+        """Run a command in a running container."""
         as_user = ("--user", user) if user else ()
         return self.compose("exec", "--no-TTY", *as_user, service, *command, check=False)
 
     def in_backups(self, script: str) -> str:
-        """What a script says that sees the volume of backups."""
+        """Run a script in a container with the volume of backups; return its output."""
         return self.compose("run", "--rm", "--no-deps", "--no-TTY", "backup", script).stdout
 
     def as_app(self, sql: str) -> subprocess.CompletedProcess[str]:
-        """What the service's role gets for a statement; errors come as their SQLSTATE."""
+        """Run a statement as the service's role; an error is printed as its SQLSTATE."""
         script = 'psql -XAtq -v VERBOSITY=sqlstate -d "$(cat /secrets/app/url)" -c "$0"'
         return self.inside("db", "bash", "-c", script, sql)
 
@@ -102,14 +104,14 @@ class Deployment:
         command = ("psql", "-XAtq", "-U", "postgres", "-d", database, "-c", sql)
         return self.compose("exec", "--no-TTY", *options, "db", *command).stdout
 
-    def roles_again(self, database: str) -> None:
-        """What compose.yaml tells an operator to type for a database with other roles."""
+    def apply_roles(self, database: str) -> None:
+        """Run the SQL of compose.yaml that makes the roles, as its comment says."""
         script = ("-f", "/docker-entrypoint-initdb.d/roles.sql")
         command = ("psql", "-Xq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", database, *script)
         self.compose("exec", "--no-TTY", "db", *command)
 
     def migrate(self, database: str, *command: str) -> str:
-        """What the migrator says of another database."""
+        """Run the migrator, or another command, on another database; return its log."""
         url = f"postgresql://users_owner:{self.password('owner')}@db/{database}"
         settings = ("--env", "DATABASE_URL_FILE=", "--env", f"DATABASE_URL={url}")
         options = ("--rm", "--no-deps", "--no-TTY", *settings)
@@ -117,7 +119,7 @@ class Deployment:
 
     @contextmanager
     def restored(self, dump: str) -> Iterator[str]:
-        """A database made from a dump."""
+        """Yield the name of a database restored from a dump."""
         database = "restored"
         self.as_superuser(f"CREATE DATABASE {database} OWNER users_owner")
         try:
@@ -131,13 +133,13 @@ class Deployment:
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
-        """Let nobody read the table."""
+        """Hold a lock on the table that blocks even readers."""
         hold = f"SET application_name = 'holder'; BEGIN; LOCK {table}; SELECT pg_sleep(600)"
         holder = "FROM pg_stat_activity WHERE application_name = 'holder'"
         self.as_superuser(hold, "--detach")
-        awaited(
+        wait_until(
             lambda: self.as_superuser(f"SELECT wait_event {holder}").strip() == "PgSleep",
-            or_else=self.logs,
+            logs=self.logs,
         )
         try:
             yield
@@ -156,52 +158,58 @@ class Deployment:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What `up` left behind."""
+class UpResult:
+    """The state after one `docker compose up`."""
 
-    migrate: int
-    migrated: str  # what the migration said
+    migrate_code: int  # the exit code of the migration
+    migrate_log: str
     ledger: list[str]
     dumps: list[str]
     ready: httpx.Response
 
 
 @dataclass(frozen=True)
-class Story:
-    """One deployment's life so far; it runs."""
+class History:
+    """What was recorded while the deployment went up, down, and up again."""
 
-    deployment: Deployment
-    first: Seen
-    second: Seen
-    ada: str  # the path of the user created between the two
-    stopped: int  # the exit code of the service when it was stopped
-    logs: str  # all that was said
+    deployment: Deployment  # running
+    first: UpResult
+    second: UpResult
+    user_path: str  # of the user created between the two
+    stop_code: int  # the exit code of the service when it was stopped
+    logs: str  # of all containers
 
 
 @pytest.fixture(scope="module")
-def story() -> Iterator[Story]:
-    if reason := why_not():
+def history() -> Iterator[History]:
+    if reason := missing_engine():
         pytest.skip(reason)
     deployment = Deployment(f"users-test-{os.getpid()}", free_port())
     try:
         deployment.up()
-        first = seen(deployment)
+        first = result_of_up(deployment)
         created = httpx.post(f"{deployment.url}/users", json=ADA)
         assert created.status_code == HTTPStatus.CREATED, created.text
         deployment.compose("stop", "service")
-        stopped = deployment.inspect("service")["State"]["ExitCode"]
+        stop_code = deployment.inspect("service")["State"]["ExitCode"]
         logs = deployment.logs()
         deployment.compose("down")
         deployment.up()
-        second = seen(deployment)
+        second = result_of_up(deployment)
         logs += deployment.logs()
-        yield Story(deployment, first, second, created.headers["Location"], stopped, logs)
+        yield History(deployment, first, second, created.headers["Location"], stop_code, logs)
     finally:
         deployment.compose("down", "--volumes", "--rmi", "local")
 
 
-def why_not() -> str | None:
-    """The reason why nothing can be deployed here."""
+@pytest.fixture
+def deployment(history: History) -> Deployment:
+    """Return the deployment, running."""
+    return history.deployment
+
+
+def missing_engine() -> str | None:
+    """Return why nothing can be deployed here, or None."""
     if shutil.which("docker") is None:
         return "docker is not installed"
     if docker("info").returncode != 0:
@@ -213,7 +221,7 @@ def why_not() -> str | None:
 
 def docker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # every argument is written in this file
-        ["docker", *arguments],  # noqa: S607  # whichever docker the operator has
+        ["docker", *arguments],  # noqa: S607  # the docker on the operator's PATH
         check=False,
         capture_output=True,
         text=True,
@@ -227,84 +235,91 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def awaited(fact: Callable[[], bool], or_else: Callable[[], str]) -> None:
-    """Ask until it is so; docker tells nobody when a container becomes healthy."""
+def wait_until(condition: Callable[[], bool], logs: Callable[[], str]) -> None:
+    """Poll the condition; docker sends no event when a container becomes healthy.
+
+    Past the deadline, fail with the logs.
+    """
     deadline = time.monotonic() + DEADLINE
-    while not fact():
-        assert time.monotonic() < deadline, or_else()
+    while not condition():
+        assert time.monotonic() < deadline, logs()
         time.sleep(0.2)
 
 
-def seen(deployment: Deployment) -> Seen:
-    return Seen(
-        migrate=deployment.inspect("migrate")["State"]["ExitCode"],
-        migrated=deployment.compose("logs", "--no-color", "migrate").stdout,
+def result_of_up(deployment: Deployment) -> UpResult:
+    return UpResult(
+        migrate_code=deployment.inspect("migrate")["State"]["ExitCode"],
+        migrate_log=deployment.compose("logs", "--no-color", "migrate").stdout,
         ledger=deployment.as_superuser(LEDGER).split(),
         dumps=deployment.dumps(),
         ready=httpx.get(f"{deployment.url}/health/ready"),
     )
 
 
-def test_the_service_becomes_healthy_and_ready(story: Story) -> None:
-    assert story.first.ready.status_code == HTTPStatus.OK
-    assert story.second.ready.json()["status"] == "ready"
+def test_the_service_becomes_healthy_and_ready(history: History) -> None:
+    assert history.first.ready.status_code == HTTPStatus.OK
+    assert history.second.ready.json()["status"] == "ready"
 
 
-def test_migrate_succeeds_every_time(story: Story) -> None:
-    assert (story.first.migrate, story.second.migrate) == (0, 0)
+def test_migrate_succeeds_every_time(history: History) -> None:
+    assert (history.first.migrate_code, history.second.migrate_code) == (0, 0)
 
 
-def test_a_second_run_has_nothing_to_do(story: Story) -> None:
-    assert "nothing to do" not in story.first.migrated
-    assert "nothing to do" in story.second.migrated
+def test_a_second_run_has_nothing_to_do(history: History) -> None:
+    assert "nothing to do" not in history.first.migrate_log
+    assert "nothing to do" in history.second.migrate_log
 
 
-def test_the_ledger_has_each_revision_once(story: Story) -> None:
-    assert story.first.ledger == [f"{revision}:upgrade:done" for revision in REVISIONS]
-    assert story.second.ledger == story.first.ledger
+def test_the_ledger_has_each_revision_once(history: History) -> None:
+    assert history.first.ledger == [f"{revision}:upgrade:done" for revision in REVISIONS]
+    assert history.second.ledger == history.first.ledger
 
 
-def test_users_outlive_down_and_up(story: Story) -> None:
-    response = httpx.get(f"{story.deployment.url}{story.ada}")
+def test_users_outlive_down_and_up(deployment: Deployment, history: History) -> None:
+    response = httpx.get(f"{deployment.url}{history.user_path}")
     assert response.status_code == HTTPStatus.OK
     assert response.json().items() >= ADA.items()
 
 
-def test_an_empty_database_is_not_backed_up(story: Story) -> None:
-    assert story.first.dumps == []
+def test_an_empty_database_is_not_backed_up(history: History) -> None:
+    assert history.first.dumps == []
 
 
-def test_a_database_with_tables_is_backed_up_before_it_is_migrated(story: Story) -> None:
-    (dump,) = story.second.dumps
-    contents = story.deployment.in_backups(f"pg_restore --list /backups/{dump}")
+def test_a_database_with_tables_is_backed_up_before_it_is_migrated(
+    deployment: Deployment, history: History
+) -> None:
+    (dump,) = history.second.dumps
+    contents = deployment.in_backups(f"pg_restore --list /backups/{dump}")
     assert " TABLE DATA public users " in contents
-    rows = story.deployment.in_backups(f"pg_restore --file=- --data-only /backups/{dump}")
+    rows = deployment.in_backups(f"pg_restore --file=- --data-only /backups/{dump}")
     assert ADA["full_name"] in rows
 
 
-def test_a_backup_restores_to_a_database_with_nothing_to_migrate(story: Story) -> None:
-    with story.deployment.restored(*story.second.dumps) as database:
-        assert "nothing to do" in story.deployment.migrate(database)
+def test_a_backup_restores_to_a_database_with_nothing_to_migrate(
+    deployment: Deployment, history: History
+) -> None:
+    with deployment.restored(*history.second.dumps) as database:
+        assert "nothing to do" in deployment.migrate(database)
 
 
-def test_a_deployment_from_before_versions_were_published_can_be_adopted(story: Story) -> None:
-    deployment = story.deployment
-    with deployment.restored(*story.second.dumps) as database:
+def test_a_deployment_from_before_versions_were_published_can_be_adopted(
+    deployment: Deployment, history: History
+) -> None:
+    with deployment.restored(*history.second.dumps) as database:
         fresh = deployment.as_superuser(RIGHTS, database=database)
         deployment.migrate(database, "alembic", "downgrade", UNPUBLISHED)
         purge = ("python", "-m", "migrations", "purge", "--undone", "--yes")
         deployment.migrate(database, *purge)
-        deployment.as_superuser(AS_IT_WAS, database=database)
+        deployment.as_superuser(UNPUBLISH, database=database)
         assert deployment.as_superuser(RIGHTS, database=database) != fresh
-        deployment.roles_again(database)
+        deployment.apply_roles(database)
         deployment.migrate(database, "alembic", "stamp", UNPUBLISHED)
         deployment.migrate(database)
         assert deployment.as_superuser(RIGHTS, database=database) == fresh
         assert "nothing to do" in deployment.migrate(database)
 
 
-def test_a_backup_that_fails_stops_the_migration(story: Story) -> None:
-    deployment = story.deployment
+def test_a_backup_that_fails_stops_the_migration(deployment: Deployment) -> None:
     before = deployment.inspect("migrate")["State"]["StartedAt"]
     deployment.as_superuser("ALTER ROLE users_owner NOLOGIN")
     try:
@@ -316,12 +331,11 @@ def test_a_backup_that_fails_stops_the_migration(story: Story) -> None:
     assert deployment.inspect("migrate")["State"]["StartedAt"] == before
 
 
-def test_a_backup_that_is_killed_leaves_no_dump_that_looks_whole(story: Story) -> None:
-    deployment = story.deployment
+def test_a_backup_that_is_killed_leaves_no_dump_that_looks_whole(deployment: Deployment) -> None:
     before = deployment.dumps()
     with deployment.locked("users"), ThreadPoolExecutor() as background:
         up = background.submit(deployment.compose, "up", "--detach", check=False)
-        awaited(lambda: deployment.dumps() != before, or_else=deployment.logs)
+        wait_until(lambda: deployment.dumps() != before, logs=deployment.logs)
         deployment.compose("kill", "backup")
     (unfinished,) = set(deployment.dumps()) - set(before)
     assert unfinished.endswith(".part")
@@ -341,30 +355,30 @@ def test_a_backup_that_is_killed_leaves_no_dump_that_looks_whole(story: Story) -
         "TRUNCATE public.users",
     ],
 )
-def test_the_service_may_not_change_the_schema(story: Story, statement: str) -> None:
-    assert story.deployment.as_app(statement).stderr.strip() == DENIED
+def test_the_service_may_not_change_the_schema(deployment: Deployment, statement: str) -> None:
+    assert deployment.as_app(statement).stderr.strip() == DENIED
 
 
 @pytest.mark.parametrize("table", ["users", "alembic_version", "migration_log"])
-def test_the_service_may_not_read_the_tables_themselves(story: Story, table: str) -> None:
-    assert story.deployment.as_app(f"TABLE public.{table}").stderr.strip() == DENIED
+def test_the_service_may_not_read_the_tables_themselves(deployment: Deployment, table: str) -> None:
+    assert deployment.as_app(f"TABLE public.{table}").stderr.strip() == DENIED
 
 
-def test_the_service_may_read_and_write_the_version_it_was_made_for(story: Story) -> None:
+def test_the_service_may_read_and_write_its_own_published_version(deployment: Deployment) -> None:
     users = f"{PUBLISHED}.users"
-    found = story.deployment.as_app(
+    process = deployment.as_app(
         f"INSERT INTO {users} (full_name) VALUES ('Grace');"
         f"UPDATE {users} SET age = 85 WHERE full_name = 'Grace';"
         f"DELETE FROM {users} WHERE full_name = 'Grace' RETURNING age"
     )
-    assert found.stdout == "85\n", found.stderr
+    assert process.stdout == "85\n", process.stderr
 
 
-def test_an_older_build_may_write_as_it_always_did(story: Story) -> None:
+def test_an_older_build_may_write_rows_without_a_name(deployment: Deployment) -> None:
     # a name was not required then; the trigger that gives one runs with the service's rights
     nameless = "BEGIN; INSERT INTO at_0004.users (name) VALUES (NULL) RETURNING name; ROLLBACK"
-    found = story.deployment.as_app(nameless)
-    assert found.stdout == "Unknown\n", found.stderr
+    process = deployment.as_app(nameless)
+    assert process.stdout == "Unknown\n", process.stderr
 
 
 @pytest.mark.parametrize(
@@ -377,79 +391,96 @@ def test_an_older_build_may_write_as_it_always_did(story: Story) -> None:
         f"UPDATE {PUBLISHED}.migration_log SET revision = '9999'",
     ],
 )
-def test_the_service_may_not_say_where_the_schema_is(story: Story, statement: str) -> None:
-    refused = story.deployment.as_app(statement)
-    assert refused.stderr.strip() == "ERROR:  55000"  # a view that nobody can write through
-    assert story.deployment.as_app(f"TABLE {PUBLISHED}.schema_state").stdout == f"{REVISIONS[-1]}\n"
-
-
-def test_the_service_tells_the_evolution_of_a_schema_whose_tables_it_may_not_see(
-    story: Story,
+def test_the_service_may_not_change_the_recorded_revision(
+    deployment: Deployment, statement: str
 ) -> None:
-    told = httpx.get(f"{story.deployment.url}/evolution.json").json()
-    assert told["database"]["revision"] == REVISIONS[-1]
-    assert [revision["state"] for revision in told["chain"]] == ["applied"] * len(REVISIONS)
-    assert told["drift"]["found"] is False
-    assert told["builds"] == [
+    process = deployment.as_app(statement)
+    assert process.stderr.strip() == "ERROR:  55000"  # a view that nobody can write through
+    assert deployment.as_app(f"TABLE {PUBLISHED}.schema_state").stdout == f"{REVISIONS[-1]}\n"
+
+
+def test_the_evolution_page_works_for_a_role_that_may_not_read_the_tables(
+    deployment: Deployment,
+) -> None:
+    evolution = httpx.get(f"{deployment.url}/evolution.json").json()
+    assert evolution["database"]["revision"] == REVISIONS[-1]
+    assert [revision["state"] for revision in evolution["chain"]] == ["applied"] * len(REVISIONS)
+    assert evolution["drift"]["found"] is False
+    assert evolution["builds"] == [
         {
             "revision": REVISIONS[-1],
-            "connections": told["builds"][0]["connections"],
+            "connections": evolution["builds"][0]["connections"],
             "published": True,
         }
     ]
-    page = httpx.get(f"{story.deployment.url}/evolution")
+    page = httpx.get(f"{deployment.url}/evolution")
     assert page.status_code == HTTPStatus.OK
     assert "the database is here" in page.text
 
 
-def test_the_service_cannot_see_the_credentials_of_the_owner(story: Story) -> None:
-    assert story.deployment.inside("service", "ls", "/secrets").stdout.split() == ["app"]
+def test_the_service_cannot_see_the_credentials_of_the_owner(deployment: Deployment) -> None:
+    assert deployment.inside("service", "ls", "/secrets").stdout.split() == ["app"]
 
 
-def test_the_root_filesystem_is_read_only(story: Story) -> None:
-    # as root, whom no permission keeps from writing
-    refused = story.deployment.inside("service", "touch", "/app/new", user="root")
-    assert "Read-only file system" in refused.stderr
+def test_users_service_is_a_command_in_the_image(deployment: Deployment) -> None:
+    process = deployment.inside("service", "users-service", "--help")
+    assert process.returncode == 0, process.stderr
 
 
-def test_no_process_of_the_service_is_root(story: Story) -> None:
+def test_every_module_in_the_image_is_compiled(deployment: Deployment) -> None:
+    script = """
+import pathlib
+from importlib.util import cache_from_source
+
+files = [path for place in ("/app", "/venv") for path in pathlib.Path(place).rglob("*.py")]
+print(len(files) > 1000, [str(f) for f in files if not pathlib.Path(cache_from_source(f)).exists()])
+"""
+    assert deployment.inside("service", "python", "-c", script).stdout == "True []\n"
+
+
+def test_the_root_filesystem_is_read_only(deployment: Deployment) -> None:
+    # as root, whom permissions alone would not stop
+    process = deployment.inside("service", "touch", "/app/new", user="root")
+    assert "Read-only file system" in process.stderr
+
+
+def test_no_process_of_the_service_is_root(deployment: Deployment) -> None:
     owners = "import glob, os; print({os.stat(p).st_uid for p in glob.glob('/proc/[0-9]*')})"
-    assert story.deployment.inside("service", "python", "-c", owners).stdout == "{10001}\n"
+    assert deployment.inside("service", "python", "-c", owners).stdout == "{10001}\n"
 
 
-def test_the_database_is_not_published(story: Story) -> None:
-    ports = story.deployment.inspect("db")["NetworkSettings"]["Ports"]
+def test_the_database_is_not_published(deployment: Deployment) -> None:
+    ports = deployment.inspect("db")["NetworkSettings"]["Ports"]
     assert ports == {"5432/tcp": None}
 
 
-def test_the_service_is_published_to_this_machine_only(story: Story) -> None:
-    ports = story.deployment.inspect("service")["NetworkSettings"]["Ports"]
+def test_the_service_is_published_to_this_machine_only(deployment: Deployment) -> None:
+    ports = deployment.inspect("service")["NetworkSettings"]["Ports"]
     (place,) = ports["8000/tcp"]
     assert place["HostIp"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("service", ["secrets", "db", "backup", "migrate", "service"])
-def test_every_step_says_what_it_does(story: Story, service: str) -> None:
-    assert f"{service}-1 " in story.logs
+def test_every_step_logs_what_it_does(history: History, service: str) -> None:
+    assert f"{service}-1 " in history.logs
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_password_is_logged(story: Story, role: str) -> None:
-    password = story.deployment.password(role)
+def test_no_password_is_logged(deployment: Deployment, history: History, role: str) -> None:
+    password = deployment.password(role)
     assert len(password) == 32
-    assert password not in story.logs
+    assert password not in history.logs
 
 
-def test_every_role_has_a_password_of_its_own(story: Story) -> None:
-    assert len({story.deployment.password(role) for role in ROLES}) == len(ROLES)
+def test_every_role_has_a_password_of_its_own(deployment: Deployment) -> None:
+    assert len({deployment.password(role) for role in ROLES}) == len(ROLES)
 
 
-def test_the_service_stops_by_itself_when_told_to(story: Story) -> None:
-    assert story.stopped == 0  # killed at the end of its grace period it would be 137
+def test_the_service_stops_within_its_grace_period(history: History) -> None:
+    assert history.stop_code == 0  # killed at the end of its grace period it would be 137
 
 
-def test_a_backup_is_restored_as_the_documentation_says(story: Story) -> None:
-    deployment = story.deployment
+def test_a_backup_is_restored_as_the_documentation_says(deployment: Deployment) -> None:
     text = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"--env DUMP=\S+ backup '\n(.*?)'\n", text, re.DOTALL)
     run = ("run", "--rm", "--no-deps", "--no-TTY")
@@ -469,9 +500,8 @@ def test_a_backup_is_restored_as_the_documentation_says(story: Story) -> None:
     assert again.status_code == HTTPStatus.CREATED  # its role has its rights again
 
 
-def test_tokens_are_asked_for_when_the_operator_says_so(story: Story) -> None:
-    """As compose.yaml says: make one, name the file, and no longer allow anybody."""
-    deployment = story.deployment
+def test_tokens_are_required_when_the_operator_sets_a_token_file(deployment: Deployment) -> None:
+    """Follow compose.yaml: create a token, name its file, and no longer allow anonymous clients."""
     create = "python -m service token create --file /tokens/tokens.json --name me --scope read"
     run = ("run", "--rm", "--no-deps", "--no-TTY", "service", *create.split())
     token = deployment.compose(*run).stdout.strip()
@@ -479,6 +509,6 @@ def test_tokens_are_asked_for_when_the_operator_says_so(story: Story) -> None:
     deployment.compose(*up, TOKENS_FILE="/tokens/tokens.json", ALLOW_ANONYMOUS="0")
     users = f"{deployment.url}/users"
     assert httpx.get(users).status_code == HTTPStatus.UNAUTHORIZED
-    known = httpx.get(users, headers={"Authorization": f"Bearer {token}"})
-    assert known.status_code == HTTPStatus.OK
+    response = httpx.get(users, headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == HTTPStatus.OK
     assert token not in deployment.compose("logs", "service").stdout

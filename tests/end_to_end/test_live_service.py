@@ -15,13 +15,11 @@ import httpx
 import pytest
 
 from migrations.snapshot import POSTGRESQL, differences
-from tests import forked
-from tests.live import Served, Step, Witness, migrated, no_pauses, steps_since
-from tests.migrations.test_chain import clone
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import HEAD, ROOT, later
-
-__all__ = ["clone", "no_pauses"]  # fixtures
+from tests import forkserver
+from tests.chain import HEAD, later
+from tests.latency import Served, Step, Witness, migrated, steps_since
+from tests.paths import ROOT
+from tests.servers import free_port, wait_until_ready
 
 pytestmark = pytest.mark.only("postgresql")
 
@@ -245,9 +243,9 @@ async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
     place = f"http://127.0.0.1:{port}"
     # nobody reads what it says before the end: a line for each request would fill the pipe
     quiet = {"ACCESS_LOG": "off", "LOG_LEVEL": "WARNING"}
-    async with forked.service(DATABASE_URL=url, PORT=str(port), **quiet):
+    async with forkserver.service(DATABASE_URL=url, PORT=str(port), **quiet):
         async with httpx.AsyncClient(base_url=place) as client:
-            await until_ready(client)
+            await wait_until_ready(client)
         async with witness.watching(url):
             async with busy(place, users, witness) as clients:
                 await asyncio.sleep(undisturbed)

@@ -10,10 +10,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.live import Step, Witness, migrated, no_pauses, steps_since
-from tests.world import NUMBERS, run_alembic
-
-__all__ = ["no_pauses"]  # a fixture
+from tests.chain import NUMBERS
+from tests.commands import run_alembic
+from tests.latency import Step, Witness, migrated, steps_since
 
 pytestmark = pytest.mark.only("postgresql")
 

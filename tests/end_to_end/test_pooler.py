@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from service.embedded import Server
+from tests.databases import name_of
 from tests.pooler import Mode, pooler
-from tests.world import name_of
 
 pytestmark = pytest.mark.only("postgresql")
 

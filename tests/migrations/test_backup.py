@@ -29,21 +29,10 @@ from migrations.restore import into_scratch, restore
 from migrations.servers import beside
 from migrations.turns import KEY
 from service.settings import Settings
-from tests.migrations.test_chain import empty, query, revision_of, write
-from tests.migrations.test_safely import driver
-from tests.world import (
-    HEAD,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    engine_for,
-    name_of,
-    path_of,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["driver", "empty"]  # fixtures
+from tests.chain import HEAD, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.databases import Databases, engine_for, name_of, path_of, query, revision_of, write
+from tests.paths import ROOT
 
 LEDGER = "SELECT direction, revision, message, snapshot FROM migration_log ORDER BY id"
 SERIES = {
@@ -274,7 +263,7 @@ async def test_where_the_ledger_cannot_be_written_the_backup_succeeds_and_says_s
     databases: Databases, url: str, tmp_path: Path
 ) -> None:
     read_only = f'ALTER DATABASE "{name_of(url)}" SET default_transaction_read_only'
-    await databases.tell(f"{read_only} = on")
+    await databases.execute(f"{read_only} = on")
     process = run_migrations(url, "backup", str(tmp_path))
     assert process.returncode == 0
     assert "the backup is not noted in migration_log: cannot execute INSERT" in process.stderr
@@ -314,12 +303,12 @@ async def test_who_may_not_read_everything_makes_no_backup(
     databases: Databases, url: str, tmp_path: Path
 ) -> None:
     role = f"reader_of_{name_of(url)}"
-    await databases.tell(f"CREATE ROLE {role} LOGIN")
+    await databases.execute(f"CREATE ROLE {role} LOGIN")
     process = run_migrations(url.replace("postgres@", f"{role}@"), "backup", str(tmp_path))
     assert process.returncode == 2
     assert "this role may not read everything" in process.stderr
     assert files(tmp_path) == []
-    await databases.tell(f"DROP ROLE {role}")
+    await databases.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.only("postgresql")
@@ -482,12 +471,12 @@ async def test_where_no_server_of_its_version_is_at_hand_a_backup_is_tried_besid
     assert [words for words in told if "migration_log" not in words] == []
 
     role = f"poor_{name_of(url)}"
-    await databases.tell(f"CREATE ROLE {role} LOGIN")
+    await databases.execute(f"CREATE ROLE {role} LOGIN")
     async with migrator(url.replace("postgres@", f"{role}@")) as poor, beside(poor) as connection:
         with pytest.raises(CommandError, match="give the role CREATEDB"):
             async with scratch.neighbour(connection, poor.url):
                 raise AssertionError
-    await databases.tell(f"DROP ROLE {role}")
+    await databases.execute(f"DROP ROLE {role}")
 
 
 # --- before a migration
@@ -784,14 +773,14 @@ async def two_roles(databases: Databases) -> AsyncIterator[tuple[str, str]]:
         f"CREATE ROLE {app} LOGIN",
         f'ALTER DATABASE "{name_of(url)}" OWNER TO {owner}',
     ):
-        await databases.tell(statement)
+        await databases.execute(statement)
     connection = await asyncpg.connect(url)
     await connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
     await connection.close()
     yield url.replace("postgres@", f"{owner}@"), app
     await databases.drop(url)
-    await databases.tell(f"DROP ROLE {owner}")
-    await databases.tell(f"DROP ROLE {app}")
+    await databases.execute(f"DROP ROLE {owner}")
+    await databases.execute(f"DROP ROLE {app}")
 
 
 @pytest.mark.only("postgresql")
@@ -824,18 +813,18 @@ async def test_a_scratch_database_gets_the_roles_that_are_missing_there(
 ) -> None:
     role = f'odd "{name_of(url)}'
     quoted = '"{}"'.format(role.replace('"', '""'))
-    await databases.tell(f"CREATE ROLE {quoted}")
+    await databases.execute(f"CREATE ROLE {quoted}")
     await write(engine, f"GRANT SELECT ON users TO {quoted}")
     file, before = await dump(), await backup.look(url)
     await write(engine, f"REVOKE ALL ON users FROM {quoted}")
-    await databases.tell(f"DROP ROLE {quoted}")
+    await databases.execute(f"DROP ROLE {quoted}")
     copy = await databases.empty()
     await into_scratch(file, copy)
     assert (await backup.look(copy)).schema == before.schema
     login = "SELECT rolcanlogin FROM pg_roles WHERE rolname = :role"
     assert await query(engine, login, role=role) == [(False,)]
     await databases.drop(copy)
-    await databases.tell(f"DROP ROLE {quoted}")
+    await databases.execute(f"DROP ROLE {quoted}")
 
 
 @pytest.mark.only("postgresql")
@@ -843,11 +832,11 @@ async def test_rights_for_a_role_that_is_missing_are_named_before_anything_is_to
     databases: Databases, url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     role = f"gone {name_of(url)}"
-    await databases.tell(f'CREATE ROLE "{role}"')
+    await databases.execute(f'CREATE ROLE "{role}"')
     await write(engine, f'GRANT SELECT ON users TO "{role}"')
     file = await dump()
     await write(engine, f'REVOKE ALL ON users FROM "{role}"')
-    await databases.tell(f'DROP ROLE "{role}"')
+    await databases.execute(f'DROP ROLE "{role}"')
     before = await backup.look(url)
     with pytest.raises(CommandError, match=f"are for {role}, which this server"):
         await bring_back(url, file)

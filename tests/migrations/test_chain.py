@@ -2,38 +2,15 @@
 
 import re
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.world import HEAD, NEXT, NUMBERS, ROOT, VERSIONS, engine_for, later, run_alembic
-
-
-@pytest.fixture
-async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
-    """For looking at a database that starts empty."""
-    engine = engine_for(empty_url)
-    yield engine
-    await engine.dispose()
-
-
-async def query(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:
-    async with engine.connect() as connection:
-        return [tuple(row) for row in await connection.execute(text(statement), values)]
-
-
-async def write(engine: AsyncEngine, statement: str) -> None:
-    async with engine.begin() as connection:
-        await connection.execute(text(statement))
-
-
-async def revision_of(engine: AsyncEngine) -> str | None:
-    rows = await query(engine, "SELECT version_num FROM alembic_version")
-    return rows[0][0] if rows else None
+from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
+from tests.commands import run_alembic
+from tests.databases import query, revision_of, run_script, write
 
 
 async def test_every_revision_runs_up_and_down_with_rows_in_the_table(
@@ -109,15 +86,6 @@ async def test_sql_mode_prints_a_script_that_psql_runs(empty_url: str, empty: As
     assert await query(empty, "SELECT to_regclass('users')") == [(None,)]
 
 
-async def run_script(engine: AsyncEngine, script: str) -> None:
-    async with engine.connect() as connection:
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
-        for statement in re.split(r";\n\n", script):
-            if statement.strip():
-                await driver.execute(statement)
-
-
 async def test_a_stretch_of_the_chain_can_be_reviewed_as_sql(url: str) -> None:
     script = run_alembic(url, "upgrade", "0005:0007", "--sql").stdout
     assert "RENAME COLUMN name TO full_name" in script
@@ -144,15 +112,6 @@ def test_each_revision_says_what_why_which_lock_and_what_older_builds_see(path: 
 
 
 # --- a developer's clone, where the model is edited and a revision is generated
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    half_written = shutil.ignore_patterns("*.pyc.*")
-    for name in ("service", "migrations"):  # with what is compiled: that takes longer than to copy
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=half_written)
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
-    return tmp_path
 
 
 NICKNAME = "    nickname: Mapped[str | None] = mapped_column(Text)\n"

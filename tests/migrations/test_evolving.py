@@ -10,11 +10,10 @@ import asyncpg
 import pytest
 
 from migrations import snapshot
-from tests.migrations.test_chain import clone
-from tests.migrations.test_safely import Revision, driver, revision
-from tests.world import HEAD, NEXT, ROOT, run_alembic
-
-__all__ = ["clone", "driver", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT
+from tests.commands import run_alembic
+from tests.documented_changes import ROWS
+from tests.revisions import Revision
 
 Client = Any  # an asyncpg.Connection, which brings no types
 Check = Callable[[Client], Awaitable[None]]
@@ -35,25 +34,6 @@ ADA = "INSERT INTO users (full_name, email, age) VALUES ('Ada Lovelace', 'ada@ex
 BOB = f"INSERT INTO {OLD} (full_name, email) VALUES ('Bob Older', 'bob@example.org')"
 HELD = "SELECT mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = $1"
 SAID = r"CREATE (UNIQUE )?INDEX CONCURRENTLY|COMMIT;\s*END LOOP"  # can't be in a transaction
-
-
-class Row(NamedTuple):
-    """A row of the table in the documentation."""
-
-    change: str
-    spelling: str
-    lock: str
-
-
-def documented() -> list[Row]:
-    """The rows of the table."""
-    text = (ROOT / "docs/evolving-the-schema.md").read_text(encoding="utf-8")
-    table = text.split("## Kinds of change")[1].split("\n## ")[0]
-    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
-    return [Row(change, spelling, lock) for change, spelling, lock, _, _ in cells[2:]]
-
-
-ROWS = {row.change: row for row in documented()}
 
 
 class Case(NamedTuple):

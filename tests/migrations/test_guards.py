@@ -1,7 +1,6 @@
 """`alembic upgrade head` on a busy database, and several at once."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,43 +11,23 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests import forked
-from tests.migrations.test_chain import clone, empty, revision_of, write
-from tests.migrations.test_safely import Revision, driver, revision
-from tests.world import HEAD, NUMBERS, ROOT, run_alembic
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
-
-
-async def started(url: str, *arguments: str, cwd: Path = ROOT) -> forked.Running:
-    """The command, running."""
-    environment = {**os.environ, "DATABASE_URL": url}
-    return await forked.started(
-        "alembic", *arguments, cwd=cwd, environment=environment, together=True
-    )
-
-
-async def several(url: str, times: int, *arguments: str) -> list[tuple[int | None, str]]:
-    """The command several times at once: each exit code, and what it said."""
-    processes = [await started(url, *arguments) for _ in range(times)]
-    outputs = await asyncio.gather(*(process.communicate() for process in processes))
-    return [
-        (process.returncode, output.decode())
-        for process, (output, _) in zip(processes, outputs, strict=True)
-    ]
+from tests.chain import HEAD, NUMBERS
+from tests.commands import run_alembic, run_alembic_at_once, start_alembic
+from tests.databases import revision_of, write
+from tests.revisions import Revision
 
 
 async def test_eight_at_once_all_succeed_and_take_each_step_once(
     empty_url: str, empty: AsyncEngine
 ) -> None:
-    ran = await several(empty_url, 8, "upgrade", "head")
+    ran = await run_alembic_at_once(empty_url, 8, "upgrade", "head")
     assert [code for code, _ in ran] == [0] * 8, ran
     assert await revision_of(empty) == HEAD
     committed = sum(output.count("the database is at") for _, output in ran)
     assert committed >= 1
     run_alembic(empty_url, "check")
 
-    ran = await several(empty_url, 8, "downgrade", "base")
+    ran = await run_alembic_at_once(empty_url, 8, "downgrade", "base")
     assert [code for code, _ in ran] == [0] * 8, ran
     assert await revision_of(empty) is None
 
@@ -115,7 +94,7 @@ async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
         await blocker.start()
         pid = await driver.fetchval("SELECT pg_backend_pid() FROM users")
         async with clients(url, 16 if full else 4) as waits:
-            upgrade = await started(url, *arguments, cwd=clone)
+            upgrade = await start_alembic(url, *arguments, cwd=clone)
             began = time.monotonic()
             attempts: list[str] = []
             while len(attempts) < 4 or time.monotonic() - began < (5 if full else 0):
@@ -155,8 +134,8 @@ async def test_a_step_that_never_gets_its_lock_is_given_up_and_can_be_run_again(
 async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Two steps down, whatever happens in between (DESIGN, trap 13)."""
-    await several(url, 1, "downgrade", "-2")
+    """Two steps down, whatever happens in between."""
+    await run_alembic_at_once(url, 1, "downgrade", "-2")
     assert await revision_of(engine) == NUMBERS[-3]
     run_alembic(url, "upgrade", "+2")
     assert await revision_of(engine) == HEAD

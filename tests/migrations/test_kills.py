@@ -17,11 +17,18 @@ import pytest
 from sqlalchemy import text
 
 from migrations.ledger import SNAPSHOT
-from tests import forked
-from tests.migrations.test_chain import query, revision_of, write
-from tests.migrations.test_guards import started
-from tests.migrations.test_safely import waiting_for_a_lock
-from tests.world import HEAD, ROOT, Databases, engine_for, run_alembic
+from tests import forkserver
+from tests.chain import HEAD
+from tests.commands import run_alembic, start_alembic
+from tests.databases import (
+    Databases,
+    engine_for,
+    query,
+    revision_of,
+    wait_for_blocked_migration,
+    write,
+)
+from tests.paths import ROOT
 
 LOAD = {
     "postgresql": "INSERT INTO users (name) SELECT CASE WHEN n % 10 > 0 THEN 'Name ' || n END "
@@ -72,7 +79,9 @@ def begun(url: str, said: Path, command: str) -> BaseProcess:
     environment = {**os.environ, "DATABASE_URL": url}
     with said.open("wb") as file:
         streams = (file.fileno(), file.fileno())
-        return forked.begun("alembic", command.split(), streams, cwd=ROOT, environment=environment)
+        return forkserver.spawn(
+            "alembic", command.split(), streams, cwd=ROOT, environment=environment
+        )
 
 
 def all_of(said: Path) -> str:
@@ -198,11 +207,11 @@ async def test_what_a_killed_run_left_running_is_outlasted(
     await write(engine, "INSERT INTO users (full_name) VALUES ('A')")
     async with engine.connect() as reader:
         await reader.execute(text("UPDATE users SET full_name = 'B'"))  # what CONCURRENTLY awaits
-        first = await started(empty_url, "upgrade", "head")
-        await waiting_for_a_lock(engine)
+        first = await start_alembic(empty_url, "upgrade", "head")
+        await wait_for_blocked_migration(engine)
         first.kill()
         await first.communicate()
-        second = await started(empty_url, *command.split())
+        second = await start_alembic(empty_url, *command.split())
         told = await second.stdout.readline()
         assert not second.stdout.at_eof(), told
         await asyncio.sleep(0.3)  # if it waits inside a statement now, the two will deadlock

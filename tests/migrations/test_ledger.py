@@ -11,22 +11,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from migrations.ledger import checksum
-from tests.migrations.test_chain import clone, empty, query, revision_of, run_script, write
-from tests.migrations.test_guards import several, started
-from tests.migrations.test_safely import Revision, driver, revision
+from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS
+from tests.commands import run_alembic, run_alembic_at_once, run_migrations, start_alembic
+from tests.databases import Databases, name_of, query, revision_of, run_script, write
 from tests.pooler import pooler
-from tests.world import (
-    HEAD,
-    NEXT,
-    NUMBERS,
-    VERSIONS,
-    Databases,
-    name_of,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
+from tests.revisions import FAILS_HALFWAY, Revision
 
 LEDGER = "SELECT revision, direction, state FROM migration_log ORDER BY id"
 
@@ -61,7 +50,7 @@ async def test_every_step_up_and_down_leaves_a_row(empty_url: str, empty: AsyncE
 
 
 async def test_eight_at_once_note_each_revision_once(empty_url: str, empty: AsyncEngine) -> None:
-    ran = await several(empty_url, 8, "upgrade", "head")
+    ran = await run_alembic_at_once(empty_url, 8, "upgrade", "head")
     assert [code for code, _ in ran] == [0] * 8, ran
     assert await entries(empty) == [(number, "upgrade", "done") for number in NUMBERS]
 
@@ -82,7 +71,7 @@ async def test_the_ledger_tells_how_often_a_step_was_tried_and_how_long_it_waite
     transaction = blocker.transaction()
     await transaction.start()
     await blocker.execute("SELECT * FROM users")
-    process = await started(url, "upgrade", "head", cwd=clone)
+    process = await start_alembic(url, "upgrade", "head", cwd=clone)
     while b"trying again" not in await process.stdout.readline():
         pass
     await transaction.commit()
@@ -211,7 +200,7 @@ async def test_a_role_without_the_rights_is_one_clear_line(
 ) -> None:
     await write(engine, "INSERT INTO users (full_name) VALUES ('Ada')")
     role = f"reader_of_{name_of(url)}"
-    await databases.tell(f"CREATE ROLE {role} LOGIN")
+    await databases.execute(f"CREATE ROLE {role} LOGIN")
     theirs = url.replace("postgres@", f"{role}@")
     before = await entries(engine)
     for revoked in ("TABLE users FROM public", "SCHEMA public FROM public"):
@@ -222,7 +211,7 @@ async def test_a_role_without_the_rights_is_one_clear_line(
         assert "Traceback" not in process.stderr
     assert await entries(engine) == before
     assert await revision_of(engine) == HEAD
-    await databases.tell(f"DROP ROLE {role}")
+    await databases.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.only("postgresql")
@@ -263,11 +252,6 @@ async def test_a_script_notes_its_steps_too(empty_url: str, empty: AsyncEngine) 
 # --- a step that was begun and not finished
 
 
-HALF = (
-    'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
-    'safely.create_index("idx_users_phone", "users", ["phone"])\n'
-    'safely.create_check_constraint("ck_users_adult", "users", "age >= 18")'
-)
 UNDO_HALF = (
     'safely.drop_constraint("ck_users_adult", "users", "check")\n'
     'safely.drop_index("idx_users_phone", "users")\n'
@@ -280,7 +264,7 @@ async def test_half_a_step_is_no_drift_and_is_finished_by_the_next_run(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
-    revision(HALF, UNDO_HALF)
+    revision(FAILS_HALFWAY, UNDO_HALF)
     assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
     assert (await entries(engine))[-1] == (NEXT, "upgrade", "started")
     process = run_migrations(url, "drift", cwd=clone)
@@ -299,7 +283,7 @@ async def test_half_a_step_is_undone_before_going_elsewhere(
 ) -> None:
     """At night: the new revision fails on the data, and the way back must be open."""
     await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
-    revision(HALF, UNDO_HALF)
+    revision(FAILS_HALFWAY, UNDO_HALF)
     assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
     told = run_alembic(url, "downgrade", "-1", cwd=clone).stderr
     assert f"upgrade {NEXT} was begun and not finished: undoing it first" in told

@@ -20,22 +20,12 @@ from migrations.linting.findings import Finding
 from migrations.linting.rendering import render
 from migrations.linting.spelling import COUNTERPARTS
 from migrations.linting.sql_checks import STEADY
-from tests.migrations.test_chain import clone
-from tests.migrations.test_evolving import ROWS
-from tests.migrations.test_safely import driver, indented
-from tests.world import (
-    HEAD,
-    NEXT,
-    NOWHERE,
-    NUMBERS,
-    ROOT,
-    VERSIONS,
-    later,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "driver"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
+from tests.commands import run_alembic, run_migrations
+from tests.databases import UNREACHABLE_URL
+from tests.documented_changes import ROWS
+from tests.paths import ROOT
+from tests.revisions import indented
 
 Draft = Callable[..., None]  # the bodies of upgrade and downgrade
 
@@ -863,7 +853,7 @@ def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
     process = subprocess.run(
         [python, "-m", "migrations", "lint"],
         cwd=ROOT,
-        env={"PYTHONPATH": libraries, "PATH": str(tmp_path), "DATABASE_URL": NOWHERE},
+        env={"PYTHONPATH": libraries, "PATH": str(tmp_path), "DATABASE_URL": UNREACHABLE_URL},
         capture_output=True,
         check=False,
         text=True,
@@ -894,7 +884,7 @@ async def test_without_a_ledger_the_rest_is_linted_and_that_is_said(empty_url: s
 
 
 @pytest.mark.parametrize(
-    "url", [NOWHERE, "postgresql://somebody:secret@127.0.0.1:1/users", "nonsense", ""]
+    "url", [UNREACHABLE_URL, "postgresql://somebody:secret@127.0.0.1:1/users", "nonsense", ""]
 )
 def test_without_a_database_the_rest_is_linted_and_no_secret_is_said(clone: Path, url: str) -> None:
     process = run_migrations(url, "lint", cwd=clone)

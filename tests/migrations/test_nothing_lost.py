@@ -10,12 +10,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.migrations.test_chain import clone, query, revision_of, write
-from tests.migrations.test_safely import Revision, driver, revision, write_revision
-from tests.service.http.test_people import accepted
-from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, later, run_alembic, run_migrations
-
-__all__ = ["clone", "driver", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS, later
+from tests.commands import run_alembic, run_migrations
+from tests.databases import query, revision_of, write
+from tests.people import accepted
+from tests.revisions import Revision, write_revision
 
 EVERYTHING = "SELECT id, full_name, email, age FROM users ORDER BY id"
 

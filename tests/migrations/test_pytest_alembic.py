@@ -1,6 +1,6 @@
 """pytest-alembic's own tests, on PostgreSQL and on SQLite.
 
-They are imported, not collected by its plugin: the plugin fails with pytest 9 (DESIGN, trap 19).
+They are imported, not collected by its plugin: the plugin fails with pytest 9.
 """
 
 import pytest
@@ -14,12 +14,10 @@ from pytest_alembic.tests import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.migrations.test_chain import empty
-from tests.world import ROOT
+from tests.paths import ROOT
 
 __all__ = [
     "alembic_runner",
-    "empty",
     "test_model_definitions_match_ddl",
     "test_single_head_revision",
     "test_up_down_consistency",

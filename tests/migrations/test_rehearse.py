@@ -10,11 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.migrations.test_chain import clone
-from tests.migrations.test_safely import Revision, revision
-from tests.world import HEAD, NEXT, NUMBERS, PREVIOUS, ROOT, run_alembic, run_migrations
-
-__all__ = ["clone", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.paths import ROOT
+from tests.revisions import Revision
 
 BAD = ROOT / "tests/data/revisions"
 EMPTY = "sqlite:///{}/none.sqlite"  # a database without tables: what is pending is the whole chain

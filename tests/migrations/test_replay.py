@@ -12,23 +12,12 @@ from migrations import replay
 from migrations.connecting import read
 from migrations.replay_rules import Schema, comparable, reworded
 from migrations.snapshot import differences
-from tests.migrations.test_chain import clone, empty, write
-from tests.migrations.test_ledger import HALF
-from tests.migrations.test_safely import Revision, revision
-from tests.migrations.test_snapshot import PETS, SQLITE_EDITS, TRIGGER, TWELVE_EDITS, run
-from tests.world import (
-    HEAD,
-    NEXT,
-    NUMBERS,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    engine_for,
-    run_alembic,
-    run_migrations,
-)
-
-__all__ = ["clone", "empty", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.databases import Databases, engine_for, write
+from tests.hand_edits import PETS, SQLITE_EDITS, TRIGGER, TWELVE_EDITS, execute_script
+from tests.paths import ROOT
+from tests.revisions import FAILS_HALFWAY, Revision
 
 SCRIPT = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
 MAKE_PETS = f"""\
@@ -71,11 +60,11 @@ async def with_pets(databases: Databases, clone: Path, revision: Revision) -> Sc
 async def test_each_of_the_twelve_edits_is_found_without_a_ledger(
     engine: AsyncEngine, with_pets: Schema, edit: str
 ) -> None:
-    await run(engine, PETS)
+    await execute_script(engine, PETS)
     await write(engine, WITHOUT["postgresql"])
     assert await drift_from(engine, with_pets, NEXT) == []
     statement, sentence = TWELVE_EDITS[edit]
-    await run(engine, statement)
+    await execute_script(engine, statement)
     assert await drift_from(engine, with_pets, NEXT) == [sentence]
 
 
@@ -86,7 +75,7 @@ async def test_edits_of_sqlite_are_found_without_a_ledger(engine: AsyncEngine) -
     assert await drift_from(engine, replayed) == []
     await write(engine, TRIGGER)
     for statements, _ in SQLITE_EDITS.values():
-        await run(engine, statements)
+        await execute_script(engine, statements)
     told = [sentence.partition(": ") for sentence in await drift_from(engine, replayed)]
     assert [(name, words[:7]) for name, _, words in told] == [
         ("index idx_user_email", "is gone"),
@@ -176,7 +165,7 @@ async def test_where_nothing_can_be_replayed_it_says_why(
     assert "the database is at no revision: there is nothing to replay" in process.stderr
     if engine.dialect.name == "postgresql":
         await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
-        revision(HALF)
+        revision(FAILS_HALFWAY)
         run_alembic(url, "upgrade", "head", cwd=clone, check=False)
         process = run_migrations(url, "drift", "--against-replay", cwd=clone)
         assert process.returncode == 2

@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,58 +15,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.migrations.test_chain import clone, query, revision_of, write
-from tests.world import HEAD, NEXT, engine_for, later, run_alembic
-
-__all__ = ["clone"]  # a fixture
-
-Revision = Callable[..., None]  # the bodies of upgrade and downgrade
-
-REVISION = """\
-import sqlalchemy as sa
-from migrations import safely
-
-revision = "{revision}"
-down_revision = "{before}"
-
-
-def upgrade() -> None:
-{up}
-
-
-def downgrade() -> None:
-{down}
-"""
-
-
-@pytest.fixture
-def revision(clone: Path) -> Revision:
-    """Write the revision after the head with these bodies."""
-
-    def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
-        write_revision(clone, 1, up, down)
-
-    return written
-
-
-def write_revision(clone: Path, steps: int, up: str, down: str) -> None:
-    """Write the revision that comes so many after the head."""
-    number, before = later(steps), later(steps - 1)
-    source = REVISION.format(revision=number, before=before, up=indented(up), down=indented(down))
-    (clone / f"migrations/versions/{number}_scratch.py").write_text(source, encoding="utf-8")
-
-
-def indented(body: str) -> str:
-    return "\n".join("    " + line for line in body.splitlines())
-
-
-@pytest.fixture
-async def driver(url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A client of its own, for holding locks and transactions open."""
-    connection = await asyncpg.connect(url)
-    yield connection
-    await connection.close()
-
+from tests.chain import HEAD, NEXT
+from tests.commands import run_alembic
+from tests.databases import engine_for, query, revision_of, wait_for_blocked_migration, write
+from tests.revisions import Revision
 
 AS_IT_IS = ("-x", "drift=accept")  # the test has edited the schema by hand
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
@@ -120,30 +71,19 @@ async def test_another_index_of_that_name_is_not_taken_for_the_one_wanted(
 async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:
-    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait (DESIGN, trap 3)."""
+    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait."""
     revision(ADD_INDEX)
     blocker = driver.transaction()
     await blocker.start()
     await driver.execute("INSERT INTO users (full_name) VALUES ('A')")
     upgrade = asyncio.create_task(asyncio.to_thread(run_alembic, url, "upgrade", "head", cwd=clone))
-    await waiting_for_a_lock(engine)
+    await wait_for_blocked_migration(engine)
     await asyncio.sleep(0.3)  # three times the timeout: it must outlast it
     assert not upgrade.done()
     await blocker.commit()
     await upgrade
     assert await query(engine, INVALID) == [(0,)]
     assert await query(engine, "SELECT to_regclass('idx_email_age') IS NOT NULL") == [(True,)]
-
-
-async def waiting_for_a_lock(engine: AsyncEngine) -> None:
-    """Until the migration stands in a queue."""
-    statement = (
-        "SELECT count(*) FROM pg_stat_activity "
-        "WHERE application_name = 'migrations' AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(30):
-        while await query(engine, statement) == [(0,)]:
-            await asyncio.sleep(0.02)
 
 
 async def test_a_unique_index_over_duplicates_is_refused_with_a_query_that_shows_them(
@@ -406,7 +346,7 @@ async def shape(engine: AsyncEngine) -> dict[str, Any]:
 async def test_a_copied_table_keeps_what_a_copy_loses(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """Indexes on expressions, triggers, rules, children, and ids given away (DESIGN, trap 15)."""
+    """Indexes on expressions, triggers, rules, children, and ids given away."""
     async with engine.begin() as connection:
         for statement in (
             "INSERT INTO users (full_name, age) VALUES ('A', 1), ('B', 2), ('C', 3)",

@@ -9,11 +9,11 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.migrations.test_chain import clone, empty, query, revision_of, write
-from tests.migrations.test_safely import Revision, revision
-from tests.world import HEAD, ROOT, run_alembic
-
-__all__ = ["clone", "empty", "revision"]  # fixtures
+from tests.chain import HEAD
+from tests.commands import run_alembic
+from tests.databases import query, revision_of, write
+from tests.paths import ROOT
+from tests.revisions import Revision
 
 
 async def test_an_upgrade_that_reports_success_has_made_its_tables(

@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database import Database
 from service.settings import Settings
-from tests.service.http.test_bad_input import problem
-from tests.world import HEAD, serving
+from tests.app import serving
+from tests.chain import HEAD
+from tests.problems import problem
 
 DEFERRED = {  # a rule that is only checked at COMMIT, when the answer has long been built
     "postgresql": (

@@ -14,7 +14,7 @@ import pytest
 
 from service.embedded import Server
 from service.settings import SettingsError
-from tests.world import ROOT
+from tests.paths import ROOT
 
 USE = """\
 import sys

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.world import serving
+from tests.app import serving
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 LATER = 24 * 60 * 60  # seconds

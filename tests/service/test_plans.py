@@ -18,8 +18,9 @@ from service.schemas import Sort
 from service.settings import Settings
 from service.user_batches import UserBatches
 from service.user_lists import Cursor, Listing, Shape
-from tests.service.test_user_batches import statements
-from tests.world import HEAD, Databases
+from tests.chain import HEAD
+from tests.databases import Databases
+from tests.statements import recorded_statements
 
 USERS = """
     INSERT INTO users (full_name, email, age)
@@ -52,7 +53,7 @@ async def plan_of(url: str, asking: Asking) -> dict[str, Any]:
     """The generic plan of the one statement that the service sends."""
     settings = Settings(database_url=url)
     database = Database(settings, HEAD)
-    with statements() as sent:
+    with recorded_statements() as sent:
         await asking(UserBatches(settings, database))
     await database.engine.dispose()
     [(text, values)] = sent

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings, SettingsError, async_url
-from tests.world import ROOT, Databases, run_alembic
+from tests.commands import run_alembic
+from tests.databases import Databases
+from tests.paths import ROOT
 
 ACCEPTED = {
     "postgres://u:p@h/d": "postgresql+asyncpg://u:p@h/d",
@@ -123,15 +125,15 @@ async def test_alembic_stops_at_a_wrong_password_and_at_a_missing_database(
 
     hba = server.directory / "pg_hba.conf"
     before = hba.read_text(encoding="utf-8")
-    await all_databases["postgresql"].tell("CREATE ROLE careful LOGIN PASSWORD 'right'")
+    await all_databases["postgresql"].execute("CREATE ROLE careful LOGIN PASSWORD 'right'")
     hba.write_text("local all careful scram-sha-256\n" + before, encoding="utf-8")
-    await all_databases["postgresql"].tell("SELECT pg_reload_conf()")
+    await all_databases["postgresql"].execute("SELECT pg_reload_conf()")
     try:
         url = server.url("postgres").replace("postgres@", "careful:hunter2@")
         one_clear_line(url, "the password is wrong")
     finally:
         hba.write_text(before, encoding="utf-8")
-        await all_databases["postgresql"].tell("DROP ROLE careful; SELECT pg_reload_conf()")
+        await all_databases["postgresql"].execute("DROP ROLE careful; SELECT pg_reload_conf()")
 
 
 def one_clear_line(url: str, expected: str) -> None:
@@ -144,5 +146,5 @@ def one_clear_line(url: str, expected: str) -> None:
 
 
 def test_the_engine_is_given_no_url_by_alembic_ini() -> None:
-    """`%` in a password would have to be doubled there (DESIGN, trap 22)."""
+    """`%` in a password would have to be doubled there."""
     assert "sqlalchemy.url" not in (ROOT / "alembic.ini").read_text(encoding="utf-8")

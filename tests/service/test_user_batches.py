@@ -2,21 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from itertools import product
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import httpx
 import pytest
-from sqlalchemy import Engine, Pool, event, text
+from sqlalchemy import Pool, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.schemas import Sort
-from tests.service.http.test_bad_input import problem
-from tests.service.test_users import created
-from tests.world import Databases, name_of, serving
+from tests.app import serving
+from tests.databases import Databases, name_of
+from tests.problems import problem
+from tests.statements import listening, recorded_statements
+from tests.users import create_user
 
 FEW = 5  # statements, where there are dozens of requests
 MISSING = 10**6  # and what comes after: nobody's ids
@@ -28,37 +30,7 @@ NAMES += 3 * ["Екатерина", "екатерина", "ЕКАТЕРИНА"]
 New = dict[str, Any]
 
 
-class Statement(NamedTuple):
-    """What was sent to the database."""
-
-    text: str
-    values: Sequence[Any]
-
-
 WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-
-
-@contextmanager
-def statements() -> Iterator[list[Statement]]:
-    """Yield the statements about users that are executed during the block."""
-    executed: list[Statement] = []
-
-    def note(_: object, __: object, text: str, values: Any, *___: object) -> None:
-        if "users" in text:
-            executed.append(Statement(text, values))
-
-    with listening(Engine, "before_cursor_execute", note):
-        yield executed
-
-
-@contextmanager
-def listening(target: type, name: str, listener: Callable[..., object]) -> Iterator[None]:
-    """Hear of an event of SQLAlchemy's meanwhile."""
-    event.listen(target, name, listener)
-    try:
-        yield
-    finally:
-        event.remove(target, name, listener)
 
 
 async def got(client: httpx.AsyncClient, urls: Iterable[str]) -> list[httpx.Response]:
@@ -106,7 +78,7 @@ async def test_everybody_gets_the_user_that_they_asked_for_by_few_statements(
     known = {user.headers["Location"]: user for user in await posted(client, people(20))}
     missing = [f"/users/{MISSING + number}" for number in range(20)]
     urls = [url for urls in zip(known, missing, known, strict=True) for url in urls]
-    with statements() as told:
+    with recorded_statements() as told:
         responses = await got(client, urls)
     for url, response in zip(urls, responses, strict=True):
         if url in known:
@@ -120,7 +92,7 @@ async def test_everybody_gets_the_user_that_they_asked_for_by_few_statements(
 async def test_a_page_that_many_ask_for_is_read_a_few_times(client: httpx.AsyncClient) -> None:
     await posted(client, people(20))
     alone = await client.get("/users?limit=10")
-    with statements() as told:
+    with recorded_statements() as told:
         responses = await got(client, ["/users?limit=10"] * 40)
     assert {response.content for response in responses} == {alone.content}
     assert {response.headers["Link"] for response in responses} == {alone.headers["Link"]}
@@ -155,7 +127,7 @@ async def test_pages_asked_for_together_are_those_asked_for_alone(
     alone: dict[str, httpx.Response] = {}
     for limit, parameters in product((3, 35, 36), LISTS):
         alone |= await pages_of(client, f"{parameters}&limit={limit}")
-    with statements() as told:
+    with recorded_statements() as told:
         together = dict(zip(alone, await got(client, alone), strict=True))
     for url, response in together.items():
         assert response.status_code == HTTPStatus.OK, url
@@ -189,7 +161,7 @@ async def test_of_those_who_want_the_same_address_one_gets_it(
 async def test_users_who_come_together_are_added_by_few_statements(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    with statements() as told:
+    with recorded_statements() as told:
         check_created(await posted(client, people(60)), people(60))
     assert 1 <= len(told) <= FEW
     assert await rows(engine) == 60
@@ -197,7 +169,7 @@ async def test_users_who_come_together_are_added_by_few_statements(
 
 async def test_everybody_sees_what_they_wrote_last(client: httpx.AsyncClient) -> None:
     async def live(new: New) -> None:
-        user = await created(client, **new)
+        user = await create_user(client, **new)
         url, listed = user.headers["Location"], f"/users?email={new['email']}"
         assert (await client.get(url)).json() == user.json()
         changed = await client.patch(url, json={"age": 40})
@@ -306,15 +278,15 @@ async def on_all_connections(client: httpx.AsyncClient) -> list[str]:
 async def gone(databases: Databases, url: str) -> AsyncIterator[None]:
     """All connections are cut, and the database has another name meanwhile."""
     name = name_of(url)
-    await databases.tell(
+    await databases.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     )
     # renaming waits for them to end
-    await databases.tell(f'ALTER DATABASE "{name}" RENAME TO "{name}_gone"')
+    await databases.execute(f'ALTER DATABASE "{name}" RENAME TO "{name}_gone"')
     try:
         yield
     finally:
-        await databases.tell(f'ALTER DATABASE "{name}_gone" RENAME TO "{name}"')
+        await databases.execute(f'ALTER DATABASE "{name}_gone" RENAME TO "{name}"')
 
 
 @pytest.mark.only("postgresql")  # a file that was opened stays

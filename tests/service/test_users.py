@@ -1,22 +1,17 @@
 """What API clients rely on."""
 
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 import pytest
 
+from tests.users import create_user
+
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 
 
-async def created(client: httpx.AsyncClient, **fields: Any) -> httpx.Response:
-    response = await client.post("/users", json={"full_name": "Somebody", **fields})
-    assert response.status_code == HTTPStatus.CREATED, response.text
-    return response
-
-
 async def test_a_created_user_can_be_read_where_location_says(client: httpx.AsyncClient) -> None:
-    response = await created(client, **ADA)
+    response = await create_user(client, **ADA)
     assert response.json() == {"id": response.json()["id"], **ADA}
     again = await client.get(response.headers["Location"])
     assert again.json() == response.json()
@@ -24,7 +19,7 @@ async def test_a_created_user_can_be_read_where_location_says(client: httpx.Asyn
 
 
 async def test_only_the_name_is_required(client: httpx.AsyncClient) -> None:
-    response = await created(client, full_name="Plato")
+    response = await create_user(client, full_name="Plato")
     assert response.json() | {"id": 1} == {
         "id": 1,
         "full_name": "Plato",
@@ -34,7 +29,7 @@ async def test_only_the_name_is_required(client: httpx.AsyncClient) -> None:
 
 
 async def test_names_are_trimmed_and_composed(client: httpx.AsyncClient) -> None:
-    response = await created(client, full_name="  Zoe\u0308 \n")
+    response = await create_user(client, full_name="  Zoe\u0308 \n")
     assert response.json()["full_name"] == "Zoë"
 
 
@@ -45,7 +40,7 @@ async def test_an_unknown_user_is_404(client: httpx.AsyncClient) -> None:
 
 
 async def test_an_email_is_taken_whatever_its_case(client: httpx.AsyncClient) -> None:
-    await created(client, **ADA)
+    await create_user(client, **ADA)
     response = await client.post("/users", json={**ADA, "email": "ADA@example.ORG"})
     assert response.status_code == HTTPStatus.CONFLICT
     assert response.json()["type"] == "urn:problem:email-taken"
@@ -54,8 +49,8 @@ async def test_an_email_is_taken_whatever_its_case(client: httpx.AsyncClient) ->
 async def test_changing_to_a_taken_email_is_409_and_changes_nothing(
     client: httpx.AsyncClient,
 ) -> None:
-    await created(client, **ADA)
-    other = await created(client, email="other@example.org")
+    await create_user(client, **ADA)
+    other = await create_user(client, email="other@example.org")
     url = other.headers["Location"]
     response = await client.patch(url, json={"age": 5, "email": "Ada@example.org"})
     assert response.status_code == HTTPStatus.CONFLICT
@@ -63,7 +58,7 @@ async def test_changing_to_a_taken_email_is_409_and_changes_nothing(
 
 
 async def test_a_patch_changes_what_it_names_and_null_removes(client: httpx.AsyncClient) -> None:
-    url = (await created(client, **ADA)).headers["Location"]
+    url = (await create_user(client, **ADA)).headers["Location"]
     response = await client.patch(
         url,
         content=b'{"age": 37, "email": null}',
@@ -80,7 +75,7 @@ async def test_a_patch_changes_what_it_names_and_null_removes(client: httpx.Asyn
 
 
 async def test_who_has_the_current_version_gets_304(client: httpx.AsyncClient) -> None:
-    user = await created(client, **ADA)
+    user = await create_user(client, **ADA)
     tag = user.headers["ETag"]
     for header in (tag, f"W/{tag}", f'"other", {tag}', "*"):
         response = await client.get(user.headers["Location"], headers={"If-None-Match": header})
@@ -93,7 +88,7 @@ async def test_who_has_the_current_version_gets_304(client: httpx.AsyncClient) -
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 async def test_a_change_of_a_stale_version_is_412(client: httpx.AsyncClient, method: str) -> None:
-    user = await created(client, **ADA)
+    user = await create_user(client, **ADA)
     url, stale = user.headers["Location"], user.headers["ETag"]
     body = {"age": 40} if method == "PATCH" else None
     current = (await client.patch(url, json={"age": 39})).headers["ETag"]
@@ -111,10 +106,10 @@ async def test_a_change_of_a_stale_version_is_412(client: httpx.AsyncClient, met
 async def test_a_deleted_user_is_gone_and_its_id_is_not_given_again(
     client: httpx.AsyncClient,
 ) -> None:
-    first = await created(client, **ADA)
+    first = await create_user(client, **ADA)
     url = first.headers["Location"]
     assert (await client.delete(url)).status_code == HTTPStatus.NO_CONTENT
     assert (await client.delete(url)).status_code == HTTPStatus.NOT_FOUND
     assert (await client.get(url)).status_code == HTTPStatus.NOT_FOUND
-    second = await created(client, **ADA)
+    second = await create_user(client, **ADA)
     assert second.json()["id"] > first.json()["id"]

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service import validation
-from tests.world import ROOT
+from tests.paths import ROOT
 
 NAUGHTY = json.loads((ROOT / "tests/data/naughty_strings.json").read_text(encoding="utf-8"))
 with (ROOT / "tests/data/people.csv").open(encoding="utf-8", newline="") as file:

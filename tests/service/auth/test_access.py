@@ -25,9 +25,9 @@ from service.auth.access import BEARER, REFUSALS, SCHEME, Access, needs, securit
 from service.http import problems
 from service.http.layers.rate_limit_headers import RateLimitHeaders
 from service.settings import Settings
-from tests.service.auth.test_tokens import run
-from tests.service.http.test_bad_input import problem
-from tests.world import NOWHERE
+from tests.commands import run_service_command
+from tests.databases import UNREACHABLE_URL
+from tests.problems import problem
 
 REFUSED = problems.documented(*REFUSALS)
 
@@ -185,7 +185,7 @@ async def test_a_scope_that_is_missing_is_named(file: str, reader: str) -> None:
 
 async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, reader: str) -> None:
     async with client_of(tokens_file=file) as client, asyncio.timeout(30):
-        _, secret, _ = await run(
+        _, secret, _ = await run_service_command(
             "token", "create", "--name", "mill", "--scope", "write", "--file", file
         )
         new = bearer(secret.strip())
@@ -193,7 +193,7 @@ async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, re
             await asyncio.sleep(0.05)
         assert (await client.post("/", headers=new)).text == "written"
         assert (await client.get("/", headers=bearer(reader))).text == "read"
-        await run("token", "revoke", "--name", "mill", "--file", file)
+        await run_service_command("token", "revoke", "--name", "mill", "--file", file)
         while (await client.post("/", headers=new)).is_success:
             await asyncio.sleep(0.05)
         problem(await client.post("/", headers=new), HTTPStatus.UNAUTHORIZED, "unauthorized")
@@ -283,7 +283,7 @@ def test_the_document_says_what_each_route_needs() -> None:
 
 async def test_every_route_that_says_it_needs_a_token_asks_for_one(file: str, reader: str) -> None:
     assert reader
-    app = create_app(Settings(database_url=NOWHERE, tokens_file=file))
+    app = create_app(Settings(database_url=UNREACHABLE_URL, tokens_file=file))
     transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         document = (await client.get("/openapi.json")).json()

@@ -15,8 +15,8 @@ from service.auth import tokens
 from service.auth.tokens import TokenRefused, Tokens, check_access
 from service.cli.main import main
 from service.settings import Settings, SettingsError
-from tests import forked
-from tests.world import ROOT
+from tests.commands import run_service_command
+from tests.paths import ROOT
 
 HASH = "0dcda8cf3fa92e84280d59c9d84b840ac373b9d6f5e9d1d377243fee59743f30"
 
@@ -34,16 +34,6 @@ class Clock:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "tokens.json"
-
-
-async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
-    """`python -m service` with arguments: its exit code, and what it printed."""
-    variables = {name: value for name, value in os.environ.items() if name != "TOKENS_FILE"}
-    process = await forked.started(
-        "service", *arguments, cwd=ROOT, environment=variables | environment
-    )
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 def test_a_token_is_found_by_its_secret_and_by_nothing_else(file: Path) -> None:
@@ -246,7 +236,9 @@ def test_a_directory_that_is_missing_is_said(tmp_path: Path) -> None:
 async def test_created_at_once_by_several_processes_all_are_kept(file: Path) -> None:
     results = await asyncio.gather(
         *(
-            run("token", "create", "--name", f"t{n}", "--scope", "read", "--file", str(file))
+            run_service_command(
+                "token", "create", "--name", f"t{n}", "--scope", "read", "--file", str(file)
+            )
             for n in range(3)
         )
     )
@@ -259,7 +251,7 @@ async def test_created_at_once_by_several_processes_all_are_kept(file: Path) -> 
 
 async def test_the_commands_create_list_and_revoke(file: Path) -> None:
     environment = {"TOKENS_FILE": str(file)}
-    code, secret, said = await run(
+    code, secret, said = await run_service_command(
         "token", "create", "--name", "shop", "--scope", "write", "--scope", "read",
         "--expires", "90d", **environment,
     )  # fmt: skip
@@ -267,13 +259,13 @@ async def test_the_commands_create_list_and_revoke(file: Path) -> None:
     assert re.fullmatch(r"usr_[A-Za-z0-9_-]{43}\n", secret)
     assert said == "This is shown once, and kept nowhere.\n"
 
-    code, out, said = await run("token", "list", **environment)
+    code, out, said = await run_service_command("token", "list", **environment)
     day = f"{datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"
     assert (code, said) == (0, "")
     assert re.search(rf"^shop +read,write +.* {day} \d\d:\d\d$", out, re.MULTILINE)
     assert not re.search(r"[0-9a-f]{8}", out)  # no hash, no secret
 
-    code, out, said = await run("token", "revoke", "--name", "shop", **environment)
+    code, out, said = await run_service_command("token", "revoke", "--name", "shop", **environment)
     assert (code, out) == (0, "")
     assert tokens.read(file) == ()
 

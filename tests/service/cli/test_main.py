@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.world import ROOT, run_module
+from tests.commands import run_module
+from tests.paths import ROOT
 
 SCRIPT = f"""\
 #!{sys.executable}

@@ -2,66 +2,17 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import httpx
 import pytest
 
-from tests.service.http.test_bad_input import problem
-from tests.world import ROOT
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@asynccontextmanager
-async def process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`python -m service`, stopped at the end whatever happens."""
-    service = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "service",
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield service
-    finally:
-        if service.returncode is None:
-            service.terminate()
-        await service.communicate()
-
-
-async def until_ready(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                if (await client.get("/health/live")).is_success:
-                    return
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-
-
-async def listening(service: asyncio.subprocess.Process) -> str:
-    """The line that says where it listens; that of the request which asked may come before."""
-    assert service.stderr is not None
-    while line := await asyncio.wait_for(service.stderr.readline(), 30):
-        event = str(json.loads(line)["event"])
-        if event.startswith("listening"):
-            return event
-    raise AssertionError("it ended")
+from tests.problems import problem
+from tests.servers import free_port, listening_event, service_process, wait_until_ready
 
 
 # SIGHUP is what a closed terminal sends
@@ -70,9 +21,9 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
     url: str, stop: signal.Signals
 ) -> None:
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port)) as service:
+    async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         place = f"http://127.0.0.1:{port}"
-        said = await listening(service)
+        said = await listening_event(service)
         assert said == f"listening on {place}, documentation at {place}/docs"
         async with httpx.AsyncClient(base_url=place) as client:  # it answers from now on
             created = await client.post("/users", json={"full_name": "Ada Lovelace"})
@@ -88,8 +39,10 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
 
 @pytest.mark.only("sqlite")
 async def test_a_name_and_a_port_for_it_to_choose_will_do(url: str) -> None:
-    async with process(DATABASE_URL=url, HOST="localhost", PORT="0") as service:
-        match = re.match(r"listening on (http://127\.0\.0\.1:[1-9]\d+),", await listening(service))
+    async with service_process(DATABASE_URL=url, HOST="localhost", PORT="0") as service:
+        match = re.match(
+            r"listening on (http://127\.0\.0\.1:[1-9]\d+),", await listening_event(service)
+        )
         assert match
         async with httpx.AsyncClient(base_url=match.group(1)) as client:
             assert (await client.get("/health/live")).is_success
@@ -99,7 +52,7 @@ async def test_a_name_and_a_port_for_it_to_choose_will_do(url: str) -> None:
 @pytest.mark.parametrize("delay", [0.2, 0.5, 0.7, 0.9])
 async def test_told_to_stop_while_it_starts_it_stops(url: str, delay: float) -> None:
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port)) as service:
+    async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         await asyncio.sleep(delay)  # the moment is the point
         service.terminate()
         await asyncio.wait_for(service.communicate(), 10)
@@ -110,9 +63,9 @@ async def test_told_to_stop_while_it_starts_it_stops(url: str, delay: float) -> 
 @pytest.mark.only("sqlite")
 async def test_killed_it_leaves_nobody_behind_on_its_port(url: str) -> None:
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port)) as service:
+    async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await until_ready(client)
+            await wait_until_ready(client)
         service.kill()
         await asyncio.wait_for(service.communicate(), 10)  # until the last one has let go of it
     with socket.create_server(("127.0.0.1", port)):
@@ -124,10 +77,10 @@ async def test_the_server_itself_refuses_like_the_app(url: str) -> None:
     """What a real HTTP server in between could change: sizes, methods, lengths."""
     port = free_port()
     async with (
-        process(DATABASE_URL=url, PORT=str(port)),
+        service_process(DATABASE_URL=url, PORT=str(port)),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
     ):
-        await until_ready(client)
+        await wait_until_ready(client)
         headers = {"Content-Type": "application/json"}
         body = b'{"full_name": "' + b"x" * 2 * 1024 * 1024 + b'"}'
 
@@ -155,7 +108,7 @@ async def test_the_server_itself_refuses_like_the_app(url: str) -> None:
 async def test_a_setting_that_can_not_be_used_stops_it_with_one_line(
     environment: dict[str, str], expected: bytes
 ) -> None:
-    async with process(**environment) as service:
+    async with service_process(**environment) as service:
         out, err = await asyncio.wait_for(service.communicate(), 10)
         assert service.returncode == 2
         assert (out, err.count(b"\n")) == (b"", 1)
@@ -168,7 +121,7 @@ async def test_a_port_that_is_taken_stops_it_with_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        async with process(DATABASE_URL="sqlite:////nowhere/x", PORT=port) as service:
+        async with service_process(DATABASE_URL="sqlite:////nowhere/x", PORT=port) as service:
             _, err = await asyncio.wait_for(service.communicate(), 10)
             assert service.returncode == 2
             assert err.startswith(f"can't start: can't listen on 127.0.0.1:{port}".encode())

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import ROOT, run_module
+from tests.commands import run_module
+from tests.paths import ROOT
 
 PEOPLE = ROOT / "tests/data/people.csv"
 

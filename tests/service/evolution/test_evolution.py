@@ -28,26 +28,15 @@ from service.auth import tokens
 from service.evolution import page
 from service.evolution.formatting import duration, ordinal, size
 from service.evolution.schemas import EXAMPLE, Evolution, Running
+from tests.app import serving
 from tests.browser import CHROMIUM, Page, chromium
-from tests.migrations.test_chain import clone, empty, query, write
-from tests.migrations.test_guards import started
-from tests.migrations.test_safely import Revision, driver, revision
-from tests.service.cli.test_serve import free_port, process, until_ready
-from tests.service.http.test_bad_input import problem
-from tests.world import (
-    HEAD,
-    NEXT,
-    NOWHERE,
-    NUMBERS,
-    PREVIOUS,
-    ROOT,
-    Databases,
-    name_of,
-    run_alembic,
-    serving,
-)
-
-__all__ = ["clone", "driver", "empty", "revision"]  # fixtures
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.commands import run_alembic, start_alembic
+from tests.databases import UNREACHABLE_URL, Databases, name_of, query, write
+from tests.paths import ROOT
+from tests.problems import problem
+from tests.revisions import Revision
+from tests.servers import free_port, service_process, wait_until_ready
 
 Json = dict[str, Any]
 
@@ -274,7 +263,7 @@ async def test_without_a_ledger_the_page_says_how_to_get_one(url: str, engine: A
 
 
 async def test_without_a_database_the_response_is_503_as_everywhere() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         for path in ("/evolution", "/evolution.json"):
             problem(await client.get(path), HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
 
@@ -493,11 +482,11 @@ async def role_without_rights(
 ) -> AsyncIterator[tuple[str, str]]:
     """Yield a new role without any rights, and the database's URL for it."""
     role = f"app_of_{name_of(url)}"
-    await databases.tell(f"CREATE ROLE {role} LOGIN")
+    await databases.execute(f"CREATE ROLE {role} LOGIN")
     await write(engine, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     yield role, url.replace("postgres@", f"{role}@")
     await write(engine, f"DROP OWNED BY {role}")
-    await databases.tell(f"DROP ROLE {role}")
+    await databases.execute(f"DROP ROLE {role}")
 
 
 @pytest.mark.only("postgresql")
@@ -636,7 +625,7 @@ async def test_a_migration_is_shown_while_it_waits(
     report = driver.transaction(isolation="repeatable_read")
     await report.start()
     await driver.execute("SELECT * FROM users")
-    upgrade = await started(url, "upgrade", "head")
+    upgrade = await start_alembic(url, "upgrade", "head")
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'virtualxid'"
     async with asyncio.timeout(60):
         while await query(engine, waiting) != [(1,)]:
@@ -766,9 +755,11 @@ async def live(url: str, file: str) -> AsyncIterator[str]:
     """Run a service in a process of its own; yield the URL of its page."""
     port = free_port()
     place = f"http://127.0.0.1:{port}"
-    async with process(DATABASE_URL=url, PORT=str(port), TOKENS_FILE=file, ACCESS_LOG="off"):
+    async with service_process(
+        DATABASE_URL=url, PORT=str(port), TOKENS_FILE=file, ACCESS_LOG="off"
+    ):
         async with httpx.AsyncClient(base_url=place) as client:
-            await until_ready(client)
+            await wait_until_ready(client)
         yield f"{place}/evolution"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.answers import CORPORA, Exchange, asked, differences, legible, recorded
-from tests.world import Databases
+from tests.databases import Databases
 
 UNWATCHED = {"METRICS": "0", "ACCESS_LOG": "off"}
 

@@ -8,23 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.problems import problem
+
 JSON = {"Content-Type": "application/json"}
 
 # what is refused before any database is asked is refused on one of them as on the other
 refused_before = pytest.mark.only("sqlite")
-
-
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The document, after checking what every one of them has."""
-    assert response.status_code == status, response.text
-    assert response.headers["Content-Type"] == "application/problem+json"
-    document: dict[str, Any] = response.json()
-    assert document["type"] == f"urn:problem:{code}"
-    assert document["status"] == status
-    assert document["title"]
-    assert document["detail"]
-    assert document["instance"] == response.request.url.path
-    return document
 
 
 def pointers(document: dict[str, Any]) -> list[str]:

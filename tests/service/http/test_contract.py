@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.auth import tokens
 from service.auth.tokens import SCOPES, Scope
-from tests import forked
+from tests import forkserver
 from tests.openapi import SNAPSHOT, operations
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT
+from tests.paths import ROOT
+from tests.servers import free_port, wait_until_ready
 
 # beside what the check takes for granted: 412, since a version that was made up is never the
 # current one, and 422 for what no schema can say; tests/contract.py knows which refusals those are
@@ -63,10 +63,10 @@ async def examined(
     port = str(free_port())
     base = f"http://127.0.0.1:{port}"
     async with (
-        forked.service(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET) as service,
+        forkserver.service(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET) as service,
         httpx.AsyncClient(base_url=base) as client,
     ):
-        await until_ready(client)
+        await wait_until_ready(client)
         cases = 0
         while cases < at_least:  # it ends early where answers differ from those of before
             cases += await asked(base, place, *options)

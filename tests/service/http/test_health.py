@@ -7,8 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.service.http.test_bad_input import problem
-from tests.world import HEAD, NEXT, PREVIOUS, run_alembic, serving
+from tests.app import serving
+from tests.chain import HEAD, NEXT, PREVIOUS
+from tests.commands import run_alembic
+from tests.problems import problem
 
 
 async def test_a_service_at_the_head_is_ready(client: httpx.AsyncClient) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.auth import tokens
 from service.auth.tokens import SCOPES
-from tests.world import NOWHERE, serving
+from tests.app import serving
+from tests.databases import UNREACHABLE_URL
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 PAGE = "https://app.example.org"
@@ -60,7 +61,7 @@ ALLOWED = {
 @pytest.mark.parametrize("place", ALLOWED)
 async def test_options_and_405_name_what_is_allowed(place: str) -> None:
     """For that, the database need not answer."""
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         options = await client.options(place)
         assert options.status_code == HTTPStatus.NO_CONTENT
         assert options.headers["Allow"] == ALLOWED[place]

@@ -1,34 +1,14 @@
 """Real people and naughty strings, all of them, by HTTP."""
 
-import csv
 import json
 import unicodedata
 from collections import Counter
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 
-from tests.world import ROOT, run_alembic
-
-DATA = ROOT / "tests/data"
-
-
-def people() -> list[dict[str, Any]]:
-    with (DATA / "people.csv").open(encoding="utf-8", newline="") as file:
-        return [
-            {
-                "full_name": row["full_name"],
-                "email": row["email"] or None,
-                "age": int(row["age"]) if row["age"] else None,
-            }
-            for row in csv.DictReader(file)
-        ]
-
-
-def accepted() -> list[dict[str, Any]]:
-    """Those whose age is possible, one for each e-mail address."""
-    return list({p["email"]: p for p in people() if (p["age"] or 0) <= 150}.values())
+from tests.commands import run_alembic
+from tests.people import DATA, people
 
 
 async def test_of_1535_people_1377_are_kept_152_too_old_and_6_taken(

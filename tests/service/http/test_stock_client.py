@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from service.auth import tokens
-from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
+from tests import forkserver
+from tests.servers import free_port, wait_until_ready
 
 NAME = "users_client_of_the_test"
 # the generator knows no media types of lines by itself: here it learns that those are files
@@ -72,9 +72,9 @@ async def test_it_creates_lists_patches_deletes_imports_and_understands_refusals
     token = tokens.create(file, "stock", ["read", "write"])
     port = str(free_port())
     place = f"http://127.0.0.1:{port}"
-    async with forked.service(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET):
+    async with forkserver.service(DATABASE_URL=url, PORT=port, TOKENS_FILE=file, **QUIET):
         async with httpx.AsyncClient(base_url=place) as plain:
-            await until_ready(plain)
+            await wait_until_ready(plain)
         await generate(f"{place}/openapi.json", tmp_path)
         with importing(tmp_path):
             await asyncio.to_thread(use, place, token)

@@ -14,8 +14,8 @@ import pytest
 from service.observability.logs import logging_config
 from service.observability.request_context import RequestContext, current_request
 from service.settings import Settings
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.world import ROOT
+from tests.paths import ROOT
+from tests.servers import free_port, wait_until_ready
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -76,7 +76,7 @@ async def test_the_service_runs_without_standard_error(closed: str) -> None:
         env={**os.environ, **environment},
     )
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        await until_ready(client)
+        await wait_until_ready(client)
         for _ in range(3):
             assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
     service.terminate()

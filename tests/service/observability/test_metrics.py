@@ -3,20 +3,21 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.cli.test_serve import free_port, listening, process, until_ready
-from tests.service.http.test_bad_input import problem
-from tests.world import HEAD, NOWHERE, PREVIOUS, run_alembic, serving
+from tests.app import serving
+from tests.chain import HEAD, PREVIOUS
+from tests.commands import run_alembic
+from tests.databases import UNREACHABLE_URL, writes_blocked
+from tests.problems import problem
+from tests.servers import free_port, listening_event, service_process, wait_until_ready
 
 Samples = dict[tuple[str, ...], float]
 
@@ -61,7 +62,7 @@ async def test_requests_are_counted_by_their_routes_template(client: httpx.Async
 
 
 async def test_clients_can_not_make_new_labels() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         for number in range(10):
             await client.request(f"M{number}", "/users")
             await client.get(f"/some/where/{number}")
@@ -97,7 +98,9 @@ def no_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a database that accepts connections and never answers, or of none."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        yield f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else NOWHERE
+        yield (
+            f"postgresql://u:p@127.0.0.1:{port}/d" if request.param == "silent" else UNREACHABLE_URL
+        )
 
 
 async def test_without_a_database_there_are_all_metrics_but_its_revision(no_database: str) -> None:
@@ -108,18 +111,6 @@ async def test_without_a_database_there_are_all_metrics_but_its_revision(no_data
         assert ("schema_revision", "database") not in metrics
 
 
-@asynccontextmanager
-async def nobody_writes(url: str) -> AsyncIterator[None]:
-    """Hold a lock on `users` for which every write waits."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE users IN SHARE MODE")
-            yield
-    finally:
-        await connection.close()
-
-
 @pytest.mark.only("postgresql")  # on SQLite a cancelled request waits for the lock all the same
 async def test_metrics_have_the_connections_in_use_and_the_requests_waiting_for_one(
     url: str,
@@ -128,7 +119,7 @@ async def test_metrics_have_the_connections_in_use_and_the_requests_waiting_for_
     async with serving(database_url=url, pool_size=1, **patient) as client:
         idle = await scraped(client)
         assert idle["db_pool_connections_in_use",] == idle["db_pool_waiting",] == 0
-        async with nobody_writes(url), asyncio.TaskGroup() as tasks:
+        async with writes_blocked(url), asyncio.TaskGroup() as tasks:
             ada = {"full_name": "Ada"}
             # creates would share a connection
             changes = [tasks.create_task(client.patch("/users/1", json=ada)) for _ in range(3)]
@@ -148,7 +139,7 @@ async def test_metrics_have_the_connections_in_use_and_the_requests_waiting_for_
 
 async def test_openmetrics_is_served_on_request() -> None:
     accept = {"Accept": "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2"}
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         await client.get("/health/live")
         response = await client.get("/metrics", headers=accept)
         assert response.headers["Content-Type"].startswith("application/openmetrics-text; ")
@@ -160,13 +151,16 @@ async def test_openmetrics_is_served_on_request() -> None:
 
 
 async def test_metrics_can_be_switched_off() -> None:
-    async with serving(database_url=NOWHERE, metrics=False) as client:
+    async with serving(database_url=UNREACHABLE_URL, metrics=False) as client:
         problem(await client.get("/metrics"), HTTPStatus.NOT_FOUND, "not-found")
         assert "/metrics" not in (await client.get("/openapi.json")).json()["paths"]
 
 
 async def test_two_apps_in_a_process_count_for_themselves() -> None:
-    async with serving(database_url=NOWHERE) as one, serving(database_url=NOWHERE) as other:
+    async with (
+        serving(database_url=UNREACHABLE_URL) as one,
+        serving(database_url=UNREACHABLE_URL) as other,
+    ):
         await one.get("/health/live")
         key = COUNT, "GET", "/health/live", "200"
         assert (await scraped(one))[key] == 1
@@ -176,8 +170,8 @@ async def test_two_apps_in_a_process_count_for_themselves() -> None:
 @pytest.mark.only("sqlite")
 async def test_every_worker_returns_the_metrics_of_all(url: str) -> None:
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port), WORKERS="2") as service:
-        await listening(service)
+    async with service_process(DATABASE_URL=url, PORT=str(port), WORKERS="2") as service:
+        await listening_event(service)
         no_keepalive = httpx.Limits(max_keepalive_connections=0)  # any worker may get a request
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", limits=no_keepalive
@@ -200,15 +194,15 @@ async def test_counters_of_a_dead_worker_stay_and_its_gauges_go(url: str, tmp_pa
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
     }
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-        async with process(**environment) as service:
-            await until_ready(client)
+        async with service_process(**environment) as service:
+            await wait_until_ready(client)
             await client.get("/users")
             assert (await scraped(client))["db_pool_connections",] == 1
             service.send_signal(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):  # the worker goes after its parent, in its time
             await until_silent(client)
-        async with process(**environment) as service, asyncio.timeout(30):
-            await until_ready(client)
+        async with service_process(**environment) as service, asyncio.timeout(30):
+            await wait_until_ready(client)
             await scraped(client)  # opens a connection, the only one from now on
             while (metrics := await scraped(client))["db_pool_connections",] != 1:
                 await asyncio.sleep(0.05)  # the old worker no longer listens, and ends

@@ -15,9 +15,9 @@ import pytest
 
 from service.observability.access_log import check_access_log
 from service.settings import Settings, SettingsError
-from tests.service.cli.test_serve import free_port, listening, process, until_ready
-from tests.service.observability.test_metrics import nobody_writes
-from tests.world import NOWHERE, path_of, serving
+from tests.app import serving
+from tests.databases import UNREACHABLE_URL, path_of, writes_blocked
+from tests.servers import free_port, listening_event, service_process, wait_until_ready
 
 GENERATED_ID = re.compile(r"[0-9a-f]{16}")
 
@@ -39,14 +39,14 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("request_id", ["1", "x" * 128, "01HF:a-b_c.d"])
 async def test_a_clients_request_id_comes_back(request_id: str) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         response = await client.get("/health/live", headers={"X-Request-ID": request_id})
         assert response.headers.get_list("X-Request-ID") == [request_id]
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", 'a"b', "é", "a\nb"])
 async def test_an_invalid_request_id_is_replaced(request_id: str) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         headers = [(b"X-Request-ID", request_id.encode())]
         response = await client.get("/health/live", headers=headers)
         assert GENERATED_ID.fullmatch(response.headers["X-Request-ID"])
@@ -66,7 +66,7 @@ async def test_an_invalid_request_id_is_replaced(request_id: str) -> None:
     ],
 )
 async def test_every_response_has_a_request_id(method: str, path: str, status: HTTPStatus) -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         first, second = [await client.request(method, path) for _ in range(2)]
         assert first.status_code == second.status_code == status
         assert GENERATED_ID.fullmatch(first.headers["X-Request-ID"])
@@ -74,7 +74,7 @@ async def test_every_response_has_a_request_id(method: str, path: str, status: H
 
 
 async def test_every_response_has_the_rate_limit_headers() -> None:
-    async with serving(database_url=NOWHERE, rate_limit="1/60") as client:
+    async with serving(database_url=UNREACHABLE_URL, rate_limit="1/60") as client:
         for status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
             response = await client.get("/users")
             assert response.status_code == status
@@ -95,7 +95,7 @@ async def test_head_is_get_without_the_body(client: httpx.AsyncClient, path: str
 
 
 async def test_there_is_no_head_where_there_is_no_get() -> None:
-    async with serving(database_url=NOWHERE) as client:
+    async with serving(database_url=UNREACHABLE_URL) as client:
         response = await client.head("/users/import")
         assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
         assert response.headers["Allow"] == "OPTIONS, POST"
@@ -138,7 +138,7 @@ async def test_a_request_is_logged_without_personal_data(url: str, log: Path) ->
 
 
 async def test_a_failed_request_is_written_immediately(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert [(line["level"], line["status"]) for line in lines(log)] == [
@@ -148,14 +148,14 @@ async def test_a_failed_request_is_written_immediately(log: Path) -> None:
 
 
 async def test_buffered_lines_are_written_before_an_error_is_logged(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         logging.getLogger("service").error("now")
         assert [line["route"] for line in lines(log)] == ["/health/live"]
 
 
 async def test_a_line_is_written_after_the_flush_interval(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/health/live")
         async with asyncio.timeout(30):
             while not lines(log):
@@ -164,7 +164,7 @@ async def test_a_line_is_written_after_the_flush_interval(log: Path) -> None:
 
 
 async def test_a_full_buffer_is_written(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         for _ in range(50):
             await client.get("/health/live")
         assert lines(log)
@@ -172,7 +172,7 @@ async def test_a_full_buffer_is_written(log: Path) -> None:
 
 
 async def test_a_log_file_that_was_moved_is_created_again(log: Path) -> None:
-    async with serving(database_url=NOWHERE, access_log=str(log)) as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log=str(log)) as client:
         await client.get("/users")
         old = move(log)
         await client.get("/users")
@@ -182,7 +182,7 @@ async def test_a_log_file_that_was_moved_is_created_again(log: Path) -> None:
 async def test_a_full_disk_fails_no_request_and_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with serving(database_url=NOWHERE, access_log="/dev/full") as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log="/dev/full") as client:
         for _ in range(3):
             assert (await client.get("/users")).status_code == HTTPStatus.SERVICE_UNAVAILABLE
     entries = [text for text in caplog.messages if "access log" in text]
@@ -190,7 +190,7 @@ async def test_a_full_disk_fails_no_request_and_is_logged_once(
 
 
 async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[str]) -> None:
-    async with serving(database_url=NOWHERE, access_log="off") as client:
+    async with serving(database_url=UNREACHABLE_URL, access_log="off") as client:
         await client.get("/users")
     assert capfd.readouterr().err == ""
 
@@ -205,7 +205,7 @@ async def test_the_access_log_can_be_switched_off(capfd: pytest.CaptureFixture[s
 async def test_lines_go_to_standard_error_as_json_or_as_text(
     capfd: pytest.CaptureFixture[str], log_format: str, expected: str
 ) -> None:
-    async with serving(database_url=NOWHERE, log_format=log_format) as client:
+    async with serving(database_url=UNREACHABLE_URL, log_format=log_format) as client:
         await client.get("/health/live", headers={"X-Request-ID": "mine"})
     assert re.fullmatch(expected, capfd.readouterr().err)
 
@@ -220,7 +220,7 @@ async def test_an_access_log_that_can_not_be_written_is_a_settings_error() -> No
 async def test_a_client_that_disconnected_is_logged_with_status_499(url: str, log: Path) -> None:
     async with (
         serving(database_url=url, access_log=str(log)) as client,
-        nobody_writes(url),
+        writes_blocked(url),
     ):
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -235,10 +235,10 @@ async def test_every_log_line_of_a_request_has_its_id(url: str) -> None:
     with closing(sqlite3.connect(path_of(url))) as database:
         database.execute("CREATE UNIQUE INDEX by_hand ON users (age)")
     port = free_port()
-    async with process(DATABASE_URL=url, PORT=str(port), LOG_FORMAT="json") as service:
-        await listening(service)
+    async with service_process(DATABASE_URL=url, PORT=str(port), LOG_FORMAT="json") as service:
+        await listening_event(service)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            await until_ready(client)
+            await wait_until_ready(client)
             head = await client.head("/users")
             assert (head.headers["Content-Length"], head.content) == ("24", b"")
             for request_id in ("first", "second"):

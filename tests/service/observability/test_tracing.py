@@ -16,9 +16,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.service.observability.test_metrics import nobody_writes
-from tests.service.observability.test_observation import lines
-from tests.world import HEAD, NOWHERE, ROOT, serving
+from tests.app import serving
+from tests.chain import HEAD
+from tests.databases import UNREACHABLE_URL, writes_blocked
+from tests.log_lines import log_lines
+from tests.paths import ROOT
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -132,7 +134,7 @@ async def test_the_span_continues_the_trace_of_the_client(
     log = tmp_path / "access.log"
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "vendor=opaque"}
     async with serving(
-        database_url=NOWHERE,
+        database_url=UNREACHABLE_URL,
         otel_exporter_otlp_endpoint=collector.endpoint,
         access_log=str(log),
     ) as client:
@@ -140,7 +142,7 @@ async def test_the_span_continues_the_trace_of_the_client(
     span = collector.named("GET /health/live")
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
     assert span.trace_state == "vendor=opaque"
-    assert [line["trace_id"] for line in lines(log)] == [TRACE]
+    assert [line["trace_id"] for line in log_lines(log)] == [TRACE]
     assert not caplog.messages
 
 
@@ -149,7 +151,7 @@ async def test_a_trace_that_the_client_does_not_sample_is_not_exported(
 ) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-00"}
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         await client.get("/health/live", headers=headers)
     assert collector.spans == []
@@ -203,7 +205,7 @@ async def test_headers_are_not_exported_even_if_the_environment_asks_for_them(
     monkeypatch.setenv("OTEL_PYTHON_INSTRUMENTATION_HTTP_CAPTURE_ALL_METHODS", "true")
     headers = {"Authorization": "Bearer usr_secret", "User-Agent": "ada@example.org"}
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         await client.request("LOVELACE", "/users/ada?name=lovelace", headers=headers)
     assert [span.name for span in collector.spans] == ["_OTHER"]
@@ -217,7 +219,7 @@ async def test_a_header_that_is_not_utf_8_does_not_fail_a_request(
     collector: Collector, name: str
 ) -> None:
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         headers = [(name.encode(), b"\xff\\x")]
         response = await client.get("/health/live", headers=headers)
@@ -231,7 +233,7 @@ async def test_a_request_whose_client_disconnected_is_exported_with_status_499(
 ) -> None:
     async with (
         serving(database_url=url, otel_exporter_otlp_endpoint=collector.endpoint) as client,
-        nobody_writes(url),
+        writes_blocked(url),
     ):
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
@@ -247,7 +249,7 @@ async def test_a_collector_that_refuses_spans_is_logged_once(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")  # milliseconds
     collector.status = HTTPStatus.BAD_REQUEST
     async with serving(
-        database_url=NOWHERE, otel_exporter_otlp_endpoint=collector.endpoint
+        database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=collector.endpoint
     ) as client:
         async with asyncio.timeout(30):
             while len(collector.received) < 3:
@@ -269,7 +271,7 @@ async def test_the_service_runs_and_stops_without_its_collector(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")  # seconds that the exporter tries
     async with asyncio.timeout(30):
         async with serving(
-            database_url=NOWHERE, otel_exporter_otlp_endpoint=no_collector
+            database_url=UNREACHABLE_URL, otel_exporter_otlp_endpoint=no_collector
         ) as client:
             for _ in range(100):
                 assert (await client.get("/health/live")).status_code == HTTPStatus.OK
@@ -279,7 +281,7 @@ async def test_the_service_runs_and_stops_without_its_collector(
 def test_without_an_endpoint_opentelemetry_is_not_loaded() -> None:
     code = (
         "import sys; from service.app import create_app; from service.settings import Settings; "
-        f"create_app(Settings(database_url={NOWHERE!r})); "
+        f"create_app(Settings(database_url={UNREACHABLE_URL!r})); "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', "
         "'opentelemetry.exporter', 'opentelemetry.instrumentation.sqlalchemy', 'google.protobuf', "
         "'requests'))])"

@@ -5,7 +5,7 @@ import pytest
 from service.errors import InvalidInput
 from service.transfer.csv import CsvReader
 from service.transfer.lines import LINE_LIMIT, Outcome, Row
-from tests.service.transfer.test_lines import ADA, HEADER, flaws, lines_of, read
+from tests.import_lines import ADA, HEADER, flaws, lines_of, read
 
 
 def below_header(data: bytes) -> Outcome:

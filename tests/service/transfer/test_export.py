@@ -18,10 +18,11 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.auth import tokens
-from tests import forked
-from tests.service.cli.test_serve import free_port, until_ready
-from tests.service.transfer.test_import import PEOPLE, kept, sent
-from tests.world import serving
+from tests import forkserver
+from tests.app import serving
+from tests.people import PEOPLE
+from tests.servers import free_port, wait_until_ready
+from tests.transfers import import_users, users_without_ids
 
 AWKWARD = [
     {"full_name": 'Say "Hi", \\o/', "email": None, "age": None},
@@ -53,10 +54,10 @@ async def served(url: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
     port = free_port()
     place = f"http://127.0.0.1:{port}"
     async with (
-        forked.service(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", **settings),
+        forkserver.service(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", **settings),
         httpx.AsyncClient(base_url=place, timeout=60) as client,
     ):
-        await until_ready(client)
+        await wait_until_ready(client)
         yield client
 
 
@@ -98,7 +99,7 @@ async def test_nobody_is_an_empty_export(client: httpx.AsyncClient) -> None:
     "query", ["name=ma", "email=LAUREATE-160@nobel.example.org", "sort=-full_name", "sort=-id"]
 )
 async def test_the_filters_are_those_of_the_list(client: httpx.AsyncClient, query: str) -> None:
-    await sent(client, PEOPLE, "skip")
+    await import_users(client, PEOPLE, "skip")
     page = (await client.get(f"/users?limit=1000&{query}")).json()
     found = await exported(client, f"?{query}")
     assert found[:1000] == page["items"]
@@ -127,7 +128,7 @@ async def test_what_is_no_export_is_refused(client: httpx.AsyncClient, query: st
 async def test_lists_and_exports_are_compressed_as_the_client_likes(
     client: httpx.AsyncClient, place: str, accepted: str, encoding: str | None, decode: Any
 ) -> None:
-    await sent(client, PEOPLE, "skip")
+    await import_users(client, PEOPLE, "skip")
     plain = (await client.get(place, headers={"Accept-Encoding": "identity"})).content
     async with client.stream("GET", place, headers={"Accept-Encoding": accepted}) as response:
         raw = b"".join([chunk async for chunk in response.aiter_raw()])
@@ -180,7 +181,7 @@ async def test_who_goes_away_while_an_import_is_stored_frees_the_connection(
             text("INSERT INTO users (full_name, email) VALUES ('Ada', 'ada@example.org')")
         )
         lines = "full_name,email\nAda,ada@example.org\n"
-        importing = asyncio.create_task(sent(client, lines, "skip"))
+        importing = asyncio.create_task(import_users(client, lines, "skip"))
         async with asyncio.timeout(30):
             while not await watcher.scalar(waiting):
                 await asyncio.sleep(0.02)
@@ -188,7 +189,7 @@ async def test_who_goes_away_while_an_import_is_stored_frees_the_connection(
             while await watcher.scalar(waiting):
                 await asyncio.sleep(0.02)
         await holder.rollback()
-        assert await kept(client) == []
+        assert await users_without_ids(client) == []
 
 
 @pytest.mark.only("postgresql")
@@ -228,7 +229,7 @@ async def test_who_is_refused_while_sending_sees_why(
     tokens.create(str(tmp_path / "tokens.json"), "somebody", ["read"], None)
     async with served(url, TOKENS_FILE=str(tmp_path / "tokens.json")) as client:
         for _ in range(3):
-            response = await sent(client, b"x" * 1_000_000 * megabytes)
+            response = await import_users(client, b"x" * 1_000_000 * megabytes)
             assert response.status_code == HTTPStatus.UNAUTHORIZED
 
 

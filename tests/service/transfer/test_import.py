@@ -11,30 +11,17 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.world import ROOT, serving
+from tests.app import serving
+from tests.people import PEOPLE
+from tests.transfers import import_users, users_without_ids
 
-PEOPLE = (ROOT / "tests/data/people.csv").read_bytes()
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
 
 
-async def sent(
-    client: httpx.AsyncClient, content: Any, on_conflict: str = "fail", **headers: str
-) -> httpx.Response:
-    headers = {"Content-Type": CSV, **headers}
-    url = f"/users/import?on_conflict={on_conflict}"
-    return await client.post(url, content=content, headers=headers)
-
-
 def ndjson(*users: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(user).encode() + b"\n" for user in users)
-
-
-async def kept(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """All users, without their ids."""
-    items = (await client.get("/users?limit=1000")).json()["items"]
-    return [{name: value for name, value in item.items() if name != "id"} for item in items]
 
 
 async def how_many(engine: AsyncEngine) -> int:
@@ -49,24 +36,24 @@ def counts(response: httpx.Response) -> dict[str, int]:
 
 
 async def test_people_skipping(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    first = await sent(client, PEOPLE, "skip")
+    first = await import_users(client, PEOPLE, "skip")
     assert counts(first) == {"created": 1377, "updated": 0, "skipped": 6, "rejected": 152}
     assert await how_many(engine) == 1377
-    second = await sent(client, PEOPLE, "skip")
+    second = await import_users(client, PEOPLE, "skip")
     assert counts(second) == {"created": 0, "updated": 0, "skipped": 1383, "rejected": 152}
     assert await how_many(engine) == 1377
 
 
 async def test_people_updating(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    first = await sent(client, PEOPLE, "update")
+    first = await import_users(client, PEOPLE, "update")
     assert counts(first) == {"created": 1377, "updated": 6, "skipped": 0, "rejected": 152}
-    second = await sent(client, PEOPLE, "update")
+    second = await import_users(client, PEOPLE, "update")
     assert counts(second) == {"created": 0, "updated": 1383, "skipped": 0, "rejected": 152}
     assert await how_many(engine) == 1377
 
 
 async def test_people_failing(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
-    response = await sent(client, PEOPLE)
+    response = await import_users(client, PEOPLE)
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     problem = response.json()
     assert problem["type"] == "urn:problem:import-refused"
@@ -81,17 +68,19 @@ async def test_people_failing(client: httpx.AsyncClient, engine: AsyncEngine) ->
 
 async def test_users_get_their_ids_in_the_order_of_the_lines(client: httpx.AsyncClient) -> None:
     names = [f"Person {number}" for number in range(500)]
-    await sent(client, "full_name\n" + "\n".join(names))
-    assert [user["full_name"] for user in await kept(client)] == names
+    await import_users(client, "full_name\n" + "\n".join(names))
+    assert [user["full_name"] for user in await users_without_ids(client)] == names
 
 
 async def test_the_first_hundred_rejected_lines_are_told_and_all_as_ndjson(
     client: httpx.AsyncClient,
 ) -> None:
     lines = ndjson(ADA, *({"full_name": "Old", "age": 151} for _ in range(250)))
-    report = (await sent(client, lines, "skip", **{"Content-Type": NDJSON})).json()
+    report = (await import_users(client, lines, "skip", **{"Content-Type": NDJSON})).json()
     assert [rejection["line"] for rejection in report["rejections"]] == [*range(2, 102)]
-    everything = await sent(client, lines, "skip", **{"Content-Type": NDJSON, "Accept": NDJSON})
+    everything = await import_users(
+        client, lines, "skip", **{"Content-Type": NDJSON, "Accept": NDJSON}
+    )
     assert everything.headers["Content-Type"] == NDJSON
     first, *rest = map(json.loads, everything.text.splitlines())
     assert first == {"created": 0, "updated": 0, "skipped": 1, "rejected": 250}
@@ -103,15 +92,15 @@ async def test_the_first_hundred_rejected_lines_are_told_and_all_as_ndjson(
 async def test_an_export_can_be_imported(
     client: httpx.AsyncClient, engine: AsyncEngine, media_type: str
 ) -> None:
-    await sent(client, PEOPLE, "skip")
-    before = await kept(client)
+    await import_users(client, PEOPLE, "skip")
+    before = await users_without_ids(client)
     form = "csv" if media_type == CSV else "ndjson"
     exported = await client.get(f"/users/export?format={form}")
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM users"))
-    again = await sent(client, exported.content, **{"Content-Type": media_type})
+    again = await import_users(client, exported.content, **{"Content-Type": media_type})
     assert counts(again)["created"] == 1377
-    assert await kept(client) == before
+    assert await users_without_ids(client) == before
 
 
 CONFLICTS = ndjson(
@@ -129,19 +118,19 @@ async def test_skip_keeps_the_first_line_and_the_users_that_are_there(
     client: httpx.AsyncClient,
 ) -> None:
     await client.post("/users", json=ADA)
-    response = await sent(client, CONFLICTS, "skip", **{"Content-Type": NDJSON})
+    response = await import_users(client, CONFLICTS, "skip", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 3, "updated": 0, "skipped": 2, "rejected": 0}
     first = {"full_name": "First", "email": "new@example.org", "age": 1}
-    assert await kept(client) == [UNCHANGED, first, NOBODY, NOBODY]
+    assert await users_without_ids(client) == [UNCHANGED, first, NOBODY, NOBODY]
 
 
 async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_of(
     client: httpx.AsyncClient,
 ) -> None:
     await client.post("/users", json=ADA)
-    response = await sent(client, CONFLICTS, "update", **{"Content-Type": NDJSON})
+    response = await import_users(client, CONFLICTS, "update", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 3, "updated": 2, "skipped": 0, "rejected": 0}
-    assert await kept(client) == [
+    assert await users_without_ids(client) == [
         {"full_name": "Changed", "email": "ADA@example.org", "age": 36},
         {"full_name": "Second", "email": "New@example.org", "age": 2},
         NOBODY,
@@ -151,10 +140,10 @@ async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_o
 
 async def test_update_takes_an_age_away_only_when_told_to(client: httpx.AsyncClient) -> None:
     await client.post("/users", json=ADA)
-    await sent(client, "full_name,email\nAda,ada@example.org\n", "update")
-    assert (await kept(client))[0] == {**ADA, "full_name": "Ada"}
-    await sent(client, "full_name,email,age\nAda,ada@example.org,\n", "update")
-    assert (await kept(client))[0] == {**ADA, "full_name": "Ada", "age": None}
+    await import_users(client, "full_name,email\nAda,ada@example.org\n", "update")
+    assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada"}
+    await import_users(client, "full_name,email,age\nAda,ada@example.org,\n", "update")
+    assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada", "age": None}
 
 
 async def test_update_is_what_the_lines_would_be_one_after_the_other(
@@ -165,22 +154,26 @@ async def test_update_is_what_the_lines_would_be_one_after_the_other(
     again = [{"full_name": "Q1", "email": "P1@example.org"}]
     again += [{"full_name": "Q2", "email": "p2@example.org", "age": 2}]  # type: ignore[dict-item]
     again += [{"full_name": "R2", "email": "p2@example.org"}]
-    report = await sent(client, ndjson(*lines, *again), "update", **{"Content-Type": NDJSON})
+    report = await import_users(
+        client, ndjson(*lines, *again), "update", **{"Content-Type": NDJSON}
+    )
     assert counts(report) == {"created": 6, "updated": 3, "skipped": 0, "rejected": 0}
-    users = {user["email"].lower(): user for user in await kept(client)}
+    users = {user["email"].lower(): user for user in await users_without_ids(client)}
     assert (users["p1@example.org"]["full_name"], users["p1@example.org"]["age"]) == ("Q1", 1)
     assert (users["p2@example.org"]["full_name"], users["p2@example.org"]["age"]) == ("R2", 2)
     fresh = ndjson(*({"full_name": f"N{n}", "age": 1} if n % 2 else {"full_name": f"N{n}"}
                      for n in range(6)))  # fmt: skip
-    await sent(client, fresh, "update", **{"Content-Type": NDJSON})
-    assert [user["full_name"] for user in await kept(client)][-6:] == [f"N{n}" for n in range(6)]
+    await import_users(client, fresh, "update", **{"Content-Type": NDJSON})
+    assert [user["full_name"] for user in await users_without_ids(client)][-6:] == [
+        f"N{n}" for n in range(6)
+    ]
 
 
 async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
     client: httpx.AsyncClient,
 ) -> None:
     await client.post("/users", json=ADA)
-    response = await sent(client, CONFLICTS, **{"Content-Type": NDJSON})
+    response = await import_users(client, CONFLICTS, **{"Content-Type": NDJSON})
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     taken = [{"pointer": "/email", "detail": "another user has this e-mail address"}]
     repeated = [{"pointer": "/email", "detail": "repeats the e-mail address of line 1"}]
@@ -188,11 +181,11 @@ async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
         {"line": 2, "errors": taken},
         {"line": 3, "errors": repeated},
     ]
-    assert await kept(client) == [UNCHANGED]
+    assert await users_without_ids(client) == [UNCHANGED]
 
 
 async def test_an_empty_import_is_nothing(client: httpx.AsyncClient) -> None:
-    response = await sent(client, b"", **{"Content-Type": NDJSON})
+    response = await import_users(client, b"", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 0, "updated": 0, "skipped": 0, "rejected": 0}
 
 
@@ -208,10 +201,10 @@ REFUSED = [
 async def test_what_is_no_file_of_users_is_refused(
     client: httpx.AsyncClient, content: str, headers: dict[str, str], status: int, code: str
 ) -> None:
-    response = await sent(client, content, **headers)
+    response = await import_users(client, content, **headers)
     assert response.status_code == status
     assert response.json()["type"] == f"urn:problem:{code}"
-    assert await kept(client) == []
+    assert await users_without_ids(client) == []
 
 
 @pytest.mark.parametrize("query", ["on_conflict=maybe", "on_conflict=skip&color=red"])
@@ -221,13 +214,13 @@ async def test_unknown_wishes_are_refused(client: httpx.AsyncClient, query: str)
         f"/users/import?{query}", content="full_name\nAda\n", headers=headers
     )
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
-    assert await kept(client) == []
+    assert await users_without_ids(client) == []
 
 
 async def test_it_may_be_longer_than_other_bodies(url: str) -> None:
     async with serving(database_url=url, max_body=1000) as client:
         lines = "full_name\n" + "Somebody with a name\n" * 1000
-        assert counts(await sent(client, lines))["created"] == 1000
+        assert counts(await import_users(client, lines))["created"] == 1000
 
 
 async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None:
@@ -240,11 +233,11 @@ async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None
         await go_on.wait()
         yield b"Slow\n"
 
-    slow = asyncio.create_task(sent(client, body()))
+    slow = asyncio.create_task(import_users(client, body()))
     await begun.wait()
     response = await client.post("/users", json=ADA)
     assert response.status_code == HTTPStatus.CREATED
-    assert len(await kept(client)) == 1
+    assert len(await users_without_ids(client)) == 1
     go_on.set()
     assert counts(await slow)["created"] == 20_001
 
@@ -257,10 +250,10 @@ async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> N
             yield b"full_name\nAda\n"
             await forever.wait()
 
-        response = await sent(client, body())
+        response = await import_users(client, body())
         assert response.status_code == HTTPStatus.REQUEST_TIMEOUT
         assert response.json()["type"] == "urn:problem:request-timeout"
-        assert await kept(client) == []
+        assert await users_without_ids(client) == []
 
 
 async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
@@ -272,10 +265,10 @@ async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
         await asyncio.Event().wait()
 
     async with serving(database_url=url, pool_size=4, pool_timeout=0.5) as client:
-        slow = [asyncio.create_task(sent(client, body())) for _ in range(2)]
+        slow = [asyncio.create_task(import_users(client, body())) for _ in range(2)]
         for _ in slow:
             await begun.get()
-        busy = await sent(client, "full_name\nAda\n")
+        busy = await import_users(client, "full_name\nAda\n")
         assert busy.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert busy.json()["detail"].endswith("all connections are busy")
         assert (await client.post("/users", json=ADA)).status_code == HTTPStatus.CREATED
@@ -287,5 +280,5 @@ async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
 async def test_imports_use_connections_no_longer_than_they_last(url: str) -> None:
     async with serving(database_url=url, pool_size=1, pool_timeout=1) as client:
         for on_conflict in ("skip", "fail", "update", "skip"):
-            await sent(client, PEOPLE, on_conflict)
+            await import_users(client, PEOPLE, on_conflict)
         assert (await client.get("/users?limit=1")).status_code == HTTPStatus.OK

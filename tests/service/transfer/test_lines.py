@@ -5,7 +5,7 @@ import io
 import itertools
 import json
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -13,35 +13,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.errors import Rejected
 from service.transfer.csv import Columns, CsvReader
 from service.transfer.formats import MEDIA_TYPES, READERS, Reader
-from service.transfer.lines import LINE_LIMIT, Outcome, Row
+from service.transfer.lines import LINE_LIMIT, Outcome
 from service.transfer.ndjson import NdjsonReader, fast_row, thorough_row
-from tests.world import ROOT
+from tests.import_lines import HEADER, flaws, ndjson, read
+from tests.paths import ROOT
 
 PEOPLE = ROOT / "tests/data/people.csv"
-HEADER = b"full_name,email,age\n"
-ADA = b"Ada,ada@example.org,36\n"
-
-
-def read(reader: Reader, chunks: Iterable[bytes]) -> Outcome:
-    """All that the chunks give."""
-    outcomes = [*(reader.feed(chunk) for chunk in chunks), reader.finish()]
-    rows, rejected = zip(*outcomes, strict=True)
-    return Outcome(list(itertools.chain(*rows)), list(itertools.chain(*rejected)))
-
-
-def ndjson(data: bytes) -> Outcome:
-    return read(NdjsonReader(), [data])
-
-
-def flaws(outcome: Outcome) -> list[tuple[int, str, str]]:
-    return [(line, *flaw) for line, found in outcome.rejected for flaw in found]
-
-
-def lines_of(found: list[Row] | list[Rejected]) -> list[int]:
-    return [one.line for one in found]
 
 
 def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:

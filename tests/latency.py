@@ -1,7 +1,6 @@
 """Measuring what clients notice of a migration: what they waited, and who made them wait."""
 
 import asyncio
-import gc
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
-import pytest
 
-from tests import forked
-from tests.world import ROOT
+from tests import forkserver
+from tests.paths import ROOT
 
 POLL = 0.02  # seconds
 LONGEST_WAIT = 0.25  # seconds that a migration may make a client wait
@@ -169,15 +167,6 @@ def spans(rows: list[tuple[str, str, float, float]], end: float) -> Iterator[Ste
 async def migrated(url: str, *command: str, cwd: Path = ROOT) -> None:
     """The command has run, and nobody was held up by waiting for it."""
     environment = {**os.environ, "DATABASE_URL": url}
-    process = await forked.started(*command, cwd=cwd, environment=environment, together=True)
+    process = await forkserver.start(*command, cwd=cwd, environment=environment, merged=True)
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-
-
-@pytest.fixture
-def no_pauses() -> Iterator[None]:
-    """The garbage collector's pauses would be taken for the database's."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()

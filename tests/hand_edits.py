@@ -1,0 +1,161 @@
+"""Edits of a schema by hand, each with the sentence that reports it."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+GREET = """
+CREATE OR REPLACE FUNCTION greet() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  -- whoever has no age is one year old
+  new.age := coalesce(new.age, 1);
+  -- and is called as he is written
+  new.name := trim(new.name);
+  RETURN new;
+END $$"""
+# one object of each kind that the chain does not create
+PETS = f"""
+CREATE TYPE mood AS ENUM ('happy', 'sad');
+CREATE DOMAIN weight AS integer NOT NULL CONSTRAINT positive CHECK (VALUE > 0);
+CREATE TYPE place AS (room text, floor integer);
+CREATE TABLE pets (
+  id serial PRIMARY KEY,
+  name varchar(20) CHECK (name IN ('Rex', 'Tom', 'O''Hara [a cat]')),
+  age integer DEFAULT 1 CHECK (age >= 0),
+  owner bigint REFERENCES users,
+  mood mood DEFAULT 'happy',
+  weight weight,
+  place place,
+  born timestamptz DEFAULT '2000-02-03 04:05:06+07',
+  shouted text COLLATE "C" GENERATED ALWAYS AS (upper(name)) STORED,
+  nap interval DEFAULT '1 day 2 hours',
+  height double precision DEFAULT '0.30000000000000004',
+  chip bytea DEFAULT '\\xff',
+  notes varchar(50)
+) WITH (autovacuum_enabled = false);
+CREATE INDEX idx_pets_name ON pets (lower(name)) WHERE name NOT IN ('Rex', 'Tom');
+CREATE STATISTICS name_and_owner ON name, owner FROM pets;
+{GREET};
+CREATE TRIGGER greet BEFORE INSERT ON pets FOR EACH ROW WHEN (new.age < 2)
+EXECUTE FUNCTION greet();
+CREATE POLICY grown ON pets FOR SELECT TO pg_monitor USING (age > 1);
+CREATE RULE calm AS ON UPDATE TO pets WHERE new.age > 99 DO INSTEAD NOTHING;
+CREATE MATERIALIZED VIEW sad_pets AS SELECT name, born FROM pets WHERE mood = 'sad';
+CREATE TABLE visits (at date NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE visits_2020 PARTITION OF visits FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE SCHEMA at_0042;
+CREATE VIEW at_0042.users AS SELECT id, full_name FROM users;
+CREATE VIEW at_0042.pets WITH (security_barrier) AS
+SELECT id, name FROM pets WHERE name IN ('Rex', 'Tom');
+GRANT USAGE ON SCHEMA at_0042 TO pg_monitor;
+GRANT SELECT, INSERT ON at_0042.users TO pg_monitor;
+GRANT SELECT (name) ON pets TO pg_monitor WITH GRANT OPTION;
+GRANT EXECUTE ON FUNCTION greet() TO pg_monitor;
+REVOKE EXECUTE ON FUNCTION greet() FROM PUBLIC;
+"""
+TWELVE_EDITS = {
+    "a column added": (
+        "ALTER TABLE users ADD COLUMN nickname text COLLATE \"C\" DEFAULT 'Ace' NOT NULL",
+        """column users.nickname: was added ("text COLLATE "C" NOT NULL DEFAULT 'Ace'::text")""",
+    ),
+    "a type changed": (
+        "ALTER TABLE pets ALTER COLUMN notes TYPE varchar(60)",
+        'column pets.notes: was "character varying(50)", is now "character varying(60)"',
+    ),
+    "a default changed": (
+        "ALTER TABLE pets ALTER COLUMN age SET DEFAULT 2",
+        'column pets.age: was "integer DEFAULT 1", is now "integer DEFAULT 2"',
+    ),
+    "NOT NULL dropped": (
+        "ALTER TABLE users ALTER COLUMN full_name DROP NOT NULL",
+        'column users.full_name: was "text NOT NULL", is now "text"',
+    ),
+    "a CHECK dropped": (
+        "ALTER TABLE users DROP CONSTRAINT ck_users_age",
+        'constraint ck_users_age on users: is gone (was "CHECK (((age >= 0) AND (age <= 150)))")',
+    ),
+    "an index dropped": (
+        "DROP INDEX idx_user_email",
+        "index idx_user_email: is gone "
+        '(was "CREATE UNIQUE INDEX idx_user_email ON public.users USING btree (lower(email))")',
+    ),
+    "an index added": (
+        "CREATE INDEX idx_age ON users (age)",
+        'index idx_age: was added ("CREATE INDEX idx_age ON public.users USING btree (age)")',
+    ),
+    "a trigger added": (
+        "CREATE TRIGGER again AFTER DELETE ON pets EXECUTE FUNCTION greet()",
+        'trigger again on pets: was added ("CREATE TRIGGER again AFTER DELETE ON public.pets '
+        'FOR EACH STATEMENT EXECUTE FUNCTION public.greet()")',
+    ),
+    "a trigger's function changed": (
+        GREET.replace("trim", "upper"),
+        'function greet(): was "… is written new.name := trim(new.name); RETURN new; END …", '
+        'is now "… is written new.name := upper(new.name); RETURN new; END …"',
+    ),
+    "a grant given": (
+        "GRANT SELECT, DELETE ON users TO pg_monitor",
+        'grant on users to pg_monitor: was added ("DELETE, SELECT")',
+    ),
+    "a storage parameter": (
+        "ALTER TABLE users SET (fillfactor = 70)",
+        'table users: was "table", is now "table WITH (fillfactor=70)"',
+    ),
+    "a sequence changed": (
+        "ALTER SEQUENCE users_id_seq INCREMENT 10",
+        'sequence users_id_seq: was "bigint START 1 INCREMENT 1 MINVALUE 1 MAXVALUE '
+        '9223372036854775807 CACHE 1 owned by users.id", is now "bigint START 1 INCREMENT 10 '
+        'MINVALUE 1 MAXVALUE 9223372036854775807 CACHE 1 owned by users.id"',
+    ),
+    "an identity changed": (
+        "ALTER TABLE users ALTER COLUMN id SET GENERATED ALWAYS",
+        'column users.id: was "bigint NOT NULL GENERATED BY DEFAULT AS IDENTITY", '
+        'is now "bigint NOT NULL GENERATED ALWAYS AS IDENTITY"',
+    ),
+    "a published view changed": (
+        "CREATE OR REPLACE VIEW at_0042.users AS SELECT id, upper(full_name) AS full_name "
+        "FROM users",
+        'view at_0042.users: was "SELECT id, full_name FROM public.users;", '
+        'is now "SELECT id, upper(full_name) AS full_name FROM public.users;"',
+    ),
+}
+TRIGGER = """
+CREATE TRIGGER greet AFTER INSERT ON users BEGIN UPDATE users SET age = 1 WHERE id = new.id; END"""
+SQLITE_EDITS = {
+    "a column added": (
+        "ALTER TABLE users ADD COLUMN nickname TEXT",
+        'table users: was "… email TEXT, age INTEGER, CONSTRAINT ck_users_age CHECK (age …", is '
+        'now "… email TEXT, age INTEGER, nickname TEXT, CONSTRAINT ck_users_age CHECK (age …"',
+    ),
+    "an index dropped": (
+        "DROP INDEX idx_user_email",
+        "index idx_user_email: is gone "
+        '(was "CREATE UNIQUE INDEX idx_user_email ON users (lower(email))")',
+    ),
+    "a trigger's body changed": (
+        "DROP TRIGGER greet; " + TRIGGER.replace("age = 1", "age = 2"),
+        'trigger greet on users: was "CREATE TRIGGER greet AFTER INSERT ON users BEGIN UPDATE '
+        'users SET age = 1 WHERE id = new.id; END", is now "CREATE TRIGGER greet AFTER INSERT ON '
+        'users BEGIN UPDATE users SET age = 2 WHERE id = new.id; END"',
+    ),
+    "a view added": (
+        "CREATE VIEW names AS SELECT full_name FROM users",
+        'view names: was added ("CREATE VIEW names AS SELECT full_name FROM users")',
+    ),
+    "a table added": (
+        "CREATE TABLE teams (id INTEGER PRIMARY KEY, name TEXT UNIQUE); "
+        "CREATE INDEX idx_teams ON teams (lower(name))",
+        'table teams: was added ("CREATE TABLE teams (id INTEGER PRIMARY KEY, name TEXT UNIQUE)", '
+        "1 index)",
+    ),
+}
+
+
+def on_postgresql(place: AsyncEngine | AsyncConnection) -> bool:
+    return place.dialect.name == "postgresql"
+
+
+async def execute_script(engine: AsyncEngine, script: str) -> None:
+    """Send several statements at once."""
+    async with engine.connect() as connection:
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        await (driver.execute if on_postgresql(engine) else driver.executescript)(script)

@@ -1,0 +1,61 @@
+"""Start the service as a shell does: a process of its own, on a port of its own."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from tests.paths import ROOT
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@asynccontextmanager
+async def service_process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m service`; stop it at the end, whatever happens."""
+    service = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "service",
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield service
+    finally:
+        if service.returncode is None:
+            service.terminate()
+        await service.communicate()
+
+
+async def wait_until_ready(client: httpx.AsyncClient) -> None:
+    """Return when the service answers; fail after 30 seconds."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                if (await client.get("/health/live")).is_success:
+                    return
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+
+
+async def listening_event(service: asyncio.subprocess.Process) -> str:
+    """Return the log event that names its address; skip those before it, of its first requests."""
+    assert service.stderr is not None
+    while line := await asyncio.wait_for(service.stderr.readline(), 30):
+        event = str(json.loads(line)["event"])
+        if event.startswith("listening"):
+            return event
+    raise AssertionError("it ended")
