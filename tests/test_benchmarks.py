@@ -57,7 +57,7 @@ def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(place: Pat
     if Path("/proc/self/status").exists():
         assert re.search(r"^  2, idle( +\d+\.\d){4}$", done.stdout, re.MULTILINE)
     figures = r"\d+\.\d\d +\(\d+\.\d\d-\d+\.\d\d\)"  # of a second on a busy machine: any
-    ratio = rf"^gathering to without: {figures}, wanted 1\.05: (holds|short)$"
+    ratio = rf"^batching to without: {figures}, wanted 1\.05: (holds|short)$"
     assert re.search(ratio, done.stdout, re.MULTILINE)
     assert not list(place.iterdir())  # it leaves nothing behind
 
