@@ -157,9 +157,8 @@ class Importing:
     def __init__(self, request: StrictRequest, on_conflict: staging.OnConflict) -> None:
         self.request = request
         self.on_conflict = on_conflict
-        self.reader = formats.READERS[
-            formats.MEDIA_TYPES[request.check_type(formats.MEDIA_TYPES)]
-        ]()
+        media_type = request.check_type(formats.MEDIA_TYPES)
+        self.reader = formats.READERS[formats.MEDIA_TYPES[media_type]]()
         self.digest = digest_of(request)
         self.content = hashlib.sha256()  # of all that was read
         tell_all = request.accept.best_match([JSON, NDJSON]) == NDJSON

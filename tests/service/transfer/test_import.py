@@ -31,8 +31,8 @@ def ndjson(*users: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(user).encode() + b"\n" for user in users)
 
 
-async def kept(client: httpx.AsyncClient) -> list[dict[str, Any]]:
-    """All users, without their ids."""
+async def users_without_ids(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Return all users, without their ids."""
     items = (await client.get("/users?limit=1000")).json()["items"]
     return [{name: value for name, value in item.items() if name != "id"} for item in items]
 
@@ -82,10 +82,10 @@ async def test_people_failing(client: httpx.AsyncClient, engine: AsyncEngine) ->
 async def test_users_get_their_ids_in_the_order_of_the_lines(client: httpx.AsyncClient) -> None:
     names = [f"Person {number}" for number in range(500)]
     await sent(client, "full_name\n" + "\n".join(names))
-    assert [user["full_name"] for user in await kept(client)] == names
+    assert [user["full_name"] for user in await users_without_ids(client)] == names
 
 
-async def test_the_first_hundred_rejected_lines_are_told_and_all_as_ndjson(
+async def test_a_response_names_the_first_hundred_rejected_lines_and_as_ndjson_all(
     client: httpx.AsyncClient,
 ) -> None:
     lines = ndjson(ADA, *({"full_name": "Old", "age": 151} for _ in range(250)))
@@ -104,14 +104,14 @@ async def test_an_export_can_be_imported(
     client: httpx.AsyncClient, engine: AsyncEngine, media_type: str
 ) -> None:
     await sent(client, PEOPLE, "skip")
-    before = await kept(client)
+    before = await users_without_ids(client)
     form = "csv" if media_type == CSV else "ndjson"
     exported = await client.get(f"/users/export?format={form}")
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM users"))
     again = await sent(client, exported.content, **{"Content-Type": media_type})
     assert counts(again)["created"] == 1377
-    assert await kept(client) == before
+    assert await users_without_ids(client) == before
 
 
 CONFLICTS = ndjson(
@@ -132,16 +132,16 @@ async def test_skip_keeps_the_first_line_and_the_users_that_are_there(
     response = await sent(client, CONFLICTS, "skip", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 3, "updated": 0, "skipped": 2, "rejected": 0}
     first = {"full_name": "First", "email": "new@example.org", "age": 1}
-    assert await kept(client) == [UNCHANGED, first, NOBODY, NOBODY]
+    assert await users_without_ids(client) == [UNCHANGED, first, NOBODY, NOBODY]
 
 
-async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_of(
+async def test_update_takes_the_last_line_and_keeps_an_age_that_no_line_mentions(
     client: httpx.AsyncClient,
 ) -> None:
     await client.post("/users", json=ADA)
     response = await sent(client, CONFLICTS, "update", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 3, "updated": 2, "skipped": 0, "rejected": 0}
-    assert await kept(client) == [
+    assert await users_without_ids(client) == [
         {"full_name": "Changed", "email": "ADA@example.org", "age": 36},
         {"full_name": "Second", "email": "New@example.org", "age": 2},
         NOBODY,
@@ -149,15 +149,17 @@ async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_o
     ]
 
 
-async def test_update_takes_an_age_away_only_when_told_to(client: httpx.AsyncClient) -> None:
+async def test_update_removes_an_age_only_where_the_line_has_a_null(
+    client: httpx.AsyncClient,
+) -> None:
     await client.post("/users", json=ADA)
     await sent(client, "full_name,email\nAda,ada@example.org\n", "update")
-    assert (await kept(client))[0] == {**ADA, "full_name": "Ada"}
+    assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada"}
     await sent(client, "full_name,email,age\nAda,ada@example.org,\n", "update")
-    assert (await kept(client))[0] == {**ADA, "full_name": "Ada", "age": None}
+    assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada", "age": None}
 
 
-async def test_update_is_what_the_lines_would_be_one_after_the_other(
+async def test_update_does_what_importing_line_by_line_would_do(
     client: httpx.AsyncClient,
 ) -> None:
     lines = [{"full_name": f"P{number}", "email": f"p{number}@example.org"} for number in range(6)]
@@ -167,13 +169,15 @@ async def test_update_is_what_the_lines_would_be_one_after_the_other(
     again += [{"full_name": "R2", "email": "p2@example.org"}]
     report = await sent(client, ndjson(*lines, *again), "update", **{"Content-Type": NDJSON})
     assert counts(report) == {"created": 6, "updated": 3, "skipped": 0, "rejected": 0}
-    users = {user["email"].lower(): user for user in await kept(client)}
+    users = {user["email"].lower(): user for user in await users_without_ids(client)}
     assert (users["p1@example.org"]["full_name"], users["p1@example.org"]["age"]) == ("Q1", 1)
     assert (users["p2@example.org"]["full_name"], users["p2@example.org"]["age"]) == ("R2", 2)
     fresh = ndjson(*({"full_name": f"N{n}", "age": 1} if n % 2 else {"full_name": f"N{n}"}
                      for n in range(6)))  # fmt: skip
     await sent(client, fresh, "update", **{"Content-Type": NDJSON})
-    assert [user["full_name"] for user in await kept(client)][-6:] == [f"N{n}" for n in range(6)]
+    assert [user["full_name"] for user in await users_without_ids(client)][-6:] == [
+        f"N{n}" for n in range(6)
+    ]
 
 
 async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
@@ -188,10 +192,10 @@ async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
         {"line": 2, "errors": taken},
         {"line": 3, "errors": repeated},
     ]
-    assert await kept(client) == [UNCHANGED]
+    assert await users_without_ids(client) == [UNCHANGED]
 
 
-async def test_an_empty_import_is_nothing(client: httpx.AsyncClient) -> None:
+async def test_an_empty_import_creates_nobody(client: httpx.AsyncClient) -> None:
     response = await sent(client, b"", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 0, "updated": 0, "skipped": 0, "rejected": 0}
 
@@ -205,23 +209,23 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "headers", "status", "code"), REFUSED)
-async def test_what_is_no_file_of_users_is_refused(
+async def test_a_file_that_has_no_users_is_refused(
     client: httpx.AsyncClient, content: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     response = await sent(client, content, **headers)
     assert response.status_code == status
     assert response.json()["type"] == f"urn:problem:{code}"
-    assert await kept(client) == []
+    assert await users_without_ids(client) == []
 
 
 @pytest.mark.parametrize("query", ["on_conflict=maybe", "on_conflict=skip&color=red"])
-async def test_unknown_wishes_are_refused(client: httpx.AsyncClient, query: str) -> None:
+async def test_unknown_parameters_are_refused(client: httpx.AsyncClient, query: str) -> None:
     headers = {"Content-Type": CSV}
     response = await client.post(
         f"/users/import?{query}", content="full_name\nAda\n", headers=headers
     )
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
-    assert await kept(client) == []
+    assert await users_without_ids(client) == []
 
 
 async def test_it_may_be_longer_than_other_bodies(url: str) -> None:
@@ -230,26 +234,26 @@ async def test_it_may_be_longer_than_other_bodies(url: str) -> None:
         assert counts(await sent(client, lines))["created"] == 1000
 
 
-async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None:
+async def test_while_a_slow_client_sends_others_write(client: httpx.AsyncClient) -> None:
     """A slow client holds no lock: on SQLite too, where one writes at a time."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
         yield b"full_name\n" + b"Slow\n" * 20_000  # more than is staged at a time
-        begun.set()
+        started.set()
         await go_on.wait()
         yield b"Slow\n"
 
     slow = asyncio.create_task(sent(client, body()))
-    await begun.wait()
+    await started.wait()
     response = await client.post("/users", json=ADA)
     assert response.status_code == HTTPStatus.CREATED
-    assert len(await kept(client)) == 1
+    assert len(await users_without_ids(client)) == 1
     go_on.set()
     assert counts(await slow)["created"] == 20_001
 
 
-async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> None:
+async def test_a_client_that_stops_sending_gets_408_and_nothing_is_stored(url: str) -> None:
     async with serving(database_url=url, request_timeout=0.2) as client:
         forever = asyncio.Event()
 
@@ -260,21 +264,21 @@ async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> N
         response = await sent(client, body())
         assert response.status_code == HTTPStatus.REQUEST_TIMEOUT
         assert response.json()["type"] == "urn:problem:request-timeout"
-        assert await kept(client) == []
+        assert await users_without_ids(client) == []
 
 
-async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
-    begun: asyncio.Queue[None] = asyncio.Queue()
+async def test_slow_imports_leave_connections_to_other_requests(url: str) -> None:
+    started: asyncio.Queue[None] = asyncio.Queue()
 
     async def body() -> AsyncIterator[bytes]:
         yield b"full_name\n"
-        begun.put_nowait(None)
+        started.put_nowait(None)
         await asyncio.Event().wait()
 
     async with serving(database_url=url, pool_size=4, pool_timeout=0.5) as client:
         slow = [asyncio.create_task(sent(client, body())) for _ in range(2)]
         for _ in slow:
-            await begun.get()
+            await started.get()
         busy = await sent(client, "full_name\nAda\n")
         assert busy.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert busy.json()["detail"].endswith("all connections are busy")
