@@ -33,7 +33,6 @@ GC_THRESHOLDS = (50_000, 20, 100)  # generations 0, 1, 2
 def create_app(settings: Settings) -> ASGIApp:
     """Return the service as an ASGI app; it connects to the database at the first request."""
     database = Database(settings, SCHEMA_REVISION)
-    batches = UserBatches(settings, database)
     access = Access(settings)
     observation = Observation(settings, database)
     cors = cors_config(settings.cors_origins)
@@ -47,7 +46,6 @@ def create_app(settings: Settings) -> ASGIApp:
             assets(),
         ],
         dependencies={
-            "batches": Provide(lambda: batches, use_cache=True, sync_to_thread=False),
             "session": Provide(database.write_session),
             "reader": Provide(database.read_session),
         },
@@ -55,6 +53,7 @@ def create_app(settings: Settings) -> ASGIApp:
             {
                 "settings": settings,
                 "database": database,
+                "batches": UserBatches(settings, database),
                 "transfers": Transfers(settings, database),
                 "access": access,
                 "metrics": observation.metrics,

@@ -36,30 +36,47 @@ class EncodedResponse(Response[Content]):
             media_type=media_type,
         )
 
-    def to_asgi_response(  # type: ignore[override]  # it returns an ASGI app, all that callers need
-        self, app: Any, request: Any, **options: Any
+    def to_asgi_response(  # type: ignore[override]  # noqa: PLR0913  # an ASGI app is all that its callers need; Litestar's parameters
+        self,
+        app: Any,
+        request: Any,
+        *,
+        background: Any = None,
+        cookies: Any = None,
+        headers: Any = None,
+        is_head_response: bool = False,
+        **options: Any,
     ) -> ASGIApp:
         """Return the ASGI app that sends the response; see `Response.to_asgi_response`."""
         body: object = self.content
-        more = self.cookies or self.background or any(map(options.get, FEATURES))
-        if more or not isinstance(body, bytes):
-            return super().to_asgi_response(app, request, **options)
-        headers = [
+        if (
+            headers
+            or cookies
+            or self.cookies
+            or background
+            or self.background
+            or is_head_response
+            or not isinstance(body, bytes)
+        ):
+            return super().to_asgi_response(
+                app,
+                request,
+                background=background,
+                cookies=cookies,
+                headers=headers,
+                is_head_response=is_head_response,
+                **options,
+            )
+        encoded = [
             (name.lower().encode(), str(value).encode()) for name, value in self.headers.items()
         ]
         if body:
-            headers += (
-                (b"content-type", str(self.media_type).encode()),
-                (b"content-length", b"%d" % len(body)),
-            )
+            encoded.append((b"content-type", str(self.media_type).encode()))
+            encoded.append((b"content-length", b"%d" % len(body)))
         status = self.status_code or HTTP_200_OK
 
         async def send_response(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # Litestar passes them by name
-            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.start", "status": status, "headers": encoded})
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
         return send_response
-
-
-# what Litestar adds to a response, by the names of to_asgi_response's parameters
-FEATURES = ("headers", "cookies", "background", "encoded_headers", "is_head_response")

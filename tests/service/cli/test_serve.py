@@ -1,4 +1,4 @@
-"""The service as its user runs it: a process of its own, on a port of its own."""
+"""The command that serves: a process of its own, on a port of its own."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from tests.servers import free_port, listening_event, service_process, wait_unti
 
 # SIGHUP is what a closed terminal sends
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_it_says_where_it_listens_serves_and_stops_cleanly(
+async def test_it_logs_where_it_listens_serves_and_stops_cleanly(
     url: str, stop: signal.Signals
 ) -> None:
     port = free_port()
     async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         place = f"http://127.0.0.1:{port}"
-        said = await listening_event(service)
-        assert said == f"listening on {place}, documentation at {place}/docs"
+        event = await listening_event(service)
+        assert event == f"listening on {place}, documentation at {place}/docs"
         async with httpx.AsyncClient(base_url=place) as client:  # it answers from now on
             created = await client.post("/users", json={"full_name": "Ada Lovelace"})
             assert created.status_code == HTTPStatus.CREATED
@@ -38,7 +38,7 @@ async def test_it_says_where_it_listens_serves_and_stops_cleanly(
 
 
 @pytest.mark.only("sqlite")
-async def test_a_name_and_a_port_for_it_to_choose_will_do(url: str) -> None:
+async def test_it_accepts_a_host_name_and_chooses_a_port_for_0(url: str) -> None:
     async with service_process(DATABASE_URL=url, HOST="localhost", PORT="0") as service:
         match = re.match(
             r"listening on (http://127\.0\.0\.1:[1-9]\d+),", await listening_event(service)
@@ -50,31 +50,33 @@ async def test_a_name_and_a_port_for_it_to_choose_will_do(url: str) -> None:
 
 @pytest.mark.only("sqlite")
 @pytest.mark.parametrize("delay", [0.2, 0.5, 0.7, 0.9])
-async def test_told_to_stop_while_it_starts_it_stops(url: str, delay: float) -> None:
+async def test_a_signal_during_the_start_stops_it(url: str, delay: float) -> None:
     port = free_port()
     async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         await asyncio.sleep(delay)  # the moment is the point
         service.terminate()
         await asyncio.wait_for(service.communicate(), 10)
     with socket.create_server(("127.0.0.1", port)):
-        pass  # nobody was left behind listening
+        pass  # no process listens any more
 
 
 @pytest.mark.only("sqlite")
-async def test_killed_it_leaves_nobody_behind_on_its_port(url: str) -> None:
+async def test_after_sigkill_no_worker_keeps_the_port(url: str) -> None:
     port = free_port()
     async with service_process(DATABASE_URL=url, PORT=str(port)) as service:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await wait_until_ready(client)
         service.kill()
-        await asyncio.wait_for(service.communicate(), 10)  # until the last one has let go of it
+        await asyncio.wait_for(
+            service.communicate(), 10
+        )  # ends when the last process has closed the pipes
     with socket.create_server(("127.0.0.1", port)):
         pass
 
 
 @pytest.mark.only("sqlite")
-async def test_the_server_itself_refuses_like_the_app(url: str) -> None:
-    """What a real HTTP server in between could change: sizes, methods, lengths."""
+async def test_behind_a_real_server_refusals_are_those_of_the_app(url: str) -> None:
+    """A real HTTP server could answer itself where sizes, methods or lengths are wrong."""
     port = free_port()
     async with (
         service_process(DATABASE_URL=url, PORT=str(port)),
@@ -105,7 +107,7 @@ async def test_the_server_itself_refuses_like_the_app(url: str) -> None:
         ({"HOST": "::"}, b"can't start: HOST=:: can be reached from elsewhere, and anybody"),
     ],
 )
-async def test_a_setting_that_can_not_be_used_stops_it_with_one_line(
+async def test_a_wrong_setting_stops_it_with_one_line(
     environment: dict[str, str], expected: bytes
 ) -> None:
     async with service_process(**environment) as service:
@@ -116,7 +118,7 @@ async def test_a_setting_that_can_not_be_used_stops_it_with_one_line(
         assert b"hunter2" not in err
 
 
-async def test_a_port_that_is_taken_stops_it_with_one_line() -> None:
+async def test_a_port_in_use_stops_it_with_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -16,7 +16,7 @@ def run(url: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return run_module("service", url, *map(str, arguments), cwd=ROOT)
 
 
-def test_a_file_comes_in_and_goes_out_again(url: str, tmp_path: Path) -> None:
+def test_a_file_is_imported_exported_and_imported_again(url: str, tmp_path: Path) -> None:
     rejected, out = tmp_path / "rejected.ndjson", tmp_path / "out.csv"
     first = run(url, "import", PEOPLE, "--on-conflict", "skip", "--rejected", rejected)
     assert first.stdout == "1377 created, 0 updated, 6 skipped, 152 rejected\n"
@@ -33,7 +33,7 @@ def test_a_file_comes_in_and_goes_out_again(url: str, tmp_path: Path) -> None:
     assert again.stdout == "0 created, 1377 updated, 0 skipped, 0 rejected\n"
 
 
-def test_all_or_nothing_says_why_there_is_nothing(url: str) -> None:
+def test_an_import_that_is_refused_prints_why_and_stores_nothing(url: str) -> None:
     refused = run(url, "import", PEOPLE)
     assert refused.returncode == 2
     first, *_, last = refused.stderr.splitlines()
@@ -44,13 +44,13 @@ def test_all_or_nothing_says_why_there_is_nothing(url: str) -> None:
 
 def test_an_export_goes_to_standard_output_and_can_be_filtered(url: str) -> None:
     run(url, "import", PEOPLE, "--on-conflict", "skip")
-    found = run(url, "export", "--name", "ada e").stdout.splitlines()
-    assert [json.loads(line)["full_name"] for line in found] == ["Ada E. Yonath"]
+    lines = run(url, "export", "--name", "ada e").stdout.splitlines()
+    assert [json.loads(line)["full_name"] for line in lines] == ["Ada E. Yonath"]
     assert run(url, "export", "--format", "csv").stdout.startswith("id,full_name,email,age\n")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["import", "nowhere.csv"], "can't import: nowhere.csv: No such file or directory"),
         (["import", "users.xml"], "can't import: users.xml does not end in .csv, .ndjson, .jsonl"),
@@ -58,16 +58,14 @@ def test_an_export_goes_to_standard_output_and_can_be_filtered(url: str) -> None
         (["export", "--name", "a\tb"], "can't export: name must have at most 254 characters"),
     ],
 )
-def test_what_can_not_be_done_is_said_in_one_line(
-    url: str, arguments: list[str], said: str
-) -> None:
+def test_a_command_that_fails_prints_one_line(url: str, arguments: list[str], message: str) -> None:
     process = run(url, *arguments)
     assert process.returncode == 2
-    assert process.stderr.startswith(said)
+    assert process.stderr.startswith(message)
     assert len(process.stderr.splitlines()) == 1
 
 
-def test_an_outage_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_outage_prints_one_line(tmp_path: Path) -> None:
     process = run("postgresql://u:hunter2@127.0.0.1:1/d", "export", "--output", tmp_path / "a.csv")
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == "can't export: nothing listens there\n"

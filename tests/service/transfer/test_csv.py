@@ -1,4 +1,4 @@
-"""What records of CSV become: rows or rejections."""
+"""Which records of CSV are rows, and which are rejected and why."""
 
 import pytest
 
@@ -50,10 +50,10 @@ REJECTED_CSV: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 def test_a_csv_record_is_rejected_and_the_next_one_read(case: str) -> None:
     record, expected = REJECTED_CSV[case]
     outcome = below_header(record + b"\r\n" + ADA)
-    found = flaws(outcome)
-    assert [(line, pointer) for line, pointer, _ in found] == [(2, p) for p, _ in expected]
-    for (*_, told), (_, detail) in zip(found, expected, strict=True):
-        assert told.startswith(detail)
+    rejected = flaws(outcome)
+    assert [(line, pointer) for line, pointer, _ in rejected] == [(2, p) for p, _ in expected]
+    for (*_, message), (_, detail) in zip(rejected, expected, strict=True):
+        assert message.startswith(detail)
     assert [row.full_name for row in outcome.rows] == ["Ada"]
     assert lines_of(outcome.rows) == [3 + record.count(b"\n")]
 
@@ -81,7 +81,7 @@ def test_columns_may_stand_in_any_order_and_an_id_among_them() -> None:
     assert outcome.rows == [Row(2, "Ada", "ada@example.org", 36, has_age=True)]
 
 
-def test_without_a_column_for_it_no_age_is_given() -> None:
+def test_without_a_column_for_it_a_row_has_no_age() -> None:
     outcome = read(CsvReader(), [b"full_name\nAda\n"])
     assert outcome.rows == [Row(2, "Ada", None, None, has_age=False)]
 
@@ -106,7 +106,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("data", REFUSED, ids=lambda data: data[:24])
-def test_without_a_header_that_can_be_used_all_is_refused(data: bytes) -> None:
+def test_without_a_usable_header_the_whole_file_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput) as refused:
         read(CsvReader(), [data])
     assert [flaw.pointer for flaw in refused.value.flaws] == REFUSED[data]

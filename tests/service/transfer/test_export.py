@@ -1,4 +1,4 @@
-"""GET /users/export: all users of a list, as they are at one moment."""
+"""GET /users/export: all users of a list, in one snapshot."""
 
 import asyncio
 import csv
@@ -31,7 +31,7 @@ AWKWARD = [
     {"full_name": "\\N", "email": None, "age": 1},
     {"full_name": "'; DROP TABLE users; --", "email": None, "age": 2},
 ]
-MANY = 100_000  # rows: more than fits in what lies between a database and a client
+MANY = 100_000  # rows: more than the buffers between a database and a client hold
 
 
 async def exported(client: httpx.AsyncClient, query: str = "") -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ async def fill(engine: AsyncEngine, rows: int) -> None:
 
 @asynccontextmanager
 async def served(url: str, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A service of its own process: only there an answer streams."""
+    """A service in a process of its own: the test client does not stream responses."""
     port = free_port()
     place = f"http://127.0.0.1:{port}"
     async with (
@@ -72,7 +72,7 @@ async def test_ndjson_has_the_users_as_the_list_has_them(client: httpx.AsyncClie
     assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_csv_has_the_same_and_is_read_by_anybody(client: httpx.AsyncClient) -> None:
+async def test_csv_has_the_same_and_any_csv_reader_reads_it(client: httpx.AsyncClient) -> None:
     for user in AWKWARD:
         await client.post("/users", json=user)
     response = await client.get("/users/export?format=csv")
@@ -90,7 +90,7 @@ async def test_csv_has_the_same_and_is_read_by_anybody(client: httpx.AsyncClient
     assert read == (await client.get("/users")).json()["items"]
 
 
-async def test_nobody_is_an_empty_export(client: httpx.AsyncClient) -> None:
+async def test_without_users_an_export_is_empty(client: httpx.AsyncClient) -> None:
     assert (await client.get("/users/export")).content == b""
     assert (await client.get("/users/export?format=csv")).text == "id,full_name,email,age\n"
 
@@ -101,13 +101,15 @@ async def test_nobody_is_an_empty_export(client: httpx.AsyncClient) -> None:
 async def test_the_filters_are_those_of_the_list(client: httpx.AsyncClient, query: str) -> None:
     await import_users(client, PEOPLE, "skip")
     page = (await client.get(f"/users?limit=1000&{query}")).json()
-    found = await exported(client, f"?{query}")
-    assert found[:1000] == page["items"]
-    assert len(found) == len(page["items"]) or page["next"]
+    users = await exported(client, f"?{query}")
+    assert users[:1000] == page["items"]
+    assert len(users) == len(page["items"]) or page["next"]
 
 
 @pytest.mark.parametrize("query", ["format=xml", "limit=3", "name=a&name=b", "name=a&sort=id"])
-async def test_what_is_no_export_is_refused(client: httpx.AsyncClient, query: str) -> None:
+async def test_parameters_that_an_export_does_not_have_are_refused(
+    client: httpx.AsyncClient, query: str
+) -> None:
     response = await client.get(f"/users/export?{query}")
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert response.json()["type"] == "urn:problem:invalid-input"
@@ -125,7 +127,7 @@ async def test_what_is_no_export_is_refused(client: httpx.AsyncClient, query: st
     ],
 )
 @pytest.mark.parametrize("place", ["/users/export", "/users?limit=1000"])
-async def test_lists_and_exports_are_compressed_as_the_client_likes(
+async def test_lists_and_exports_are_compressed_as_the_client_accepts(
     client: httpx.AsyncClient, place: str, accepted: str, encoding: str | None, decode: Any
 ) -> None:
     await import_users(client, PEOPLE, "skip")
@@ -137,14 +139,14 @@ async def test_lists_and_exports_are_compressed_as_the_client_likes(
     assert decode(raw) == plain
 
 
-async def test_head_tells_the_headers_and_reads_nothing(client: httpx.AsyncClient) -> None:
+async def test_head_returns_the_headers_and_no_users(client: httpx.AsyncClient) -> None:
     response = await client.head("/users/export?format=csv")
     assert response.status_code == HTTPStatus.OK
     assert response.headers["Content-Type"].startswith("text/csv")
     assert response.content == b""
 
 
-async def test_it_is_one_moment_whoever_writes_meanwhile(url: str, engine: AsyncEngine) -> None:
+async def test_it_is_one_snapshot_while_others_write(url: str, engine: AsyncEngine) -> None:
     await fill(engine, MANY)
     async with served(url) as client, client.stream("GET", "/users/export") as response:
         lines = response.aiter_lines()
@@ -156,7 +158,9 @@ async def test_it_is_one_moment_whoever_writes_meanwhile(url: str, engine: Async
     assert json.loads(seen[-1])["full_name"] == f"Somebody {MANY}"
 
 
-async def test_who_goes_away_frees_the_connection(url: str, engine: AsyncEngine) -> None:
+async def test_a_client_that_disconnects_frees_the_connection(
+    url: str, engine: AsyncEngine
+) -> None:
     await fill(engine, MANY)
     async with served(url, POOL_SIZE="1", POOL_TIMEOUT="10") as client:
         for _ in range(3):
@@ -167,10 +171,10 @@ async def test_who_goes_away_frees_the_connection(url: str, engine: AsyncEngine)
 
 
 @pytest.mark.only("postgresql")
-async def test_who_goes_away_while_an_import_is_stored_frees_the_connection(
+async def test_a_client_that_disconnects_during_a_merge_frees_the_connection(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Another transaction holds an address that the import wants, so it waits for that."""
+    """The import waits for another transaction, which has inserted the same address."""
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
         "AND application_name LIKE 'users@%'"
@@ -193,7 +197,9 @@ async def test_who_goes_away_while_an_import_is_stored_frees_the_connection(
 
 
 @pytest.mark.only("postgresql")
-async def test_an_export_that_breaks_off_is_seen_to(url: str, engine: AsyncEngine) -> None:
+async def test_an_export_that_fails_midway_ends_in_an_error_of_the_connection(
+    url: str, engine: AsyncEngine
+) -> None:
     await fill(engine, MANY)
     kill = text(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -211,7 +217,9 @@ async def read_and(client: httpx.AsyncClient, disturb: Callable[[], Awaitable[An
 
 
 @pytest.mark.only("sqlite")
-async def test_http_1_0_is_refused_for_it_cannot_tell_the_half_from_the_whole(url: str) -> None:
+async def test_http_1_0_is_refused_since_it_cannot_show_that_an_export_was_cut_off(
+    url: str,
+) -> None:
     async with served(url) as client:
         reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
         writer.write(b"GET /users/export HTTP/1.0\r\n\r\n")
@@ -223,7 +231,7 @@ async def test_http_1_0_is_refused_for_it_cannot_tell_the_half_from_the_whole(ur
 
 @pytest.mark.only("sqlite")
 @pytest.mark.parametrize("megabytes", [3, 12])
-async def test_who_is_refused_while_sending_sees_why(
+async def test_a_client_that_is_refused_while_sending_sees_why(
     url: str, tmp_path: Path, megabytes: int
 ) -> None:
     tokens.create(str(tmp_path / "tokens.json"), "somebody", ["read"], None)
@@ -233,9 +241,7 @@ async def test_who_is_refused_while_sending_sees_why(
             assert response.status_code == HTTPStatus.UNAUTHORIZED
 
 
-async def test_before_the_first_byte_an_outage_is_a_refusal(
-    empty_url: str,
-) -> None:
+async def test_before_the_first_byte_an_outage_is_a_refusal(empty_url: str) -> None:
     async with serving(database_url=empty_url) as client:
         response = await client.get("/users/export")
         assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE

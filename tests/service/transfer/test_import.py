@@ -72,7 +72,7 @@ async def test_users_get_their_ids_in_the_order_of_the_lines(client: httpx.Async
     assert [user["full_name"] for user in await users_without_ids(client)] == names
 
 
-async def test_the_first_hundred_rejected_lines_are_told_and_all_as_ndjson(
+async def test_a_response_names_the_first_hundred_rejected_lines_and_as_ndjson_all(
     client: httpx.AsyncClient,
 ) -> None:
     lines = ndjson(ADA, *({"full_name": "Old", "age": 151} for _ in range(250)))
@@ -124,7 +124,7 @@ async def test_skip_keeps_the_first_line_and_the_users_that_are_there(
     assert await users_without_ids(client) == [UNCHANGED, first, NOBODY, NOBODY]
 
 
-async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_of(
+async def test_update_takes_the_last_line_and_keeps_an_age_that_no_line_mentions(
     client: httpx.AsyncClient,
 ) -> None:
     await client.post("/users", json=ADA)
@@ -138,7 +138,9 @@ async def test_update_takes_the_last_line_and_leaves_an_age_that_is_not_spoken_o
     ]
 
 
-async def test_update_takes_an_age_away_only_when_told_to(client: httpx.AsyncClient) -> None:
+async def test_update_removes_an_age_only_where_the_line_has_a_null(
+    client: httpx.AsyncClient,
+) -> None:
     await client.post("/users", json=ADA)
     await import_users(client, "full_name,email\nAda,ada@example.org\n", "update")
     assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada"}
@@ -146,7 +148,7 @@ async def test_update_takes_an_age_away_only_when_told_to(client: httpx.AsyncCli
     assert (await users_without_ids(client))[0] == {**ADA, "full_name": "Ada", "age": None}
 
 
-async def test_update_is_what_the_lines_would_be_one_after_the_other(
+async def test_update_does_what_importing_line_by_line_would_do(
     client: httpx.AsyncClient,
 ) -> None:
     lines = [{"full_name": f"P{number}", "email": f"p{number}@example.org"} for number in range(6)]
@@ -184,7 +186,7 @@ async def test_fail_names_the_lines_in_conflict_and_stores_nothing(
     assert await users_without_ids(client) == [UNCHANGED]
 
 
-async def test_an_empty_import_is_nothing(client: httpx.AsyncClient) -> None:
+async def test_an_empty_import_creates_nobody(client: httpx.AsyncClient) -> None:
     response = await import_users(client, b"", **{"Content-Type": NDJSON})
     assert counts(response) == {"created": 0, "updated": 0, "skipped": 0, "rejected": 0}
 
@@ -198,7 +200,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("content", "headers", "status", "code"), REFUSED)
-async def test_what_is_no_file_of_users_is_refused(
+async def test_a_file_that_has_no_users_is_refused(
     client: httpx.AsyncClient, content: str, headers: dict[str, str], status: int, code: str
 ) -> None:
     response = await import_users(client, content, **headers)
@@ -208,7 +210,7 @@ async def test_what_is_no_file_of_users_is_refused(
 
 
 @pytest.mark.parametrize("query", ["on_conflict=maybe", "on_conflict=skip&color=red"])
-async def test_unknown_wishes_are_refused(client: httpx.AsyncClient, query: str) -> None:
+async def test_unknown_parameters_are_refused(client: httpx.AsyncClient, query: str) -> None:
     headers = {"Content-Type": CSV}
     response = await client.post(
         f"/users/import?{query}", content="full_name\nAda\n", headers=headers
@@ -223,18 +225,18 @@ async def test_it_may_be_longer_than_other_bodies(url: str) -> None:
         assert counts(await import_users(client, lines))["created"] == 1000
 
 
-async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None:
+async def test_while_a_slow_client_sends_others_write(client: httpx.AsyncClient) -> None:
     """A slow client holds no lock: on SQLite too, where one writes at a time."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
         yield b"full_name\n" + b"Slow\n" * 20_000  # more than is staged at a time
-        begun.set()
+        started.set()
         await go_on.wait()
         yield b"Slow\n"
 
     slow = asyncio.create_task(import_users(client, body()))
-    await begun.wait()
+    await started.wait()
     response = await client.post("/users", json=ADA)
     assert response.status_code == HTTPStatus.CREATED
     assert len(await users_without_ids(client)) == 1
@@ -242,7 +244,7 @@ async def test_while_one_dawdles_others_write(client: httpx.AsyncClient) -> None
     assert counts(await slow)["created"] == 20_001
 
 
-async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> None:
+async def test_a_client_that_stops_sending_gets_408_and_nothing_is_stored(url: str) -> None:
     async with serving(database_url=url, request_timeout=0.2) as client:
         forever = asyncio.Event()
 
@@ -256,18 +258,18 @@ async def test_who_stops_sending_is_told_so_and_nothing_is_stored(url: str) -> N
         assert await users_without_ids(client) == []
 
 
-async def test_those_who_dawdle_do_not_lock_the_others_out(url: str) -> None:
-    begun: asyncio.Queue[None] = asyncio.Queue()
+async def test_slow_imports_leave_connections_to_other_requests(url: str) -> None:
+    started: asyncio.Queue[None] = asyncio.Queue()
 
     async def body() -> AsyncIterator[bytes]:
         yield b"full_name\n"
-        begun.put_nowait(None)
+        started.put_nowait(None)
         await asyncio.Event().wait()
 
     async with serving(database_url=url, pool_size=4, pool_timeout=0.5) as client:
         slow = [asyncio.create_task(import_users(client, body())) for _ in range(2)]
         for _ in slow:
-            await begun.get()
+            await started.get()
         busy = await import_users(client, "full_name\nAda\n")
         assert busy.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert busy.json()["detail"].endswith("all connections are busy")

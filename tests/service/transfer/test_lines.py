@@ -1,4 +1,4 @@
-"""What an import's bytes become: rows or rejections, however they are cut into chunks."""
+"""Both readers of imports: the same rules, however a file is cut into chunks."""
 
 import csv
 import io
@@ -78,7 +78,7 @@ def test_csv_is_read_the_same_however_it_is_cut(data: bytes, cuts: list[int]) ->
 
 
 @pytest.mark.parametrize("kind", [NdjsonReader, CsvReader])
-def test_a_byte_at_a_time_will_do(kind: type[Reader]) -> None:
+def test_a_file_can_be_read_a_byte_at_a_time(kind: type[Reader]) -> None:
     data = {
         NdjsonReader: '\ufeff{"full_name":"Zoë"}\r\n\r\n{"full_name":"Ada","age":1}',
         CsvReader: '\ufefffull_name,email,age\r\n"Zoë\r\n",,\r\n\r\nAda,ada@example.org,1',
@@ -125,15 +125,15 @@ VALUES: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([*NAMES, *EMAILS, None, 0, 42, 150, 151, -1, 4.0, 1e300, True, 10**30, [], {}]),
     st.text(max_size=5),
 )
-FIELDS = st.sampled_from(["full_name", "full_name", "email", "age", "id", "a/b"])
+MEMBERS = st.sampled_from(["full_name", "full_name", "email", "age", "id", "a/b"])
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.tuples(FIELDS, VALUES), max_size=5),
+    st.lists(st.tuples(MEMBERS, VALUES), max_size=5),
     st.sampled_from([json.dumps, partial(json.dumps, ensure_ascii=False)]),
 )
-def test_the_fast_way_through_json_agrees_with_the_thorough_one(
+def test_the_fast_parser_of_json_agrees_with_the_thorough_one(
     members: list[tuple[str, Any]], encode: Callable[[Any], str]
 ) -> None:
     texts = [f"{json.dumps(name)}: {encode(value)}" for name, value in members]
@@ -147,14 +147,14 @@ def test_the_fast_way_through_json_agrees_with_the_thorough_one(
     st.integers(1, 4),
     st.lists(st.sampled_from([*NAMES, *EMAILS, *AGES]) | st.text(max_size=5), max_size=5),
 )
-def test_the_fast_way_through_cells_agrees_with_the_thorough_one(
+def test_the_fast_parser_of_cells_agrees_with_the_thorough_one(
     names: list[str], width: int, cells: list[str]
 ) -> None:
     columns = Columns([*{"full_name": 0, **dict.fromkeys(names[:width])}])
     assert columns.fast_row(7, cells) in {None, columns.thorough_row(7, cells)}
 
 
-def test_most_people_go_the_fast_way() -> None:
+def test_all_valid_people_are_read_by_the_fast_parsers() -> None:
     with PEOPLE.open(encoding="utf-8", newline="") as file:
         columns = Columns(next(csv.reader(file)))
         fast = [row for cells in csv.reader(file) if (row := columns.fast_row(1, cells))]

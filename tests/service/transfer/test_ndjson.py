@@ -1,4 +1,4 @@
-"""What lines of JSON become: rows or rejections."""
+"""Which lines of JSON are rows, and which are rejected and why."""
 
 import json
 
@@ -37,9 +37,9 @@ REJECTED_JSON: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize("case", REJECTED_JSON)
 def test_a_json_line_is_rejected_and_the_next_one_read(case: str) -> None:
-    line, found = REJECTED_JSON[case]
+    line, expected = REJECTED_JSON[case]
     outcome = ndjson(line + b'\n{"full_name":"Next"}')
-    assert flaws(outcome) == [(1, *flaw) for flaw in found]
+    assert flaws(outcome) == [(1, *flaw) for flaw in expected]
     assert outcome.rows == [Row(2, "Next", None, None, has_age=False)]
 
 
@@ -68,10 +68,10 @@ def test_of_a_member_that_is_repeated_the_last_counts() -> None:
     assert outcome.rows == [Row(1, "B", None, 9, has_age=True)]
 
 
-def test_no_more_than_20_flaws_of_a_line_are_told() -> None:
+def test_a_rejection_has_at_most_20_flaws() -> None:
     line = json.dumps({f"field {number}": 1 for number in range(1000)}).encode()
     assert len(flaws(ndjson(line))) == 20
 
 
-def test_no_json_at_all_is_nothing() -> None:
+def test_an_empty_file_has_no_rows() -> None:
     assert ndjson(b"") == ndjson(b"\xef\xbb\xbf") == Outcome([], [])
