@@ -174,7 +174,7 @@ def test_at_full_size_the_chain_passes_and_what_is_bad_fails(
     tmp_path: Path, clone: Path, name: str, *, full: bool
 ) -> None:
     if not full:
-        pytest.skip("a million rows: `make live`")
+        pytest.skip("a million rows: `make rehearsals`")
     start = []
     if name != "chain":
         shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
