@@ -1,4 +1,4 @@
-"""What schemathesis can't read off the document; it loads this beside its own checks."""
+"""Hooks and checks for schemathesis: what the OpenAPI document can't express."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from schemathesis.hooks import HookContext
 AnyCase = Case[Any]
 
 KEY = "Idempotency-Key"
-GUESSED = re.compile(r"[A-Za-z0-9_-]{2,15}")  # cursors of ours are longer
+GUESSED = re.compile(r"[A-Za-z0-9_-]{2,15}")  # our cursors are longer
 LOCAL = st.text("Aa0!#$%&'*+-/=?^_`{|}~", min_size=1, max_size=64)
 DOMAINS = st.sampled_from(["example.org", "Mail.Example.com", "bücher.example.net", "xn--jxa.de"])
 EMAILS = st.builds("{}@{}".format, LOCAL, DOMAINS)
@@ -56,7 +56,7 @@ def problem_of(response: Response) -> dict[str, Any] | None:
 
 @schemathesis.check
 def problem_is_documented(_: CheckContext, response: Response, case: AnyCase) -> None:
-    """Its own checks compare the status and the form; ours the kind of problem."""
+    """Check that the problem's type is documented; schemathesis checks status and schema."""
     documented = case.operation.definition.raw["responses"].get(str(response.status_code))
     problem = problem_of(response)
     if documented is None or problem is None:
@@ -68,7 +68,7 @@ def problem_is_documented(_: CheckContext, response: Response, case: AnyCase) ->
 
 @schemathesis.check
 def refusal_could_not_be_documented(_: CheckContext, response: Response, case: AnyCase) -> None:
-    """What the document allows is refused with 422 only for what no schema can say."""
+    """Check that a valid request is refused with 422 only for a rule that no schema expresses."""
     problem = problem_of(response)
     positive = case.meta is not None and case.meta.generation.mode.is_positive
     if not positive or problem is None or problem["status"] != HTTPStatus.UNPROCESSABLE_ENTITY:
@@ -79,14 +79,14 @@ def refusal_could_not_be_documented(_: CheckContext, response: Response, case: A
 
 
 def says_more_than_a_schema(pointer: str, case: AnyCase) -> bool:
-    """Whether the refusal of what is there follows from words of the document."""
+    """Return whether the document's prose explains the refusal."""
     if case.operation.label == "POST /users/import":
-        return True  # the lines are not JSON of the document's
+        return True  # the document has no schema for the lines
     if pointer in {"/after", "/sort"}:
-        return True  # a cursor must be one that we gave; with `name`, names decide the order
+        return True  # the service must have made the cursor; with `name`, the order is by name
     value = case.body.get(pointer[1:]) if isinstance(case.body, dict) else None
     if pointer == "/email" and isinstance(value, str):
-        top = value.rpartition(".")[2]  # the domain must be one that mail can be sent to
+        top = value.rpartition(".")[2]  # the domain must be able to receive mail
         return top in SPECIAL_USE_DOMAIN_NAMES or len(top) == 1
     # JSON Schema takes 36.0 for an integer, too; here a whole number is written as one
     return pointer == "/age" and isinstance(value, float)
@@ -94,7 +94,7 @@ def says_more_than_a_schema(pointer: str, case: AnyCase) -> bool:
 
 @schemathesis.hook
 def map_query(_: HookContext, query: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Nobody guesses a cursor: a list whose cursor was made up would seldom get further."""
+    """Leave out cursors that were made up: nearly all such requests would be refused."""
     if query and isinstance(query.get("after"), str) and GUESSED.fullmatch(query["after"]):
         del query["after"]
     return query
@@ -102,10 +102,10 @@ def map_query(_: HookContext, query: dict[str, Any] | None) -> dict[str, Any] | 
 
 @schemathesis.hook
 def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
-    """What is done one after the other must not depend on what was done before all that.
+    """Make a sequence of requests independent of earlier sequences.
 
-    An address that was taken then ends the story; for a key of then the answer tells of a user
-    who may be deleted by now.
+    An e-mail address that was taken earlier would end the sequence; an idempotency key that was
+    used earlier would return the response for a user that may be deleted by now.
     """
     if case.meta is None or case.meta.phase.name is not TestPhase.STATEFUL:
         return
@@ -118,7 +118,7 @@ def before_call(_: HookContext, case: AnyCase, __: dict[str, Any]) -> None:
 
 @schemathesis.hook
 def before_load_schema(_: HookContext, raw_schema: dict[str, Any]) -> None:
-    """The examples of media types of our own have to be bytes."""
+    """Turn the examples of our media types into bytes."""
     request = raw_schema["paths"]["/users/import"]["post"]["requestBody"]
     for content in request["content"].values():
         content["example"] = content["example"].encode()

@@ -1,4 +1,4 @@
-"""Measuring what clients notice of a migration: what they waited, and who made them wait."""
+"""Measure how long clients wait during a migration, and how much of it for the migrator."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.paths import ROOT
 POLL = 0.02  # seconds
 LONGEST_WAIT = 0.25  # seconds that a migration may make a client wait
 
-# waitstart tells how long it has been waiting, however seldom we look
+# waitstart gives the whole duration of a wait, however seldom we poll
 BLOCKED = """\
 SELECT pid, extract(epoch FROM waitstart)::float AS began,
        extract(epoch FROM clock_timestamp() - waitstart)::float AS seconds,
@@ -32,117 +32,123 @@ SELECT revision, direction, extract(epoch FROM started)::float, duration
 FROM migration_log WHERE state = 'done' ORDER BY id"""
 
 
-class Served(NamedTuple):
-    """A query or a request that was answered."""
+class Timing(NamedTuple):
+    """When a query or a request began, and how long its response took."""
 
     began: float  # seconds since 1970
     seconds: float
     what: str
-    pid: int | None = None  # of the backend; None where a service is in between
+    pid: int | None = None  # of the backend; None for a request to the service
 
     @property
     def ended(self) -> float:
         return self.began + self.seconds
 
 
-class Blocked(NamedTuple):
-    """A client's wait for a lock that the migrator holds, or queues for ahead of it."""
+class LockWait(NamedTuple):
+    """A client's wait for a lock that the migrator holds, or waits for ahead of the client."""
 
     pid: int
     began: float  # seconds since 1970
     seconds: float
     what: str
 
-    def during(self, served: Served) -> bool:
-        mine = served.pid in {None, self.pid}
-        return mine and self.began < served.ended and served.began < self.began + self.seconds
+    def during(self, timing: Timing) -> bool:
+        mine = timing.pid in {None, self.pid}
+        return mine and self.began < timing.ended and timing.began < self.began + self.seconds
 
 
 class Step(NamedTuple):
-    """A step as the ledger tells of it, until the next one began."""
+    """A step of the ledger, and the time until the next one began."""
 
     name: str
     began: float
     ended: float
-    seconds: float | None  # None where it is no step
+    seconds: float | None  # None if the ledger has no duration
 
 
-class Witness:
-    """Sees what clients waited, and which of it for the migrator."""
+class LatencyMonitor:
+    """Records how long clients waited, and for which of it a migrator was the reason."""
 
     def __init__(self) -> None:
-        self.served: list[Served] = []
-        self.waits: dict[tuple[int, float], Blocked] = {}
-        self.others: list[Served] = []  # what touched no table: slow when the machine is
+        self.timings: list[Timing] = []
+        self.waits: dict[tuple[int, float], LockWait] = {}
+        self.unrelated: list[
+            Timing
+        ] = []  # these touched no table: slow only when the machine is slow
 
     @asynccontextmanager
     async def watching(self, url: str) -> AsyncIterator[None]:
-        over = asyncio.Event()
+        finished = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.watch(url, over))
+            tasks.create_task(self.watch(url, finished))
             try:
                 yield
             finally:
-                over.set()
+                finished.set()
 
-    async def watch(self, url: str, over: asyncio.Event) -> None:
+    async def watch(self, url: str, finished: asyncio.Event) -> None:
         connection = await asyncpg.connect(url)
-        while not over.is_set():
+        while not finished.is_set():
             began = time.time()
             for row in await connection.fetch(BLOCKED):
-                self.waits[row["pid"], row["began"]] = Blocked(*row)
-            self.others.append(Served(began, time.time() - began, "watch"))
+                self.waits[row["pid"], row["began"]] = LockWait(*row)
+            self.unrelated.append(Timing(began, time.time() - began, "watch"))
             await asyncio.sleep(POLL)
         await connection.close()
 
-    def note(self, began: float, what: str, pid: int | None = None) -> None:
-        """A query that began then was answered just now."""
-        self.served.append(Served(began, time.time() - began, what, pid))
+    def record(self, began: float, what: str, pid: int | None = None) -> None:
+        """Record a query that began at `began` and has just been answered."""
+        self.timings.append(Timing(began, time.time() - began, what, pid))
 
-    def blocked(self, served: Served) -> float:
-        """Seconds of it that its backend waited for the migrator (without pid: any of them)."""
+    def blocked(self, timing: Timing) -> float:
+        """Return its seconds of waiting for the migrator; without a pid, of any backend's."""
         seconds: dict[int, float] = {}
         for wait in self.waits.values():
-            if wait.during(served):
+            if wait.during(timing):
                 seconds[wait.pid] = seconds.get(wait.pid, 0.0) + wait.seconds
         return max(seconds.values(), default=0.0)
 
-    def slow(self) -> list[Served]:
-        return [served for served in self.served if served.seconds > LONGEST_WAIT]
+    def slow(self) -> list[Timing]:
+        return [timing for timing in self.timings if timing.seconds > LONGEST_WAIT]
 
-    def slowed_by_the_migration(self) -> list[tuple[Served, float]]:
-        """Those that the migrator kept waiting for too long, and for how long."""
-        found = [(served, self.blocked(served)) for served in self.slow()]
-        return [(served, seconds) for served, seconds in found if seconds > LONGEST_WAIT]
+    def slowed_by_migration(self) -> list[tuple[Timing, float]]:
+        """Return those that waited too long for the migrator, and how long."""
+        slow = [(timing, self.blocked(timing)) for timing in self.slow()]
+        return [(timing, seconds) for timing, seconds in slow if seconds > LONGEST_WAIT]
 
     def table(self, steps: Iterable[Step]) -> str:
-        """A line for each step: how long it took, and how clients fared."""
+        """Return a line for each step: its duration, and how long clients waited."""
         heading = f"{'':24}{'seconds':>9}{'served':>9}{'longest':>10}{'for the migration':>20}"
         return "\n".join([heading, *(self.line(step) for step in steps)])
 
     def line(self, step: Step) -> str:
-        served = [s.seconds for s in self.served if step.began < s.began + s.seconds <= step.ended]
+        served = [s.seconds for s in self.timings if step.began < s.began + s.seconds <= step.ended]
         waits = [w.seconds for w in self.waits.values() if step.began <= w.began < step.ended]
-        longest, blocked = (f"{max(found, default=0) * 1000:.0f} ms" for found in (served, waits))
+        longest, blocked = (
+            f"{max(durations, default=0) * 1000:.0f} ms" for durations in (served, waits)
+        )
         seconds = step.ended - step.began if step.seconds is None else step.seconds
         return f"{step.name:24}{seconds:>9.2f}{len(served):>9}{longest:>10}{blocked:>20}"
 
-    def says(self) -> str:
-        """What took long, and why."""
+    def explanation(self) -> str:
+        """Explain what took long."""
         longest = sorted(self.waits.values(), key=lambda wait: -wait.seconds)[:5]
         slow = self.slow()
         return "\n".join(
             [
                 "the longest waits for a lock of the migrator:",
                 *(f"  {wait.seconds * 1000:.0f} ms for {wait.what}" for wait in longest),
-                f"{len(self.served)} served, of which {len(slow)} took longer than "
+                f"{len(self.timings)} served, of which {len(slow)} took longer than "
                 f"{LONGEST_WAIT * 1000:.0f} ms",
-                *(self.why(served) for served in slow[:20]),
+                *(self.why(timing) for timing in slow[:20]),
             ]
         )
 
-    def why(self, slow: Served) -> str:
-        others = [o.seconds for o in self.others if o.began < slow.ended and slow.began < o.ended]
+    def why(self, slow: Timing) -> str:
+        others = [
+            o.seconds for o in self.unrelated if o.began < slow.ended and slow.began < o.ended
+        ]
         return (
             f"  {slow.seconds * 1000:.0f} ms, of which {self.blocked(slow) * 1000:.0f} ms for the "
             f"migrator; who touched no table waited {max(others, default=0) * 1000:.0f} ms then: "
@@ -151,7 +157,7 @@ class Witness:
 
 
 async def steps_since(url: str, began: float) -> list[Step]:
-    """The steps that the ledger has, each until the next one began."""
+    """Return the steps of the ledger since `began`, each until the next one began."""
     connection = await asyncpg.connect(url)
     rows = [tuple(row) for row in await connection.fetch(LEDGER)]
     await connection.close()
@@ -164,8 +170,8 @@ def spans(rows: list[tuple[str, str, float, float]], end: float) -> Iterator[Ste
         yield Step(f"{direction} {revision}", began, until, seconds)
 
 
-async def migrated(url: str, *command: str, cwd: Path = ROOT) -> None:
-    """The command has run, and nobody was held up by waiting for it."""
+async def run_migration(url: str, *command: str, cwd: Path = ROOT) -> None:
+    """Run a command without blocking the event loop; fail with its output if it fails."""
     environment = {**os.environ, "DATABASE_URL": url}
     process = await forkserver.start(*command, cwd=cwd, environment=environment, merged=True)
     output, _ = await process.communicate()

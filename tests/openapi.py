@@ -1,7 +1,7 @@
 """The OpenAPI document and its committed snapshot: what of the old one clients can't rely on now.
 
 `python -m tests.openapi` writes the snapshot, and refuses to where clients would break, unless it
-is told `--breaking`.
+gets `--breaking`.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def served() -> Json:
-    """The document as the service has it; no database is asked for it."""
+    """Return the document as the service serves it, without a database."""
     app = create_app(Settings(database_url="sqlite:///nowhere"))
 
     async def get() -> Json:
@@ -41,19 +41,19 @@ def as_text(document: Json) -> str:
 
 
 def breaking(old: Json, new: Json) -> list[str]:
-    """What breaks clients of the old document, a sentence each."""
+    """Return the changes that break clients of the old document, a sentence each."""
     before, after = (operations(inlined(document, document)) for document in (old, new))
-    found: list[str] = []
+    changes: list[str] = []
     for name, operation in before.items():
         if name in after:
-            found += (f"{name}: {what}" for what in in_operation(operation, after[name]))
+            changes += (f"{name}: {what}" for what in in_operation(operation, after[name]))
         else:
-            found.append(f"{name} is gone")
-    return found
+            changes.append(f"{name} is gone")
+    return changes
 
 
 def inlined(node: Any, document: Json) -> Any:
-    """The node with what its references refer to in their place."""
+    """Return the node with its references replaced by what they refer to."""
     if isinstance(node, list):
         return [inlined(item, document) for item in node]
     if not isinstance(node, dict):
@@ -130,7 +130,7 @@ def in_answer(old: Json, new: Json, what: str) -> Iterator[str]:
         yield from in_what_is_received(before["schema"], after["schema"], what)
 
 
-LIMITS = {  # what makes a limit narrower
+LIMITS = {  # a comparison that is true when a limit became narrower
     **dict.fromkeys(["maximum", "maxLength", "maxItems", "maxProperties"], operator.lt),
     **dict.fromkeys(["minimum", "minLength", "minItems", "minProperties"], operator.gt),
     **dict.fromkeys(["pattern", "format", "const"], operator.ne),
@@ -138,7 +138,7 @@ LIMITS = {  # what makes a limit narrower
 
 
 def in_what_is_sent(old: Json, new: Json, what: str) -> Iterator[str]:
-    """The new schema must allow what the old one did."""
+    """Yield what a client may send by the old schema and not by the new one."""
     if gone := types(old) - types(new):
         yield f"{what} may no longer be {words(gone)}"
     old, new = value(old), value(new)
@@ -160,7 +160,7 @@ def in_what_is_sent(old: Json, new: Json, what: str) -> Iterator[str]:
 
 
 def in_what_is_received(old: Json, new: Json, what: str) -> Iterator[str]:
-    """The new schema must promise what the old one did."""
+    """Yield what a client receives by the new schema and does not expect by the old one."""
     if types(old) != types(new):
         yield f"{what} was {words(types(old))}, and is {words(types(new))}"
     old, new = value(old), value(new)
@@ -178,22 +178,22 @@ def in_what_is_received(old: Json, new: Json, what: str) -> Iterator[str]:
 
 
 def alternatives(schema: Json) -> list[Json]:
-    found: list[Json] = schema.get("anyOf") or schema.get("oneOf") or [schema]
-    return found
+    schemas: list[Json] = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return schemas
 
 
 def types(schema: Json) -> set[str]:
-    found = (alternative.get("type", "anything") for alternative in alternatives(schema))
-    return {name for type_ in found for name in ([type_] if isinstance(type_, str) else type_)}
+    names = (alternative.get("type", "anything") for alternative in alternatives(schema))
+    return {name for type_ in names for name in ([type_] if isinstance(type_, str) else type_)}
 
 
 def value(schema: Json) -> Json:
-    """The schema of what is not null; ours have no other alternatives."""
+    """Return the alternative that is not null; our schemas have one at most."""
     return next((one for one in alternatives(schema) if one.get("type") != "null"), schema)
 
 
 def parts(schema: Json) -> Json:
-    """The fields of an object, the items of an array."""
+    """Return the schemas of an object's fields, and of an array's items."""
     inside = dict(schema.get("properties", {}))
     if "items" in schema:
         inside["each item"] = schema["items"]
@@ -205,13 +205,13 @@ def words(names: set[str]) -> str:
 
 
 def renew(snapshot: Path, *, at_any_price: bool) -> list[str]:
-    """Write the document there; if clients would break, only say how, unless it must be."""
+    """Write the document to the file; return the breaking changes, if any, and write nothing."""
     document = served()
     old = json.loads(snapshot.read_text(encoding="utf-8"))
-    found = [] if at_any_price else breaking(old, document)
-    if not found:
+    changes = [] if at_any_price else breaking(old, document)
+    if not changes:
         snapshot.write_text(as_text(document), encoding="utf-8")
-    return found
+    return changes
 
 
 if __name__ == "__main__":

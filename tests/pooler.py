@@ -1,9 +1,9 @@
-"""What a pooler such as pgbouncer does to PostgreSQL connections, as a proxy of the tests' own.
+"""A connection pooler like pgbouncer, as a proxy before PostgreSQL.
 
 A client has a backend from its first message until its transaction is over (mode `transaction`),
 or until it leaves (`session`). What it sets at startup is dropped, or refused where pgbouncer
 refuses it (`strict`). Prepared statements stay on the backend that prepared them, as before
-pgbouncer 1.21; asyncpg gives them no names when told `statement_cache_size=0`.
+pgbouncer 1.21; with `statement_cache_size=0`, asyncpg gives them no names.
 
 It runs in the test's event loop: wait for other processes in a thread (`asyncio.to_thread`).
 """
@@ -21,7 +21,7 @@ from service.embedded import Server
 
 Mode = Literal["transaction", "session"]
 
-# what a first message is: a startup of protocol 3.0, or a request in its place
+# the codes of a first message: a startup of protocol 3.0, or another request
 STARTUP, CANCEL, SSL, GSS = (code.to_bytes(4) for code in (196608, 80877102, 80877103, 80877104))
 KNOWN = {"user", "database", "application_name", "client_encoding", "datestyle", "timezone"}
 KNOWN |= {"intervalstyle", "standard_conforming_strings"}
@@ -36,17 +36,18 @@ async def pooler(
     strict: bool = False,
     size: int = 5,
 ) -> AsyncIterator[str]:
-    """Stand before a database; yield the address to use in its place."""
+    """Run a pooler before a database; yield its address."""
     socket, places = server.sockets / ".s.PGSQL.5432", asyncio.Semaphore(size)
     pool = Pool(socket, database, mode, strict, places)
     listener = await asyncio.start_server(pool.accept, "127.0.0.1", 0)
     try:
-        pool.idle.append(await pool.log_in())  # its parameters are told to every client
+        pool.idle.append(await pool.log_in())  # every client gets its parameters
         port = listener.sockets[0].getsockname()[1]
         yield f"postgresql://postgres@127.0.0.1:{port}/{database}"
     finally:
         asyncio.get_running_loop().remove_reader(listener.sockets[0].fileno())
-        await asyncio.sleep(0.01)  # let in who has passed the door: asyncio would trip over them
+        # asyncio fails when it closes a connection that is accepted and not handled yet
+        await asyncio.sleep(0.01)
         listener.close()
         await pool.close()
         await listener.wait_closed()
@@ -57,7 +58,7 @@ def framed(body: bytes, kind: bytes = b"") -> bytes:
 
 
 async def received(reader: StreamReader, *, kind: int = 1) -> bytes:
-    """The next message, whole; a client's first has no byte for its kind."""
+    """Read the next message; a client's first has no byte for its kind (`kind=0`)."""
     head = await reader.readexactly(kind + 4)
     return head + await reader.readexactly(int.from_bytes(head[kind:]) - 4)
 
@@ -67,17 +68,17 @@ READY, TERMINATE = framed(b"I", b"Z"), framed(b"", b"X")
 
 @dataclass(eq=False)
 class Backend:
-    """A real connection."""
+    """A connection to PostgreSQL."""
 
     reader: StreamReader
     writer: StreamWriter
     key: bytes = b""  # what cancels its query
-    client: StreamWriter | None = None  # who has it
+    client: StreamWriter | None = None  # the one that uses it
 
 
 @dataclass
 class Pool:
-    """The backends, and the ways between them and the clients, who never send ahead (pipelines)."""
+    """The backends, and the clients that use them; clients never pipeline queries."""
 
     socket: Path
     database: str
@@ -85,18 +86,18 @@ class Pool:
     strict: bool
     places: asyncio.Semaphore
     parameters: bytes = b""  # the messages of the last backend that logged in
-    idle: list[Backend] = field(default_factory=list)  # who came last is lent first
+    idle: list[Backend] = field(default_factory=list)  # used last, lent first
     lent: dict[StreamWriter, Backend] = field(default_factory=dict)
-    keys: dict[bytes, StreamWriter] = field(default_factory=dict)  # made up, one for each client
+    keys: dict[bytes, StreamWriter] = field(default_factory=dict)  # ours, one for each client
     tasks: dict[StreamWriter, Task[None]] = field(default_factory=dict)
 
     def run(self, work: Coroutine[Any, Any, None], writer: StreamWriter) -> None:
-        """Do the work; then hang up."""
+        """Run the coroutine as a task; close the connection when it ends."""
         self.tasks[writer] = asyncio.create_task(work)
         self.tasks[writer].add_done_callback(lambda _: writer.close())
 
     async def close(self) -> None:
-        """Hang up everywhere, and raise what was no ordinary end."""
+        """Close all connections; raise errors other than disconnections."""
         for task in self.tasks.values():
             task.cancel()
         for end in await asyncio.gather(*self.tasks.values(), return_exceptions=True):
@@ -107,7 +108,7 @@ class Pool:
         self.run(self.serve(reader, client), client)
 
     async def serve(self, reader: StreamReader, client: StreamWriter) -> None:
-        """Lend a client a backend whenever it says something."""
+        """Lend the client a backend whenever it sends a message."""
         if not await self.let_in(reader, client):
             return
         try:
@@ -118,11 +119,11 @@ class Pool:
                     backend.client, self.lent[client] = client, backend
                 self.lent[client].writer.write(message)
         finally:
-            if client in self.lent:  # it keeps settings, or half a transaction
+            if client in self.lent:  # it may have settings or an open transaction
                 self.tasks[self.take_back(client).writer].cancel()
 
     async def let_in(self, reader: StreamReader, client: StreamWriter) -> bool:
-        """Answer what comes before all queries; False if none will follow."""
+        """Answer a client's startup; return False if no query will follow."""
         while (first := await received(reader, kind=0))[4:8] in (SSL, GSS):
             client.write(b"N")
         if first[4:8] == CANCEL:
@@ -139,7 +140,7 @@ class Pool:
         return True
 
     async def relay(self, backend: Backend) -> None:
-        """Hand on what the server says, until it hangs up."""
+        """Forward the server's messages until it closes the connection."""
         try:
             while True:
                 answer = await received(backend.reader)
@@ -174,9 +175,9 @@ class Pool:
         return backend
 
     async def cancel(self, client: StreamWriter) -> None:
-        """Pass on that a client wants its query cancelled, if one is running."""
+        """Cancel the client's query, if one is running."""
         if backend := self.lent.get(client):
             reader, writer = await asyncio.open_unix_connection(self.socket)
             writer.write(framed(CANCEL + backend.key))
-            await reader.read()  # until the server hangs up
+            await reader.read()  # until the server closes it
             writer.close()

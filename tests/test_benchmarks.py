@@ -1,4 +1,4 @@
-"""The benchmarks run; at a size at which their figures mean nothing."""
+"""The benchmarks run, at a size at which their figures mean nothing."""
 
 import os
 import re
@@ -14,18 +14,18 @@ from tests.paths import ROOT
 
 
 @pytest.fixture
-def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:  # tmp_path is too long for a socket
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is too long for the path of a socket
         yield Path(name)
 
 
 def benchmark(
-    name: str, place: Path, *options: str, **environment: str
+    name: str, directory: Path, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", *options],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(place), **environment},
+        env={**os.environ, "TMPDIR": str(directory), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -37,8 +37,8 @@ def path_without_wrk() -> str:
     return os.pathsep.join(path for path in directories if not Path(path, "wrk").exists())
 
 
-def test_the_benchmark_of_transfers_compares_them_with_psql(place: Path) -> None:
-    done = benchmark("transfer", place, "--rows", "2000", "--rounds", "1")
+def test_the_benchmark_of_transfers_compares_them_with_psql(directory: Path) -> None:
+    done = benchmark("transfer", directory, "--rows", "2000", "--rounds", "1")
     assert done.returncode == 0, done.stdout + done.stderr
     _, table = done.stdout.split("memory\n")
     figures = r" +[\d,]+ +\d+\.\d\d +\(\d+\.\d\d-\d+\.\d\d\)"
@@ -46,25 +46,25 @@ def test_the_benchmark_of_transfers_compares_them_with_psql(place: Path) -> None
         assert re.search(f"^{name}{figures}", table, re.MULTILINE)
     if Path("/proc/self/status").exists():
         assert re.search(r"\d+ MiB idle, .* importing, .* exporting", table)
-    assert not list(place.iterdir())  # it leaves nothing behind
+    assert not list(directory.iterdir())  # it leaves nothing behind
 
 
-def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(place: Path) -> None:
+def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(directory: Path) -> None:
     options = "--sizes 1000 --rounds 1 --seconds 1 --workers 2 --only start alone"
-    done = benchmark("growth", place, *options.split(), PATH=path_without_wrk())
+    done = benchmark("growth", directory, *options.split(), PATH=path_without_wrk())
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^start to first answer: \d+ ms", done.stdout, re.MULTILINE)
     if Path("/proc/self/status").exists():
         assert re.search(r"^  2, idle( +\d+\.\d){4}$", done.stdout, re.MULTILINE)
-    figures = r"\d+\.\d\d +\(\d+\.\d\d-\d+\.\d\d\)"  # of a second on a busy machine: any
+    figures = r"\d+\.\d\d +\(\d+\.\d\d-\d+\.\d\d\)"  # one second on a busy machine: any figure
     ratio = rf"^batching to without: {figures}, wanted 1\.05: (holds|short)$"
     assert re.search(ratio, done.stdout, re.MULTILINE)
-    assert not list(place.iterdir())  # it leaves nothing behind
+    assert not list(directory.iterdir())  # it leaves nothing behind
 
 
 @pytest.mark.parametrize("name", ["compare", "growth"])
-def test_a_benchmark_says_where_to_get_wrk(name: str, place: Path) -> None:
-    done = benchmark(name, place, PATH=path_without_wrk())
+def test_a_benchmark_says_where_to_get_wrk(name: str, directory: Path) -> None:
+    done = benchmark(name, directory, PATH=path_without_wrk())
     assert done.returncode == 2
     assert done.stderr.startswith("wrk is not on the PATH: `apt install wrk`")
     assert not done.stdout

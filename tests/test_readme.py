@@ -1,4 +1,4 @@
-"""The README's tour: every request in it is sent, and gets the answer that it shows."""
+"""The README's tour: every request gets the response that the README shows."""
 
 import shlex
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from tests.paths import ROOT
 
 
 class Step(NamedTuple):
-    """One command and what the README shows below it."""
+    """A command and the lines that the README shows below it."""
 
     arguments: list[str]
     shown: list[str]
@@ -27,8 +27,8 @@ def tour() -> list[Step]:
     return steps
 
 
-async def sent(client: httpx.AsyncClient, arguments: list[str]) -> httpx.Response:
-    """What curl would send."""
+async def send(client: httpx.AsyncClient, arguments: list[str]) -> httpx.Response:
+    """Send the request that curl would send with these arguments."""
     method, url, body, headers = "", "", None, {}
     words = iter(arguments[1:])
     for word in words:
@@ -46,13 +46,13 @@ async def sent(client: httpx.AsyncClient, arguments: list[str]) -> httpx.Respons
     )
 
 
-async def test_every_request_of_the_tour_gets_the_answer_it_shows(
+async def test_every_request_of_the_tour_gets_the_response_it_shows(
     client: httpx.AsyncClient,
 ) -> None:
     steps = tour()
     assert len(steps) == 5
     for step in steps:
-        response = await sent(client, step.arguments)
+        response = await send(client, step.arguments)
         for line in step.shown:
             if line.startswith("HTTP/1.1 "):
                 assert line == f"HTTP/1.1 {response.status_code} {response.reason_phrase}"

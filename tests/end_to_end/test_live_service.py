@@ -1,4 +1,4 @@
-"""The service of today serves, unharmed, while the revisions of tomorrow come and go."""
+"""A service keeps working while revisions newer than its own are applied and undone."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ import pytest
 from migrations.snapshot import POSTGRESQL, differences
 from tests import forkserver
 from tests.chain import HEAD, later
-from tests.latency import Served, Step, Witness, migrated, steps_since
+from tests.latency import LatencyMonitor, Step, Timing, run_migration, steps_since
 from tests.paths import ROOT
 from tests.servers import free_port, wait_until_ready
 
@@ -33,17 +33,17 @@ INSERT INTO users (full_name, email, age)
 SELECT 'Name ' || n, CASE WHEN n % 10 > 0 THEN n || '@loaded.example' END,
        CASE WHEN n % 7 > 0 THEN n % 151 END
 FROM generate_series(1, $1::int) AS n"""
-AT_THE_TOP = f"""\
+AFTER_UPGRADE = f"""\
 SELECT id, display_name AS full_name, users.email, old.age FROM {TOP}.users
 JOIN (SELECT id, age FROM {WITH_AGE}.users) AS old USING (id)"""
-AT_THE_END = "SELECT id, full_name, email, age FROM users"
-UNNAMED = f"SELECT count(*) FROM {TOP}.users WHERE nickname IS NULL AND id <= $1"
+AFTER_DOWNGRADE = "SELECT id, full_name, email, age FROM users"
+WITHOUT_NICKNAME = f"SELECT count(*) FROM {TOP}.users WHERE nickname IS NULL AND id <= $1"
 
 chance = random.Random(1)  # noqa: S311  # not a secret
 
 
 class Users:
-    """What clients were told that is kept."""
+    """The users as clients know them from the responses."""
 
     def __init__(self, loaded: int) -> None:
         self.loaded = loaded
@@ -61,31 +61,31 @@ class Users:
         }
 
 
-def is_right(expected: User | None, found: User) -> bool:
-    """Whether it is what was written; an address that is required by then may be filled in."""
+def is_as_written(expected: User | None, user: User) -> bool:
+    """Return whether a user is as written; a required e-mail address may have been filled in."""
     if expected is None:
         return False
     filled_in = f"unknown-{expected['id']}@example.invalid"
     mail = {expected["email"], expected["email"] or filled_in}
-    return found in [expected | {"email": email} for email in mail]
+    return user in [expected | {"email": email} for email in mail]
 
 
 class Client:
-    """Somebody who creates, reads, lists, changes and deletes users that nobody else writes."""
+    """A client that creates, reads, lists, changes and deletes users of its own."""
 
-    def __init__(self, number: int, place: str, users: Users, witness: Witness) -> None:
+    def __init__(self, number: int, place: str, users: Users, monitor: LatencyMonitor) -> None:
         self.number = number
         self.users = users
-        self.witness = witness
+        self.monitor = monitor
         self.http = httpx.AsyncClient(base_url=place, timeout=60)
         self.wrong: list[str] = []
-        self.mine: list[int] = []  # those that it has created
+        self.mine: list[int] = []  # ids of users that it has created
         self.times = 0
         self.answers: dict[int, int] = {}  # status: how often
 
-    async def work(self, over: asyncio.Event) -> None:
+    async def work(self, finished: asyncio.Event) -> None:
         async with self.http:
-            while not over.is_set():
+            while not finished.is_set():
                 await self.once()
 
     async def once(self) -> None:
@@ -107,16 +107,16 @@ class Client:
     ) -> httpx.Response:
         began = time.time()
         response = await self.http.request(method, path, **options)
-        self.witness.note(began, f"{method} {path} {options or ''}")
+        self.monitor.record(began, f"{method} {path} {options or ''}")
         self.answers[response.status_code] = self.answers.get(response.status_code, 0) + 1
         if response.status_code != status:
             self.wrong.append(f"{method} {path}: {response.status_code} {response.text}")
         return response
 
-    def check(self, what: str, identity: int, found: User) -> None:
+    def check(self, what: str, identity: int, user: User) -> None:
         expected = self.users.expected(identity)
-        if not is_right(expected, found):
-            self.wrong.append(f"{what}: {found} instead of {expected}")
+        if not is_as_written(expected, user):
+            self.wrong.append(f"{what}: {user} instead of {expected}")
 
     def value(self, field: str) -> Any:
         number = chance.randrange(10**12)
@@ -152,17 +152,17 @@ class Client:
         self.check("changed", identity, response.json())
 
     async def find(self, identity: int) -> None:
-        """By the whole name, which is nobody else's."""
+        """Search for the whole name, which is unique."""
         user = self.users.expected(identity)
         assert user is not None
         parameters = {"name": user["full_name"]}
         response = await self.ask("GET", "/users", HTTPStatus.OK, params=parameters)
-        found = response.json()["items"]
-        if [item["id"] for item in found] != [identity]:
-            self.wrong.append(f"{parameters}: {found}")
+        items = response.json()["items"]
+        if [item["id"] for item in items] != [identity]:
+            self.wrong.append(f"{parameters}: {items}")
 
     async def page(self, identity: int) -> None:
-        """A page of names; of the users on it, this client knows its own."""
+        """List a page by name; check those of its users that this client writes."""
         parameters = {"name": f"Name {identity // 10}", "limit": 20}
         response = await self.ask("GET", "/users", HTTPStatus.OK, params=parameters)
         for item in response.json()["items"]:
@@ -176,38 +176,40 @@ class Client:
         await self.ask("DELETE", f"/users/{identity}", HTTPStatus.NOT_FOUND)
 
 
-async def control(place: str, witness: Witness, over: asyncio.Event) -> None:
-    """Somebody whose requests have nothing to do with the database."""
+async def control(place: str, monitor: LatencyMonitor, finished: asyncio.Event) -> None:
+    """Send requests that use no database."""
     async with httpx.AsyncClient(base_url=place) as client:
-        while not over.is_set():
+        while not finished.is_set():
             began = time.time()
             await client.get("/health/live")
-            witness.others.append(Served(began, time.time() - began, "/health/live"))
+            monitor.unrelated.append(Timing(began, time.time() - began, "/health/live"))
 
 
 @asynccontextmanager
-async def busy(place: str, users: Users, witness: Witness) -> AsyncIterator[list[Client]]:
-    """Clients at work, without pause."""
-    clients = [Client(number, place, users, witness) for number in range(CLIENTS)]
-    over = asyncio.Event()
+async def clients_at_work(
+    place: str, users: Users, monitor: LatencyMonitor
+) -> AsyncIterator[list[Client]]:
+    """Run clients without pause."""
+    clients = [Client(number, place, users, monitor) for number in range(CLIENTS)]
+    finished = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for client in clients:
-            tasks.create_task(client.work(over))
-        tasks.create_task(control(place, witness, over))
+            tasks.create_task(client.work(finished))
+        tasks.create_task(control(place, monitor, finished))
         try:
             yield clients
         finally:
-            over.set()
+            finished.set()
 
 
-async def rows_other_than(url: str, users: Users, query: str) -> list[str]:
-    """Where the table differs from what clients were told."""
+async def wrong_rows(url: str, users: Users, query: str) -> list[str]:
+    """Return the rows that differ from what clients know."""
     connection = await asyncpg.connect(url)
     missing, wrong = set(range(1, users.loaded + 1)) | set(users.changed), []
     async with connection.transaction():
         async for row in connection.cursor(query, prefetch=10_000):
             missing.discard(row["id"])
-            if not is_right(users.expected(row["id"]), dict(row)):
+            if not is_as_written(users.expected(row["id"]), dict(row)):
                 wrong.append(f"{row} instead of {users.expected(row['id'])}")
     await connection.close()
     return wrong + [f"{number} is gone" for number in missing if users.expected(number)]
@@ -215,13 +217,13 @@ async def rows_other_than(url: str, users: Users, query: str) -> list[str]:
 
 async def schema(url: str) -> dict[str, str]:
     connection = await asyncpg.connect(url)
-    found = json.loads(await connection.fetchval(POSTGRESQL))
+    snapshot = json.loads(await connection.fetchval(POSTGRESQL))
     await connection.close()
-    return dict(found)
+    return dict(snapshot)
 
 
 def add_the_scratch_revisions(clone: Path) -> None:
-    """They say what they do; their numbers come after the head's, whichever that is."""
+    """Add the revisions of tests/scratch to a clone, numbered after the head."""
     for steps, path in enumerate(SCRATCH, start=1):
         number, before = later(steps), later(steps - 1)
         numbered = f'{path.read_text("utf-8")}\nrevision = "{number}"\ndown_revision = "{before}"\n'
@@ -239,34 +241,34 @@ async def test_a_service_is_unharmed_by_the_revisions_after_its_own(
     before = await schema(url)
     add_the_scratch_revisions(clone)
 
-    witness, port = Witness(), free_port()
+    monitor, port = LatencyMonitor(), free_port()
     place = f"http://127.0.0.1:{port}"
-    # nobody reads what it says before the end: a line for each request would fill the pipe
+    # its output is read at the end only: a line for each request would fill the pipe
     quiet = {"ACCESS_LOG": "off", "LOG_LEVEL": "WARNING"}
     async with forkserver.service(DATABASE_URL=url, PORT=str(port), **quiet):
         async with httpx.AsyncClient(base_url=place) as client:
             await wait_until_ready(client)
-        async with witness.watching(url):
-            async with busy(place, users, witness) as clients:
+        async with monitor.watching(url):
+            async with clients_at_work(place, users, monitor) as clients:
                 await asyncio.sleep(undisturbed)
                 steps = [Step("no migration", 0, time.time(), undisturbed)]
-                await migrated(url, "alembic", "upgrade", "head", cwd=clone)
+                await run_migration(url, "alembic", "upgrade", "head", cwd=clone)
             wrong = [line for client in clients for line in client.wrong]
-            assert await rows_other_than(url, users, AT_THE_TOP) == []
-            assert await connection.fetchval(UNNAMED, users.loaded) == 0
+            assert await wrong_rows(url, users, AFTER_UPGRADE) == []
+            assert await connection.fetchval(WITHOUT_NICKNAME, users.loaded) == 0
 
-            async with busy(place, users, witness) as clients:
-                await migrated(url, "alembic", "downgrade", HEAD, cwd=clone)
+            async with clients_at_work(place, users, monitor) as clients:
+                await run_migration(url, "alembic", "downgrade", HEAD, cwd=clone)
                 steps += await steps_since(url, steps[0].ended)
                 began = time.time()
-                # what would bring the revisions back as they were
-                await migrated(url, "migrations", "purge", "--undone", "--yes", cwd=clone)
+                # otherwise the schema would keep what the revisions set aside
+                await run_migration(url, "migrations", "purge", "--undone", "--yes", cwd=clone)
                 steps.append(Step("purge", began, time.time(), None))
             wrong += [line for client in clients for line in client.wrong]
     await connection.close()
 
-    print(f"\n{users.loaded} rows\n{witness.table(steps)}\n{witness.says()}")
+    print(f"\n{users.loaded} rows\n{monitor.table(steps)}\n{monitor.explanation()}")
     assert wrong == []
-    assert await rows_other_than(url, users, AT_THE_END) == []
+    assert await wrong_rows(url, users, AFTER_DOWNGRADE) == []
     assert differences(before, await schema(url)) == []
-    assert witness.slowed_by_the_migration() == []
+    assert monitor.slowed_by_migration() == []

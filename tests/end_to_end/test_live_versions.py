@@ -1,4 +1,4 @@
-"""Every published version serves, all at once, while the chain goes up, down and up again."""
+"""All published versions work at once while the chain is upgraded, downgraded and upgraded."""
 
 import asyncio
 import random
@@ -12,14 +12,14 @@ import pytest
 
 from tests.chain import NUMBERS
 from tests.commands import run_alembic
-from tests.latency import Step, Witness, migrated, steps_since
+from tests.latency import LatencyMonitor, Step, run_migration, steps_since
 
 pytestmark = pytest.mark.only("postgresql")
 
 Row = dict[str, Any]
 Client = Callable[[str, asyncpg.Connection], Awaitable[None]]
 
-POLL = 0.05  # seconds until a version that was published has clients
+POLL = 0.05  # seconds; a version that is published has clients by then
 PAGE = 20
 UNKNOWN = "Unknown"
 PUBLISHED = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$' ORDER BY 1"
@@ -33,7 +33,7 @@ COLUMNS = {  # from this version on
     "0003": ("name", "email", "age"),
     "0006": ("full_name", "email", "age"),
 }
-REQUIRED = "0005"  # from this version on nobody writes a user without a name
+REQUIRED = "0005"  # from this version on every user is written with a name
 
 
 def columns_of(version: str) -> tuple[str, ...]:
@@ -44,18 +44,18 @@ chance = random.Random(1)  # noqa: S311  # not a secret
 
 
 class Users:
-    """What clients were told that is kept. `name` stands for whatever a version calls it."""
+    """The users as clients know them; `name` is the name, whatever a version calls its column."""
 
     def __init__(self, loaded: int) -> None:
         self.loaded = loaded
         self.rows: dict[int, Row] = {}
         self.ids: list[int] = []  # of those that clients have created
-        self.busy: set[int] = set()  # being written just now: nobody knows what is kept
-        self.written: dict[int, int] = {}  # how often
+        self.busy: set[int] = set()  # ids that are being written: their values are uncertain
+        self.written: dict[int, int] = {}  # id: how often
         self.numbers = iter(range(1, 10**9))
 
     def expected(self, identity: int) -> Row:
-        """What was acknowledged last; a name of None may have been filled in."""
+        """Return the values that were acknowledged last; a name of None may have been filled in."""
         name = f"Name {identity}" if identity % 10 else None
         return self.rows.get(identity) or {"name": name, "email": None, "age": None}
 
@@ -74,7 +74,7 @@ class Users:
 
     @contextmanager
     def writing(self, identity: int) -> Iterator[Row]:
-        """Somebody writes these values, and is told that they are kept unless this raises."""
+        """Yield a dict for new values; they are acknowledged unless the block raises."""
         values: Row = {}
         self.busy.add(identity)
         try:
@@ -84,41 +84,41 @@ class Users:
         finally:
             self.busy.remove(identity)
 
-    def created(self, identity: int, values: Row) -> None:
+    def record_created(self, identity: int, values: Row) -> None:
         self.rows[identity] = {"name": None, "email": None, "age": None} | values
         self.ids.append(identity)
 
 
-def is_right(column: str, expected: object, found: object) -> bool:
-    filled_in = column == "name" and expected is None and found == UNKNOWN
-    return found == expected or filled_in
+def is_as_written(column: str, expected: object, value: object) -> bool:
+    filled_in = column == "name" and expected is None and value == UNKNOWN
+    return value == expected or filled_in
 
 
 class Traffic:
-    """A reader and a writer of every version that is published, without pause."""
+    """A reader and a writer of every published version, without pause."""
 
-    def __init__(self, url: str, users: Users, witness: Witness) -> None:
+    def __init__(self, url: str, users: Users, monitor: LatencyMonitor) -> None:
         self.url = url
         self.users = users
-        self.witness = witness
-        self.over = asyncio.Event()
-        self.withdrawn = 0  # clients whose version was taken back
+        self.monitor = monitor
+        self.finished = asyncio.Event()
+        self.withdrawn = 0  # clients whose version was withdrawn
         self.wrong: list[str] = []
 
     @asynccontextmanager
-    async def flowing(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.see_to_it(tasks))
+            tasks.create_task(self.start_clients(tasks))
             try:
                 yield
             finally:
-                self.over.set()
+                self.finished.set()
 
-    async def see_to_it(self, tasks: asyncio.TaskGroup) -> None:
-        """Clients come as soon as there is a version for them."""
+    async def start_clients(self, tasks: asyncio.TaskGroup) -> None:
+        """Start clients as soon as their version is published."""
         connection = await asyncpg.connect(self.url)
         clients: dict[str, list[asyncio.Task[None]]] = {}
-        while not self.over.is_set():
+        while not self.finished.is_set():
             for (version,) in await connection.fetch(PUBLISHED):
                 if all(task.done() for task in clients.get(version, ())):
                     clients[version] = [
@@ -133,7 +133,7 @@ class Traffic:
             self.url, server_settings={"application_name": f"users@{version}"}
         )
         try:
-            while not self.over.is_set():
+            while not self.finished.is_set():
                 await does(version, connection)
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
             if await connection.fetchval("SELECT to_regnamespace($1)", f"at_{version}"):
@@ -145,7 +145,7 @@ class Traffic:
             await connection.close()
 
     async def read(self, version: str, connection: asyncpg.Connection) -> None:
-        """A user by id, then a page of users."""
+        """Read a user by id, then a page of users."""
         columns, users = columns_of(version), self.users
         place = f"at_{version}.users"
         identity = users.any_id()
@@ -165,11 +165,11 @@ class Traffic:
         expected = self.users.expected(identity)
         for column in columns_of(version):
             known = column.removeprefix("full_")
-            if not is_right(known, expected[known], row[column]):
+            if not is_as_written(known, expected[known], row[column]):
                 self.wrong.append(f"{version}: {column} of {row}, expected {expected}")
 
     async def write(self, version: str, connection: asyncpg.Connection) -> None:
-        """A new user, then one value of a user that anybody may have written before."""
+        """Create a user, then change a value of any user."""
         columns, users = columns_of(version), self.users
         place = f"at_{version}.users"
         known = [column.removeprefix("full_") for column in columns]
@@ -179,7 +179,7 @@ class Traffic:
             f"VALUES ({', '.join(f'${n}' for n in range(1, len(columns) + 1))}) RETURNING id"
         )
         ((identity,),) = await self.ask(connection, query, *values.values())
-        users.created(identity, values)
+        users.record_created(identity, values)
 
         identity, column = users.any_id(), chance.choice(columns)
         if identity in users.busy:
@@ -188,19 +188,19 @@ class Traffic:
             known_as = column.removeprefix("full_")
             change[known_as] = users.value(known_as, version)
             query = f"UPDATE {place} SET {column} = $2 WHERE id = $1 RETURNING id"
-            found = await self.ask(connection, query, identity, change[known_as])
-            if [row["id"] for row in found] != [identity]:
+            rows = await self.ask(connection, query, identity, change[known_as])
+            if [row["id"] for row in rows] != [identity]:
                 self.wrong.append(f"{version}: {identity} was not there to be updated")
 
     async def ask(self, connection: asyncpg.Connection, query: str, *values: object) -> Any:
         began = time.time()
         rows = await connection.fetch(query, *values)
-        self.witness.note(began, query, connection.get_server_pid())
+        self.monitor.record(began, query, connection.get_server_pid())
         return rows
 
 
-async def lost(url: str, users: Users) -> list[str]:
-    """The users whose last acknowledged values are not there."""
+async def lost_users(url: str, users: Users) -> list[str]:
+    """Return the users whose last acknowledged values are missing."""
     connection = await asyncpg.connect(url)
     missing, wrong = set(users.rows) | set(range(1, users.loaded + 1)), []
     async with connection.transaction():
@@ -225,28 +225,28 @@ async def test_clients_of_all_versions_are_served_while_the_chain_goes_up_and_do
     await connection.execute(LOAD, loaded)
     await connection.close()
 
-    users, witness, began = Users(loaded), Witness(), time.time()
-    up = Traffic(empty_url, users, witness)
-    async with witness.watching(empty_url), up.flowing():
-        await migrated(empty_url, "alembic", "upgrade", "head")
+    users, monitor, began = Users(loaded), LatencyMonitor(), time.time()
+    up = Traffic(empty_url, users, monitor)
+    async with monitor.watching(empty_url), up.running():
+        await run_migration(empty_url, "alembic", "upgrade", "head")
         steps = await steps_since(empty_url, began)
         baseline = time.time()
         await asyncio.sleep(undisturbed)
         steps.append(Step("no migration", baseline, time.time(), None))
     assert up.wrong == []
     assert up.withdrawn == 0
-    assert await lost(empty_url, users) == []
+    assert await lost_users(empty_url, users) == []
 
     began = time.time()
-    down = Traffic(empty_url, users, witness)
-    async with witness.watching(empty_url), down.flowing():
-        await migrated(empty_url, "alembic", "downgrade", "base")
-        await migrated(empty_url, "alembic", "upgrade", "head")
+    down = Traffic(empty_url, users, monitor)
+    async with monitor.watching(empty_url), down.running():
+        await run_migration(empty_url, "alembic", "downgrade", "base")
+        await run_migration(empty_url, "alembic", "upgrade", "head")
         steps += await steps_since(empty_url, began)
     assert down.wrong == []
-    assert down.withdrawn == 2 * len(NUMBERS)  # a reader and a writer of each
-    assert await lost(empty_url, users) == []
+    assert down.withdrawn == 2 * len(NUMBERS)  # one reader, one writer each
+    assert await lost_users(empty_url, users) == []
 
-    print(f"\n{loaded} rows\n{witness.table(steps)}\n{witness.says()}")
+    print(f"\n{loaded} rows\n{monitor.table(steps)}\n{monitor.explanation()}")
     print(f"{len(users.rows)} users written, {down.withdrawn} clients of withdrawn versions")
-    assert witness.slowed_by_the_migration() == []
+    assert monitor.slowed_by_migration() == []

@@ -1,4 +1,4 @@
-"""The pooler that tests put before PostgreSQL takes from a session what a real one takes."""
+"""The tests' pooler limits sessions as pgbouncer does."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ async def connect(url: str, **settings: str) -> asyncpg.Connection:
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
-async def test_a_client_writes_reads_and_cancels(
+async def test_a_client_can_write_read_and_cancel(
     server: Server, empty_url: str, mode: Mode
 ) -> None:
     async with pooler(server, name_of(empty_url), mode=mode) as url:
@@ -44,30 +44,35 @@ async def test_only_a_session_keeps_its_backend_and_its_settings(
 ) -> None:
     async with pooler(server, name_of(empty_url), mode=mode) as url:
         one, other = await connect(url, lock_timeout="100ms"), await connect(url)
-        assert await one.fetchval("SHOW lock_timeout") == "0"  # not what it set at startup
+        assert await one.fetchval("SHOW lock_timeout") == "0"  # the setting at startup was dropped
         await one.execute("SET lock_timeout = '50ms'")
         before = await one.fetchval(PID)
 
         async with other.transaction():
-            seen = await other.fetchval("SHOW lock_timeout"), await other.fetchval(PID) == before
-            assert seen == (("50ms", True) if mode == "transaction" else ("0", False))
+            setting_and_backend = (
+                await other.fetchval("SHOW lock_timeout"),
+                await other.fetchval(PID) == before,
+            )
+            assert setting_and_backend == (
+                ("50ms", True) if mode == "transaction" else ("0", False)
+            )
             assert (await one.fetchval(PID) == before) is (mode == "session")
         await one.close()
         await other.close()
 
 
-async def test_who_finds_every_backend_lent_waits(server: Server, empty_url: str) -> None:
+async def test_a_client_waits_when_every_backend_is_in_use(server: Server, empty_url: str) -> None:
     async with pooler(server, name_of(empty_url), size=1) as url:
         one, other = await connect(url), await connect(url)
         await one.execute("BEGIN; CREATE TABLE things ()")
-        asked = asyncio.create_task(other.fetchval("SELECT to_regclass('things')"))
-        assert await asyncio.wait({asked}, timeout=0.1) == (set(), {asked})
+        waiting = asyncio.create_task(other.fetchval("SELECT to_regclass('things')"))
+        assert await asyncio.wait({waiting}, timeout=0.1) == (set(), {waiting})
         one.terminate()
-        assert await asked is None  # the transaction was not kept, and not handed on
+        assert await waiting is None  # the open transaction was rolled back
         await other.close()
 
 
-async def test_a_strict_one_refuses_settings_at_startup(server: Server, empty_url: str) -> None:
+async def test_a_strict_pooler_refuses_settings_at_startup(server: Server, empty_url: str) -> None:
     async with pooler(server, name_of(empty_url), strict=True) as url:
         with pytest.raises(asyncpg.ProtocolViolationError) as caught:
             await connect(url, lock_timeout="100ms")

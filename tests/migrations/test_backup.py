@@ -1,4 +1,4 @@
-"""Backups: written while everybody writes, tried, and brought back whole or not at all."""
+"""Backups: exact while others write, verified, and restored whole or not at all."""
 
 import asyncio
 import fcntl
@@ -47,8 +47,8 @@ def files(directory: Path) -> list[Path]:
     return sorted(directory.iterdir())
 
 
-async def people(engine: AsyncEngine, rows: int) -> None:
-    """Users, among them some with line ends, quotes and letters of all kinds."""
+async def insert_users(engine: AsyncEngine, rows: int) -> None:
+    """Insert users, some with line ends, quotes and letters of other alphabets."""
     series = SERIES[engine.dialect.name].format(rows=rows)
     await write(
         engine,
@@ -68,18 +68,20 @@ async def migrator(url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def dump(url: str, tmp_path: Path) -> Dump:
-    """Makes a backup of the database."""
+    """Return a function that backs the database up and returns the file."""
 
     async def dumped() -> Path:
         async with migrator(url) as engine:
-            made = await backup.back_up(engine, tmp_path / "backups", verify=False)
-        assert made is not None
-        return made.file
+            result = await backup.back_up(engine, tmp_path / "backups", verify=False)
+        assert result is not None
+        return result.file
 
     return dumped
 
 
-async def bring_back(url: str, file: Path, *, replace: bool = True, other: bool = False) -> None:
+async def restore_backup(
+    url: str, file: Path, *, replace: bool = True, other: bool = False
+) -> None:
     async with migrator(url) as engine:
         await restore(engine, file, replace=replace, other_version=other)
 
@@ -90,25 +92,25 @@ async def drop_everything(databases: Databases, url: str) -> None:
         await databases.make("template0", name=name_of(url))
 
 
-OURS = (
+CONNECTED = (
     "SELECT count(*) FROM pg_stat_activity "
     "WHERE application_name ~ '^migrations' AND datname = current_database()"
 )
 
 
-async def waiting_for_a_lock(engine: AsyncEngine) -> None:
-    """Return as soon as one does who migrates, backs up or restores."""
-    while await query(engine, f"{OURS} AND wait_event_type = 'Lock'") == [(0,)]:
+async def wait_until_blocked(engine: AsyncEngine) -> None:
+    """Return as soon as a migration, a backup or a restore waits for a lock."""
+    while await query(engine, f"{CONNECTED} AND wait_event_type = 'Lock'") == [(0,)]:
         await asyncio.sleep(0.01)
 
 
-async def all_gone(engine: AsyncEngine) -> None:
-    """Return when none of them is connected any more."""
-    while await query(engine, OURS) != [(0,)]:
+async def wait_until_disconnected(engine: AsyncEngine) -> None:
+    """Return when no migration, backup or restore is connected any more."""
+    while await query(engine, CONNECTED) != [(0,)]:
         await asyncio.sleep(0.01)
 
 
-async def started(url: str, *arguments: str) -> asyncio.subprocess.Process:
+async def start_migrations(url: str, *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "migrations", *arguments),
         cwd=ROOT,
@@ -118,26 +120,24 @@ async def started(url: str, *arguments: str) -> asyncio.subprocess.Process:
     )
 
 
-# --- there and back
-
-
 async def test_a_backup_brings_everything_back(
     databases: Databases, url: str, engine: AsyncEngine, tmp_path: Path, *, full: bool
 ) -> None:
-    """Verified, everything dropped, restored: schema, rows and checksums are the same."""
+    """After everything was dropped, a restore gives the same schema, rows and sequences."""
     rows = 1_000_000 if full else 3_000
-    await people(engine, rows)
-    await write(engine, "DELETE FROM users WHERE id > 2990 AND id < 3001")  # ids stay given away
+    await insert_users(engine, rows)
+    # the sequence must stay ahead of the highest ids, which are gone
+    await write(engine, "DELETE FROM users WHERE id > 2990 AND id < 3001")
     before = await backup.look(url)
     await engine.dispose()
     process = run_migrations(url, "backup", str(tmp_path / "new" / "b"), "--verify", "--json")
     assert process.returncode == 0, process.stderr
-    made = json.loads(process.stdout)
-    file = Path(made["file"])
-    assert made["verified"] is True
-    assert made["differences"] == []
-    assert made["rows"] == before.rows >= rows
-    assert made["tables"] == len(before.tables)
+    report = json.loads(process.stdout)
+    file = Path(report["file"])
+    assert report["verified"] is True
+    assert report["differences"] == []
+    assert report["rows"] == before.rows >= rows
+    assert report["tables"] == len(before.tables)
     assert [path.name for path in files(file.parent)] == [file.name]
 
     await drop_everything(databases, url)
@@ -151,13 +151,13 @@ async def test_a_backup_brings_everything_back(
     async with engine.begin() as connection:
         assert (await connection.exec_driver_sql(again)).scalar_one() == rows + 1
     if full:
-        print(f"\n{databases.kind}: {made}")
+        print(f"\n{databases.kind}: {report}")
 
 
 async def test_a_backup_is_exact_while_others_write(
     url: str, engine: AsyncEngine, tmp_path: Path
 ) -> None:
-    await people(engine, 2_000)
+    await insert_users(engine, 2_000)
     done, over = 0, asyncio.Event()
 
     async def writing() -> None:
@@ -174,15 +174,15 @@ async def test_a_backup_is_exact_while_others_write(
 
     async with asyncio.TaskGroup() as tasks, migrator(url) as backing:
         tasks.create_task(writing())
-        made = await backup.back_up(backing, tmp_path, verify=True)
+        result = await backup.back_up(backing, tmp_path, verify=True)
         over.set()
-    assert made is not None
-    assert made.differences == []
-    assert made.verified is True
+    assert result is not None
+    assert result.differences == []
+    assert result.verified is True
     assert done
 
 
-async def test_a_backup_is_for_nobody_elses_eyes(dump: Dump) -> None:
+async def test_a_backup_is_readable_by_its_owner_only(dump: Dump) -> None:
     file = await dump()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -226,7 +226,7 @@ async def test_the_ledger_has_the_backup_and_no_drift_is_accepted_by_it(
     assert "not verified" in run_migrations(url, "log").stdout
     first = ("-x", f"backup={tmp_path}")
     assert run_alembic(url, *first, "downgrade", "-1", check=False).returncode != 0
-    assert len(files(tmp_path)) == 1  # drift is told before anything is done
+    assert len(files(tmp_path)) == 1  # drift is refused before anything is done
 
 
 async def test_purge_tells_the_last_verified_backup_before_it_asks(
@@ -269,9 +269,6 @@ async def test_where_the_ledger_cannot_be_written_the_backup_succeeds_and_says_s
     assert "the backup is not noted in migration_log: cannot execute INSERT" in process.stderr
 
 
-# --- what can't be
-
-
 async def test_where_nothing_can_be_written_it_is_one_sentence(url: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     process = run_migrations(url, "backup", str(tmp_path / "file" / "inside"))
@@ -284,11 +281,11 @@ async def test_where_nothing_can_be_written_it_is_one_sentence(url: str, tmp_pat
 async def test_a_disk_that_is_full_leaves_no_file(
     url: str, engine: AsyncEngine, tmp_path: Path
 ) -> None:
-    await people(engine, 3_000)
+    await insert_users(engine, 3_000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # what is written fails then
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # a write beyond it fails
     try:
-        process = await started(url, "backup", str(tmp_path))
+        process = await start_migrations(url, "backup", str(tmp_path))
         output, _ = await process.communicate()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -299,7 +296,7 @@ async def test_a_disk_that_is_full_leaves_no_file(
 
 
 @pytest.mark.only("postgresql")
-async def test_who_may_not_read_everything_makes_no_backup(
+async def test_a_role_that_may_not_read_everything_makes_no_backup(
     databases: Databases, url: str, tmp_path: Path
 ) -> None:
     role = f"reader_of_{name_of(url)}"
@@ -317,8 +314,8 @@ async def test_an_interrupted_backup_leaves_no_file(
 ) -> None:
     async with driver.transaction():
         await driver.execute("LOCK TABLE users")
-        process = await started(url, "backup", str(tmp_path))
-        await waiting_for_a_lock(engine)
+        process = await start_migrations(url, "backup", str(tmp_path))
+        await wait_until_blocked(engine)
         process.send_signal(signal.SIGINT)
         output, _ = await process.communicate()
     assert process.returncode == 2
@@ -335,29 +332,30 @@ async def test_the_password_stands_on_no_command_line_and_in_no_output(
     for name in ("pg_dump", "pg_restore", "psql"):
         real = pg_tools.tool(name, 18)
         (programs / name).write_text(
-            f'#!/bin/bash\ntr "\\0" " " </proc/$$/cmdline >>{tmp_path}/seen\n'
+            f'#!/bin/bash\ntr "\\0" " " </proc/$$/cmdline >>{tmp_path}/command_lines\n'
             f'echo "$PGPASSWORD" >>{tmp_path}/password\nexec {real} "$@"\n'
         )
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     secret = url.replace("postgres@", "postgres:hunter2@")
-    made = run_migrations(secret, "backup", str(tmp_path / "backups"), "--json")
-    file = json.loads(made.stdout)["file"]
-    for process in (made, run_migrations(secret, "restore", file, "--replace")):
+    backed_up = run_migrations(secret, "backup", str(tmp_path / "backups"), "--json")
+    file = json.loads(backed_up.stdout)["file"]
+    for process in (backed_up, run_migrations(secret, "restore", file, "--replace")):
         assert process.returncode == 0, process.stderr
         assert "hunter2" not in process.stdout + process.stderr
-    seen = (tmp_path / "seen").read_text()
-    assert "--snapshot=" in seen
-    assert "ON_ERROR_STOP" in seen
-    assert "hunter2" not in seen
-    assert (tmp_path / "password").read_text().count("hunter2") == 2  # reading a file needs none
+    command_lines = (tmp_path / "command_lines").read_text()
+    assert "--snapshot=" in command_lines
+    assert "ON_ERROR_STOP" in command_lines
+    assert "hunter2" not in command_lines
+    # twice: pg_restore reads a file without a password
+    assert (tmp_path / "password").read_text().count("hunter2") == 2
 
 
 @pytest.mark.only("postgresql")
 async def test_a_database_that_is_in_use_can_be_cloned(
     databases: Databases, url: str, engine: AsyncEngine
 ) -> None:
-    await people(engine, 1_000)
+    await insert_users(engine, 1_000)
     copy, arrived = await databases.empty(), 0
 
     def advance(rows: int) -> None:
@@ -375,10 +373,10 @@ async def test_a_database_that_is_in_use_can_be_cloned(
 
 
 def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
-    found = pg_tools.tool("pg_dump", 18)
+    program = pg_tools.tool("pg_dump", 18)
     with pytest.raises(CommandError) as refusal:
         pg_tools.tool("pg_dump", 99)
-    assert f"{found}, of PostgreSQL 18" in str(refusal.value)
+    assert f"{program}, of PostgreSQL 18" in str(refusal.value)
     assert "postgresql-client-99" in str(refusal.value)
 
 
@@ -402,26 +400,23 @@ def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
         ),
     ],
 )
-def test_a_program_is_led_where_the_url_leads(url: str, expected: dict[str, str]) -> None:
-    found = pg_tools.environment(url)
-    assert found.pop("PGCONNECT_TIMEOUT")
-    assert found == expected
+def test_a_program_connects_where_the_url_leads(url: str, expected: dict[str, str]) -> None:
+    environment = pg_tools.environment(url)
+    assert environment.pop("PGCONNECT_TIMEOUT")
+    assert environment == expected
 
 
-# --- verifying
-
-
-async def test_where_a_backup_differs_from_the_database_is_told(
+async def test_where_a_backup_differs_from_the_database_is_reported(
     databases: Databases, url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
-    await people(engine, 10)
+    await insert_users(engine, 10)
     file = await dump()
     await write(engine, "DELETE FROM users WHERE id = 10")
     await write(engine, "CREATE INDEX surprise ON users (age)")
     await write(engine, "UPDATE alembic_version SET version_num = '0001'")
     await write(engine, "CREATE TABLE another (id int)")
-    told = await backup.compared(file, await databases.empty(), await backup.look(url))
-    index, table, *others = (words for words in told if "migration_log" not in words)
+    differences = await backup.compared(file, await databases.empty(), await backup.look(url))
+    index, table, *others = (words for words in differences if "migration_log" not in words)
     assert index.startswith("schema: index surprise: is gone")
     assert table.startswith("schema: table another: is gone")
     assert others == [
@@ -436,17 +431,17 @@ async def test_a_backup_that_differs_loses_its_name(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     file = await dump()
-    await people(engine, 10)
-    made = backup.Backup(file, 1, 1, HEAD, 1, 1)
+    await insert_users(engine, 10)
+    unverified = backup.Backup(file, 1, 1, HEAD, 1, 1)
     async with migrator(url) as elsewhere:
-        found = await backup.verified(elsewhere, made, await backup.look(url))
-    assert found.verified is False
-    assert "verification failed: table " in found.words()
-    assert files(file.parent) == [found.file]
-    assert found.file.name == f"{file.name}.failed"
+        result = await backup.verified(elsewhere, unverified, await backup.look(url))
+    assert result.verified is False
+    assert "verification failed: table " in result.words()
+    assert files(file.parent) == [result.file]
+    assert result.file.name == f"{file.name}.failed"
 
 
-def test_a_sequence_that_would_give_a_number_again_is_told() -> None:
+def test_a_sequence_that_would_give_a_number_again_is_reported() -> None:
     ahead, behind = (Fingerprint(HEAD, {}, {}, {"users_id_seq": n}) for n in (7, 5))
     assert fingerprint.differences(behind, ahead) == []
     assert fingerprint.differences(ahead, behind) == [
@@ -458,17 +453,17 @@ def test_a_sequence_that_would_give_a_number_again_is_told() -> None:
 async def test_where_no_server_of_its_version_is_at_hand_a_backup_is_tried_beside_the_database(
     databases: Databases, url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
-    await people(engine, 10)
+    await insert_users(engine, 10)
     file = await dump()
     expected = await backup.look(url)
     async with migrator(url) as migrating, beside(migrating) as connection:
         async with scratch.neighbour(connection, migrating.url) as neighbour:
             await into_scratch(file, neighbour)
-            found = await backup.look(neighbour)
+            contents = await backup.look(neighbour)
         names = "SELECT count(*) FROM pg_database WHERE datname ~ 'scratch'"
         assert await query(engine, names) == [(0,)]
-    told = fingerprint.differences(expected, found)
-    assert [words for words in told if "migration_log" not in words] == []
+    differences = fingerprint.differences(expected, contents)
+    assert [words for words in differences if "migration_log" not in words] == []
 
     role = f"poor_{name_of(url)}"
     await databases.execute(f"CREATE ROLE {role} LOGIN")
@@ -479,9 +474,6 @@ async def test_where_no_server_of_its_version_is_at_hand_a_backup_is_tried_besid
     await databases.execute(f"DROP ROLE {role}")
 
 
-# --- before a migration
-
-
 async def test_a_backup_comes_before_the_first_step_and_only_where_there_is_one(
     url: str, engine: AsyncEngine, tmp_path: Path
 ) -> None:
@@ -489,27 +481,27 @@ async def test_a_backup_comes_before_the_first_step_and_only_where_there_is_one(
     assert "nothing to do" in run_alembic(url, *directory, "upgrade", "head").stderr
     assert files(tmp_path) == []
     await write(engine, "INSERT INTO users (full_name) VALUES ('Ada')")
-    said = run_alembic(url, *directory, "downgrade", "-1").stderr
+    log = run_alembic(url, *directory, "downgrade", "-1").stderr
     (file,) = files(tmp_path)
-    assert said.index(f"backed up: {file.name}") < said.index("Running downgrade")
+    assert log.index(f"backed up: {file.name}") < log.index("Running downgrade")
     steps = [(direction, revision) for direction, revision, *_ in await query(engine, LEDGER)]
     assert steps[-2:] == [("backup", HEAD), ("downgrade", HEAD)]
-    await bring_back(url, file)
+    await restore_backup(url, file)
     assert await revision_of(engine) == HEAD
 
 
 @pytest.mark.only("sqlite")  # where it is quick
 async def test_before_a_migration_too_a_backup_can_be_verified(url: str, tmp_path: Path) -> None:
     directory = ("-x", f"backup={tmp_path}")
-    said = run_alembic(url, *directory, "-x", "verify=yes", "downgrade", "-1").stderr
-    assert ", verified: " in said
+    log = run_alembic(url, *directory, "-x", "verify=yes", "downgrade", "-1").stderr
+    assert ", verified: " in log
 
 
 async def test_the_first_migration_of_all_needs_no_backup(
     empty_url: str, empty: AsyncEngine, tmp_path: Path
 ) -> None:
-    said = run_alembic(empty_url, "-x", f"backup={tmp_path}", "upgrade", "0001").stderr
-    assert "no backup: the database is empty" in said
+    log = run_alembic(empty_url, "-x", f"backup={tmp_path}", "upgrade", "0001").stderr
+    assert "no backup: the database is empty" in log
     assert await revision_of(empty) == "0001"
 
 
@@ -530,11 +522,8 @@ async def test_without_its_backup_nothing_is_migrated(url: str, tmp_path: Path) 
     assert await backup.look(url) == before
 
 
-# --- what is not restored
-
-
 def edited(file: Path, pattern: bytes, replacement: bytes) -> Path:
-    """A copy of a dump with another header."""
+    """Return a copy of a dump with another header."""
     content, times = re.subn(pattern, replacement, file.read_bytes(), count=1)
     assert times == 1
     copy = file.with_name("edited.dump")
@@ -545,20 +534,20 @@ def edited(file: Path, pattern: bytes, replacement: bytes) -> Path:
 async def test_what_is_cut_off_is_refused_and_nothing_is_touched(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
-    await people(engine, 1_000)
+    await insert_users(engine, 1_000)
     file = await dump()
     before, content = await backup.look(url), file.read_bytes()
     short = file.with_name("short")
     for length in (0, 4, 90, len(content) // 2, len(content) - 4096, len(content) - 1):
         short.write_bytes(content[:length])
         with pytest.raises(CommandError, match=r"cut off|is not a backup"):
-            await bring_back(url, short)
+            await restore_backup(url, short)
     damaged = bytearray(content)
     middle = len(content) // 2
     damaged[middle : middle + 100] = bytes(100)
     short.write_bytes(damaged)
     with pytest.raises(CommandError, match="damaged or cut off"):
-        await bring_back(url, short)
+        await restore_backup(url, short)
     assert await backup.look(url) == before
 
 
@@ -570,10 +559,10 @@ async def test_a_dump_of_another_version_is_refused_before_anything_is_touched(
     before = await backup.look(url)
     newer = edited(file, rb"\0\0\0\d\d\.", b"\0\0\00099.")
     with pytest.raises(CommandError, match="is of PostgreSQL 99, and this server is 18"):
-        await bring_back(url, newer, other=True)
+        await restore_backup(url, newer, other=True)
     older = edited(file, rb"\0\0\0\d\d\.", b"\0\0\00014.")
     with pytest.raises(CommandError, match=r"PostgreSQL 14.* say --other-version"):
-        await bring_back(url, older)
+        await restore_backup(url, older)
     format_of_tomorrow = edited(file, rb"^PGDMP..", b"PGDMP\x01\x63")
     process = run_migrations(url, "restore", str(format_of_tomorrow), "--replace")
     assert process.returncode == 2
@@ -581,13 +570,13 @@ async def test_a_dump_of_another_version_is_refused_before_anything_is_touched(
     assert "install PostgreSQL's client programs" in process.stderr
     assert await backup.look(url) == before
     older = edited(file, rb"\0\0\0\d\d\.", b"\0\0\00014.")
-    await bring_back(url, older, other=True)
+    await restore_backup(url, older, other=True)
 
 
 async def test_a_backup_goes_back_to_the_kind_of_database_it_is_of(
     databases: Databases, all_databases: dict[str, Databases], url: str, tmp_path: Path
 ) -> None:
-    (other,) = (found for kind, found in all_databases.items() if kind != databases.kind)
+    (other,) = (one for kind, one in all_databases.items() if kind != databases.kind)
     elsewhere = await other.at_head()
     assert run_migrations(elsewhere, "backup", str(tmp_path)).returncode == 0
     (file,) = files(tmp_path)
@@ -600,7 +589,7 @@ async def test_a_backup_goes_back_to_the_kind_of_database_it_is_of(
     odd.write_text("users!")
     for path, words in (script, "is a script"), (missing, "can't read"), (odd, "is not a backup"):
         with pytest.raises(CommandError, match=words):
-            await bring_back(url, path)
+            await restore_backup(url, path)
     assert await backup.look(url) == before
     await other.drop(elsewhere)
 
@@ -610,18 +599,19 @@ async def test_what_is_there_is_replaced_only_when_that_is_said(
 ) -> None:
     file = await dump()
     expected = (await backup.look(url)).tables["users"]
-    await people(engine, 5)
+    await insert_users(engine, 5)
     await write(engine, "CREATE VIEW names AS SELECT full_name FROM users")
     before = await backup.look(url)
     with pytest.raises(CommandError, match=r"not empty: there is table .* say --replace"):
-        await bring_back(url, file, replace=False)
+        await restore_backup(url, file, replace=False)
     assert await backup.look(url) == before
 
-    await bring_back(url, file)
-    found = await backup.look(url)
-    assert found.tables["users"] == expected
-    assert not any("names" in name for name in found.schema)
-    assert await query(engine, "SELECT count(*) FROM users") == [(0,)]  # who had it open sees it
+    await restore_backup(url, file)
+    after = await backup.look(url)
+    assert after.tables["users"] == expected
+    assert not any("names" in name for name in after.schema)
+    # by an engine that was connected before
+    assert await query(engine, "SELECT count(*) FROM users") == [(0,)]
 
 
 @pytest.mark.only("postgresql")
@@ -649,7 +639,7 @@ async def test_everything_of_every_kind_is_replaced(
     ):
         await write(engine, statement)
     assert (await backup.look(url)).schema != before.schema
-    await bring_back(url, file)
+    await restore_backup(url, file)
     after = await backup.look(url)
     assert after.schema == before.schema
     assert after.tables.keys() == before.tables.keys()
@@ -657,14 +647,11 @@ async def test_everything_of_every_kind_is_replaced(
     assert await query(engine, "SELECT count(*) FROM pg_type WHERE typname = 'citext'") == [(1,)]
 
 
-# --- all of it or nothing
-
-
 @pytest.mark.only("postgresql")
 async def test_a_restore_that_fails_midway_leaves_everything_as_it_was(
     databases: Databases, engine: AsyncEngine, dump: Dump
 ) -> None:
-    """The last thing in the dump is what only a superuser may make."""
+    """The last object in the dump can be made by superusers only."""
     await write(engine, "CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS "
                 "'BEGIN END'")  # fmt: skip
     await write(engine, "CREATE EVENT TRIGGER watching ON sql_drop EXECUTE FUNCTION watch()")
@@ -683,15 +670,15 @@ async def test_a_killed_restore_leaves_everything_as_it_was(
     url: str, engine: AsyncEngine, driver: Any, dump: Dump
 ) -> None:
     file = await dump()
-    await people(engine, 10)
+    await insert_users(engine, 10)
     before = await backup.look(url)
     async with driver.transaction():
         await driver.execute("SELECT FROM users")
-        process = await started(url, "restore", str(file), "--replace")
-        await waiting_for_a_lock(engine)
+        process = await start_migrations(url, "restore", str(file), "--replace")
+        await wait_until_blocked(engine)
         process.kill()
         await process.communicate()
-    await all_gone(engine)
+    await wait_until_disconnected(engine)
     assert await backup.look(url) == before
 
 
@@ -703,8 +690,8 @@ async def test_a_service_that_connects_meanwhile_stops_a_restore(
     before = await backup.look(url)
     async with driver.transaction():
         await driver.execute("SELECT FROM users")
-        process = await started(url, "restore", str(file), "--replace")
-        await waiting_for_a_lock(engine)
+        process = await start_migrations(url, "restore", str(file), "--replace")
+        await wait_until_blocked(engine)
         service = await asyncpg.connect(url, server_settings={"application_name": "users@0009"})
     output, _ = await process.communicate()
     await service.close()
@@ -721,7 +708,7 @@ async def test_a_restore_that_stops_midway_leaves_the_file_as_it_was(
     await write(engine, "INSERT INTO big VALUES (zeroblob(9000000)), (zeroblob(9000000))")
     file = await dump()
     await write(engine, "DELETE FROM big")
-    await people(engine, 10)
+    await insert_users(engine, 10)
     before = await backup.look(url)
 
     def stop(_: int) -> None:
@@ -730,7 +717,7 @@ async def test_a_restore_that_stops_midway_leaves_the_file_as_it_was(
     with pytest.raises(CommandError, match="here"):
         await sqlite_files.restore(file, path_of(url), stop)
     assert await backup.look(url) == before
-    await bring_back(url, file)
+    await restore_backup(url, file)
     assert await query(engine, "SELECT count(*) FROM big") == [(2,)]
 
 
@@ -740,7 +727,7 @@ async def test_a_file_that_is_no_database_any_more_is_not_written_into(dump: Dum
     broken = file.with_name("broken.sqlite")
     broken.write_bytes(b"not a database at all, " * 100)
     with pytest.raises(CommandError, match="Move it away"):
-        await bring_back(f"sqlite:///{broken}", file)
+        await restore_backup(f"sqlite:///{broken}", file)
     assert broken.read_bytes().startswith(b"not a database")
 
 
@@ -752,20 +739,17 @@ async def test_nothing_is_restored_under_a_service_or_beside_a_migrator(
     before = await backup.look(url)
     build = await asyncpg.connect(url, server_settings={"application_name": f"users@{HEAD}"})
     with pytest.raises(CommandError, match=rf"users@{HEAD} \(1\) connected: stop the service"):
-        await bring_back(url, file)
+        await restore_backup(url, file)
     await build.close()
     await driver.execute(f"SELECT pg_advisory_lock({KEY})")
     with pytest.raises(CommandError, match="another migrator is at work"):
-        await bring_back(url, file)
+        await restore_backup(url, file)
     assert await backup.look(url) == before
-
-
-# --- who owns it, and who may use it
 
 
 @asynccontextmanager
 async def two_roles(databases: Databases) -> AsyncIterator[tuple[str, str]]:
-    """A database as compose.yaml has it: its owner's address, and the service's role."""
+    """Yield the address of a database for its owner, and the role of the service (compose.yaml)."""
     url = await databases.empty()
     owner, app = f"owner_of_{name_of(url)}", f"app_of_{name_of(url)}"
     for statement in (
@@ -791,12 +775,12 @@ async def test_the_owner_restores_with_the_rights_of_the_services_role(
         run_alembic(url, "upgrade", "head", APP_ROLE=app)
         before = await backup.look(url)
         async with migrator(url) as migrating:
-            made = await backup.back_up(migrating, tmp_path, verify=False)
-        assert made is not None
+            result = await backup.back_up(migrating, tmp_path, verify=False)
+        assert result is not None
         owner, service = engine_for(url), engine_for(re.sub("//[^@]+@", f"//{app}@", url))
         await write(owner, f"DROP SCHEMA at_{HEAD} CASCADE")
         await write(owner, "DROP TABLE users CASCADE")
-        await bring_back(url, made.file)
+        await restore_backup(url, result.file)
         assert await backup.look(url) == before
         owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
         assert await query(owner, owners) == [(f"owner_of_{name_of(url)}",)]
@@ -839,7 +823,7 @@ async def test_rights_for_a_role_that_is_missing_are_named_before_anything_is_to
     await databases.execute(f'DROP ROLE "{role}"')
     before = await backup.look(url)
     with pytest.raises(CommandError, match=f"are for {role}, which this server"):
-        await bring_back(url, file)
+        await restore_backup(url, file)
     assert await backup.look(url) == before
 
 

@@ -47,13 +47,13 @@ async def test_nothing_is_lost_on_the_way_up(empty_url: str, empty: AsyncEngine)
     ]
 
 
-async def test_what_cannot_be_undone_says_so_in_words(url: str) -> None:
+async def test_a_downgrade_that_undoes_nothing_logs_why(url: str) -> None:
     run_alembic(url, "downgrade", "0004")
-    told = run_alembic(url, "downgrade", "-1").stderr
-    assert "nothing to undo: users keep the name 'Unknown' that 0004 gave them" in told
+    log = run_alembic(url, "downgrade", "-1").stderr
+    assert "nothing to undo: users keep the name 'Unknown' that 0004 gave them" in log
 
 
-async def test_the_stock_commands_tell_where_the_database_is(url: str) -> None:
+async def test_current_history_and_stamp_work(url: str) -> None:
     assert f"{HEAD} (head)" in run_alembic(url, "current").stdout
     history = run_alembic(url, "history").stdout
     assert [line.split(" -> ")[1][:4] for line in history.splitlines()] == NUMBERS[::-1]
@@ -63,19 +63,19 @@ async def test_the_stock_commands_tell_where_the_database_is(url: str) -> None:
     assert run_alembic(url, "current").stdout.strip() == "0005"
 
 
-async def test_check_finds_the_models_and_the_schema_alike_and_says_nothing_else(url: str) -> None:
+async def test_check_finds_no_difference_and_prints_nothing_else(url: str) -> None:
     process = run_alembic(url, "check")
     assert process.stdout.strip() == "No new upgrade operations detected."
     assert process.stderr == ""
 
 
-async def test_going_where_we_are_already_is_fine(url: str) -> None:
+async def test_an_upgrade_with_nothing_to_do_succeeds(url: str) -> None:
     run_alembic(url, "upgrade", "head")
 
 
 @pytest.mark.only("postgresql")
 async def test_sql_mode_prints_a_script_that_psql_runs(empty_url: str, empty: AsyncEngine) -> None:
-    """The whole chain as a script, statement by statement as psql sends them."""
+    """Execute the script of the whole chain statement by statement, as psql does."""
     script = run_alembic(empty_url, "upgrade", "head", "--sql").stdout
     assert script.startswith("SET lock_timeout = '100ms';")
     assert await query(empty, "SELECT to_regclass('users')") == [(None,)]
@@ -111,9 +111,6 @@ def test_each_revision_says_what_why_which_lock_and_what_older_builds_see(path: 
     assert "service" not in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE)
 
 
-# --- a developer's clone, where the model is edited and a revision is generated
-
-
 NICKNAME = "    nickname: Mapped[str | None] = mapped_column(Text)\n"
 TEAM = """\
 from sqlalchemy import ForeignKey  # which the next edit wants
@@ -126,7 +123,7 @@ class Team(Base):
 
 
 class User(Base):"""
-EDITS = {  # in this order, each on what the one before left
+EDITS = {  # in this order: each edits the result of the one before
     "a column": ("    age: Mapped", NICKNAME + "    age: Mapped"),
     "a required column with a default": (
         "    age: Mapped",
@@ -154,6 +151,7 @@ EDITS = {  # in this order, each on what the one before left
 
 
 def edit(clone: Path, before: str, after: str) -> None:
+    """Replace text in the models of a clone."""
     model = clone / "service/models.py"
     source = model.read_text(encoding="utf-8")
     assert before in source
@@ -166,10 +164,10 @@ def edit(clone: Path, before: str, after: str) -> None:
 async def test_what_autogenerate_writes_runs_up_and_down_unedited(
     all_databases: dict[str, Any], databases: Any, url: str, engine: AsyncEngine, clone: Path
 ) -> None:
-    """Generated on this database; run on it, and on the other one."""
+    """Revisions are generated on one kind of database, and run on both."""
     await write(engine, "INSERT INTO users (full_name, email, age) VALUES ('A', 'a@b.cd', 5)")
     edits = dict(EDITS)
-    if databases.kind == "sqlite":  # which doesn't tell Alembic of indexes on expressions
+    if databases.kind == "sqlite":  # Alembic sees no indexes on expressions there
         del edits["an index without regard to case"]
     for number, (what, change) in enumerate(edits.items(), start=1):
         edit(clone, *change)
@@ -183,12 +181,12 @@ async def test_what_autogenerate_writes_runs_up_and_down_unedited(
     run_alembic(url, "check")
     assert await query(engine, "SELECT full_name, email, age FROM users") == [("A", "a@b.cd", 5)]
 
-    (other,) = (found for found in all_databases.values() if found is not databases)
-    for place in (url, await other.at_head()):
-        run_alembic(place, "upgrade", "head", cwd=clone)
-        run_alembic(place, "check", cwd=clone)
-        run_alembic(place, "downgrade", HEAD, cwd=clone)
-        run_alembic(place, "check")
+    (other,) = (one for one in all_databases.values() if one is not databases)
+    for database in (url, await other.at_head()):
+        run_alembic(database, "upgrade", "head", cwd=clone)
+        run_alembic(database, "check", cwd=clone)
+        run_alembic(database, "downgrade", HEAD, cwd=clone)
+        run_alembic(database, "check")
 
 
 async def test_autogenerate_refuses_a_required_column_that_no_row_has_a_value_for(

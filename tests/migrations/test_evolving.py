@@ -1,4 +1,4 @@
-"""The table of docs/evolving-the-schema.md, row by row, on PostgreSQL."""
+"""Every row of the table in docs/evolving-the-schema.md holds on PostgreSQL."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tests.commands import run_alembic
 from tests.documented_changes import ROWS
 from tests.revisions import Revision
 
-Client = Any  # an asyncpg.Connection, which brings no types
+Client = Any  # an asyncpg.Connection; asyncpg has no types
 Check = Callable[[Client], Awaitable[None]]
 
 OLD, NEW = f"at_{HEAD}.users", f"at_{NEXT}.users"
@@ -33,18 +33,19 @@ LOCKS = (  # from weak to strong
 ADA = "INSERT INTO users (full_name, email, age) VALUES ('Ada Lovelace', 'ada@example.org', 36)"
 BOB = f"INSERT INTO {OLD} (full_name, email) VALUES ('Bob Older', 'bob@example.org')"
 HELD = "SELECT mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = $1"
-SAID = r"CREATE (UNIQUE )?INDEX CONCURRENTLY|COMMIT;\s*END LOOP"  # can't be in a transaction
+# statements that are not allowed in a transaction
+NO_TRANSACTION = r"CREATE (UNIQUE )?INDEX CONCURRENTLY|COMMIT;\s*END LOOP"
 
 
 class Case(NamedTuple):
-    """What a row promises, and how it is undone."""
+    """How a row's change is undone, and what it promises."""
 
     down: str
-    older: Check  # what a build at the head sees and may do meanwhile
-    undone: Check  # what is there after the way down and the way up again
+    older: Check  # what a build at the head reads and may write while it is applied
+    undone: Check  # the values after a downgrade and another upgrade
 
 
-async def one(client: Client, query: str, *values: Any) -> Any:
+async def fetch_value(client: Client, query: str, *values: Any) -> Any:
     return await client.fetchval(query, *values)
 
 
@@ -55,20 +56,20 @@ async def sees_ada(client: Client) -> None:
 
 
 def older_may(*statements: str, reads: dict[str, Any] | None = None) -> Check:
-    """An older build still sees Ada, runs these, and then reads what the queries give."""
+    """Check that an older build reads Ada, may run the statements, and reads these values."""
 
     async def check(client: Client) -> None:
         await sees_ada(client)
         for statement in statements:
             await client.execute(statement)
         for query, value in (reads or {}).items():
-            assert await one(client, query) == value, query
+            assert await fetch_value(client, query) == value, query
 
     return check
 
 
 def older_is_refused(statement: str, error: type[Exception]) -> Check:
-    """An older build still sees Ada, and gets a clean error for what the new rule forbids."""
+    """Check that an older build reads Ada, and that the new rule refuses its statement."""
 
     async def check(client: Client) -> None:
         await sees_ada(client)
@@ -78,15 +79,15 @@ def older_is_refused(statement: str, error: type[Exception]) -> Check:
     return check
 
 
-def then(reads: dict[str, Any]) -> Check:
+def later_reads(reads: dict[str, Any]) -> Check:
     async def check(client: Client) -> None:
         for query, value in reads.items():
-            assert await one(client, query) == value, query
+            assert await fetch_value(client, query) == value, query
 
     return check
 
 
-NOTHING = then({})
+NOTHING = later_reads({})
 LATER = f"SELECT {{}} FROM {NEW} WHERE email = '{{}}@example.org'"
 BOBS_AGE = "SELECT age FROM users WHERE email = 'bob@example.org'"
 
@@ -94,18 +95,18 @@ CASES = {
     "add a column": Case(
         'safely.drop_column("users", "phone")',
         older_may(BOB, f"UPDATE {NEW} SET phone = '123' WHERE id = 1"),
-        then({LATER.format("phone", "ada"): "123", LATER.format("phone", "bob"): None}),
+        later_reads({LATER.format("phone", "ada"): "123", LATER.format("phone", "bob"): None}),
     ),
     "add a required column": Case(
         'safely.drop_column("users", "status")',
         older_may(BOB, f"UPDATE {NEW} SET status = 'old' WHERE id = 1"),
-        then({LATER.format("status", "ada"): "old", LATER.format("status", "bob"): "new"}),
+        later_reads({LATER.format("status", "ada"): "old", LATER.format("status", "bob"): "new"}),
     ),
     "drop a column": Case(
         'safely.add_column("users", sa.Column("age", sa.Integer(), '
         'sa.CheckConstraint("age BETWEEN 0 AND 150", name=safely.f("ck_users_age"))))',
         older_may(BOB, f"UPDATE {OLD} SET age = 41 WHERE email = 'bob@example.org'"),
-        then({f"SELECT age FROM {OLD} WHERE email = 'bob@example.org'": 41}),
+        later_reads({f"SELECT age FROM {OLD} WHERE email = 'bob@example.org'": 41}),
     ),
     "drop a required column": Case(
         'safely.add_column("users", sa.Column("full_name", sa.Text(), nullable=False))',
@@ -114,12 +115,12 @@ CASES = {
             f"INSERT INTO {NEW} (email) VALUES ('new@example.org')",
             reads={f"SELECT full_name FROM {OLD} WHERE email = 'new@example.org'": "Unknown"},
         ),
-        then({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
+        later_reads({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
     ),
     "rename a column": Case(
         'safely.rename_column("users", "display_name", "full_name")',
         older_may(BOB),
-        then({LATER.format("display_name", "bob"): "Bob Older"}),
+        later_reads({LATER.format("display_name", "bob"): "Bob Older"}),
     ),
     "retype a column": Case(
         'safely.change_type("users", "age", sa.Integer())',
@@ -132,12 +133,12 @@ CASES = {
                 f"SELECT age FROM {OLD} WHERE email = 'new@example.org'": 7,
             },
         ),
-        then({LATER.format("age", "bob"): 41, LATER.format("age", "new"): 7}),
+        later_reads({LATER.format("age", "bob"): 41, LATER.format("age", "new"): 7}),
     ),
     "tighten a column": Case(
         'safely.allow_null("users", "age")',
         older_may(BOB, reads={BOBS_AGE: 18}),
-        then({BOBS_AGE: 18}),
+        later_reads({BOBS_AGE: 18}),
     ),
     "loosen a column": Case(
         'safely.require_column("users", "full_name", fill="Unknown")',
@@ -145,12 +146,12 @@ CASES = {
             f"INSERT INTO {NEW} (full_name, email) VALUES (NULL, 'new@example.org')",
             reads={f"SELECT full_name FROM {OLD} WHERE email = 'new@example.org'": None},
         ),
-        then({LATER.format("full_name", "new"): "Unknown"}),
+        later_reads({LATER.format("full_name", "new"): "Unknown"}),
     ),
     "change a default": Case(
         'safely.change_default("users", "age", None)',
         older_may(BOB, reads={BOBS_AGE: 18}),
-        then({BOBS_AGE: 18}),
+        later_reads({BOBS_AGE: 18}),
     ),
     "add a rule": Case(
         'safely.drop_constraint("ck_users_adult", "users", "check")',
@@ -171,7 +172,7 @@ CASES = {
     "add a table": Case(
         'safely.drop_table("teams")',
         older_may(BOB, f"INSERT INTO at_{NEXT}.teams DEFAULT VALUES"),
-        then({f"SELECT count(*) FROM at_{NEXT}.teams": 1}),
+        later_reads({f"SELECT count(*) FROM at_{NEXT}.teams": 1}),
     ),
     "drop a table": Case(
         'safely.create_table("users", '
@@ -179,7 +180,7 @@ CASES = {
         'sa.Column("full_name", sa.Text(), nullable=False), sa.Column("email", sa.Text()), '
         'sa.Column("age", sa.Integer()))',
         older_may(BOB),
-        then({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
+        later_reads({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
     ),
     "refer to a table": Case(
         'safely.drop_constraint("fk_users_age_users", "users", "foreignkey")',
@@ -192,14 +193,16 @@ CASES = {
     "backfill": Case(
         'safely.nothing_to_undo("ages that were filled in stay")',
         older_may(BOB, reads={BOBS_AGE: None}),
-        then({BOBS_AGE: 18}),
+        later_reads({BOBS_AGE: 18}),
     ),
     "split a column": Case(
         'safely.allow_null("users", "first_name")\nsafely.drop_column("users", "first_name")',
         older_may(
             BOB, reads={f"SELECT first_name FROM {NEW} WHERE email = 'bob@example.org'": "Bob"}
         ),
-        then({LATER.format("first_name", "ada"): "Ada", LATER.format("first_name", "bob"): "Bob"}),
+        later_reads(
+            {LATER.format("first_name", "ada"): "Ada", LATER.format("first_name", "bob"): "Bob"}
+        ),
     ),
 }
 
@@ -208,14 +211,14 @@ def test_every_row_of_the_table_is_tested() -> None:
     assert list(ROWS) == list(CASES)
 
 
-def spelled(change: str) -> str:
-    """The body of the revision, as the table says it."""
+def body_of(change: str) -> str:
+    """Return the body of the revision, as the table spells it."""
     return "\n".join(re.findall(r"`(safely\.[^`]*)`", ROWS[change].spelling))
 
 
 @pytest.fixture
 async def older(url: str) -> AsyncIterator[Client]:
-    """A build at the head, connected all the time."""
+    """Yield a connection of a build at the head."""
     client = await asyncpg.connect(url, server_settings={"application_name": f"users@{HEAD}"})
     yield client
     await client.close()
@@ -228,28 +231,29 @@ async def test_a_change_up_and_down_with_an_older_build_at_work(
 ) -> None:
     await older.execute(ADA)
     if change == "refer to a table":
-        await older.execute("UPDATE users SET id = 36, age = 36")  # so that it refers to itself
+        # so that the reference finds a row
+        await older.execute("UPDATE users SET id = 36, age = 36")
         await older.execute("UPDATE users SET id = 1, age = NULL")
         await older.execute("INSERT INTO users (id, full_name) VALUES (36, 'Root')")
         await older.execute("UPDATE users SET age = 36 WHERE id = 1")
-    before = await looks(older)
+    before = await schema_of(older)
     case = CASES[change]
-    revision(spelled(change), case.down)
+    revision(body_of(change), case.down)
     run_alembic(url, "upgrade", "head", cwd=clone)
     await case.older(older)
     run_alembic(url, "downgrade", "-1", cwd=clone)
     await sees_ada(older)
-    assert snapshot.differences(before, await looks(older)) == []
+    assert snapshot.differences(before, await schema_of(older)) == []
     run_alembic(url, "upgrade", "head", cwd=clone)
     await case.undone(older)
 
 
-async def looks(client: Client) -> dict[str, str]:
-    """The schema as the ledger would record it, but for what helps older builds."""
-    found: dict[str, str] = json.loads(await client.fetchval(snapshot.POSTGRESQL))
+async def schema_of(client: Client) -> dict[str, str]:
+    """Return the schema as the ledger records it, without the triggers that serve older builds."""
+    schema: dict[str, str] = json.loads(await client.fetchval(snapshot.POSTGRESQL))
     return {
         name: definition
-        for name, definition in found.items()
+        for name, definition in schema.items()
         if not re.match("(trigger|function) (fill_missing|sync_retyped)", name)
     }
 
@@ -259,26 +263,26 @@ async def looks(client: Client) -> dict[str, str]:
 async def test_a_change_takes_the_lock_that_the_table_says(
     url: str, clone: Path, revision: Revision, driver: Client, change: str
 ) -> None:
-    """By its script: after each statement, what the transaction holds on the table."""
-    revision(spelled(change), CASES[change].down)
+    """Execute its script; after each statement, look which locks on the table are held."""
+    revision(body_of(change), CASES[change].down)
     script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
-    table = await one(driver, "SELECT 'users'::regclass::oid")
-    taken = {"none", "ACCESS SHARE"}
+    table = await fetch_value(driver, "SELECT 'users'::regclass::oid")
+    locks = {"none", "ACCESS SHARE"}
     for statement in re.split(r";\n\n", script):
-        if re.search(SAID, statement):  # these tell only by the manual what they lock
-            taken.add("SHARE UPDATE EXCLUSIVE" if "INDEX" in statement else "ROW EXCLUSIVE")
+        if re.search(NO_TRANSACTION, statement):  # its locks are gone afterwards: see the manual
+            locks.add("SHARE UPDATE EXCLUSIVE" if "INDEX" in statement else "ROW EXCLUSIVE")
             await driver.execute(statement)
             continue
-        alone = not driver.is_in_transaction() and not statement.strip().startswith("BEGIN")
-        await driver.execute(f"BEGIN; {statement}" if alone else statement)
+        autocommit = not driver.is_in_transaction() and not statement.strip().startswith("BEGIN")
+        await driver.execute(f"BEGIN; {statement}" if autocommit else statement)
         if driver.is_in_transaction():
-            taken |= {spaced(mode) for (mode,) in await driver.fetch(HELD, table)}
-        if alone:
+            locks |= {with_spaces(mode) for (mode,) in await driver.fetch(HELD, table)}
+        if autocommit:
             await driver.execute("COMMIT")
-    strongest = max(taken, key=LOCKS.index)
+    strongest = max(locks, key=LOCKS.index)
     assert ROWS[change].lock == ("none" if strongest == "ACCESS SHARE" else strongest)
 
 
-def spaced(mode: str) -> str:
-    """AccessExclusiveLock as LOCK TABLE says it."""
+def with_spaces(mode: str) -> str:
+    """Turn AccessExclusiveLock into ACCESS EXCLUSIVE."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()

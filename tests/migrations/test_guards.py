@@ -1,4 +1,4 @@
-"""`alembic upgrade head` on a busy database, and several at once."""
+"""`alembic upgrade head` on a database in use, and several of them at once."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from tests.databases import revision_of, write
 from tests.revisions import Revision
 
 
-async def test_eight_at_once_all_succeed_and_take_each_step_once(
+async def test_eight_migrators_at_once_succeed_and_run_each_step_once(
     empty_url: str, empty: AsyncEngine
 ) -> None:
     ran = await run_alembic_at_once(empty_url, 8, "upgrade", "head")
@@ -33,7 +33,7 @@ async def test_eight_at_once_all_succeed_and_take_each_step_once(
 
 
 @pytest.mark.only("postgresql")
-async def test_who_waits_for_its_turn_says_for_whom_and_does_not_wait_for_ever(
+async def test_a_migrator_that_waits_names_the_one_at_work_and_gives_up(
     url: str, driver: Any
 ) -> None:
     run_alembic(url, "downgrade", "-1")
@@ -48,13 +48,13 @@ async def test_who_waits_for_its_turn_says_for_whom_and_does_not_wait_for_ever(
 
 @asynccontextmanager
 async def clients(url: str, number: int) -> AsyncIterator[list[float]]:
-    """Clients who read and write all the time; what each of their queries waited, in seconds."""
+    """Run clients that read and write; yield the list of their queries' durations in seconds."""
     waits: list[float] = []
-    over = asyncio.Event()
+    finished = asyncio.Event()
 
-    async def one(identity: int) -> None:
+    async def client(identity: int) -> None:
         connection = await asyncpg.connect(url)
-        while not over.is_set():
+        while not finished.is_set():
             began = time.monotonic()
             await connection.fetch("SELECT id, email FROM users LIMIT 10")
             await connection.execute("UPDATE users SET age = 5 WHERE id = $1", identity)
@@ -64,11 +64,11 @@ async def clients(url: str, number: int) -> AsyncIterator[list[float]]:
 
     async with asyncio.TaskGroup() as tasks:
         for identity in range(1, number + 1):
-            tasks.create_task(one(identity))
+            tasks.create_task(client(identity))
         try:
             yield waits
         finally:
-            over.set()
+            finished.set()
 
 
 ADD_PHONE = (
@@ -83,7 +83,7 @@ SELECT count(*) FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname
 async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
     url: str, clone: Path, revision: Revision, driver: Any, *, full: bool
 ) -> None:
-    """An open transaction that has read the table keeps everybody from altering it."""
+    """An open transaction that has read a table blocks every ALTER of it."""
     revision(*ADD_PHONE)
     await driver.execute(
         "INSERT INTO users (full_name) SELECT 'N' || n FROM generate_series(1, 99) n"
@@ -110,7 +110,7 @@ async def test_a_blocker_is_named_and_outlasted_while_clients_are_served(
         assert named in attempts[-1]
         assert "SELECT pg_backend_pid() FROM users; trying again" in attempts[-1]
         assert served > 50
-        # in a queue behind us they would have waited as long as the blocker stayed
+        # queued behind the migration, clients would have waited for the blocker to end
         assert max(waits) < (0.25 if full else blocked / 2)
         assert await driver.fetchval(HAS_PHONE) == expected
 
@@ -134,7 +134,7 @@ async def test_a_step_that_never_gets_its_lock_is_given_up_and_can_be_run_again(
 async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Two steps down, whatever happens in between."""
+    """`-2` is two steps, whatever happens between them."""
     await run_alembic_at_once(url, 1, "downgrade", "-2")
     assert await revision_of(engine) == NUMBERS[-3]
     run_alembic(url, "upgrade", "+2")

@@ -1,4 +1,4 @@
-"""The ledger, and what it refuses: edited files, edited schemas, databases without one."""
+"""The ledger, and what is refused because of it: edited files and schemas, missing ledgers."""
 
 import asyncio
 import json
@@ -21,6 +21,7 @@ LEDGER = "SELECT revision, direction, state FROM migration_log ORDER BY id"
 
 
 async def entries(engine: AsyncEngine) -> list[Any]:
+    """Return revision, direction and state of the ledger's rows."""
     return await query(engine, LEDGER)
 
 
@@ -123,7 +124,7 @@ async def test_a_schema_that_was_edited_by_hand_is_refused_until_it_is_accepted(
     run_alembic(url, "upgrade", "head")
 
 
-async def test_what_to_do_with_drift_is_accept_or_nothing(url: str) -> None:
+async def test_drift_takes_accept_or_refuse(url: str) -> None:
     process = run_alembic(url, "-x", "drift=ignore", "upgrade", "head", check=False)
     assert process.returncode != 0
     assert "-x drift=… takes accept or refuse" in process.stdout
@@ -143,7 +144,7 @@ async def test_another_major_version_is_recorded_anew_and_not_taken_for_drift(
 async def test_a_database_without_a_ledger_is_refused_and_can_be_adopted(
     url: str, engine: AsyncEngine
 ) -> None:
-    """One that was migrated by the same revisions before they kept a ledger."""
+    """The database was migrated by these revisions before there was a ledger."""
     await write(engine, "INSERT INTO users (full_name) VALUES ('Ada')")
     if engine.dialect.name == "postgresql":
         for number in NUMBERS:
@@ -166,7 +167,7 @@ async def test_a_database_without_a_ledger_is_refused_and_can_be_adopted(
     assert await query(engine, "SELECT full_name FROM users") == [("Ada",)]
 
 
-async def test_tables_that_nobody_recorded_are_not_built_upon(
+async def test_tables_without_a_recorded_revision_are_refused(
     empty_url: str, empty: AsyncEngine
 ) -> None:
     await write(empty, "CREATE TABLE users (id bigint)")
@@ -231,7 +232,7 @@ async def test_a_transaction_pooler_is_refused_in_one_clear_line(
     databases: Databases, empty_url: str, empty: AsyncEngine, *, strict: bool
 ) -> None:
     async with pooler(databases.server, name_of(empty_url), strict=strict) as pooled:
-        for _ in range(2):  # the second meets the statements that the first prepared
+        for _ in range(2):  # the second run meets statements that the first one prepared
             process = await asyncio.to_thread(run_alembic, pooled, "upgrade", "head", check=False)
             assert process.returncode != 0
             assert "DATABASE_URL leads through a pooler" in process.stdout
@@ -240,16 +241,13 @@ async def test_a_transaction_pooler_is_refused_in_one_clear_line(
 
 
 @pytest.mark.only("postgresql")
-async def test_a_script_notes_its_steps_too(empty_url: str, empty: AsyncEngine) -> None:
+async def test_a_script_writes_the_ledger_too(empty_url: str, empty: AsyncEngine) -> None:
     script = run_alembic(empty_url, "upgrade", "head", "--sql").stdout
     assert script.count("INSERT INTO migration_log") == len(NUMBERS)
     await run_script(empty, script)
     assert await entries(empty) == [(number, "upgrade", "done") for number in NUMBERS]
     assert run_migrations(empty_url, "drift").returncode == 0
     run_alembic(empty_url, "downgrade", "base")
-
-
-# --- a step that was begun and not finished
 
 
 UNDO_HALF = (
@@ -281,12 +279,12 @@ async def test_half_a_step_is_no_drift_and_is_finished_by_the_next_run(
 async def test_half_a_step_is_undone_before_going_elsewhere(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """At night: the new revision fails on the data, and the way back must be open."""
+    """When a new revision fails on the data, a downgrade must still work."""
     await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
     revision(FAILS_HALFWAY, UNDO_HALF)
     assert run_alembic(url, "upgrade", "head", cwd=clone, check=False).returncode != 0
-    told = run_alembic(url, "downgrade", "-1", cwd=clone).stderr
-    assert f"upgrade {NEXT} was begun and not finished: undoing it first" in told
+    log = run_alembic(url, "downgrade", "-1", cwd=clone).stderr
+    assert f"upgrade {NEXT} was begun and not finished: undoing it first" in log
     assert (await entries(engine))[-2:] == [
         (NEXT, "upgrade", "undone"),
         (HEAD, "downgrade", "done"),

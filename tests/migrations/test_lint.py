@@ -1,4 +1,4 @@
-"""`python -m migrations lint`: what a revision would do to those who use the database meanwhile."""
+"""`python -m migrations lint`: what a revision would do to the clients of a database in use."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from tests.documented_changes import ROWS
 from tests.paths import ROOT
 from tests.revisions import indented
 
-Draft = Callable[..., None]  # the bodies of upgrade and downgrade
+Draft = Callable[..., None]  # takes the bodies of upgrade and downgrade
 
 REVISION = f"""\
 import sqlalchemy as sa
@@ -54,102 +54,100 @@ INDEX_AGE = 'safely.create_index("idx_users_age", "users", ["age"])'
 
 
 @pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The chain, to add to."""
-    place = tmp_path_factory.mktemp("chain")
-    shutil.copytree(ROOT / "migrations/versions", place / "migrations/versions")
-    return place
+def chain_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the chain, which the tests of this module share."""
+    directory = tmp_path_factory.mktemp("chain")
+    shutil.copytree(ROOT / "migrations/versions", directory / "migrations/versions")
+    return directory
 
 
 @pytest.fixture
-def chain(copied: Path) -> Iterator[Path]:
-    """The same, for one test."""
-    yield copied
-    for path in (copied / "migrations/versions").glob("*.py"):
+def chain(chain_copy: Path) -> Iterator[Path]:
+    """Yield a copy of the chain; revisions that the test adds are removed afterwards."""
+    yield chain_copy
+    for path in (chain_copy / "migrations/versions").glob("*.py"):
         if path.name not in {version.name for version in VERSIONS}:
             path.unlink()
 
 
 @pytest.fixture
 def draft(chain: Path) -> Draft:
-    """Write the revision after the head with these bodies."""
+    """Return a function that writes the revision after the head with these bodies."""
 
-    def written(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
+    def write(up: str, down: str = 'safely.nothing_to_undo("a test")') -> None:
         source = REVISION.format(up=indented(up), down=indented(down))
         (chain / f"migrations/versions/{NEXT}_draft.py").write_text(source, encoding="utf-8")
 
-    return written
+    return write
 
 
-def found(chain: Path, *given: str) -> list[Finding]:
-    """What is wrong with revisions of a chain; the newest, unless others are named."""
+def findings_of(chain: Path, *names: str) -> list[Finding]:
+    """Lint revisions of a chain: the one after the head, unless others are named."""
     directory = ScriptDirectory(str(chain / "migrations"))
-    judged = lint(directory, chosen(directory, list(given or [NEXT])))
-    return [finding for findings in judged.values() for finding in findings]
+    findings_by_revision = lint(directory, chosen(directory, list(names or [NEXT])))
+    return [finding for findings in findings_by_revision.values() for finding in findings]
 
 
 def rules(chain: Path) -> list[str]:
-    return [finding.rule for finding in found(chain)]
+    """Return the rules that the draft breaks."""
+    return [finding.rule for finding in findings_of(chain)]
 
 
-def planted(chain: Path, path: Path) -> Path:
-    """One of the bad revisions, after the head of a chain."""
+def copy_into_chain(chain: Path, path: Path) -> Path:
+    """Copy a bad revision into a chain, after its head; return its new path."""
     return Path(shutil.copy(path, chain / f"migrations/versions/{NEXT}_{path.name}"))
 
 
 def source(chain: Path) -> list[str]:
-    """The lines of the draft."""
+    """Return the lines of the draft."""
     path = chain / f"migrations/versions/{NEXT}_draft.py"
     return path.read_text(encoding="utf-8").splitlines()
 
 
-# --- the ten bad ones
+class Expected(NamedTuple):
+    """The finding that a bad revision must have."""
 
-
-class Sin(NamedTuple):
-    """What is to be found in one of the bad revisions."""
-
-    line: str  # what stands there
+    line: str  # how the line begins
     safe: str
 
 
-SINS = {
-    "backfill_at_once": Sin(
+EXPECTED = {
+    "backfill_at_once": Expected(
         'op.execute("UPDATE users SET age = 18 WHERE age IS NULL")',
         'safely.backfill("users", "age = 18", where="age IS NULL")',
     ),
-    "check_and_validate": Sin(
+    "check_and_validate": Expected(
         'op.execute("ALTER TABLE users VALIDATE CONSTRAINT ck_users_full_name_length")',
         'safely.create_check_constraint("ck_users_full_name_length", "users", '
         '"length(full_name) <= 200")  # in the place of both',
     ),
-    "foreign_key_at_once": Sin(
+    "foreign_key_at_once": Expected(
         'op.create_foreign_key("fk_users_invited_by_users"',
         'safely.create_foreign_key("fk_users_invited_by_users", "users", "users", '
         '["invited_by"], ["id"])',
     ),
-    "not_null_at_once": Sin(
+    "not_null_at_once": Expected(
         'op.alter_column("users", "status", nullable=False)',
         'safely.require_column("users", "status", fill=…)',
     ),
-    "plain_drop": Sin('op.drop_column("users", "age")', 'safely.drop_column("users", "age")'),
-    "plain_index": Sin('op.create_index("idx_users_age"', INDEX_AGE),
-    "two_subjects": Sin(
+    "plain_drop": Expected('op.drop_column("users", "age")', 'safely.drop_column("users", "age")'),
+    "plain_index": Expected('op.create_index("idx_users_age"', INDEX_AGE),
+    "two_subjects": Expected(
         INDEX_AGE,
         f"0010_add_users_phone.py\n    {ADD_PHONE}\n0011_create_idx_users_age.py\n    {INDEX_AGE}",
     ),
-    "two_tables": Sin(
+    "two_tables": Expected(
         'op.add_column("idempotency_key", sa.Column("tenant", sa.Text()))',
         "0010_add_users_tenant.py\n"
         '    safely.add_column("users", sa.Column("tenant", sa.Text()))\n'
         "0011_add_idempotency_key_tenant.py\n"
         '    safely.add_column("idempotency_key", sa.Column("tenant", sa.Text()))',
     ),
-    "type_change": Sin(
+    "type_change": Expected(
         'op.alter_column("users", "age", type_=sa.BigInteger()',
         'safely.change_type("users", "age", sa.BigInteger())',
     ),
-    "volatile_default": Sin(
+    "volatile_default": Expected(
         "op.add_column(",
         'safely.add_column("users", sa.Column("token", sa.Uuid()))\n'
         'safely.change_default("users", "token", sa.text("gen_random_uuid()"))\n'
@@ -159,7 +157,7 @@ SINS = {
 
 
 def test_there_are_ten_bad_revisions_and_none_is_in_the_chain() -> None:
-    assert [path.stem for path in BAD] == sorted(SINS)
+    assert [path.stem for path in BAD] == sorted(EXPECTED)
     assert len(BAD) == 10
     assert not {path.name for path in BAD} & {path.name[5:] for path in VERSIONS}
 
@@ -168,14 +166,14 @@ def test_there_are_ten_bad_revisions_and_none_is_in_the_chain() -> None:
 def test_a_bad_revision_is_named_by_its_line_with_the_safe_spelling(
     chain: Path, path: Path
 ) -> None:
-    planted(chain, path)
-    sin, *others = sorted(found(chain), key=lambda finding: finding.rule == "raw-op")
-    assert sin.rule == path.stem.replace("_", "-")
+    copy_into_chain(chain, path)
+    finding, *others = sorted(findings_of(chain), key=lambda finding: finding.rule == "raw-op")
+    assert finding.rule == path.stem.replace("_", "-")
     lines = path.read_text(encoding="utf-8").splitlines()
-    assert lines[sin.line - 1].strip().startswith(SINS[path.stem].line)
-    assert (sin.safe or "").startswith(SINS[path.stem].safe)
-    assert sin.why
-    # what is said besides is the plain op.add_column that the sin needs
+    assert lines[finding.line - 1].strip().startswith(EXPECTED[path.stem].line)
+    assert (finding.safe or "").startswith(EXPECTED[path.stem].safe)
+    assert finding.why
+    # the only other finding is the plain op.add_column that the bad line needs
     assert {(f.rule, lines[f.line - 1].split("(")[0].strip()) for f in others} <= {
         ("raw-op", "op.add_column")
     }
@@ -186,20 +184,20 @@ def test_what_is_proposed_can_be_pasted_and_run_and_has_no_finding(
     url: str, chain: Path, clone: Path
 ) -> None:
     # others need the column that plain_drop drops; test_evolving.py runs its spelling
-    names = [name for name in SINS if not name.startswith(("two_", "plain_drop"))]
+    names = [name for name in EXPECTED if not name.startswith(("two_", "plain_drop"))]
     for steps, name in enumerate(names, start=1):
-        path = planted(chain, ROOT / f"tests/data/revisions/{name}.py")
-        text = pasted(path, found(chain)).replace(f'"{NEXT}"', f'"{later(steps)}"')
+        path = copy_into_chain(chain, ROOT / f"tests/data/revisions/{name}.py")
+        text = with_fixes(path, findings_of(chain)).replace(f'"{NEXT}"', f'"{later(steps)}"')
         text = text.replace(f'"{HEAD}"', f'"{later(steps - 1)}"')
         (clone / f"migrations/versions/{later(steps)}_{name}.py").write_text(text, "utf-8")
         path.unlink()
-    assert found(clone, f"{HEAD}:") == []
+    assert findings_of(clone, f"{HEAD}:") == []
     run_alembic(url, "upgrade", "head", cwd=clone)
     run_alembic(url, "downgrade", HEAD, cwd=clone)
 
 
-def pasted(path: Path, findings: list[Finding]) -> str:
-    """The revision with what is proposed in the place of what was found."""
+def with_fixes(path: Path, findings: list[Finding]) -> str:
+    """Return the revision's source with the safe spelling in place of each finding."""
     lines = path.read_text("utf-8").splitlines()
     for finding in findings[::-1]:
         safe = str(finding.safe).replace("fill=…", 'fill="new"').splitlines()
@@ -209,11 +207,8 @@ def pasted(path: Path, findings: list[Finding]) -> str:
     return "\n".join(lines)
 
 
-# --- the good ones
-
-
 def test_the_chain_has_no_finding_and_needs_no_suppression() -> None:
-    assert found(ROOT, "base:head") == []
+    assert findings_of(ROOT, "base:head") == []
     assert not any("# lint:" in path.read_text(encoding="utf-8") for path in VERSIONS)
 
 
@@ -222,7 +217,7 @@ def test_what_the_documentation_spells_has_no_finding(
     chain: Path, draft: Draft, change: str
 ) -> None:
     draft("\n".join(re.findall(r"`(safely\..*?\))`", f"{ROWS[change].spelling}")))
-    assert found(chain) == []
+    assert findings_of(chain) == []
 
 
 def test_autogenerate_and_hand_written_revisions_of_the_tests_have_no_finding(chain: Path) -> None:
@@ -232,7 +227,7 @@ def test_autogenerate_and_hand_written_revisions_of_the_tests_have_no_finding(ch
         )
         source = path.read_text(encoding="utf-8").replace("def upgrade", numbers, 1)
         (chain / f"migrations/versions/{later(steps)}_x.py").write_text(source, "utf-8")
-    assert found(chain, f"{HEAD}:") == []
+    assert findings_of(chain, f"{HEAD}:") == []
 
 
 @pytest.mark.only("postgresql")
@@ -262,9 +257,7 @@ async def test_functions_taken_for_steady_are_so(driver: Any) -> None:
     assert not [row["proname"] for row in rows if row["volatile"]]
 
 
-# --- plain Alembic and plain SQL
-
-PLAIN = {  # what hurts, and is told by these rules, with this to write instead
+PLAIN = {  # what hurts: the rule that reports it, and what to write instead
     'op.drop_table("users")': ("plain-drop", 'safely.drop_table("users")'),
     'op.create_table("t", sa.Column("id", sa.Text()))': (
         "raw-op",
@@ -417,12 +410,12 @@ PLAIN = {  # what hurts, and is told by these rules, with this to write instead
 
 
 @pytest.mark.parametrize("line", PLAIN)
-def test_what_hurts_is_told_once_with_what_to_write_instead(
+def test_what_hurts_is_reported_once_with_what_to_write_instead(
     chain: Path, draft: Draft, line: str
 ) -> None:
     draft(line)
     rule, safe = PLAIN[line]
-    (finding,) = [f for f in found(chain) if f.rule != "prefer-identity"]
+    (finding,) = [f for f in findings_of(chain) if f.rule != "prefer-identity"]
     assert finding.rule == rule
     assert (finding.safe or "").startswith(safe or "")
     assert (finding.safe is None) == (safe is None)
@@ -435,17 +428,17 @@ def test_every_operation_that_has_a_safe_spelling_is_tried_above() -> None:
     } == set()
 
 
-def test_a_lock_on_two_tables_is_told_as_such_too(chain: Path, draft: Draft) -> None:
+def test_a_lock_on_two_tables_is_reported_as_such_too(chain: Path, draft: Draft) -> None:
     draft('op.execute("LOCK TABLE users, idempotency_key")')
-    lock, tables = found(chain)
+    lock, tables = findings_of(chain)
     assert lock.message == "locks users and idempotency_key in ACCESS EXCLUSIVE mode"
     assert "readers and writers wait" in lock.why
     assert (tables.rule, str(tables.safe)[:12]) == ("two-tables", "one revision")
 
 
-def test_two_troubles_of_one_rule_on_one_line_are_both_told(chain: Path, draft: Draft) -> None:
+def test_two_troubles_of_one_rule_on_one_line_are_both_reported(chain: Path, draft: Draft) -> None:
     draft('op.execute("DROP TABLE users; DROP TABLE idempotency_key")')
-    assert {f.message.split()[1] for f in found(chain) if f.rule == "plain-drop"} == {
+    assert {f.message.split()[1] for f in findings_of(chain) if f.rule == "plain-drop"} == {
         "users",
         "idempotency_key",
     }
@@ -470,7 +463,7 @@ HARMLESS = [
 @pytest.mark.parametrize("line", HARMLESS)
 def test_what_does_not_hurt_is_left_alone(chain: Path, draft: Draft, line: str) -> None:
     draft(line)
-    assert found(chain) == []
+    assert findings_of(chain) == []
 
 
 @pytest.mark.parametrize(
@@ -486,7 +479,7 @@ def test_what_does_not_hurt_is_left_alone(chain: Path, draft: Draft, line: str) 
 )
 def test_plain_alembic_is_seen_however_it_is_called(chain: Path, draft: Draft, lines: str) -> None:
     draft(lines)
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.rule == "raw-op"
     assert re.fullmatch(
         r'safely\.add_column\((t|"users"), sa\.Column\("a", sa\.Text\(\)\)\)', finding.safe or ""
@@ -494,14 +487,14 @@ def test_plain_alembic_is_seen_however_it_is_called(chain: Path, draft: Draft, l
     assert "add_column(" in source(chain)[finding.line - 1]
 
 
-def test_each_operation_of_a_batch_is_told_by_its_own_line(chain: Path, draft: Draft) -> None:
+def test_each_operation_of_a_batch_is_reported_by_its_own_line(chain: Path, draft: Draft) -> None:
     draft(
         'with op.batch_alter_table("users") as b:\n'
         '    b.alter_column("age", nullable=False)\n'
         '    b.create_index("i", ["age"])\n'
         '    b.drop_constraint("ck_users_age")'
     )
-    findings = {finding.rule: (finding.line, finding.safe) for finding in found(chain)}
+    findings = {finding.rule: (finding.line, finding.safe) for finding in findings_of(chain)}
     first = source(chain).index('    with op.batch_alter_table("users") as b:') + 1
     assert findings["not-null-at-once"][0] == first + 1
     assert findings["plain-index"] == (
@@ -521,7 +514,7 @@ def test_a_new_table_may_be_changed_plainly_and_keeps_nobody_waiting(
         'op.execute("UPDATE teams SET id = 3")'
     )
     assert set(rules(chain)) == {"raw-op"}
-    assert all("Nobody waits: the table is new." in finding.why for finding in found(chain))
+    assert all("Nobody waits: the table is new." in finding.why for finding in findings_of(chain))
 
 
 def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft: Draft) -> None:
@@ -535,9 +528,6 @@ def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft:
     assert "not-null-at-once" not in rules(chain)
     draft(lines.format("age > 3"))
     assert "not-null-at-once" in rules(chain)
-
-
-# --- the way down
 
 
 @pytest.mark.parametrize(
@@ -557,18 +547,18 @@ def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft:
         ('safely.backfill("users", "age = 1", where="age = 2")', "safely.nothing_to_undo("),
     ],
 )
-def test_a_way_down_that_loses_data_is_told(
+def test_a_way_down_that_loses_data_is_reported(
     chain: Path, draft: Draft, line: str, safe: str
 ) -> None:
     draft(INDEX_AGE, line)
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.rule == "lossy-downgrade"
     assert (finding.safe or "").startswith(safe)
 
 
 def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE, 'safely.backfill("users", "age = 1", where="age IS NULL")')
-    assert found(chain) == []
+    assert findings_of(chain) == []
 
 
 @pytest.mark.parametrize(
@@ -583,21 +573,18 @@ def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) ->
         'if False:\n    safely.drop_index("idx_users_age", "users")',
     ],
 )
-def test_a_way_down_that_does_nothing_is_told(chain: Path, draft: Draft, body: str) -> None:
+def test_a_way_down_that_does_nothing_is_reported(chain: Path, draft: Draft, body: str) -> None:
     draft(INDEX_AGE, body)
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.rule == "empty-downgrade"
     assert "safely.nothing_to_undo(" in str(finding.safe)
 
 
-def test_a_way_down_that_is_missing_is_told(chain: Path, draft: Draft) -> None:
+def test_a_way_down_that_is_missing_is_reported(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE)
     (path,) = (chain / "migrations/versions").glob(f"{NEXT}_*.py")
     path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
     assert rules(chain) == ["empty-downgrade"]
-
-
-# --- what the file is
 
 
 @pytest.mark.parametrize(
@@ -609,9 +596,9 @@ def test_a_way_down_that_is_missing_is_told(chain: Path, draft: Draft) -> None:
         'import importlib\n    importlib.import_module("service.models")',
     ],
 )
-def test_importing_the_service_is_told(chain: Path, draft: Draft, line: str) -> None:
+def test_importing_the_service_is_reported(chain: Path, draft: Draft, line: str) -> None:
     draft(f"{line.replace('    ', '')}\n{INDEX_AGE}")
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.rule == "imports-service"
     assert "service" in source(chain)[finding.line - 1]
 
@@ -663,23 +650,20 @@ TWO_SUBJECTS = {
 @pytest.mark.parametrize("what", ONE_SUBJECT)
 def test_one_subject_is_let_pass(chain: Path, draft: Draft, what: str) -> None:
     draft(ONE_SUBJECT[what])
-    assert found(chain) == []
+    assert findings_of(chain) == []
 
 
 @pytest.mark.parametrize("what", TWO_SUBJECTS)
-def test_two_subjects_are_told_with_the_files_to_make_of_them(
+def test_two_subjects_are_reported_with_the_files_to_make_of_them(
     chain: Path, draft: Draft, what: str
 ) -> None:
     draft(TWO_SUBJECTS[what])
-    (finding,) = [f for f in found(chain) if f.rule == "two-subjects"]
+    (finding,) = [f for f in findings_of(chain) if f.rule == "two-subjects"]
     files = [line for line in str(finding.safe).splitlines() if not line.startswith(" ")]
     assert [name[:4] for name in files] == [NEXT, later(2)]
 
 
-# --- what can't be seen
-
-
-def test_what_looks_at_the_connection_is_told_as_unseen_and_nothing_is_hidden(
+def test_what_looks_at_the_connection_is_reported_as_unseen_and_nothing_is_hidden(
     chain: Path, draft: Draft
 ) -> None:
     draft(
@@ -688,7 +672,7 @@ def test_what_looks_at_the_connection_is_told_as_unseen_and_nothing_is_hidden(
         'op.execute("UPDATE users SET age = 18 WHERE age IS NULL")\n'
         'bind.execute(sa.text("ALTER TABLE users DROP COLUMN email"))'
     )
-    unseen, update, drop = (f for f in found(chain) if f.rule != "two-subjects")
+    unseen, update, drop = (f for f in findings_of(chain) if f.rule != "two-subjects")
     assert unseen.rule == "unseen"
     assert f"Behind line {unseen.line + 1} nothing was rendered" in unseen.why
     assert update.rule == "backfill-at-once"
@@ -696,17 +680,15 @@ def test_what_looks_at_the_connection_is_told_as_unseen_and_nothing_is_hidden(
     assert drop.line == unseen.line + 3
 
 
-def test_a_revision_that_can_not_be_printed_is_told_with_its_line(
+def test_a_revision_that_can_not_be_printed_is_reported_with_its_line(
     chain: Path, draft: Draft
 ) -> None:
     draft('raise NotImplementedError("write what this revision does")')
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.rule == "unrendered"
     assert "NotImplementedError: write what this revision does" in finding.message
     assert "raise" in source(chain)[finding.line - 1]
 
-
-# --- suppressions
 
 RISKY = 'op.create_index("i", "users", ["age"])'
 
@@ -725,7 +707,7 @@ RISKY = 'op.create_index("i", "users", ["age"])'
 )
 def test_a_reason_suppresses_a_finding(chain: Path, draft: Draft, lines: str) -> None:
     draft(lines)
-    assert found(chain) == []
+    assert findings_of(chain) == []
 
 
 @pytest.mark.parametrize(
@@ -738,7 +720,7 @@ def test_a_reason_suppresses_a_finding(chain: Path, draft: Draft, lines: str) ->
         "plain-index:  # noqa: E501",
     ],
 )
-def test_without_a_reason_nothing_is_suppressed_and_that_is_told_too(
+def test_without_a_reason_nothing_is_suppressed_and_that_is_reported_too(
     chain: Path, draft: Draft, comment: str
 ) -> None:
     draft(f"{RISKY}  # lint: {comment}")
@@ -746,7 +728,7 @@ def test_without_a_reason_nothing_is_suppressed_and_that_is_told_too(
 
 
 @pytest.mark.parametrize("rule", ["plain-index", "no-such-rule"])
-def test_a_suppression_that_suppresses_nothing_is_told(
+def test_a_suppression_that_suppresses_nothing_is_reported(
     chain: Path, draft: Draft, rule: str
 ) -> None:
     draft(f"{INDEX_AGE}  # lint: {rule}: it was plain once")
@@ -755,7 +737,7 @@ def test_a_suppression_that_suppresses_nothing_is_told(
 
 def test_an_edited_file_can_not_be_argued_away(chain: Path, draft: Draft) -> None:
     draft(f"{INDEX_AGE}  # lint: edited-file: a word was wrong")
-    (finding,) = found(chain)
+    (finding,) = findings_of(chain)
     assert finding.message == "suppresses edited-file, which no comment can"
 
 
@@ -765,15 +747,12 @@ def test_several_rules_can_be_suppressed_at_once(chain: Path, draft: Draft) -> N
         f"op.add_column('users', sa.Column('a', sa.Text()))\n"
         f"{second}  # lint: two-tables, raw-op: nobody is there yet"
     )
-    assert rules(chain) == ["unused-suppression"]  # raw-op is said by two-tables
-
-
-# --- the command
+    assert rules(chain) == ["unused-suppression"]  # two-tables is reported instead of raw-op
 
 
 @pytest.mark.only("postgresql")
 def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clone: Path) -> None:
-    planted(clone, ROOT / "tests/data/revisions/plain_index.py")
+    copy_into_chain(clone, ROOT / "tests/data/revisions/plain_index.py")
     process = run_migrations(url, "lint", cwd=clone)
     assert process.returncode == 1
     assert process.stderr == ""
@@ -816,8 +795,8 @@ def test_the_exit_code_tells_whether_there_are_findings(url: str, clone: Path) -
 def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     directory = ScriptDirectory(str(ROOT / "migrations"))
 
-    def numbers(*given: str) -> list[str]:
-        return [script.revision for script in chosen(directory, list(given))]
+    def numbers(*names: str) -> list[str]:
+        return [script.revision for script in chosen(directory, list(names))]
 
     assert numbers() == NUMBERS
     assert numbers("head") == [HEAD]
@@ -836,17 +815,17 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
 def test_a_file_that_can_not_be_loaded_is_one_clear_line(clone: Path, broken: str) -> None:
     (clone / f"migrations/versions/{NEXT}_broken.py").write_text(broken, "utf-8")
     with pytest.raises(CommandError, match=r"a revision file can't be loaded: .*\w+Error: "):
-        found(clone)
+        findings_of(clone)
 
 
 def test_two_files_with_one_number_are_refused(clone: Path) -> None:
     shutil.copy(VERSIONS[-1], clone / f"migrations/versions/{HEAD}_again.py")
     with pytest.raises(CommandError, match=f"Revision {HEAD} is present more than once"):
-        found(clone)
+        findings_of(clone)
 
 
 def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
-    """A Python elsewhere, with the same libraries and no programs beside it."""
+    """Run a Python elsewhere, which has the same libraries and no programs beside it."""
     python = tmp_path / "python"
     python.symlink_to(Path(sys.executable).resolve())
     libraries = sysconfig.get_paths()["purelib"]
@@ -862,10 +841,7 @@ def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
     assert process.stderr.startswith("FAILED: squawk is not installed: it is the development")
 
 
-# --- the ledger
-
-
-async def test_an_edited_applied_file_is_told_by_the_ledger(url: str, clone: Path) -> None:
+async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone: Path) -> None:
     path = clone / "migrations/versions" / VERSIONS[2].name
     was = checksum(path)
     path.write_text(path.read_text("utf-8").replace("to know how old", "to see how old"), "utf-8")

@@ -20,7 +20,7 @@ EVERYTHING = "SELECT id, full_name, email, age FROM users ORDER BY id"
 
 
 async def test_people_go_down_and_up_again_and_lose_nothing(url: str, engine: AsyncEngine) -> None:
-    """All of people.csv, with rows that a build at 0001 writes in between."""
+    """Use people.csv, and rows that a build at 0001 writes in between."""
     people = accepted()
     async with engine.begin() as connection:
         await connection.execute(
@@ -123,8 +123,8 @@ AGE = (
 )
 
 
-def follow(clone: Path, up: str, down: str) -> None:
-    """Write the revision after the one that the fixture wrote."""
+def write_second_revision(clone: Path, up: str, down: str) -> None:
+    """Write the revision that follows the one of the fixture `revision`."""
     write_revision(clone, 2, up, down)
 
 
@@ -140,7 +140,7 @@ async def test_autogenerate_and_check_do_not_see_what_is_set_aside(
     )
     run_alembic(url, "upgrade", "head", cwd=clone)
     await write(engine, "INSERT INTO pets (id, name) VALUES (1, 'Rex')")
-    follow(
+    write_second_revision(
         clone,
         'safely.drop_table("pets")\nsafely.drop_column("users", "age")',
         f"{AGE}\n"
@@ -161,8 +161,8 @@ async def test_autogenerate_and_check_do_not_see_what_is_set_aside(
         "postgresql": "SELECT indexname FROM pg_indexes WHERE tablename IN ('users', 'pets')",
         "sqlite": "SELECT name FROM sqlite_master WHERE type = 'index'",
     }
-    found = {name for (name,) in await query(engine, indexes[engine.dialect.name])}
-    assert {"idx_users_age", "idx_pets_name"} <= found
+    names = {name for (name,) in await query(engine, indexes[engine.dialect.name])}
+    assert {"idx_users_age", "idx_pets_name"} <= names
     with pytest.raises(DBAPIError, match="ck_users_age"):
         await write(engine, "INSERT INTO users (full_name, age) VALUES ('X', 151)")
 
@@ -240,7 +240,7 @@ async def test_a_retyped_column_gives_its_old_values_back_to_the_letter(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     revision(*ADD_CODE)
-    follow(clone, *RETYPE_CODE)
+    write_second_revision(clone, *RETYPE_CODE)
     run_alembic(url, "upgrade", NEXT, cwd=clone)
     await write(engine, "INSERT INTO users (full_name, code) VALUES ('A', '007'), ('B', '8')")
     run_alembic(url, "upgrade", "head", cwd=clone)
@@ -269,15 +269,15 @@ async def test_a_value_that_the_new_type_can_not_hold_is_refused_with_a_query(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     revision(*ADD_CODE)
-    follow(clone, *RETYPE_CODE)
+    write_second_revision(clone, *RETYPE_CODE)
     run_alembic(url, "upgrade", NEXT, cwd=clone)
     await write(engine, "INSERT INTO users (full_name, code) VALUES ('A', 'seven')")
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert "users.code can't become INTEGER: 1 row(s) hold something else" in process.stdout
-    seen = re.search(r"See them with: (SELECT .*)", process.stdout)
-    assert seen is not None
-    assert len(await query(engine, seen.group(1))) == 1
+    match = re.search(r"See them with: (SELECT .*)", process.stdout)
+    assert match is not None
+    assert len(await query(engine, match.group(1))) == 1
     await write(engine, f"UPDATE at_{NEXT}.users SET code = '7'")
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await query(engine, "SELECT code FROM users") == [(7,)]
@@ -294,9 +294,6 @@ async def test_a_type_that_an_index_forbids_is_refused_in_words(
     assert "Traceback" not in process.stderr
 
 
-# --- purge
-
-
 async def test_purge_lists_asks_and_then_drops_for_good(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
@@ -304,10 +301,10 @@ async def test_purge_lists_asks_and_then_drops_for_good(
     revision('safely.drop_column("users", "age")', AGE)
     run_alembic(url, "upgrade", "head", cwd=clone)
 
-    asked = run_migrations(url, "purge", "--before", NEXT, cwd=clone)
-    assert asked.returncode == 1
-    assert f"column users.age with its values, set aside by {NEXT}" in asked.stdout
-    assert "nothing was purged" in asked.stdout
+    unconfirmed = run_migrations(url, "purge", "--before", NEXT, cwd=clone)
+    assert unconfirmed.returncode == 1
+    assert f"column users.age with its values, set aside by {NEXT}" in unconfirmed.stdout
+    assert "nothing was purged" in unconfirmed.stdout
     listed = run_migrations(url, "purge", "--before", NEXT, "--json", cwd=clone)
     assert listed.returncode == 1
     items = json.loads(listed.stdout)["items"]
@@ -340,7 +337,7 @@ async def test_a_column_is_purged_with_its_index(
         'safely.create_index("idx_users_old", "users", [sa.text("lower(email)"), "age"])',
         'safely.drop_index("idx_users_old", "users")\nsafely.drop_index("idx_users_age", "users")',
     )
-    follow(clone, 'safely.drop_column("users", "age")', AGE)
+    write_second_revision(clone, 'safely.drop_column("users", "age")', AGE)
     run_alembic(url, "upgrade", "head", cwd=clone)
     await write(engine, "INSERT INTO users (full_name) VALUES ('A')")
     purged = run_migrations(url, "purge", "--before", later(2), "--yes", cwd=clone)
@@ -375,13 +372,10 @@ async def test_purge_of_what_is_not_there_is_one_clear_line(url: str) -> None:
         assert "Traceback" not in process.stderr
 
 
-# --- the tools
-
-
 async def test_the_log_is_a_table_for_people_and_lines_for_machines(url: str) -> None:
-    told = run_migrations(url, "log")
-    assert told.returncode == 0
-    heading, *rows = told.stdout.splitlines()
+    process = run_migrations(url, "log")
+    assert process.returncode == 0
+    heading, *rows = process.stdout.splitlines()
     assert heading.split()[:4] == ["revision", "direction", "state", "message"]
     assert len(rows) == len(NUMBERS)
     assert re.match(r"0006 +upgrade +done +rename name to full_name +20\d\d-", rows[5])
@@ -415,9 +409,6 @@ async def test_the_tools_say_in_one_line_what_is_missing(
     assert "hunter2" not in process.stderr
 
 
-# --- several changes to one column, for which triggers would undo each other's work
-
-
 @pytest.mark.only("postgresql")
 async def test_a_column_that_is_filled_in_for_older_builds_is_not_retyped_before_they_are_purged(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
@@ -444,7 +435,7 @@ async def test_a_column_is_not_retyped_twice_before_older_builds_are_purged(
         'safely.change_type("users", "age", sa.BigInteger())',
         'safely.change_type("users", "age", sa.Integer())',
     )
-    follow(
+    write_second_revision(
         clone,
         'safely.change_type("users", "age", sa.Numeric())',
         'safely.change_type("users", "age", sa.BigInteger())',

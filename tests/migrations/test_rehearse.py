@@ -1,4 +1,4 @@
-"""`python -m migrations rehearse`: a copy, traffic, figures, and a verdict."""
+"""`python -m migrations rehearse`: revisions on a copy, under traffic, with a verdict."""
 
 import json
 import shutil
@@ -18,19 +18,19 @@ from tests.revisions import Revision
 BAD = ROOT / "tests/data/revisions"
 EMPTY = "sqlite:///{}/none.sqlite"  # a database without tables: what is pending is the whole chain
 
-# what the ten do to clients at a million rows, and the statement that does it
+# of the ten bad revisions, those that block clients at a million rows, and by which statement
 BLOCKS = {
     "plain_index": "CREATE INDEX idx_users_age",
     "volatile_default": "ALTER TABLE users ADD COLUMN",
     "backfill_at_once": "UPDATE users SET age",
 }
-REFUSED = {  # by PostgreSQL itself, for the sake of the published versions
+REFUSED = {  # by PostgreSQL, because the views of published versions depend on the column
     "plain_drop": "ALTER TABLE users DROP COLUMN age",
     "type_change": "ALTER TABLE users ALTER COLUMN",
 }
 
 
-def rehearsed(
+def rehearse(
     directory: Path, *arguments: str, cwd: Path = ROOT, url: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     database = url or EMPTY.format(directory)
@@ -51,7 +51,7 @@ def test_a_revision_goes_up_down_and_up_while_all_versions_are_read_and_written(
     tmp_path: Path,
 ) -> None:
     arguments = ("--rows", "3000", "--from", PREVIOUS, "--report", str(tmp_path), "--json")
-    process = rehearsed(tmp_path, *arguments)
+    process = rehearse(tmp_path, *arguments)
     report = report_of(process)
     assert process.returncode == 0, report["problems"]
     assert report["verdict"] == "yes"
@@ -73,13 +73,13 @@ def test_a_revision_goes_up_down_and_up_while_all_versions_are_read_and_written(
 
 
 @pytest.mark.parametrize("name", ["volatile_default", "plain_drop"])
-def test_what_holds_clients_up_or_fails_is_told_with_its_statement(
+def test_a_statement_that_blocks_clients_or_fails_is_reported(
     tmp_path: Path, clone: Path, name: str
 ) -> None:
     shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
     rows, budget = ("60000", "20ms") if name in BLOCKS else ("100", "250ms")
     arguments = ("--rows", rows, "--from", HEAD, "--max-wait", budget)
-    process = rehearsed(tmp_path, *arguments, cwd=clone)
+    process = rehearse(tmp_path, *arguments, cwd=clone)
     assert process.returncode == 1, process.stdout
     verdict = process.stdout.replace("\n", " ").partition("NO ")[2]
     assert verdict.lstrip().startswith(f"{NEXT}: upgrade: ")
@@ -89,12 +89,12 @@ def test_what_holds_clients_up_or_fails_is_told_with_its_statement(
         assert "rewritten: users" in process.stdout
 
 
-def test_values_that_the_way_down_does_not_bring_back_are_told(
+def test_values_that_the_way_down_does_not_bring_back_are_reported(
     tmp_path: Path, clone: Path, revision: Revision
 ) -> None:
     where = "full_name <> upper(full_name)"
     revision(f'safely.backfill("users", "full_name = upper(full_name)", where="{where}")', "pass")
-    process = rehearsed(tmp_path, "--rows", "200", "--from", HEAD, "--json", cwd=clone)
+    process = rehearse(tmp_path, "--rows", "200", "--from", HEAD, "--json", cwd=clone)
     report = report_of(process)
     assert process.returncode == 1
     assert report["problems"] == [
@@ -103,14 +103,14 @@ def test_values_that_the_way_down_does_not_bring_back_are_told(
     assert report["revisions"][0]["up"]["rows"] >= 200
 
 
-def test_rows_that_are_gone_are_told_whatever_a_revision_says_that_it_leaves(
+def test_rows_that_are_gone_are_reported_whatever_a_revision_says_that_it_leaves(
     tmp_path: Path, clone: Path, revision: Revision
 ) -> None:
     lose = """\
 from alembic import op
 op.execute("DELETE FROM users WHERE id > 10")"""
     revision(lose, 'safely.nothing_to_undo("users are gone")')
-    process = rehearsed(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
+    process = rehearse(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
     problems = report_of(process)["problems"]
     assert process.returncode == 1
     gone = f"{NEXT}: after the way down: users.id has 9 of the 60 rows that nobody else touched"
@@ -139,7 +139,7 @@ async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
     (file,) = dumps(tmp_path)
 
     for source in (["--clone"], ["--from-backup", str(file)]):
-        report = report_of(rehearsed(tmp_path, *source, "--json", url=empty_url))
+        report = report_of(rehearse(tmp_path, *source, "--json", url=empty_url))
         assert report["verdict"] == "yes", report["problems"]
         assert [one["revision"] for one in report["revisions"]] == [HEAD]
         assert report["revisions"][0]["compared"] == 500 - 500 // 7
@@ -164,7 +164,7 @@ async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
 def test_what_can_not_be_rehearsed_is_said_in_a_sentence(
     tmp_path: Path, arguments: list[str], code: int, sentence: str
 ) -> None:
-    process = rehearsed(tmp_path, *arguments)
+    process = rehearse(tmp_path, *arguments)
     assert process.returncode == code
     assert sentence in process.stdout + process.stderr
 
@@ -174,12 +174,12 @@ def test_at_full_size_the_chain_passes_and_what_is_bad_fails(
     tmp_path: Path, clone: Path, name: str, *, full: bool
 ) -> None:
     if not full:
-        pytest.skip("a million rows: `make live`")
+        pytest.skip("a million rows: `make rehearsals`")
     start = []
     if name != "chain":
         shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
         start = ["--from", HEAD]
-    process = rehearsed(tmp_path, "--rows", "1000000", *start, "--json", cwd=clone)
+    process = rehearse(tmp_path, "--rows", "1000000", *start, "--json", cwd=clone)
     report = report_of(process)
     problems = "\n".join(report["problems"])
     print(f"{name}: {problems or 'yes'}")

@@ -1,4 +1,4 @@
-"""Drift against a replay: found without a ledger, and nothing else is taken for it."""
+"""Drift is found by replaying the revisions where there is no ledger, and nothing else is."""
 
 import json
 from pathlib import Path
@@ -24,16 +24,19 @@ MAKE_PETS = f"""\
 from alembic import op
 pets = 'DO $pets$ BEGIN EXECUTE $sql$' + {PETS!r} + '$sql$; END $pets$'
 op.execute(sa.text(pets.replace(":", r"\\:")))"""
-WITHOUT = {"postgresql": "DROP TABLE migration_log CASCADE", "sqlite": "DROP TABLE migration_log"}
+DROP_LEDGER = {
+    "postgresql": "DROP TABLE migration_log CASCADE",
+    "sqlite": "DROP TABLE migration_log",
+}
 
 
-async def drift_from(engine: AsyncEngine, replayed: Schema, at: str = HEAD) -> list[str]:
-    """What differs from a replay that was made before."""
-    found = await read(engine, replay.schema_of)
-    return replay.compared(replayed, found, at, SCRIPT).differences
+async def differences_from(engine: AsyncEngine, replayed: Schema, at: str = HEAD) -> list[str]:
+    """Return how the schema differs from a replay, in sentences."""
+    schema = await read(engine, replay.schema_of)
+    return replay.compared(replayed, schema, at, SCRIPT).differences
 
 
-async def made_by_revisions(databases: Databases, *arguments: str, cwd: Path = ROOT) -> Schema:
+async def schema_after(databases: Databases, *arguments: str, cwd: Path = ROOT) -> Schema:
     url = await databases.empty()
     run_alembic(url, *arguments, cwd=cwd)
     engine = engine_for(url)
@@ -47,37 +50,37 @@ pets: Schema = {}
 
 
 @pytest.fixture
-async def with_pets(databases: Databases, clone: Path, revision: Revision) -> Schema:
-    """What the revisions make, and one more that makes one of each kind that the chain lacks."""
+async def replayed_with_pets(databases: Databases, clone: Path, revision: Revision) -> Schema:
+    """Return the schema of the chain with PETS: one object of each kind that it lacks."""
     if not pets:
         revision(MAKE_PETS)
-        pets.update(await made_by_revisions(databases, "upgrade", "head", cwd=clone))
+        pets.update(await schema_after(databases, "upgrade", "head", cwd=clone))
     return pets
 
 
 @pytest.mark.only("postgresql")
 @pytest.mark.parametrize("edit", TWELVE_EDITS)
 async def test_each_of_the_twelve_edits_is_found_without_a_ledger(
-    engine: AsyncEngine, with_pets: Schema, edit: str
+    engine: AsyncEngine, replayed_with_pets: Schema, edit: str
 ) -> None:
     await execute_script(engine, PETS)
-    await write(engine, WITHOUT["postgresql"])
-    assert await drift_from(engine, with_pets, NEXT) == []
+    await write(engine, DROP_LEDGER["postgresql"])
+    assert await differences_from(engine, replayed_with_pets, NEXT) == []
     statement, sentence = TWELVE_EDITS[edit]
     await execute_script(engine, statement)
-    assert await drift_from(engine, with_pets, NEXT) == [sentence]
+    assert await differences_from(engine, replayed_with_pets, NEXT) == [sentence]
 
 
 @pytest.mark.only("sqlite")
 async def test_edits_of_sqlite_are_found_without_a_ledger(engine: AsyncEngine) -> None:
     replayed = await read(engine, replay.schema_of)
-    await write(engine, WITHOUT["sqlite"])
-    assert await drift_from(engine, replayed) == []
+    await write(engine, DROP_LEDGER["sqlite"])
+    assert await differences_from(engine, replayed) == []
     await write(engine, TRIGGER)
     for statements, _ in SQLITE_EDITS.values():
         await execute_script(engine, statements)
-    told = [sentence.partition(": ") for sentence in await drift_from(engine, replayed)]
-    assert [(name, words[:7]) for name, _, words in told] == [
+    sentences = [sentence.partition(": ") for sentence in await differences_from(engine, replayed)]
+    assert [(name, words[:7]) for name, _, words in sentences] == [
         ("index idx_user_email", "is gone"),
         ("table teams", "was add"),
         ("table users", 'was "… '),
@@ -89,7 +92,7 @@ async def test_edits_of_sqlite_are_found_without_a_ledger(engine: AsyncEngine) -
 async def test_the_command_tells_drift_of_a_database_without_a_ledger(
     url: str, engine: AsyncEngine
 ) -> None:
-    await write(engine, WITHOUT[engine.dialect.name])
+    await write(engine, DROP_LEDGER[engine.dialect.name])
     if engine.dialect.name == "sqlite":  # where it is quick
         process = run_migrations(url, "drift", "--against-replay")
         assert process.stdout == f"no drift from a replay of the revisions to {HEAD}\n"
@@ -107,20 +110,20 @@ async def test_what_downgrades_and_purges_leave_is_no_drift(
 ) -> None:
     replayed = {HEAD: await read(engine, replay.schema_of)}
     for at in ("0002", PREVIOUS):
-        replayed[at] = await made_by_revisions(databases, "upgrade", at)
+        replayed[at] = await schema_after(databases, "upgrade", at)
     run_alembic(url, "downgrade", "-1")
-    assert await drift_from(engine, replayed[PREVIOUS], PREVIOUS) == []
+    assert await differences_from(engine, replayed[PREVIOUS], PREVIOUS) == []
     run_alembic(url, "downgrade", "0002")
-    assert await drift_from(engine, replayed["0002"], "0002") == []
+    assert await differences_from(engine, replayed["0002"], "0002") == []
     run_migrations(url, "purge", "--undone", "--yes")
-    assert await drift_from(engine, replayed["0002"], "0002") == []
+    assert await differences_from(engine, replayed["0002"], "0002") == []
     run_alembic(url, "upgrade", "head")
-    assert await drift_from(engine, replayed[HEAD]) == []
+    assert await differences_from(engine, replayed[HEAD]) == []
     run_migrations(url, "purge", "--before", HEAD, "--yes")
-    assert await drift_from(engine, replayed[HEAD]) == []
+    assert await differences_from(engine, replayed[HEAD]) == []
     run_alembic(url, "stamp", "0005")
     run_alembic(url, "stamp", "head")
-    assert await drift_from(engine, replayed[HEAD]) == []
+    assert await differences_from(engine, replayed[HEAD]) == []
 
 
 @pytest.mark.only("postgresql")
@@ -128,20 +131,20 @@ async def test_versions_that_were_never_published_are_not_missed(engine: AsyncEn
     replayed = await read(engine, replay.schema_of)
     for number in NUMBERS:
         await write(engine, f"DROP SCHEMA at_{number} CASCADE")
-    assert await drift_from(engine, replayed) == []
+    assert await differences_from(engine, replayed) == []
 
 
 @pytest.mark.only("postgresql")
 async def test_a_trigger_for_builds_that_are_still_served_is_missed(engine: AsyncEngine) -> None:
     replayed = await read(engine, replay.schema_of)
     await write(engine, "DROP TRIGGER fill_missing_2 ON users")
-    (sentence,) = await drift_from(engine, replayed)
+    (sentence,) = await differences_from(engine, replayed)
     assert sentence.startswith("trigger fill_missing_2 on users: is gone")
     for number in NUMBERS[:4]:
         await write(engine, f"DROP SCHEMA at_{number} CASCADE")
-    assert await drift_from(engine, replayed) == []
+    assert await differences_from(engine, replayed) == []
     await write(engine, "DROP FUNCTION fill_missing()")
-    assert await drift_from(engine, replayed) == []
+    assert await differences_from(engine, replayed) == []
 
 
 @pytest.mark.only("postgresql")
@@ -151,9 +154,9 @@ async def test_rights_that_a_deployment_gives_beforehand_are_no_drift_and_others
     replayed = await read(engine, replay.schema_of)
     await write(engine, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     await write(engine, "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO pg_monitor")
-    assert await drift_from(engine, replayed) == []
+    assert await differences_from(engine, replayed) == []
     await write(engine, f"GRANT SELECT ON at_{HEAD}.users TO pg_monitor")
-    (sentence,) = await drift_from(engine, replayed)
+    (sentence,) = await differences_from(engine, replayed)
     assert sentence == f'grant on at_{HEAD}.users to pg_monitor: was added ("SELECT")'
 
 
@@ -191,6 +194,6 @@ def test_however_sqlite_words_a_table_it_is_the_same() -> None:
 
 
 def test_a_version_of_a_revision_without_a_file_is_drift() -> None:
-    found = {"schema at_0042": "schema", "schema at_0003": "schema"}
-    replayed, found = comparable({}, found, ["0001", "0002", "0003"])
-    assert differences(replayed, found) == ["schema at_0042: was added"]
+    schema = {"schema at_0042": "schema", "schema at_0003": "schema"}
+    replayed, schema = comparable({}, schema, ["0001", "0002", "0003"])
+    assert differences(replayed, schema) == ["schema at_0042: was added"]

@@ -1,4 +1,4 @@
-"""The safe spellings, each on a real database, called by a revision that the real Alembic runs."""
+"""The operations of safely, called by a revision that Alembic runs on a real database."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.commands import run_alembic
 from tests.databases import engine_for, query, revision_of, wait_for_blocked_migration, write
 from tests.revisions import Revision
 
-AS_IT_IS = ("-x", "drift=accept")  # the test has edited the schema by hand
+ACCEPT_DRIFT = ("-x", "drift=accept")  # the test has edited the schema by hand
 INVALID = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
 ADD_INDEX = 'safely.create_index("idx_email_age", "users", ["email", "age"])'
 
@@ -29,7 +29,7 @@ ADD_INDEX = 'safely.create_index("idx_email_age", "users", ["email", "age"])'
 async def test_an_invalid_index_that_a_killed_run_left_is_replaced(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:
-    # a concurrent build that gives up waiting is what leaves one
+    # a concurrent build that times out leaves an INVALID index
     blocker = driver.transaction()
     await blocker.start()
     await driver.execute("INSERT INTO users (full_name) VALUES ('A')")
@@ -44,8 +44,8 @@ async def test_an_invalid_index_that_a_killed_run_left_is_replaced(
     assert await query(engine, INVALID) == [(1,)]
 
     revision(ADD_INDEX)
-    told = run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone).stderr
-    assert "idx_email_age was left INVALID by an earlier run: dropping it" in told
+    log = run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone).stderr
+    assert "idx_email_age was left INVALID by an earlier run: dropping it" in log
     assert await query(engine, INVALID) == [(0,)]
     (definition,) = (await query(engine, "SELECT pg_get_indexdef('idx_email_age'::regclass)"))[0]
     assert definition.endswith("(email, age)")
@@ -58,20 +58,20 @@ async def test_another_index_of_that_name_is_not_taken_for_the_one_wanted(
 ) -> None:
     await write(engine, f"CREATE {other}")
     revision('safely.create_index("idx_x", "users", ["email"], unique=True)')
-    process = run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone, check=False)
+    process = run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert "there is another idx_x already: it is btree (" in process.stdout
 
     await write(engine, "DROP INDEX idx_x")
     await write(engine, "CREATE UNIQUE INDEX idx_x ON users (email)")
-    run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone)
+    run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
 
 
 @pytest.mark.only("postgresql")
 async def test_an_index_is_built_however_long_an_old_transaction_stays_open(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:
-    """`lock_timeout` is 100 ms, and would cut CONCURRENTLY's wait."""
+    """`lock_timeout`, 100 ms, would end CONCURRENTLY's wait for old transactions."""
     revision(ADD_INDEX)
     blocker = driver.transaction()
     await blocker.start()
@@ -95,8 +95,8 @@ async def test_a_unique_index_over_duplicates_is_refused_with_a_query_that_shows
     assert process.returncode != 0
     assert "1 value(s) of lower(full_name) stand in more than one row of users" in process.stdout
     assert "Traceback" not in process.stderr
-    shown = await query(engine, process.stdout.partition("See them with: ")[2].strip())
-    assert [row[:2] for row in shown] == [("bob", 2)]
+    duplicates = await query(engine, process.stdout.partition("See them with: ")[2].strip())
+    assert [row[:2] for row in duplicates] == [("bob", 2)]
 
     await write(engine, "DELETE FROM users WHERE full_name = 'bob'")
     run_alembic(url, "upgrade", "head", cwd=clone)
@@ -143,10 +143,10 @@ async def test_a_check_is_validated_in_a_later_transaction_than_it_is_added(
 
 
 @pytest.mark.only("postgresql")
-async def test_who_writes_no_name_after_0005_is_served_and_reads_unknown(
+async def test_a_user_written_without_a_name_after_0005_is_named_unknown(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Before and after the rename: the trigger finds its column by number."""
+    """Also after the rename: the trigger finds its column by number."""
     run_alembic(url, "downgrade", "0005")
     await write(engine, "INSERT INTO users (name) VALUES (NULL)")
     run_alembic(url, "upgrade", "head")
@@ -191,7 +191,7 @@ async def test_a_backfill_reaches_every_row_and_only_those_that_match(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     await write(engine, "INSERT INTO users (full_name, age) VALUES ('kept', 50)")
-    await many(engine, 1234)
+    await insert_users(engine, 1234)
     await write(engine, "DELETE FROM users WHERE id % 7 = 0")
     before = await query(engine, "SELECT count(*) FROM users")
     revision(BACKFILL)
@@ -201,7 +201,7 @@ async def test_a_backfill_reaches_every_row_and_only_those_that_match(
     assert await query(engine, "SELECT age FROM users WHERE full_name = 'kept'") == [(50,)]
 
 
-async def many(engine: AsyncEngine, rows: int) -> None:
+async def insert_users(engine: AsyncEngine, rows: int) -> None:
     await write(
         engine,
         f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
@@ -213,8 +213,8 @@ async def many(engine: AsyncEngine, rows: int) -> None:
 async def test_a_backfill_that_was_stopped_goes_on_where_it_was(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, driver: Any
 ) -> None:
-    """A row that somebody holds stops it halfway; what was done is kept, and the rest follows."""
-    await many(engine, 1000)
+    """A locked row stops it halfway; the batches before it are committed, and the rest follows."""
+    await insert_users(engine, 1000)
     revision(BACKFILL)
     blocker = driver.transaction()
     await blocker.start()
@@ -233,14 +233,14 @@ async def test_a_backfill_that_was_stopped_goes_on_where_it_was(
 async def test_a_backfill_shows_a_bar_on_a_terminal_and_lines_elsewhere(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    await many(engine, 1000)
+    await insert_users(engine, 1000)
     await write(engine, "ANALYZE users")
     revision(BACKFILL, "safely.nothing_to_undo('a test')")
-    told = run_alembic(url, "upgrade", "head", cwd=clone).stderr
-    assert "backfill of users: 1000 rows walked" in told
+    log = run_alembic(url, "upgrade", "head", cwd=clone).stderr
+    assert "backfill of users: 1000 rows walked" in log
 
     run_alembic(url, "downgrade", "-1", cwd=clone)
-    ours, theirs = pty.openpty()
+    terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
     environment = {**os.environ, "DATABASE_URL": url, "TERM": "xterm", "COLUMNS": "100"}
     process = await asyncio.to_thread(
@@ -248,23 +248,23 @@ async def test_a_backfill_shows_a_bar_on_a_terminal_and_lines_elsewhere(
         command,
         cwd=clone,
         env=environment,
-        stderr=theirs,
+        stderr=stderr,
         check=True,
     )
-    os.close(theirs)
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    os.close(stderr)
+    screen = os.read(terminal, 65536).decode()
+    os.close(terminal)
     assert process.returncode == 0
-    assert "backfill of users" in shown
-    assert "1000/1000" in shown
-    assert "━" in shown
+    assert "backfill of users" in screen
+    assert "1000/1000" in screen
+    assert "━" in screen
 
 
 @pytest.mark.only("postgresql")
 async def test_every_spelling_prints_sql_that_does_the_same(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """Reviewed, then sent by hand: the schema and the rows are as if Alembic had run."""
+    """The script of `--sql`, sent by hand, has the same result as Alembic."""
     body = """\
 safely.add_column("users", sa.Column(
     "phone", sa.Text(), sa.CheckConstraint("length(phone) > 2", name="ck_users_phone")))
@@ -276,7 +276,7 @@ safely.create_foreign_key("fk_self", "users", "users", ["id"], ["id"])
 safely.change_default("users", "age", "9")
 safely.change_type("users", "age", sa.BigInteger())
 safely.rename_column("users", "phone", "telephone")"""
-    await many(engine, 95)
+    await insert_users(engine, 95)
     revision(body)
     script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     assert await query(engine, "SELECT count(*) FROM pg_attribute WHERE attname = 'telephone'") == [
@@ -288,15 +288,15 @@ safely.rename_column("users", "phone", "telephone")"""
         for statement in script.split(";\n\n"):
             if statement.strip():
                 await psql.execute(statement)
-    by_hand = await shape(engine)
+    by_hand = await table_of(engine)
     assert by_hand["rows"] == [("none: yet", 95)]
 
-    other = await twin(url)
+    other = await second_database(url)
     try:
         second = engine_for(other)
-        await many(second, 95)
+        await insert_users(second, 95)
         run_alembic(other, "upgrade", "head", cwd=clone)
-        assert await shape(second) == by_hand
+        assert await table_of(second) == by_hand
         await second.dispose()
     finally:
         connection = await asyncpg.connect(url)
@@ -304,8 +304,8 @@ safely.rename_column("users", "phone", "telephone")"""
         await connection.close()
 
 
-async def twin(url: str) -> str:
-    """Another database at the head."""
+async def second_database(url: str) -> str:
+    """Make another database at the head."""
     connection = await asyncpg.connect(url)
     await connection.execute("CREATE DATABASE twin TEMPLATE head")
     await connection.close()
@@ -313,8 +313,8 @@ async def twin(url: str) -> str:
     return f"{place.rpartition('/')[0]}/twin?{options}"
 
 
-async def shape(engine: AsyncEngine) -> dict[str, Any]:
-    """What the table looks like: columns, constraints, indexes, triggers, and some rows."""
+async def table_of(engine: AsyncEngine) -> dict[str, Any]:
+    """Return the table users: columns, constraints, indexes, triggers, and some rows."""
     return {
         "columns": await query(
             engine,
@@ -346,7 +346,7 @@ async def shape(engine: AsyncEngine) -> dict[str, Any]:
 async def test_a_copied_table_keeps_what_a_copy_loses(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """Indexes on expressions, triggers, rules, children, and ids given away."""
+    """Indexes on expressions, triggers, rules, rows of other tables, and used ids stay."""
     async with engine.begin() as connection:
         for statement in (
             "INSERT INTO users (full_name, age) VALUES ('A', 1), ('B', 2), ('C', 3)",
@@ -366,7 +366,7 @@ async def test_a_copied_table_keeps_what_a_copy_loses(
 
     revision('safely.require_column("users", "age")', 'safely.allow_null("users", "age")')
     for _ in range(2):
-        run_alembic(url, *AS_IT_IS, "upgrade", "head", cwd=clone)
+        run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
         assert await query(engine, attached) == before
         run_alembic(url, "downgrade", "-1", cwd=clone)
         assert await query(engine, attached) == before
@@ -396,7 +396,7 @@ REWRITING = {
 async def test_what_would_rewrite_a_large_table_is_refused_with_the_way_round(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, case: str
 ) -> None:
-    await many(engine, 10_001)
+    await insert_users(engine, 10_001)
     revision(REWRITING[case])
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
@@ -431,7 +431,7 @@ async def test_names_that_need_quotes_get_them(
 async def test_a_script_that_was_cut_off_can_be_sent_again(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """Cut after each of its statements in turn, and then sent whole, as psql would."""
+    """The script is cut off after each of its statements in turn, and then sent whole."""
     revision(
         'safely.rename_column("users", "age", "years")\n'
         'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
@@ -447,7 +447,7 @@ async def test_a_script_that_was_cut_off_can_be_sent_again(
         connection = await asyncpg.connect(url)
         for statement in statements[:end]:
             await connection.execute(statement)
-        await connection.close()  # what was not committed is undone
+        await connection.close()  # rolls back what was not committed
     assert await revision_of(engine) == NEXT
     assert await query(engine, "SELECT years, phone FROM users") == []
 
@@ -467,7 +467,7 @@ async def test_rows_are_not_read_while_a_new_column_with_a_rule_keeps_its_lock(
     )
     until = next(n for n, e in enumerate(events) if n > locked and e["what"] == "over")
     assert not any("FROM users" in e["sql"].replace("(", " ") for e in events[locked + 1 : until])
-    assert any("adult IN (0, 1)" in e.get("sql", "") for e in events[:locked])  # but they were
+    assert any("adult IN (0, 1)" in e.get("sql", "") for e in events[:locked])  # before the lock
 
 
 @pytest.mark.only("postgresql")
@@ -485,10 +485,10 @@ async def test_values_that_come_back_and_break_the_rule_are_refused_before_anyth
     revision(add.format(tall), drop)
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert "ck_users_height can't be added: 1 row(s) of users break it" in process.stdout
-    shown = process.stdout.partition("See them with: ")[2].strip()
-    assert len(await query(engine, shown)) == 1
-    begun = "SELECT count(*) FROM migration_log WHERE state = 'started'"
-    assert await query(engine, begun) == [(0,)]
+    select = process.stdout.partition("See them with: ")[2].strip()
+    assert len(await query(engine, select)) == 1
+    unfinished = "SELECT count(*) FROM migration_log WHERE state = 'started'"
+    assert await query(engine, unfinished) == [(0,)]
     assert run_alembic(url, "current", cwd=clone).stdout.startswith(HEAD)
 
 

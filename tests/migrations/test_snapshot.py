@@ -1,4 +1,4 @@
-"""The schema as one JSON object: every edit by hand is found in it, and nothing else."""
+"""The snapshot of a schema, one JSON object, differs after an edit by hand and only then."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -169,7 +169,7 @@ OTHER_EDITS = {
         "table at_0042.notes: was added (1 column)",
     ),
 }
-# what is set aside, what tells of migrations, what comes from an extension or goes with a session
+# set aside, Alembic's and the ledger's, of an extension, or temporary
 NOT_SEEN = """
 CREATE TABLE IF NOT EXISTS migration_log (id serial PRIMARY KEY);
 ALTER TABLE migration_log ADD COLUMN more serial CONSTRAINT more CHECK (more > 0);
@@ -212,19 +212,19 @@ KINDS = {
 }
 
 
-async def told(connection: AsyncConnection) -> str:
+async def snapshot_text(connection: AsyncConnection) -> str:
     result = await connection.exec_driver_sql(POSTGRESQL if on_postgresql(connection) else SQLITE)
     return str(result.scalar_one())
 
 
 async def snapshot(engine: AsyncEngine) -> dict[str, str]:
     async with engine.connect() as connection:
-        schema: dict[str, str] = json.loads(await told(connection))
+        schema: dict[str, str] = json.loads(await snapshot_text(connection))
         return schema
 
 
-async def said_of(engine: AsyncEngine, edit: str) -> list[str]:
-    """What an edit by hand makes of two snapshots."""
+async def reported(engine: AsyncEngine, edit: str) -> list[str]:
+    """Edit the schema; return the differences that the snapshots before and after have."""
     before = await snapshot(engine)
     await execute_script(engine, edit)
     return differences(before, await snapshot(engine))
@@ -232,14 +232,14 @@ async def said_of(engine: AsyncEngine, edit: str) -> list[str]:
 
 @pytest.fixture
 async def pets(engine: AsyncEngine) -> AsyncEngine:
-    """A PostgreSQL that has more than the chain makes."""
+    """Return the engine of a database that has PETS beside the chain's tables."""
     await execute_script(engine, PETS)
     return engine
 
 
 @pytest.fixture
 async def somebody(databases: Databases) -> AsyncIterator[str]:
-    """A role without any rights."""
+    """Yield the name of a role without any rights."""
     await databases.execute("CREATE ROLE somebody LOGIN")
     yield "somebody"
     await databases.execute("DROP ROLE somebody")
@@ -247,12 +247,12 @@ async def somebody(databases: Databases) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def restored(databases: Databases, url: str) -> AsyncIterator[Restored]:
-    """Dumps the database, and restores it into another one, which belongs to a role."""
+    """Return a function that restores a dump of the database into another, owned by a role."""
     server = databases.server
     dump = str(server.directory / f"{name_of(url)}.dump")
     copies = []
 
-    async def restored(role: str, *options: str) -> AsyncEngine:
+    async def restore(role: str, *options: str) -> AsyncEngine:
         server.call("pg_dump", *server.address(), "-Fc", "-f", dump, name_of(url))
         copies.append(await databases.empty())
         name = name_of(copies[-1])
@@ -260,33 +260,33 @@ async def restored(databases: Databases, url: str) -> AsyncIterator[Restored]:
         server.call("pg_restore", *server.address(), "-U", role, "-e", "-d", name, *options, dump)
         return engine_for(copies[-1])
 
-    yield restored
+    yield restore
     for copy in copies:
         await databases.drop(copy)
 
 
 @pytest.mark.only("postgresql")
 @pytest.mark.parametrize("edit", TWELVE_EDITS | OTHER_EDITS)
-async def test_an_edit_by_hand_is_told_in_one_sentence(pets: AsyncEngine, edit: str) -> None:
+async def test_an_edit_by_hand_is_reported_in_one_sentence(pets: AsyncEngine, edit: str) -> None:
     statement, sentence = (TWELVE_EDITS | OTHER_EDITS)[edit]
-    assert await said_of(pets, statement) == [sentence]
+    assert await reported(pets, statement) == [sentence]
 
 
 @pytest.mark.only("postgresql")
-async def test_without_an_edit_there_is_nothing_to_tell(pets: AsyncEngine) -> None:
+async def test_without_an_edit_nothing_is_reported(pets: AsyncEngine) -> None:
     before = await snapshot(pets)
     assert {name.split()[0] for name in before} == KINDS
-    assert await said_of(pets, "ANALYZE; SELECT nextval('users_id_seq')") == []
+    assert await reported(pets, "ANALYZE; SELECT nextval('users_id_seq')") == []
 
 
 @pytest.mark.only("postgresql")
-async def test_what_is_set_aside_or_tells_of_migrations_is_not_seen(pets: AsyncEngine) -> None:
-    assert await said_of(pets, NOT_SEEN) == []
+async def test_objects_set_aside_and_tables_of_migrations_are_left_out(pets: AsyncEngine) -> None:
+    assert await reported(pets, NOT_SEEN) == []
 
 
 @pytest.mark.only("postgresql")
-async def test_what_is_only_named_like_something_set_aside_is_seen(pets: AsyncEngine) -> None:
-    added = await said_of(pets, "ALTER TABLE users ADD COLUMN xaside_0009_age integer")
+async def test_a_name_that_only_resembles_one_set_aside_is_reported(pets: AsyncEngine) -> None:
+    added = await reported(pets, "ALTER TABLE users ADD COLUMN xaside_0009_age integer")
     assert added == ['column users.xaside_0009_age: was added ("integer")']
 
 
@@ -294,7 +294,7 @@ async def test_what_is_only_named_like_something_set_aside_is_seen(pets: AsyncEn
 async def test_a_restored_database_has_the_same_schema(
     pets: AsyncEngine, restored: Restored
 ) -> None:
-    """Also where the numbers of its columns differ: those of dropped ones are not restored."""
+    """Column numbers may differ: those of dropped columns are not restored."""
     await execute_script(
         pets, "ALTER TABLE pets DROP COLUMN owner, ADD COLUMN friend bigint UNIQUE"
     )
@@ -325,11 +325,11 @@ async def test_the_sessions_settings_make_no_difference_and_stay(
     pets: AsyncEngine, name: str
 ) -> None:
     async with pets.connect() as connection:
-        before = await told(connection)
+        before = await snapshot_text(connection)
         await connection.exec_driver_sql(f"SET {name} = {OTHER_SETTINGS[name]}")
         show = text(f"SHOW {name}")
         other = await connection.scalar(show)
-        assert await told(connection) == before
+        assert await snapshot_text(connection) == before
         assert await connection.scalar(show) == other
         await connection.commit()
         assert await connection.scalar(show) == other
@@ -345,8 +345,8 @@ async def test_the_query_can_stand_in_a_statement_of_a_script(pets: AsyncEngine)
         f"CREATE TABLE _aside_0009_kept (schema text); INSERT INTO _aside_0009_kept VALUES "
         f"(({POSTGRESQL})), (pg_temp.look())",
     )
-    kept = await query(pets, "SELECT schema FROM _aside_0009_kept")
-    assert [json.loads(schema) for (schema,) in kept] == [expected, expected]
+    rows = await query(pets, "SELECT schema FROM _aside_0009_kept")
+    assert [json.loads(schema) for (schema,) in rows] == [expected, expected]
 
 
 @pytest.mark.parametrize("statement", [POSTGRESQL, SQLITE], ids=["postgresql", "sqlite"])
@@ -369,18 +369,20 @@ CREATE TEMPORARY TABLE teams (id INTEGER PRIMARY KEY)
 
 @pytest.mark.only("sqlite")
 @pytest.mark.parametrize("edit", SQLITE_EDITS)
-async def test_an_edit_of_sqlite_is_told_in_one_sentence(engine: AsyncEngine, edit: str) -> None:
+async def test_an_edit_of_sqlite_is_reported_in_one_sentence(
+    engine: AsyncEngine, edit: str
+) -> None:
     await write(engine, TRIGGER)
     statements, sentence = SQLITE_EDITS[edit]
-    assert await said_of(engine, statements) == [sentence]
+    assert await reported(engine, statements) == [sentence]
 
 
 @pytest.mark.only("sqlite")
 async def test_what_is_set_aside_on_sqlite_is_not_seen(engine: AsyncEngine) -> None:
-    assert await said_of(engine, NOT_SEEN_ON_SQLITE) == []
+    assert await reported(engine, NOT_SEEN_ON_SQLITE) == []
 
 
-def test_of_a_long_definition_only_the_places_that_changed_are_told() -> None:
+def test_of_a_long_definition_only_the_places_that_changed_are_reported() -> None:
     before = f"CREATE TABLE pets ({', '.join(f'c{number} INTEGER' for number in range(40))})"
     after = before.replace("c3 INTEGER", "c3 TEXT").replace("c30", "other")
     assert differences({"table pets": before}, {"table pets": after}) == [
@@ -391,14 +393,14 @@ def test_of_a_long_definition_only_the_places_that_changed_are_told() -> None:
     ]
 
 
-def test_of_a_long_definition_that_came_only_the_beginning_is_told() -> None:
+def test_of_a_long_definition_that_came_only_the_beginning_is_reported() -> None:
     (sentence,) = differences({}, {"function f()": "CREATE FUNCTION f() " + "NULL; " * 100})
     assert sentence.startswith('function f(): was added ("CREATE FUNCTION f() NULL; NULL;')
     assert sentence.endswith(' …")')
     assert len(sentence) < 200
 
 
-def test_white_space_alone_is_told_as_such() -> None:
+def test_white_space_alone_is_reported_as_such() -> None:
     before, after = {"function f()": "BEGIN  END"}, {"function f()": "BEGIN\nEND"}
     assert differences(before, after) == ["function f(): only its white space changed"]
 
@@ -418,7 +420,7 @@ def test_a_column_takes_along_only_what_speaks_of_it() -> None:
     ]
 
 
-def test_a_rule_that_comes_with_a_column_is_told_by_itself() -> None:
+def test_a_rule_that_comes_with_a_column_is_reported_by_itself() -> None:
     after = {"column users.age": "integer", "constraint ck_age on users": "CHECK ((age > 0))"}
     assert differences({}, after) == [
         'column users.age: was added ("integer")',

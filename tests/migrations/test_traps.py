@@ -1,4 +1,4 @@
-"""Mistakes that were met by running them, and must not come back."""
+"""Mistakes that were made before, and must not come back."""
 
 import asyncio
 from pathlib import Path
@@ -42,7 +42,7 @@ async def test_a_statement_before_configure_is_an_error_and_not_a_silent_rollbac
 async def test_success_is_only_reported_when_a_fresh_connection_sees_it(
     empty_url: str, clone: Path
 ) -> None:
-    """The same mistake with its guard taken away too."""
+    """A statement runs before context.configure(), and the guard against it is removed."""
     steps = clone / "migrations/steps.py"
     source = steps.read_text(encoding="utf-8")
     guard = "    if connection.in_transaction():"
@@ -57,7 +57,7 @@ async def test_success_is_only_reported_when_a_fresh_connection_sees_it(
 async def test_a_revision_that_fails_after_its_first_step_can_be_run_again(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """On PostgreSQL the index is built outside the transaction, and so already there."""
+    """On PostgreSQL the index is built outside the transaction, so it is there already."""
     revision(
         'safely.rename_column("users", "age", "years")\n'
         'safely.create_index("idx_users_years", "users", ["years"])\n'
@@ -69,7 +69,8 @@ async def test_a_revision_that_fails_after_its_first_step_can_be_run_again(
     assert process.returncode != 0
     assert await revision_of(engine) == HEAD
 
-    years = "age" if engine.dialect.name == "sqlite" else "years"  # there all was undone
+    # on SQLite everything was rolled back, the new name too
+    years = "age" if engine.dialect.name == "sqlite" else "years"
     await write(engine, f"UPDATE users SET {years} = 20")
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await query(engine, "SELECT phone, years FROM users") == [(None, 20)]
@@ -78,7 +79,7 @@ async def test_a_revision_that_fails_after_its_first_step_can_be_run_again(
 async def test_what_can_be_one_transaction_is_applied_whole_or_not_at_all(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    """SQLite too, whose driver would commit before each ALTER."""
+    """SQLite's driver by itself would commit before each ALTER."""
     revision(
         'safely.add_column("users", sa.Column("phone", sa.Text()))\n'
         'safely.create_table("pets", sa.Column("name", sa.Text()))\n'

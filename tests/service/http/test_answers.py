@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import CORPORA, Exchange, asked, differences, legible, recorded
 from tests.databases import Databases
+from tests.recorded_responses import CORPORA, Exchange, differences, legible, recorded, responses_to
 
 UNWATCHED = {"METRICS": "0", "ACCESS_LOG": "off"}
 
@@ -17,7 +17,7 @@ async def test_every_answer_is_as_it_was(
     """Watched or not: the record is of services with metrics and an access log."""
     before = recorded(databases.kind)[name]
     environment = {} if name == "everything" else UNWATCHED
-    found = differences(before, await asked(name, url, tmp_path, before, **environment))
+    found = differences(before, await responses_to(name, url, tmp_path, before, **environment))
     assert not found, "\n\n".join([f"{len(found)} of {len(before)} answers differ", *found])
 
 

@@ -1,6 +1,6 @@
-"""What the service answers to some hundreds of requests, byte for byte, and the record of it.
+"""Record the responses to some hundreds of requests, and compare them byte for byte.
 
-`python -m tests.answers` writes the record anew, for when an answer is changed on purpose.
+`python -m tests.recorded_responses` writes the record again, after a change on purpose.
 """
 
 import asyncio
@@ -27,28 +27,28 @@ from tests.servers import free_port, wait_until_ready
 
 RECORD = ROOT / "tests/data/answers.json"
 KINDS = ("postgresql", "sqlite")
-TIMEOUT = 10  # seconds for an answer
+TIMEOUT = 10  # seconds for a response
 SHOWN = 160  # characters of a request
-CONTROL = {code: ascii(chr(code))[1:-1] for code in range(32)}  # as they are shown
+CONTROL = {code: ascii(chr(code))[1:-1] for code in range(32)}  # printable forms
 
-Answer = list[str]  # the lines of its head, an empty one, and the pieces of its body
+Response = list[str]  # the lines of its head, an empty line, and the pieces of its body
 
 
 class Request(NamedTuple):
-    """What is sent, and in short what it says."""
+    """A request, and its short form for messages."""
 
     name: str
-    sent: bytes
+    content: bytes
 
 
 class Exchange(NamedTuple):
-    """A request by its name, and what it was answered."""
+    """A request by its name, and its response."""
 
     request: str
-    answer: Answer
+    response: Response
 
 
-Corpus = Generator[Request, Answer, None]  # of requests; where one leads to the next, its answer
+Corpus = Generator[Request, Response, None]  # yields requests, gets their responses
 
 USUAL = ("Host: users.test", "X-Request-ID: given", "Connection: close")
 JSON = "Content-Type: application/json"
@@ -58,7 +58,7 @@ CHUNKED = "Transfer-Encoding: chunked"
 
 
 def ask(line: str, *headers: str, body: bytes | None = None) -> Request:
-    """A request with these headers, and the usual ones that are not among them."""
+    """Return a request with these headers, and those of USUAL that are not among them."""
     mine = {name_of(header) for header in headers}
     lines = [f"{line} HTTP/1.1", *(usual for usual in USUAL if name_of(usual) not in mine)]
     lines += headers
@@ -68,13 +68,13 @@ def ask(line: str, *headers: str, body: bytes | None = None) -> Request:
     return Request(in_short(line, *headers, (body or b"").decode(errors="backslashreplace")), sent)
 
 
-def raw(sent: bytes) -> Request:
-    """A request to the letter."""
+def raw_request(sent: bytes) -> Request:
+    """Return a request of exactly these bytes."""
     return Request(in_short(*sent.decode(errors="backslashreplace").split("\r\n")), sent)
 
 
 def send(line: str, body: Any, *headers: str) -> Request:
-    """A request with a body, which is JSON unless a header says something else."""
+    """Return a request with a body: JSON, unless a Content-Type is among the headers."""
     if not any(name_of(header) == "content-type" for header in headers):
         headers = (JSON, *headers)
     return ask(line, *headers, body=in_json(body))
@@ -104,14 +104,14 @@ def in_short(*parts: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-def value_of(answer: Answer, header: str) -> str:
-    return next(line.partition(": ")[2] for line in answer if name_of(line) == header)
+def value_of(response: Response, header: str) -> str:
+    return next(line.partition(": ")[2] for line in response if name_of(line) == header)
 
 
-def next_of(answer: Answer) -> str:
-    """Where the next page is; empty on the last."""
-    found = re.search(r'<([^<>]+)>; rel="next"', value_of(answer, "link"))
-    return found.group(1) if found else ""
+def next_of(response: Response) -> str:
+    """Return the URL of the next page; empty on the last."""
+    match = re.search(r'<([^<>]+)>; rel="next"', value_of(response, "link"))
+    return match.group(1) if match else ""
 
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
@@ -183,7 +183,7 @@ MIB = 1024 * 1024
 
 
 def everything() -> Corpus:
-    """What a service without any special settings is asked, from an empty table on."""
+    """Yield the requests for a service with default settings and an empty table."""
     yield from an_empty_table()
     yield from creating()
     yield from refused_bodies()
@@ -241,7 +241,7 @@ def refused_bodies() -> Corpus:
 
 
 def keys() -> Corpus:
-    """Idempotency-Key, as far as no address is taken."""
+    """Yield requests with an Idempotency-Key, without conflicts of e-mail addresses."""
     user, key = {"full_name": "Keyed", "email": "keyed@example.org"}, "Idempotency-Key: one"
     yield create(user, key)
     yield create(user, key)
@@ -259,8 +259,8 @@ def keys() -> Corpus:
 
 
 def lookups() -> Corpus:
-    answer = yield ask("GET /users/1")
-    tag = value_of(answer, "etag")
+    response = yield ask("GET /users/1")
+    tag = value_of(response, "etag")
     for line in (
         "HEAD /users/1", "GET /users/1/", "GET /users/10", "GET /users/%31", "GET /users/1?",
         "GET /users/1?limit=x&a=1&a=2", "HEAD /users/1?%zz=%ff",
@@ -302,11 +302,11 @@ def unknown_ids() -> Corpus:
     yield ask("DELETE /users/999", 'If-Match: "other"')
 
 
-def walked(place: str) -> Corpus:
-    """A list, page after page."""
-    while place:
-        answer = yield ask(f"GET {place}")
-        place = next_of(answer)
+def walked(directory: str) -> Corpus:
+    """Yield the requests for a list, page after page."""
+    while directory:
+        response = yield ask(f"GET {directory}")
+        directory = next_of(response)
 
 
 def lists() -> Corpus:
@@ -349,8 +349,8 @@ def searches() -> Corpus:
 
 
 def cursors() -> Corpus:
-    answer = yield ask("GET /users?limit=20")
-    cursor = next_of(answer).rpartition("after=")[2]
+    response = yield ask("GET /users?limit=20")
+    cursor = next_of(response).rpartition("after=")[2]
     other = "B" if cursor.startswith("A") else "A"
     for query in (
         f"after={cursor}&limit=2", f"limit=2&after={cursor}&sort=id", f"after={cursor}&sort=-id",
@@ -360,15 +360,15 @@ def cursors() -> Corpus:
         f"after={cursor}%00", "after=%FF", "after=💥", "after=" + "A" * 5000,
     ):  # fmt: skip
         yield ask(f"GET /users?{query}")
-    answer = yield ask("GET /users?limit=1&name=gra&sort=-full_name")
-    cursor = next_of(answer).rpartition("after=")[2]
+    response = yield ask("GET /users?limit=1&name=gra&sort=-full_name")
+    cursor = next_of(response).rpartition("after=")[2]
     for query in ("name=gra&sort=-full_name", "name=GRA&sort=-full_name", "name=gra", ""):
         yield ask(f"GET /users?after={cursor}&{query}")
     yield ask(f"HEAD /users?after={cursor}&name=gra&sort=-full_name")
 
 
 def encodings() -> Corpus:
-    """Accept-Encoding, for a page that is worth it and others that are not."""
+    """Yield requests with Accept-Encoding, for a page large enough to compress and others."""
     for codings in (
         "gzip", "br", "gzip, br", "gzip;q=1, br;q=0.5", "br;q=0", "*", "*;q=0", "gzip;q=0, *",
         "br;q=0, *;q=0.1", "identity;q=1, gzip;q=0.5", "GZIP ; q=0.8", "gzip;q=x", "deflate", "",
@@ -384,8 +384,8 @@ def encodings() -> Corpus:
 
 
 def changes() -> Corpus:
-    answer = yield change(2, {"full_name": "  Aristocles\u0301 "}, MERGE_PATCH)
-    first = value_of(answer, "etag")
+    response = yield change(2, {"full_name": "  Aristocles\u0301 "}, MERGE_PATCH)
+    first = value_of(response, "etag")
     yield ask("GET /users/2", f"If-None-Match: {first}")
     yield change(2, {"email": "Plato@Example.org"})
     yield change(2, {"age": 80}, "Content-Type: application/merge-patch+json; charset=utf-8")
@@ -408,15 +408,15 @@ def changes() -> Corpus:
     yield change(2, {"email": "ada@example.org"}, "Idempotency-Key: any")
     for stale in (first, "", '"other"', "Plato"):
         yield change(2, {"age": 82}, f"If-Match: {stale}")
-    answer = yield ask("GET /users/2")
-    current = value_of(answer, "etag")
+    response = yield ask("GET /users/2")
+    current = value_of(response, "etag")
     yield change(2, {"age": 82}, f"If-Match: W/{current}")
     yield change(2, {"age": 200}, f"If-Match: {current}")
     yield change(2, {"email": "ada@example.org"}, f"If-Match: {current}")
-    answer = yield change(2, {"age": 83}, f"If-Match: {current}")
-    current = value_of(answer, "etag")
-    answer = yield change(2, {"age": 84}, f'If-Match: "other" , {current}')
-    current = value_of(answer, "etag")
+    response = yield change(2, {"age": 83}, f"If-Match: {current}")
+    current = value_of(response, "etag")
+    response = yield change(2, {"age": 84}, f'If-Match: "other" , {current}')
+    current = value_of(response, "etag")
     yield change(2, {"age": 85}, 'If-Match: "other"', f"If-Match: {current}")
     yield change(2, {"age": 86}, "If-Match: *")
     yield send("PATCH /users/2/?a=1", {"age": 87})
@@ -424,8 +424,8 @@ def changes() -> Corpus:
 
 
 def deleting() -> Corpus:
-    answer = yield ask("GET /users/3")
-    current = value_of(answer, "etag")
+    response = yield ask("GET /users/3")
+    current = value_of(response, "etag")
     for stale in ('"other"', f"W/{current}"):
         yield ask("DELETE /users/3", f"If-Match: {stale}")
     yield ask("DELETE /users/3", f'If-Match: "other", {current}')
@@ -439,7 +439,7 @@ def deleting() -> Corpus:
 
 
 def files() -> Corpus:
-    """Imports and exports, as far as no address is taken."""
+    """Yield imports and exports without conflicts of e-mail addresses."""
     line = '{"full_name": "Imported", "email": "imported@example.org"}\n'
     ndjson, csv = "Content-Type: application/x-ndjson", "Content-Type: text/csv"
     bad = line + '{"full_name": ""}\n{\n{"full_name": "Good"}\n'
@@ -461,13 +461,13 @@ def files() -> Corpus:
     ):  # fmt: skip
         yield ask(f"GET /users/export?{query}")
     yield ask("HEAD /users/export")
-    yield raw(b"GET /users/export HTTP/1.0\r\n\r\n")
+    yield raw_request(b"GET /users/export HTTP/1.0\r\n\r\n")
 
 
 def other_urls() -> Corpus:
-    for place in ("/users", "/users/1", "/users/import", "/health/live", "/nothing"):
-        yield ask(f"OPTIONS {place}")
-        yield ask(f"PUT {place}", JSON, body=in_json(ADA))
+    for directory in ("/users", "/users/1", "/users/import", "/health/live", "/nothing"):
+        yield ask(f"OPTIONS {directory}")
+        yield ask(f"PUT {directory}", JSON, body=in_json(ADA))
     for line in (
         "OPTIONS *", "OPTIONS /users/abc", "DELETE /users", "PATCH /users", "POST /users/1",
         "DELETE /health/live", "TRACE /users", "BREW /users", "get /users/1",
@@ -494,18 +494,18 @@ def odd_messages() -> Corpus:
         b"X: y\r\n" * 90, b"X: y\r\n" * 200, b"a b: c\r\n", b"User-Agent:\r\nReferer:  x \r\n",
         b"If-None-Match: \xff\xfe\r\nAccept: \xff\r\n",
     ):  # fmt: skip
-        yield raw(b"GET /users/1 HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n")
+        yield raw_request(b"GET /users/1 HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n")
     for line in (
         b"GET /users/1 HTTP/1.0", b"HEAD /users HTTP/1.0", b"GET /users?limit=2 HTTP/1.0",
         b"GET /users/9 HTTP/1.0", b"GET /users/1 HTTP/1.2", b"GET /users/1", b"nonsense",
         b"GET users/1 HTTP/1.1", b"GET /users /1 HTTP/1.1", b"GET /users/\xff HTTP/1.1",
     ):  # fmt: skip
-        yield raw(line + b"\r\nConnection: close\r\n\r\n")
+        yield raw_request(line + b"\r\nConnection: close\r\n\r\n")
     body = b'{"full_name": ""}'
     old = b"POST /users HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    yield raw(old % len(body) + body)
+    yield raw_request(old % len(body) + body)
     # four on one connection, of which two are refused before their bodies are read
-    yield raw(
+    yield raw_request(
         b"POST /users HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n"
         b"not JSON!"
         b"PUT /users/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
@@ -516,14 +516,14 @@ def odd_messages() -> Corpus:
 
 
 def alphabets() -> Corpus:
-    """Names in capitals of other alphabets than ASCII, which SQLite does not fold."""
+    """Yield searches for capitals of other alphabets, which SQLite does not fold."""
     yield create({"full_name": "Émilie du Châtelet", "email": "Émilie@example.org"})
     for query in ("name=%C3%89mi", "name=%C3%A9mi", "name=emi", "email=%C3%A9milie@example.org"):
         yield ask(f"GET /users?{query}")
 
 
 def taken_addresses() -> Corpus:
-    """At the end, since a refused row takes an id on PostgreSQL."""
+    """Yield conflicts of e-mail addresses; last, as a refused row uses an id on PostgreSQL."""
     taken, key = {"full_name": "Impostor", "email": "ADA@example.org"}, "Idempotency-Key: taken"
     yield create(taken)
     yield create(taken, key)
@@ -532,15 +532,15 @@ def taken_addresses() -> Corpus:
     yield create(taken, "Idempotency-Key: another", "Expect: 100-continue")
     line = json.dumps(taken) + "\n"
     for policy in ("fail", "skip", "update"):
-        place = f"POST /users/import?on_conflict={policy}"
-        yield send(place, line, "Content-Type: application/x-ndjson")
+        directory = f"POST /users/import?on_conflict={policy}"
+        yield send(directory, line, "Content-Type: application/x-ndjson")
     yield ask("GET /users/1")
     yield ask("DELETE /users/1")
     yield create(taken, key)
     yield create(taken)
 
 
-TOKENS = {  # what each is good for, and until when; their secrets are these names
+TOKENS = {  # secret: its scopes, and when it expires
     "usr_reader": (["read"], None),
     "usr_writer": (["write"], None),
     "usr_both": (["read", "write"], "2999-12-31T00:00:00Z"),
@@ -549,7 +549,7 @@ TOKENS = {  # what each is good for, and until when; their secrets are these nam
 
 
 def with_tokens() -> Corpus:
-    """What a service is asked that wants tokens."""
+    """Yield the requests for a service with a token file."""
     reader, writer, both = (f"Authorization: Bearer usr_{n}" for n in ("reader", "writer", "both"))
     for authorization in (
         "Bearer usr_nobody", "Bearer usr_former", "Bearer", "Basic dXNlcjpwYXNz", "", "usr_reader",
@@ -578,7 +578,7 @@ def with_tokens() -> Corpus:
 
 
 def with_a_limit() -> Corpus:
-    """What a service is asked that grants four requests."""
+    """Yield the requests for a service with a rate limit of four."""
     for line in ("GET /health/live", "GET /nothing", "PUT /users", "OPTIONS /users"):
         yield ask(line)
     yield create({"full_name": "Ada"})
@@ -592,7 +592,7 @@ def with_a_limit() -> Corpus:
 
 
 def with_origins() -> Corpus:
-    """What a service is asked that pages of other origins may call."""
+    """Yield the requests for a service with CORS origins."""
     known, stranger = "Origin: https://app.example.org", "Origin: https://evil.example"
     wish = "Access-Control-Request-Method: PATCH"
     wishes = "Access-Control-Request-Headers: authorization, if-match, content-type"
@@ -618,62 +618,67 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
     "origins": with_origins,
 }
 SETTINGS = {
-    "tokens": {"TOKENS_FILE": "{place}/tokens.json"},
+    "tokens": {"TOKENS_FILE": "{directory}/tokens.json"},
     "a limit": {"RATE_LIMIT": "4/3600"},
     "origins": {"CORS_ORIGINS": "https://app.example.org, https://other.example.org"},
 }
 
 
-async def asked(
-    name: str, url: str, place: Path, record: Sequence[Exchange], **environment: str
+async def responses_to(
+    name: str, url: str, directory: Path, record: Sequence[Exchange], **environment: str
 ) -> list[Exchange]:
-    """What a service of its own answers to the corpus of that name; `place` is for its files.
+    """Send a corpus to a new service, whose files are in `directory`; return the exchanges.
 
-    Where there is a record, its answers lead on: one that differs shall not make others differ.
+    The corpus continues from the recorded response where there is one, so that a response that
+    differs does not make the requests after it differ.
     """
-    write_tokens(place / "tokens.json")
-    special = {key: value.format(place=place) for key, value in SETTINGS.get(name, {}).items()}
-    settings = {"ACCESS_LOG": f"{place}/access.log"} | special | environment
-    port, found = free_port(), list[Exchange]()
+    write_tokens(directory / "tokens.json")
+    special = {
+        key: value.format(directory=directory) for key, value in SETTINGS.get(name, {}).items()
+    }
+    settings = {"ACCESS_LOG": f"{directory}/access.log"} | special | environment
+    port, exchanges = free_port(), list[Exchange]()
     async with forkserver.service(DATABASE_URL=url, PORT=str(port), **settings):
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
             await wait_until_ready(client)
         corpus = CORPORA[name]()
         request: Request | None = next(corpus)
         while request is not None:
-            answer = legible(await answer_to(port, request))
-            known = record[len(found)].answer if len(found) < len(record) else answer
-            found.append(Exchange(request.name, answer))
-            request = after(corpus, known)
-    return found
+            response = legible(await response_to(port, request))
+            recorded_response = (
+                record[len(exchanges)].response if len(exchanges) < len(record) else response
+            )
+            exchanges.append(Exchange(request.name, response))
+            request = request_after(corpus, recorded_response)
+    return exchanges
 
 
-def after(corpus: Corpus, answer: Answer) -> Request | None:
-    """The request that follows that answer; None at the end."""
+def request_after(corpus: Corpus, response: Response) -> Request | None:
+    """Return the request that follows the response; None at the end."""
     try:
-        return corpus.send(answer)
+        return corpus.send(response)
     except StopIteration:
         return None
 
 
-async def answer_to(port: int, request: Request) -> bytes:
-    """All that comes until the service hangs up."""
+async def response_to(port: int, request: Request) -> bytes:
+    """Send a request; return all bytes until the service closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    came = b""
+    received = b""
     try:
         async with asyncio.timeout(TIMEOUT):
-            writer.write(request.sent)
+            writer.write(request.content)
             while piece := await reader.read(2**16):
-                came += piece
+                received += piece
     except (TimeoutError, ConnectionError) as error:
-        return came + f"and no end: {type(error).__name__}".encode()
+        return received + f"and no end: {type(error).__name__}".encode()
     finally:
         writer.close()
-    return came
+    return received
 
 
 def write_tokens(file: Path) -> None:
-    made = [
+    tokens = [
         {
             "name": secret.removeprefix("usr_"),
             "hash": hash_of(secret),
@@ -683,24 +688,24 @@ def write_tokens(file: Path) -> None:
         }
         for secret, (scopes, expires) in TOKENS.items()
     ]
-    file.write_text(json.dumps({"tokens": made}), encoding="utf-8")
+    file.write_text(json.dumps({"tokens": tokens}), encoding="utf-8")
 
 
 MOMENTARY = re.compile(
     r"^(date: )[^\r]+"
-    r"|^(x-request-id: )[0-9a-f]{16}(?=\r)"  # of the service's own making
-    r"|(r=0;t=|^retry-after: |try again in )(?:8\d\d|900)\b",  # until the limit grants another
+    r"|^(x-request-id: )[0-9a-f]{16}(?=\r)"  # made by the service
+    r"|(r=0;t=|^retry-after: |try again in )(?:8\d\d|900)\b",  # seconds of the limit
     re.MULTILINE,
 )
 
 
-def legible(answer: bytes) -> Answer:
-    """All of the answer but what differs each time, in lines.
+def legible(response: bytes) -> Response:
+    """Return the lines of a response without the values that differ each time.
 
-    A compressed body is compared as it was before, one that is br also by its hash: the bytes of
-    gzip hold the time, and differ from one build of zlib to the next.
+    A compressed body is decompressed; of br its hash is kept too. The bytes of gzip hold the time,
+    and differ between builds of zlib.
     """
-    head, end, body = answer.partition(b"\r\n\r\n")
+    head, end, body = response.partition(b"\r\n\r\n")
     if b"\r\ntransfer-encoding: chunked" in head:
         body = in_one_piece(body)
     if b"\r\ncontent-encoding: br" in head and body:
@@ -715,11 +720,11 @@ def legible(answer: bytes) -> Answer:
 
 
 def in_one_piece(chunks: bytes) -> bytes:
-    """The body that came in chunks, whose bounds are a matter of timing; as it is, if it is cut."""
+    """Join a chunked body, since chunk sizes depend on timing; return a cut one as it is."""
     whole, rest = b"", chunks
-    while found := re.match(rb"([0-9a-fA-F]+)\r\n", rest):
-        size = int(found.group(1), 16)
-        piece, rest = rest[found.end() :][:size], rest[found.end() + size + 2 :]
+    while match := re.match(rb"([0-9a-fA-F]+)\r\n", rest):
+        size = int(match.group(1), 16)
+        piece, rest = rest[match.end() :][:size], rest[match.end() + size + 2 :]
         whole += piece
         if size == 0:
             return whole
@@ -727,7 +732,7 @@ def in_one_piece(chunks: bytes) -> bytes:
 
 
 def recorded(kind: str) -> dict[str, list[Exchange]]:
-    """What the service answered on that database when the record was written, by corpus."""
+    """Read the record: the exchanges with that kind of database, by corpus."""
     record = json.loads(RECORD.read_text(encoding="utf-8"))
     return {
         name: [Exchange(one["request"], one.get("answer") or one[kind]) for one in exchanges]
@@ -736,27 +741,30 @@ def recorded(kind: str) -> dict[str, list[Exchange]]:
 
 
 def differences(before: Iterable[Exchange], now: Iterable[Exchange]) -> list[str]:
-    """Each request that was answered otherwise before, with both answers."""
+    """Return the requests whose responses differ, each with both responses."""
     nothing = Exchange("no request", [])
-    found: list[str] = []
+    differing: list[str] = []
     for number, (was, is_) in enumerate(zip_longest(before, now, fillvalue=nothing), start=1):
         if was.request != is_.request:
-            return [*found, f"{number}. was {was.request}, is {is_.request}: write the record anew"]
-        old, new = with_sorted_headers(was.answer), with_sorted_headers(is_.answer)
+            return [
+                *differing,
+                f"{number}. was {was.request}, is {is_.request}: write the record anew",
+            ]
+        old, new = with_sorted_headers(was.response), with_sorted_headers(is_.response)
         if old != new:
             diff = unified_diff(old, new, n=len(old), lineterm="")
-            found.append("\n".join([f"{number}. {was.request}", *list(diff)[3:]]))
-    return found
+            differing.append("\n".join([f"{number}. {was.request}", *list(diff)[3:]]))
+    return differing
 
 
-def with_sorted_headers(answer: Answer) -> Answer:
-    """Return an answer whose headers are in the order of the alphabet: their order says nothing.
+def with_sorted_headers(response: Response) -> Response:
+    """Return a response with its headers in alphabetical order: their order has no meaning.
 
-    There may be several heads: an informational response, or answers to pipelined requests.
+    There may be several heads: an informational response, or responses to pipelined requests.
     """
     lines: list[str] = []
-    headers: list[str] | None = None  # those of the head that is read
-    for line in answer:
+    headers: list[str] | None = None  # of the current head; None in a body
+    for line in response:
         if headers is None:
             lines.append(line)
             headers = [] if re.search(r"HTTP/1\.[01] \d{3}[^\n]*$", line.rstrip()) else None
@@ -769,35 +777,35 @@ def with_sorted_headers(answer: Answer) -> Answer:
 
 
 async def write() -> None:
-    """Ask everything on both databases, and keep what was answered."""
-    found: dict[str, dict[str, list[Exchange]]] = {}
-    with tempfile.TemporaryDirectory(prefix="users-answers-") as directory:
-        place = Path(directory)
-        server = Server(place / "postgresql")
+    """Send all corpora on both kinds of database, and write the record."""
+    exchanges: dict[str, dict[str, list[Exchange]]] = {}
+    with tempfile.TemporaryDirectory(prefix="users-answers-") as name:
+        directory = Path(name)
+        server = Server(directory / "postgresql")
         server.join()
         try:
             for kind in KINDS:
-                databases = Databases(kind, server, place)
-                found[kind] = {
-                    name: await asked(name, await databases.at_head(), place, ())
-                    for name in CORPORA
+                databases = Databases(kind, server, directory)
+                exchanges[kind] = {
+                    corpus: await responses_to(corpus, await databases.at_head(), directory, ())
+                    for corpus in CORPORA
                 }
         finally:
             server.leave()
-    record = {name: [*merged(*(found[kind][name] for kind in KINDS))] for name in CORPORA}
+    record = {name: [*merge(*(exchanges[kind][name] for kind in KINDS))] for name in CORPORA}
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(f"{sum(map(len, record.values()))} answers are in {RECORD.relative_to(ROOT)}")
 
 
-def merged(*by_kind: Sequence[Exchange]) -> Iterator[dict[str, Any]]:
-    """One answer for both databases, wherever it is the same."""
+def merge(*by_kind: Sequence[Exchange]) -> Iterator[dict[str, Any]]:
+    """Yield one response for both kinds of database where they are the same."""
     for exchanges in zip(*by_kind, strict=True):
         (request,) = {exchange.request for exchange in exchanges}
-        answers = [exchange.answer for exchange in exchanges]
-        if answers[0] == answers[1]:
-            yield {"request": request, "answer": answers[0]}
+        responses = [exchange.response for exchange in exchanges]
+        if responses[0] == responses[1]:
+            yield {"request": request, "answer": responses[0]}
         else:
-            yield {"request": request, **dict(zip(KINDS, answers, strict=True))}
+            yield {"request": request, **dict(zip(KINDS, responses, strict=True))}
 
 
 if __name__ == "__main__":
