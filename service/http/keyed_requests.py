@@ -1,8 +1,7 @@
-"""Requests with an Idempotency-Key: work that is done once, and its response repeated."""
+"""Requests with an Idempotency-Key: their work is done once, and its response repeated."""
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -19,49 +18,38 @@ from service.idempotency import Key, StoredResponse
 Work = Callable[[AsyncSession], Awaitable[EncodedResponse[Any]]]
 
 
-class KeyedRequest:
-    """A request with an Idempotency-Key, and the transaction in which it is answered."""
+async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> EncodedResponse[Any]:
+    """Return the stored response to a request whose body is read as a whole, or else do the work.
 
-    def __init__(self, request: StrictRequest, session: AsyncSession, key: Key) -> None:
-        self.request = request
-        self.session = session
-        self.key = key
-
-    async def respond(self, work: Work) -> EncodedResponse[Any]:
-        """Return the stored response, or else do the work and store its response.
-
-        A refusal by the database's rules is stored, too: the work is undone, the transaction goes
-        on without it.
-        """
-        stored = await idempotency.once(self.session, self.key, partial(self.stored_work, work))
-        return response_of(stored)
-
-    async def stored_work(self, work: Work) -> StoredResponse:
-        """Return what the work responds, or its refusal."""
-        try:
-            async with self.session.begin_nested():
-                response = await work(self.session)
-        except (ImportRefused, IntegrityError) as error:
-            response = problems.problem_response(self.request, error)
-        return stored_response(response)
-
-
-async def keyed_request(request: StrictRequest) -> AsyncIterator[KeyedRequest | None]:
-    """Yield a request with an Idempotency-Key in its transaction; None for one without a key.
-
-    A dependency of routes whose body is read as a whole. Raise InvalidInput for a malformed key,
-    InProgress while the first request with it is running.
+    `digest` is that of the request's key. Raise InProgress while the first request with it is
+    running, KeyReused for a key of another request.
     """
-    digest = key_digest(request)
-    if digest is None:
-        yield None
-        return
-    key = Key(digest, fingerprint(request, hashlib.sha256(await request.body()).digest()))
+    body = hashlib.sha256(await request.body()).digest()
     async with (
         request.app.state.database.write() as session,
         idempotency.exclusive(session, digest),
     ):
-        yield KeyedRequest(request, session, key)
+        return await respond_in(session, request, Key(digest, fingerprint(request, body)), work)
+
+
+async def respond_in(
+    session: AsyncSession, request: StrictRequest, key: Key, work: Work
+) -> EncodedResponse[Any]:
+    """Return the stored response, or else do the work in this transaction and store its response.
+
+    A refusal by the database's rules is stored, too: the work is undone, and the transaction goes
+    on without it. The caller holds `idempotency.exclusive`.
+    """
+
+    async def stored_work() -> StoredResponse:
+        try:
+            async with session.begin_nested():
+                response = await work(session)
+        except (ImportRefused, IntegrityError) as error:
+            response = problems.problem_response(request, error)
+        return stored_response(response)
+
+    return response_of(await idempotency.once(session, key, stored_work))
 
 
 def key_digest(request: StrictRequest) -> bytes | None:

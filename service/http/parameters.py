@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar, get_args
 from urllib.parse import parse_qsl
 
@@ -63,13 +64,18 @@ class HeaderParameter:
         """Return its description for the OpenAPI document."""
         return specification(self.name, "header", self.description, self.schema)
 
+    @cached_property
+    def key(self) -> bytes:
+        """The name as ASGI has it."""
+        return self.name.lower().encode()
+
     def joined(self, request: StrictRequest) -> str | None:
         """Return the value of a header that may have several lines; None without one."""
-        return ", ".join(request.lines_of(self.name)) or None
+        return ", ".join(request.lines_of(self.key)) or None
 
     def single(self, request: StrictRequest) -> str | None:
         """Return the value, None without one; raise InvalidInput if there are several lines."""
-        values = request.lines_of(self.name)
+        values = request.lines_of(self.key)
         if len(values) > 1:
             raise InvalidInput(Flaw(f"/{self.name}", "is given more than once"))
         return values[0] if values else None

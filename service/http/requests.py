@@ -30,7 +30,7 @@ class StrictRequest(Request[Any, Any, Any]):
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
-        lengths = [int(line[:10]) for line in self.lines_of("Content-Length") if line.isdecimal()]
+        lengths = [int(line[:10]) for line in self.lines_of(b"content-length") if line.isdecimal()]
         if limit is not None and max(lengths, default=0) > limit:
             raise RequestEntityTooLarge
         received, more = 0, True
@@ -71,17 +71,19 @@ class StrictRequest(Request[Any, Any, Any]):
 
     def check_type(self, accepted: Collection[str]) -> str:
         """Return the body's media type; raise UnsupportedMediaType unless it is an accepted one."""
-        media_type = JSON if self.lines_of("Content-Type") == [JSON] else self.content_type[0]
+        media_type = JSON if self.lines_of(b"content-type") == [JSON] else self.content_type[0]
         if media_type not in accepted:
             raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
-        if self.lines_of("Content-Encoding")[:1] not in ([], ["identity"]):
+        if self.lines_of(b"content-encoding")[:1] not in ([], ["identity"]):
             raise UnsupportedMediaType("send the body without Content-Encoding")
         return media_type
 
-    def lines_of(self, header: str) -> list[str]:
-        """Return the header's values, a line each; Litestar's dict of all headers costs more."""
-        name = header.lower().encode()
-        return [value.decode("latin-1") for key, value in self.scope["headers"] if key == name]
+    def lines_of(self, header: bytes) -> list[str]:
+        """Return the values of a header (its name in lower case), one for each of its lines.
+
+        Litestar's `headers` builds a dict of all headers first, which costs more than a scan.
+        """
+        return [value.decode("latin-1") for name, value in self.scope["headers"] if name == header]
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ from service.errors import (
     UnsupportedMediaType,
 )
 from service.http import problems
-from service.http.keyed_requests import KeyedRequest, fingerprint, key_digest
+from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.layers.compression import Compression
 from service.http.page_requests import listing_in
 from service.http.parameters import FILTERS, IdempotentOperation, OperationWithParameters, Query
@@ -212,7 +212,7 @@ class Import:
             if self.digest is None:
                 return await merge(session)
             key = Key(self.digest, fingerprint(self.request, self.content.digest()))
-            return await KeyedRequest(self.request, session, key).respond(merge)
+            return await respond_in(session, self.request, key, merge)
 
     async def merge(self, count: int, session: AsyncSession) -> EncodedResponse[Any]:
         """Make users of the `count` staged lines and return the counts."""

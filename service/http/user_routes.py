@@ -5,7 +5,7 @@ from typing import Annotated
 
 from litestar import Response, delete, get, patch, post
 from litestar.datastructures import ResponseHeader
-from litestar.di import NamedDependency, Provide
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import BodyKwarg, JSONBody
 from litestar.status_codes import (
@@ -35,7 +35,7 @@ from service.errors import (
     UserNotFound,
 )
 from service.etags import etag, matches
-from service.http.keyed_requests import KeyedRequest, keyed_request
+from service.http.keyed_requests import key_digest, respond_once
 from service.http.layers.compression import Compression
 from service.http.page_requests import page_request
 from service.http.parameters import (
@@ -92,22 +92,17 @@ NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have 
     tags=["users"],
     before_request=access.needs("write"),
     security=access.security("write"),
-    dependencies={"keyed": Provide(keyed_request)},
     response_description="The user as it is kept.",
     response_headers=[ETAG, LOCATION],
     responses=documented(*BODY_REFUSALS, MalformedJson, EmailTaken, InProgress, KeyReused),
 )
-async def create_user(
-    request: StrictRequest,
-    data: JSONBody[NewUser],
-    keyed: NamedDependency[KeyedRequest | None],
-) -> Response[User]:
+async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Response[User]:
     """Keep a new user; the answer says where.
 
     With an `Idempotency-Key` you may ask again when no answer came: the user is created once.
     """
-    if keyed is not None:
-        return await keyed.respond(partial(create_one, data))
+    if (digest := key_digest(request)) is not None:
+        return await respond_once(request, digest, partial(create_one, data))
     return new_user_response(await batches_of(request).creates.submit(data))
 
 
@@ -209,11 +204,7 @@ async def delete_user(
 
 
 def batches_of(request: StrictRequest) -> UserBatches:
-    """Return the worker's batches.
-
-    They are no dependency: Litestar resolves two dependencies of a route in a task group, which
-    takes as long as half of a create.
-    """
+    """Return the worker's batches."""
     batches: UserBatches = request.app.state.batches
     return batches
 
