@@ -14,6 +14,7 @@ from service.auth.tokens import check_access
 from service.database import Database
 from service.evolution import routes as evolution
 from service.http import health, metrics, transfer_routes, user_routes
+from service.http.fast_path import FastPathPlugin
 from service.http.layers import layers, wrap
 from service.http.layers.cors import cors_config
 from service.http.layers.deadline import Deadline
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> ASGIApp:
         cors_config=cors,
         lifespan=[lambda _: database.open(), lambda _: observation.open()],
         openapi_config=documentation(),
+        plugins=[FastPathPlugin()],
         logging_config=None,
     )
     return wrap(app, layers(observation, access, cors))

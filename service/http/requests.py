@@ -7,7 +7,7 @@ from typing import Any
 
 from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
-from litestar.types import HTTPRequestEvent, Receive
+from litestar.types import Receive, ReceiveMessage
 
 from service import validation
 from service.errors import MalformedJson, RequestTimeout, UnsupportedMediaType
@@ -26,35 +26,41 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
 
-        Raise RequestTimeout when nothing arrives any more, RequestEntityTooLarge above the limit.
+        Raise RequestTimeout when the client goes away or, in a transfer, sends nothing any more,
+        and RequestEntityTooLarge above the limit.
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
         lengths = [int(line[:10]) for line in self.lines_of(b"content-length") if line.isdecimal()]
         if limit is not None and max(lengths, default=0) > limit:
             raise RequestEntityTooLarge
+        # all other requests end after this time as a whole, by the middleware Deadline
+        seconds = self.app.state.settings.request_timeout if self.is_transfer else None
         received, more = 0, True
         while more:
-            message = await self.next_message()
+            message = await (self.receive() if seconds is None else self.receive_within(seconds))
+            if message["type"] != "http.request":
+                raise RequestTimeout("the client went away before its request was complete")
             received += len(message["body"])
             if limit is not None and received > limit:
                 raise RequestEntityTooLarge
             more = message["more_body"]
             yield message["body"]
 
-    async def next_message(self) -> HTTPRequestEvent:
-        """Return the next part of the body; raise RequestTimeout if the client stops sending."""
-        seconds = self.app.state.settings.request_timeout
+    @property
+    def is_transfer(self) -> bool:
+        """Whether it is an import or export, which may last."""
+        return "is_transfer" in self.route_handler.opt
+
+    async def receive_within(self, seconds: float) -> ReceiveMessage:
+        """Return what the client sends next; raise RequestTimeout if it sends nothing."""
         try:
             async with asyncio.timeout(seconds) as timeout:
-                message = await self.receive()
+                return await self.receive()
         except TimeoutError:
             if not timeout.expired():
                 raise
             raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
-        if message["type"] != "http.request":
-            raise RequestTimeout("the client went away before its request was complete")
-        return message
 
     async def body(self) -> bytes:
         """Return the whole body; raise MalformedJson if a handler with `data` gets none."""
@@ -65,9 +71,10 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """Return the body as the struct that the handler declares as `data`."""
+        body = await self.body()
         self.check_type(BODY_TYPES[self.method])
         field = self.route_handler.parsed_data_field
-        return validation.decode(await self.body(), field.annotation)  # type: ignore[union-attr]  # Litestar calls it only for handlers with `data`
+        return validation.decode(body, field.annotation)  # type: ignore[union-attr]  # Litestar calls it only for handlers with `data`
 
     def check_type(self, accepted: Collection[str]) -> str:
         """Return the body's media type; raise UnsupportedMediaType unless it is an accepted one."""

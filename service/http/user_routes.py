@@ -35,6 +35,7 @@ from service.errors import (
     UserNotFound,
 )
 from service.etags import etag, matches
+from service.http.fast_path import FastPath
 from service.http.keyed_requests import key_digest, respond_once
 from service.http.layers.compression import Compression
 from service.http.page_requests import page_request
@@ -88,6 +89,7 @@ NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have 
     "/users",
     operation_id="createUser",
     operation_class=IdempotentOperation,
+    middleware=[FastPath],
     summary="Create a user",
     tags=["users"],
     before_request=access.needs("write"),
@@ -110,6 +112,7 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
     "/users/{user_id:str}",
     operation_id="getUser",
     operation_class=IfNoneMatchOperation,
+    middleware=[FastPath],
     summary="Read a user",
     tags=["users"],
     before_request=access.needs("read"),
@@ -138,7 +141,7 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     tags=["users"],
     before_request=access.needs("read"),
     security=access.security("read"),
-    middleware=[Compression],
+    middleware=[Compression, FastPath],
     opt={"vary": "Accept-Encoding"},
     response_description="The page.",
     response_headers=[LINK],
