@@ -23,6 +23,7 @@ from sqlalchemy.pool import (
 from service.settings import Settings, async_url
 
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
+SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
 SQLITE_BUSY_TIMEOUT = 5.0  # seconds a statement waits for another process's write lock
 
 
@@ -47,16 +48,17 @@ def create_engine(
     server_settings: dict[str, str] | None = None,
     foreign_keys: bool = True,
     poolclass: type[Pool] = WatchedPool,
+    **engine_options: Any,
 ) -> AsyncEngine:
     """Return an engine for either database; the caller disposes of it.
 
     `server_settings` hold for every connection (PostgreSQL only). `foreign_keys` says whether they
-    are enforced (SQLite only).
+    are enforced (SQLite only). `engine_options` go to `create_async_engine`.
     On SQLite we begin transactions, not the driver: the driver commits before DDL, and then a
     revision that fails midway stays half applied.
     """
     url = async_url(settings.database_url)
-    options: dict[str, Any] = {"poolclass": poolclass, "hide_parameters": True}
+    options: dict[str, Any] = {"poolclass": poolclass, "hide_parameters": True, **engine_options}
     if poolclass is WatchedPool:
         options |= {
             "pool_size": settings.pool_size,
@@ -117,6 +119,16 @@ class Database:
     def __init__(self, settings: Settings, revision: str) -> None:
         """Connect as the build that knows `revision`, to its published version."""
         milliseconds = str(round(settings.statement_timeout * 1000))
+        self.is_postgresql = async_url(settings.database_url).get_backend_name() == "postgresql"
+        options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
+        if self.is_postgresql:
+            # names with a schema, not a search_path: that would not hold behind every pooler
+            schemas = {None: f"at_{revision}", "staging": "pg_temp"}
+            # the engine's own level, since most sessions read: it is set once for a connection
+            options = {
+                "execution_options": {"schema_translate_map": schemas},
+                "isolation_level": "AUTOCOMMIT",
+            }
         self.engine = create_engine(
             settings,
             application_name=f"users@{revision}",
@@ -124,16 +136,14 @@ class Database:
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
             },
+            **options,
         )
-        self.is_postgresql = self.engine.dialect.name == "postgresql"
         if self.is_postgresql:
-            # names with a schema, not a search_path: that would not hold behind every pooler
-            schemas = {None: f"at_{revision}", "staging": "pg_temp"}
-            writing = self.engine.execution_options(schema_translate_map=schemas)
-            reading = writing.execution_options(isolation_level="AUTOCOMMIT")
+            reading = self.engine
+            writing = self.engine.execution_options(isolation_level="READ COMMITTED")
         else:
-            writing = self.engine.execution_options(schema_translate_map={"staging": "temp"})
-            reading = writing.execution_options(reading=True)
+            reading = self.engine.execution_options(reading=True)
+            writing = self.engine
         self.writers = async_sessionmaker(writing, expire_on_commit=False)
         self.readers = async_sessionmaker(reading, expire_on_commit=False)
 
