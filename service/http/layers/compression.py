@@ -28,14 +28,17 @@ class Compression:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and compress the response as the client prefers."""
 
+        accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
+        encoding = preferred_encoding(accepted.decode("latin-1")) if accepted else None
+
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [header for header in message["headers"] if header[0] != b"vary"]
+                headers = message["headers"]
+                if encoding is not None:  # then Litestar has added its own
+                    headers = [header for header in headers if header[0] != b"vary"]
                 message["headers"] = [*headers, VARY]
             await send(message)
 
-        accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
-        encoding = preferred_encoding(accepted.decode("latin-1")) if accepted else None
         if encoding is None:
             await self.app(scope, receive, send_with_vary)
             return
