@@ -27,7 +27,6 @@ class Compression:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and compress the response as the client prefers."""
-
         accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
         encoding = preferred_encoding(accepted.decode("latin-1")) if accepted else None
 
