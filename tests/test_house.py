@@ -133,6 +133,26 @@ def test_no_test_imports_a_test_file() -> None:
         assert not shared, path
 
 
+def test_only_the_copy_module_takes_the_driver_from_a_session() -> None:
+    driver = re.compile(r"raw_connection|driver_connection|AsyncConnection|greenlet")
+    found = {
+        path.relative_to(ROOT / "service").as_posix()
+        for path in (ROOT / "service").rglob("*.py")
+        if driver.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"transfer/copy.py"}
+
+
+@pytest.mark.parametrize("name", ["users", "user_lists"])
+def test_functions_that_await_the_database_take_the_session_first(name: str) -> None:
+    module = ast.parse((ROOT / f"service/{name}.py").read_text(encoding="utf-8"))
+    functions = [node for node in module.body if isinstance(node, ast.AsyncFunctionDef)]
+    assert functions
+    for function in functions:
+        first = function.args.args[0]
+        assert (first.arg, ast.unparse(first.annotation or first)) == ("session", "AsyncSession")
+
+
 def test_the_readmes_map_has_every_file() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     the_map = readme.split("## The map of the house")[1].split("\n## ")[0]

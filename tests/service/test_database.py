@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import pytest
@@ -16,29 +17,96 @@ from tests.app import serving
 from tests.chain import HEAD
 from tests.problems import problem
 
-DEFERRED = {  # a rule that is only checked at COMMIT, when the answer has long been built
+WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+DEFERRED = {  # a rule that is only checked at COMMIT, when the response has long been built
     "postgresql": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "RAISE unique_violation USING CONSTRAINT = 'idx_user_email'; END $$",
-        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED "
-        "FOR EACH ROW EXECUTE FUNCTION refuse()",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT OR UPDATE OR DELETE ON users "
+        "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
     ),
     "sqlite": (
         "CREATE TABLE late (user_id INTEGER REFERENCES users (id) DEFERRABLE INITIALLY DEFERRED)",
-        "CREATE TRIGGER refuse AFTER INSERT ON users BEGIN INSERT INTO late VALUES (-1); END",
+        *(
+            f"CREATE TRIGGER refuse_{verb} AFTER {verb} ON users BEGIN "
+            "INSERT INTO late VALUES (-1); END"
+            for verb in ("INSERT", "UPDATE", "DELETE")
+        ),
+    ),
+}
+JSON = {"Content-Type": "application/json"}
+WRITES: dict[str, tuple[str, str, dict[str, str], str]] = {  # method, URL, headers, body
+    "create": ("POST", "/users", JSON, '{"full_name": "New"}'),
+    "keyed create": ("POST", "/users", JSON | {"Idempotency-Key": "k"}, '{"full_name": "New"}'),
+    "change": ("PATCH", "/users/1", JSON, '{"full_name": "Changed"}'),
+    "conditional change": ("PATCH", "/users/1", JSON | {"If-Match": "*"}, '{"age": 5}'),
+    "delete": ("DELETE", "/users/1", {}, ""),
+    "conditional delete": ("DELETE", "/users/1", {"If-Match": "*"}, ""),
+    "import": ("POST", "/users/import", {"Content-Type": "text/csv"}, "full_name\nNew\n"),
+    "keyed import": (
+        *("POST", "/users/import?on_conflict=skip"),
+        {"Content-Type": "text/csv", "Idempotency-Key": "k"},
+        "full_name\nNew\n",
     ),
 }
 
 
-async def test_a_commit_that_fails_is_an_error_that_the_client_sees(
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_commit_that_fails_reaches_the_client(
+    client: httpx.AsyncClient, engine: AsyncEngine, write: str
+) -> None:
+    created = await client.post("/users", json={"full_name": "Ada"})
+    async with engine.begin() as connection:
+        for statement in DEFERRED[engine.dialect.name]:
+            await connection.execute(text(statement))
+    method, url, headers, body = WRITES[write]
+    response = await client.request(method, url, headers=headers, content=body)
+    assert response.status_code == HTTPStatus.CONFLICT
+    assert (await client.get("/users")).json()["items"] == [created.json()]
+    async with engine.connect() as connection:
+        keys = await connection.execute(text("SELECT count(*) FROM idempotency_key"))
+        assert keys.scalar_one() == 0
+
+
+async def test_several_creates_whose_commit_fails_all_get_the_refusal(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
         for statement in DEFERRED[engine.dialect.name]:
             await connection.execute(text(statement))
-    response = await client.post("/users", json={"full_name": "Ada"})
-    assert response.status_code == HTTPStatus.CONFLICT
+    people = [{"full_name": f"User {number}"} for number in range(10)]
+    responses = await asyncio.gather(*(client.post("/users", json=new) for new in people))
+    assert {response.status_code for response in responses} == {HTTPStatus.CONFLICT}
     assert (await client.get("/users")).json()["items"] == []
+
+
+@pytest.mark.only("postgresql")  # on SQLite a cancelled request waits for the lock all the same
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/users/1", None),
+        ("GET", "/users", None),
+        ("POST", "/users", {"full_name": "New"}),
+        ("PATCH", "/users/1", {"age": 5}),
+        ("DELETE", "/users/1", None),
+    ],
+)
+async def test_a_cancelled_request_returns_its_connection(
+    url: str, engine: AsyncEngine, method: str, path: str, body: Any
+) -> None:
+    """With a pool of one, the next request would else wait for it in vain."""
+    async with serving(database_url=url, pool_size=1, pool_timeout=5.0) as client:
+        await client.post("/users", json={"full_name": "Ada"})
+        async with engine.connect() as blocker:
+            await blocker.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
+            request = asyncio.create_task(client.request(method, path, json=body))
+            while not (await blocker.execute(WAITS)).scalar_one():
+                await asyncio.sleep(0)  # the request must have its turn between two of ours
+            request.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await request
+        assert (await client.get("/users")).status_code == HTTPStatus.OK
+        assert (await client.get("/health/ready")).status_code == HTTPStatus.OK
 
 
 async def test_a_rule_that_this_build_does_not_know_is_refused_cleanly_and_logged(
