@@ -31,9 +31,7 @@ SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FI
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=512)]
-Seconds = Annotated[
-    float, msgspec.Meta(gt=0, le=2_147_483)
-]  # 2**31 milliseconds, PostgreSQL's maximum
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # PostgreSQL counts up to 2**31 ms
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 

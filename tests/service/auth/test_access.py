@@ -79,9 +79,7 @@ async def client_of(
         app = RateLimitHeaders(app, access.limiter.policy)
     if names is not None:
         app = recording_names(app, names)
-    transport = httpx.ASGITransport(
-        cast("Any", app)
-    )  # Litestar's type of an ASGI app is narrower than httpx's
+    transport = httpx.ASGITransport(cast("Any", app))  # httpx types the same calls wider
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -293,9 +291,7 @@ def test_the_openapi_document_has_the_scope_of_each_route() -> None:
 async def test_every_route_that_documents_a_token_requires_one(file: str, reader: str) -> None:
     assert reader
     app = create_app(Settings(database_url=UNREACHABLE_URL, tokens_file=file))
-    transport = httpx.ASGITransport(
-        cast("Any", app)
-    )  # Litestar's type of an ASGI app is narrower than httpx's
+    transport = httpx.ASGITransport(cast("Any", app))  # httpx types the same calls wider
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         document = (await client.get("/openapi.json")).json()
         guarded = [

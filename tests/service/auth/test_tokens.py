@@ -98,12 +98,12 @@ def test_a_replaced_link_is_noticed(tmp_path: Path, file: Path) -> None:
     new = tokens.create(str(tmp_path / "..2027/tokens.json"), "shop", ["read"])
     data.symlink_to("..2026")
     file.symlink_to("..data/tokens.json")
-    reloading = Tokens(str(file), clock := Clock())
-    assert reloading.find(old)
+    store = Tokens(str(file), clock := Clock())
+    assert store.find(old)
     (tmp_path / "next").symlink_to("..2027")
     (tmp_path / "next").replace(data)
     clock.now += 1
-    assert (reloading.find(old) is None, reloading.find(new) is None) == (True, False)
+    assert (store.find(old) is None, store.find(new) is None) == (True, False)
 
 
 def test_an_expired_token_is_found_and_marked_expired(file: Path) -> None:
@@ -117,13 +117,13 @@ def test_an_expired_token_is_found_and_marked_expired(file: Path) -> None:
 
 def test_changes_are_seen_within_a_second(file: Path) -> None:
     first = tokens.create(str(file), "shop", ["read"])
-    reloading = Tokens(str(file), clock := Clock())
+    store = Tokens(str(file), clock := Clock())
     second = tokens.create(str(file), "mill", ["read"])
     tokens.revoke(str(file), "shop")
     clock.now += 0.5  # too soon for another check
-    assert (reloading.find(first) is None, reloading.find(second) is None) == (False, True)
+    assert (store.find(first) is None, store.find(second) is None) == (False, True)
     clock.now += 0.5
-    assert (reloading.find(first) is None, reloading.find(second) is None) == (True, False)
+    assert (store.find(first) is None, store.find(second) is None) == (True, False)
 
 
 @pytest.mark.parametrize("damage", ["vanished", "malformed"])
@@ -131,7 +131,7 @@ def test_a_damaged_file_keeps_the_old_tokens_and_is_logged_once(
     file: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = tokens.create(str(file), "shop", ["read"])
-    reloading = Tokens(str(file), clock := Clock())
+    store = Tokens(str(file), clock := Clock())
     content = file.read_bytes()
     if damage == "vanished":
         file.unlink()
@@ -139,14 +139,14 @@ def test_a_damaged_file_keeps_the_old_tokens_and_is_logged_once(
         file.write_bytes(content[:50])
     for _ in range(3):
         clock.now += 1
-        assert reloading.find(secret)
+        assert store.find(secret)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert str(file) in errors[0].getMessage()
     file.write_bytes(content)
     other = tokens.create(str(file), "mill", ["read"])
     clock.now += 1
-    assert reloading.find(other)
+    assert store.find(other)
 
 
 MALFORMED = {
@@ -242,10 +242,10 @@ async def test_tokens_created_by_several_processes_at_once_are_all_stored(file: 
             for n in range(3)
         )
     )
-    reloading = Tokens(str(file))
+    store = Tokens(str(file))
     for code, out, _ in results:
         assert code == 0
-        assert reloading.find(out.strip())
+        assert store.find(out.strip())
     assert {token.name for token in tokens.read(file)} == {"t0", "t1", "t2"}
 
 

@@ -139,7 +139,7 @@ async def test_a_token_with_all_scopes_gets_only_responses_of_the_document(
 
 
 @pytest.fixture
-def options(full: bool) -> Sequence[str]:  # noqa: FBT001  # a fixture, which pytest passes by position or name
+def options(full: bool) -> Sequence[str]:  # noqa: FBT001  # pytest passes fixtures by name
     """Return the options of runs in which most requests are refused."""
     return ["--max-examples=200"] if full else [*SMALL_RUN, "--phases=examples,fuzzing"]
 
