@@ -1,20 +1,20 @@
-"""Every way the service says no.
+"""The errors that clients see, each with a stable code and an HTTP status.
 
 Refusal
-├── BadRequest              400  bad-request             (by the framework)
+├── BadRequest              400  bad-request             (raised by Litestar)
 ├── MalformedJson           400  malformed-json
 ├── Challenge
 │   ├── Unauthorized        401  unauthorized
 │   └── Forbidden           403  forbidden
-├── NotFound                404  not-found               (by the framework)
+├── NotFound                404  not-found               (raised by Litestar)
 ├── UserNotFound            404  user-not-found
-├── MethodNotAllowed        405  method-not-allowed      (by the framework)
+├── MethodNotAllowed        405  method-not-allowed      (raised by Litestar)
 ├── RequestTimeout          408  request-timeout
 ├── EmailTaken              409  email-taken
 ├── InProgress              409  in-progress
 ├── RuleBroken              409  rule-broken
 ├── PreconditionFailed      412  precondition-failed
-├── TooLarge                413  too-large               (by the framework)
+├── TooLarge                413  too-large               (raised by Litestar)
 ├── UnsupportedMediaType    415  unsupported-media-type
 ├── InvalidInput            422  invalid-input
 ├── KeyReused               422  idempotency-key-reused
@@ -27,28 +27,29 @@ Refusal
 └── OutdatedHttp            505  outdated-http
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 
 class Flaw(NamedTuple):
-    """One thing wrong with the input."""
+    """One error in the input."""
 
     pointer: str  # RFC 6901, into the body; for a query parameter its name
     detail: str
 
 
 class Rejected(NamedTuple):
-    """A line of an import that can't be a user."""
+    """A line of an import that is not a valid user."""
 
     line: int  # from 1, a CSV's header included
     flaws: tuple[Flaw, ...]
 
 
 class Refusal(Exception):  # noqa: N818  # a refusal is not a fault
-    """The client gets no for an answer; `detail` says why in this case."""
+    """An error response to the client; `detail` says why in this case."""
 
     code: ClassVar[str]
     status: ClassVar[HTTPStatus]
@@ -79,7 +80,7 @@ class MalformedJson(Refusal):
 
 
 class Challenge(Refusal):
-    """The client must show another token; `challenge` is the WWW-Authenticate that says so."""
+    """The client must send another token; `challenge` is the WWW-Authenticate header."""
 
     def __init__(self, detail: str, challenge: str) -> None:
         super().__init__(detail)
@@ -87,7 +88,7 @@ class Challenge(Refusal):
 
 
 class Unauthorized(Challenge):
-    """The client showed no token, or none that is good."""
+    """The client sent no token, or an invalid one."""
 
     code = "unauthorized"
     status = HTTPStatus.UNAUTHORIZED
@@ -95,7 +96,7 @@ class Unauthorized(Challenge):
 
 
 class Forbidden(Challenge):
-    """The client's token has not the scope that this needs."""
+    """The client's token lacks the scope that the operation requires."""
 
     code = "forbidden"
     status = HTTPStatus.FORBIDDEN
@@ -103,7 +104,7 @@ class Forbidden(Challenge):
 
 
 class NotFound(Refusal):
-    """The client asked for a URL that is not served."""
+    """The client requested a URL that does not exist."""
 
     code = "not-found"
     status = HTTPStatus.NOT_FOUND
@@ -111,7 +112,7 @@ class NotFound(Refusal):
 
 
 class UserNotFound(Refusal):
-    """The client asked for a user who does not exist, or no longer."""
+    """The client requested a user who does not exist, or no longer exists."""
 
     code = "user-not-found"
     status = HTTPStatus.NOT_FOUND
@@ -119,7 +120,7 @@ class UserNotFound(Refusal):
 
 
 class MethodNotAllowed(Refusal):
-    """The client used a method that the URL doesn't have; `Allow` names those it has."""
+    """The client used a method that the URL doesn't have; `Allow` lists its methods."""
 
     code = "method-not-allowed"
     status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -143,7 +144,7 @@ class EmailTaken(Refusal):
 
 
 class InProgress(Refusal):
-    """The client repeated a request, by its Idempotency-Key, that is still being worked on."""
+    """The client repeated a request, by its Idempotency-Key, that is still running."""
 
     code = "in-progress"
     status = HTTPStatus.CONFLICT
@@ -152,7 +153,7 @@ class InProgress(Refusal):
 
 
 class RuleBroken(Refusal):
-    """The client sent what a rule of the database forbids that this build doesn't know."""
+    """The client broke a database constraint that this build doesn't know."""
 
     code = "rule-broken"
     status = HTTPStatus.CONFLICT
@@ -160,7 +161,7 @@ class RuleBroken(Refusal):
 
 
 class PreconditionFailed(Refusal):
-    """The client wanted to change a version of the user that is no longer current."""
+    """The client tried to change a version of the user that is no longer current."""
 
     code = "precondition-failed"
     status = HTTPStatus.PRECONDITION_FAILED
@@ -168,7 +169,7 @@ class PreconditionFailed(Refusal):
 
 
 class TooLarge(Refusal):
-    """The client sent a body above the limit."""
+    """The client sent a body larger than the limit."""
 
     code = "too-large"
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -176,31 +177,31 @@ class TooLarge(Refusal):
 
 
 class UnsupportedMediaType(Refusal):
-    """The client sent a body of a type that is not read here."""
+    """The client sent a body of a media type that the URL doesn't accept."""
 
     code = "unsupported-media-type"
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     title = "The body's media type is not supported."
 
 
-def named(flaw: Flaw) -> str:
-    """A flaw as part of a sentence."""
+def flaw_text(flaw: Flaw) -> str:
+    """Return a flaw as part of a sentence."""
     return f"{flaw.pointer.removeprefix('/') or 'the body'} {flaw.detail}"
 
 
 class InvalidInput(Refusal):
-    """The client sent values that break a rule; `flaws` names each."""
+    """The client sent values that break a rule; `flaws` lists each of them."""
 
     code = "invalid-input"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     title = "The input breaks a rule."
 
     def __init__(self, *flaws: Flaw) -> None:
-        super().__init__("; ".join(named(flaw) for flaw in flaws), flaws)
+        super().__init__("; ".join(flaw_text(flaw) for flaw in flaws), flaws)
 
 
 class KeyReused(Refusal):
-    """The client used the Idempotency-Key of another request."""
+    """The client reused the Idempotency-Key of another request."""
 
     code = "idempotency-key-reused"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -208,7 +209,7 @@ class KeyReused(Refusal):
 
 
 class ImportRefused(Refusal):
-    """The client asked that all lines be stored or none, and some can't be."""
+    """The client asked to import all lines or none, and some are invalid."""
 
     code = "import-refused"
     status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -220,7 +221,7 @@ class ImportRefused(Refusal):
 
 
 class RateLimited(Refusal):
-    """The client sends more than its token may; `wait` is in seconds."""
+    """The client exceeded its rate limit; `wait` is in seconds."""
 
     code = "rate-limited"
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -232,7 +233,7 @@ class RateLimited(Refusal):
 
 
 class Internal(Refusal):
-    """The client met a fault of ours."""
+    """The client did nothing wrong: the service has a bug."""
 
     code = "internal"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
@@ -240,7 +241,7 @@ class Internal(Refusal):
 
 
 class Unavailable(Refusal):
-    """The client did nothing wrong: the database can't serve it now."""
+    """The client did nothing wrong: the database is unavailable."""
 
     code = "unavailable"
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -249,7 +250,7 @@ class Unavailable(Refusal):
 
 
 class SchemaBehind(Unavailable):
-    """The client must wait until the database has this build's schema."""
+    """The client must wait for a migration: the database lacks this build's schema."""
 
     code = "schema-behind"
     title = "The database is behind this build; a migration is due."
@@ -257,25 +258,27 @@ class SchemaBehind(Unavailable):
 
 
 class TimedOut(Unavailable):
-    """The client waited as long as a request may take."""
+    """The request took longer than its timeout."""
 
     code = "timed-out"
     title = "The service took too long."
 
 
 class OutdatedHttp(Refusal):
-    """The client speaks a version of HTTP that can't carry this answer safely."""
+    """The client's HTTP version can't mark the end of a streamed response."""
 
     code = "outdated-http"
     status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
     title = "This needs a later version of HTTP."
 
 
-BY_STATUS = {  # what the framework refuses, in our words
+BY_STATUS = {  # our errors for Litestar's exceptions
     refusal.status: refusal for refusal in (BadRequest, NotFound, MethodNotAllowed, TooLarge)
 }
 
-RULES = {  # the database's rules, by constraint: how the service words them
-    "idx_user_email": EmailTaken("another user has this e-mail address"),
-    "ck_users_age": InvalidInput(Flaw("/age", "must be between 0 and 150")),
+# by constraint of the database; callables, since each request needs an exception of its own:
+# one that is raised for many would collect their tracebacks
+RULES: Mapping[str, Callable[[], Refusal]] = {
+    "idx_user_email": partial(EmailTaken, "another user has this e-mail address"),
+    "ck_users_age": partial(InvalidInput, Flaw("/age", "must be between 0 and 150")),
 }

@@ -29,11 +29,11 @@ from sqlalchemy.sql.functions import FunctionElement
 SCHEMA_REVISION = "0009"  # the revision that these models describe
 
 
-IDS = ARRAY(BigInteger).with_variant(JSON(), "sqlite")
+IDS = ARRAY(BigInteger).with_variant(JSON(), "sqlite")  # a list of ids as one parameter
 
 
 class Base(DeclarativeBase):
-    """Names every constraint, so that each can be found, dropped and reported by its name."""
+    """The base of all models; names every constraint, so that revisions and errors can name it."""
 
     metadata = MetaData(
         naming_convention={
@@ -47,11 +47,11 @@ class Base(DeclarativeBase):
 
 
 class folded(FunctionElement[str]):  # noqa: N801  # reads as the SQL function that it is
-    """A text in lower case, ordered by code points: `folded(User.full_name)`.
+    """SQL function: a text in lower case, ordered by code points: `folded(User.full_name)`.
 
-    The collation is named because a database's own may order otherwise, and then neither the
-    prefix range nor the keyset could use the index. SQLite orders so by itself, and folds
-    ASCII letters only.
+    The collation is explicit because the database's default may order differently, and then
+    neither a prefix range nor keyset paging could use the index. SQLite orders by code points
+    by default, and folds ASCII letters only.
     """
 
     inherit_cache = True
@@ -61,21 +61,21 @@ class folded(FunctionElement[str]):  # noqa: N801  # reads as the SQL function t
 
 @compiles(folded)
 def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> str:
-    """Render it for SQLite."""
+    """Render `folded` for SQLite."""
     return f"lower({compiler.process(element.clauses, **options)})"
 
 
 @compiles(folded, "postgresql")
 def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:
-    """Render it for PostgreSQL."""
+    """Render `folded` for PostgreSQL."""
     return f'lower({compiler.process(element.clauses, **options)}) COLLATE "C"'
 
 
 class among(FunctionElement[bool]):  # noqa: N801  # reads as the SQL function that it is
-    """Whether an id is one of those given: `among(User.id, "ids")`.
+    """SQL condition: an id is in a list, which is one parameter: `among(User.id, "ids")`.
 
-    One text however many they are, where IN would have a text for each number of them, which the
-    server plans anew.
+    The statement is the same for a list of any length. IN renders one parameter per id, so each
+    length would be another statement that the server has to prepare and plan.
     """
 
     inherit_cache = True
@@ -83,26 +83,26 @@ class among(FunctionElement[bool]):  # noqa: N801  # reads as the SQL function t
     type = Boolean()
 
     def __init__(self, identity: SQLColumnExpression[int], ids: str) -> None:
-        """`ids` is the name of the parameter, a list."""
+        """`ids` is the name of the parameter, whose value is a list."""
         super().__init__(identity, bindparam(ids, type_=IDS))
 
 
 @compiles(among)
 def compile_among(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    """Render it for SQLite."""
+    """Render `among` for SQLite."""
     identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
     return f"{identity} IN (SELECT value FROM json_each({ids}))"
 
 
 @compiles(among, "postgresql")
 def compile_among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    """Render it for PostgreSQL."""
+    """Render `among` for PostgreSQL."""
     identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
     return f"{identity} = ANY ({ids})"
 
 
 class User(Base):
-    """Somebody we know by name, perhaps by e-mail address and age."""
+    """A user: a name, and optionally an e-mail address and an age."""
 
     __tablename__ = "users"
 
@@ -118,20 +118,20 @@ class User(Base):
     __table_args__ = (
         Index("idx_user_full_name", folded(full_name), id),  # noqa: A003  # the column
         Index("idx_user_email", func.lower(email), unique=True),
-        # without it SQLite gives the id of the last deleted user to the next one
+        # without it SQLite would reuse the id of the last user after that user is deleted
         {"sqlite_autoincrement": True},
     )
 
 
 class IdempotencyKey(Base):
-    """What a request with an Idempotency-Key was answered, to be answered again."""
+    """The response to a request with an Idempotency-Key, stored to be sent again."""
 
     __tablename__ = "idempotency_key"
 
     key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)  # hash of client and key
-    request: Mapped[bytes] = mapped_column(LargeBinary)  # hash of what was asked
+    request: Mapped[bytes] = mapped_column(LargeBinary)  # hash of the request
     status: Mapped[int] = mapped_column(Integer)
-    headers: Mapped[bytes] = mapped_column(LargeBinary)  # JSON, of those that are kept
+    headers: Mapped[bytes] = mapped_column(LargeBinary)  # JSON, of the headers that are sent again
     body: Mapped[bytes] = mapped_column(LargeBinary)
     expires: Mapped[int] = mapped_column(BigInteger)  # seconds since 1970
 

@@ -1,4 +1,4 @@
-"""What an operator can set, read from the environment once."""
+"""The settings, which are read from the environment once."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ DRIVERS = {
 }
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 POSTGRESQL_OPTIONS = {"host", "port", "ssl", "sslmode"}
-SHAPES = {  # of texts: how one must look, and in words
+PATTERNS = {  # by setting: its regular expression, and the words that describe it
     "rate_limit": (r"[1-9]\d{0,8}/[1-9]\d{0,8}", "requests per seconds, such as 600/60"),
     "cors_origins": (
         r"\*|https?://[\w.:\[\]-]+(\s*,\s*https?://[\w.:\[\]-]+)*",
@@ -31,7 +31,7 @@ SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FI
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=512)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # what PostgreSQL can count
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # PostgreSQL counts up to 2**31 ms
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -71,36 +71,39 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings; raise SettingsError for the first that can't be used."""
-        given = {
+        values = {
             name: environ[name.upper()]
             for name in cls.__struct_fields__
             if environ.get(name.upper())
         }
         for name in SECRETS:
             if path := environ.get(f"{name}_FILE"):
-                if name.lower() in given:
+                if name.lower() in values:
                     raise SettingsError(f"{name} and {name}_FILE are both set; keep one")
-                given[name.lower()] = secret_from(path, f"{name}_FILE")
-        settings = checked(given)
+                values[name.lower()] = read_secret(path, f"{name}_FILE")
+        settings = convert(values)
         if settings.database_url != "embedded":
             async_url(settings.database_url)
-        for name, (shape, words) in SHAPES.items():
-            if (text := getattr(settings, name)) and not re.fullmatch(shape, text, re.ASCII):
+        for name, (pattern, words) in PATTERNS.items():
+            if (text := getattr(settings, name)) and not re.fullmatch(pattern, text, re.ASCII):
                 raise SettingsError(f"{name.upper()} must be {words}")
         return settings
 
 
-def checked(given: dict[str, Any]) -> Settings:
-    """Settings from texts, or a SettingsError that names the variable but not its value."""
+def convert(values: dict[str, Any]) -> Settings:
+    """Return settings from texts; raise SettingsError, which shows the variable but no value."""
     try:
-        return msgspec.convert(given, Settings, strict=False)
+        return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        raise SettingsError(f"{where.rstrip('`').upper()}: {what}") from None
+        problem, _, field = str(error).partition(" - at `$.")
+        raise SettingsError(f"{field.rstrip('`').upper()}: {problem}") from None
 
 
-def secret_from(path: str, name: str) -> str:
-    """The content of a secret's file, without the newline that editors add."""
+def read_secret(path: str, name: str) -> str:
+    """Return the content of a secret's file, without the newline that editors add.
+
+    Raise SettingsError if the variable `name` gives a path that can't be read.
+    """
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -109,9 +112,9 @@ def secret_from(path: str, name: str) -> str:
 
 
 def async_url(text: str) -> URL:
-    """The URL with its async driver, whichever of the accepted spellings came in.
+    """Return the database URL with its async driver; accept the spellings in DRIVERS.
 
-    Messages never repeat the URL: it may hold a password.
+    Raise SettingsError; its message never shows the URL, which may contain a password.
     """
     try:
         url = make_url(text)
@@ -129,7 +132,7 @@ def async_url(text: str) -> URL:
 
 
 def postgresql_url(url: URL) -> URL:
-    """Check the options and give them the driver's names."""
+    """Return the URL with its options under asyncpg's names; raise SettingsError for wrong ones."""
     if unknown := sorted(set(url.query) - POSTGRESQL_OPTIONS):
         raise SettingsError(
             f"DATABASE_URL has the unknown option {unknown[0]!r}; "
@@ -150,7 +153,7 @@ def postgresql_url(url: URL) -> URL:
 
 
 def sqlite_url(url: URL) -> URL:
-    """Check that it names a file: each process would see a memory database of its own."""
+    """Return the URL; raise SettingsError for a database in memory: each process has its own."""
     if not url.database or url.database == ":memory:" or url.query:
         raise SettingsError("DATABASE_URL: SQLite needs a file: sqlite:///relative or ////absolute")
     return url

@@ -1,8 +1,8 @@
 """Tokens: who may use the service, and for what.
 
-A token is a secret of 256 random bits, shown once. Its file keeps a hash of it: whoever reads the
-file can't use it. The hash may be a fast one, since nobody can try 2^256 secrets; slow hashes are
-for passwords, which people choose.
+A token is a secret of 256 random bits, shown once. The token file stores a hash of it, so that
+reading the file does not let anybody in. A fast hash is enough, since nobody can try 2^256
+secrets; slow hashes are for passwords, which people choose.
 
     {"tokens": [{"name": "shop", "hash": "<sha256 in hex>", "scopes": ["read", "write"],
                  "created": "2026-11-23T12:00:00Z", "expires": null}]}
@@ -29,18 +29,18 @@ import msgspec
 
 from service.settings import Settings, SettingsError
 
-PREFIX = "usr_"  # by which people, and scanners of published code, know a token of ours
+PREFIX = "usr_"  # people, and scanners for leaked secrets, recognise our tokens by it
 SECRET_BYTES = 32
-LOOKUP_LENGTH = 8  # hex digits
-CHECK_INTERVAL = 1.0  # seconds between two looks at the file
-NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # it goes to logs and metrics
-LONG_WORD = re.compile(r"[\w-]{32,}")  # perhaps a hash or a secret in the wrong place
+LOOKUP_LENGTH = 8  # hex digits of the hash, the key of the dictionary of tokens
+CHECK_INTERVAL = 1.0  # seconds between two checks whether the file has changed
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in logs and metrics
+LONG_WORD = re.compile(r"[\w-]{32,}")  # may be a hash or a secret, which an error must not show
 
 Scope = Literal["read", "write", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
 log = logging.getLogger("service")
 
@@ -50,27 +50,27 @@ class TokenRefused(Exception):  # noqa: N818  # a refusal is not a fault
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of a token."""
+    """An entry of the token file: a token without its secret."""
 
     name: Name
     hash: Hash
     scopes: tuple[Scope, ...]
-    created: Moment
-    expires: Moment | None = None
+    created: Timestamp
+    expires: Timestamp | None = None
 
     def expired(self, now: datetime) -> bool:
-        """Whether its time is over."""
+        """Return whether the token has expired at `now`."""
         return self.expires is not None and now >= self.expires
 
 
 class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file."""
+    """The content of the token file."""
 
     tokens: tuple[Token, ...]
 
 
-class Version(NamedTuple):
-    """By what a file that has changed is known."""
+class FileVersion(NamedTuple):
+    """File metadata that differs after the file was written or replaced."""
 
     mtime: int
     size: int
@@ -78,73 +78,74 @@ class Version(NamedTuple):
 
 
 class Tokens:
-    """The tokens of a file, read again when it changes.
+    """The tokens of a file, which is read again when it changes.
 
-    Raise SettingsError where it can't be read at first. Later the tokens that were read last stay
-    good: a slip of the operator's hand must not lock every client out.
+    The constructor raises SettingsError if the file can't be read. After that, a file that can't
+    be read is logged and the tokens stay as they were: a typing error in it must not lock every
+    client out.
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = Path(path)
         self.clock = clock
-        self.looked = clock()
+        self.checked_at = clock()
         self.version = version_of(self.path)
-        self.by_hash = by_hash(read(self.path))
+        self.by_prefix = by_hash_prefix(read(self.path))
 
     def find(self, secret: str) -> Token | None:
-        """The token that has this secret, expired or not."""
+        """Return the token with this secret, expired or not; None if there is none."""
         self.reload()
         digest = hash_of(secret)
-        found = None
-        # how long a lookup takes tells at most the first digits of a hash, which nobody can
-        # choose; those that begin alike are compared whole, in constant time
-        for token in self.by_hash.get(digest[:LOOKUP_LENGTH], ()):
+        match = None
+        # The time of the dictionary lookup reveals at most the first digits of a hash, and nobody
+        # can find a secret for a hash. Whole hashes are compared in constant time.
+        for token in self.by_prefix.get(digest[:LOOKUP_LENGTH], ()):
             if hmac.compare_digest(token.hash, digest):
-                found = token
-        return found
+                match = token
+        return match
 
     def reload(self) -> None:
-        """Read the file again if it has changed; look at most once a second."""
+        """Read the file again if it has changed; check at most every CHECK_INTERVAL seconds."""
         now = self.clock()
-        if now - self.looked < CHECK_INTERVAL:
+        if now - self.checked_at < CHECK_INTERVAL:
             return
-        self.looked = now
+        self.checked_at = now
         version = version_of(self.path)
         if version == self.version:
             return
         self.version = version
         try:
-            self.by_hash = by_hash(read(self.path))
+            self.by_prefix = by_hash_prefix(read(self.path))
         except SettingsError as error:
-            log.error("the tokens stay as they were: %s", error)  # noqa: TRY400  # says it all, and where is known
+            log.error("the tokens stay as they were: %s", error)  # noqa: TRY400  # a traceback adds nothing to the message
         else:
             log.info("the tokens were read again: %s", self.path)
 
 
-def version_of(path: Path) -> Version | None:
-    """What is there now; None where there is nothing to see."""
+def version_of(path: Path) -> FileVersion | None:
+    """Return the version of the file now; None if the file can't be accessed."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return Version(found.st_mtime_ns, found.st_size, found.st_ino)
+    return FileVersion(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def by_hash(tokens: Sequence[Token]) -> dict[str, list[Token]]:
-    """The tokens by the first digits of their hashes."""
-    found: dict[str, list[Token]] = {}
+def by_hash_prefix(tokens: Sequence[Token]) -> dict[str, list[Token]]:
+    """Return the tokens by the first LOOKUP_LENGTH digits of their hashes."""
+    by_prefix: dict[str, list[Token]] = {}
     for token in tokens:
-        found.setdefault(token.hash[:LOOKUP_LENGTH], []).append(token)
-    return found
+        by_prefix.setdefault(token.hash[:LOOKUP_LENGTH], []).append(token)
+    return by_prefix
 
 
 def hash_of(secret: str) -> str:
-    """The SHA-256 of a secret, in hex."""
+    """Return the SHA-256 of a secret, in hex."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def read(path: Path) -> tuple[Token, ...]:
-    """The tokens of a file; raise SettingsError, in one line and without hashes."""
+    """Return the tokens of a file; raise SettingsError, whose one line shows no hashes."""
     try:
         tokens = msgspec.json.decode(path.read_bytes(), type=TokenFile).tokens
     except OSError as error:
@@ -153,15 +154,16 @@ def read(path: Path) -> tuple[Token, ...]:
         reason = LONG_WORD.sub("…", str(error))
         raise SettingsError(f"the token file {path} is malformed: {reason}") from None
     names = [token.name for token in tokens]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SettingsError(f"the token file {path} has two tokens of the name {twice[0]}")
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"the token file {path} has two tokens of the name {duplicates[0]}")
     return tokens
 
 
 def create(path: str, name: str, scopes: Sequence[Scope], expires: datetime | None = None) -> str:
-    """Add a token to the file, which is made if it is missing; return the secret, kept nowhere.
+    """Add a token to the file, create the file if it is missing; return the secret, stored nowhere.
 
-    Raise TokenRefused for a name that can't be, SettingsError for a file that can't be used.
+    Raise TokenRefused for a name that is invalid or taken, SettingsError for a file that can't be
+    read or written.
     """
     if not NAME.fullmatch(name):
         raise TokenRefused("a name has 1 to 64 letters (a to z), digits, and . _ -")
@@ -173,7 +175,7 @@ def create(path: str, name: str, scopes: Sequence[Scope], expires: datetime | No
         created=datetime.now(UTC).replace(microsecond=0),
         expires=expires,
     )
-    with changing(path) as file:
+    with locked(path) as file:
         tokens = read(file) if file.exists() else ()
         if any(other.name == name for other in tokens):
             raise TokenRefused(f"there is a token of the name {name}; revoke it first")
@@ -182,24 +184,26 @@ def create(path: str, name: str, scopes: Sequence[Scope], expires: datetime | No
 
 
 def revoke(path: str, name: str) -> None:
-    """Take a token out of the file; raise TokenRefused where there is none of that name."""
-    with changing(path) as file:
+    """Remove a token from the file; raise TokenRefused if no token has that name."""
+    with locked(path) as file:
         tokens = read(file)
-        left = tuple(token for token in tokens if token.name != name)
-        if left == tokens:
+        remaining = tuple(token for token in tokens if token.name != name)
+        if remaining == tokens:
             raise TokenRefused(f"there is no token of the name {name}")
-        write(file, left)
+        write(file, remaining)
 
 
 @contextmanager
-def changing(path: str) -> Iterator[Path]:
-    """The file itself, which nobody else changes meanwhile.
+def locked(path: str) -> Iterator[Path]:
+    """Yield the token file's path, locked against other processes that would change the file.
 
-    A symbolic link is followed: a plain file put in its place would cut the link.
+    Symbolic links are resolved: `write` would otherwise replace the link by a plain file.
+    Raise SettingsError for an OSError in the block.
     """
     file = Path(path).resolve()
     try:
-        # a file beside it, since a lock on the file itself would go with its replacement
+        # lock a file of its own: `write` replaces the token file, and a lock on the old file
+        # would not stop a process that opens the new one
         with file.with_name(f"{file.name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield file
@@ -208,17 +212,17 @@ def changing(path: str) -> Iterator[Path]:
 
 
 def write(file: Path, tokens: Sequence[Token]) -> None:
-    """Replace the file in one go, and for good; its mode and owner stay."""
+    """Replace the file atomically and durably; keep its mode and owner."""
     content = msgspec.json.format(msgspec.json.encode(TokenFile(tuple(tokens))), indent=2)
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # mode 0600
     try:
-        with os.fdopen(descriptor, "wb") as new:
+        with os.fdopen(descriptor, "wb") as replacement:
             if file.exists():
-                before = file.stat()
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-            new.write(content + b"\n")
-            new.flush()
+                status = file.stat()
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            replacement.write(content + b"\n")
+            replacement.flush()
             os.fsync(descriptor)
         Path(name).replace(file)
     except BaseException:
@@ -228,7 +232,7 @@ def write(file: Path, tokens: Sequence[Token]) -> None:
 
 
 def sync(directory: Path) -> None:
-    """Make sure that a power cut does not undo a replacement."""
+    """Write the directory to disk, so that a power failure does not undo a replacement in it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -237,7 +241,7 @@ def sync(directory: Path) -> None:
 
 
 def check_access(settings: Settings) -> None:
-    """Raise SettingsError where nobody has said who may use the service, or it can't be read."""
+    """Raise SettingsError if nothing says who may use the service, or the token file is invalid."""
     if settings.tokens_file and settings.allow_anonymous:
         raise SettingsError("TOKENS_FILE and ALLOW_ANONYMOUS are both set; keep one")
     if settings.tokens_file:
@@ -250,8 +254,8 @@ def check_access(settings: Settings) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Return whether the host is a loopback address, which only this machine can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return host.lower() == "localhost"

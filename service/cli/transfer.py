@@ -25,7 +25,7 @@ from rich.progress import (
 
 from service import embedded, schemas, user_lists
 from service.database import Database
-from service.errors import ImportRefused, Rejected, named
+from service.errors import ImportRefused, Rejected, flaw_text
 from service.models import SCHEMA_REVISION
 from service.settings import Settings
 from service.transfer import export, staging
@@ -150,7 +150,7 @@ async def opened_transfers() -> AsyncIterator[Transfers]:
 def print_rejected(rejected: Sequence[Rejected]) -> None:
     """Print the first of the rejected lines."""
     for line in rejected[:PRINTED_LIMIT]:
-        print(f"line {line.line}: {'; '.join(map(named, line.flaws))}", file=sys.stderr)
+        print(f"line {line.line}: {'; '.join(map(flaw_text, line.flaws))}", file=sys.stderr)
 
 
 def format_of(name: str) -> Format:

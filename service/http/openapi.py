@@ -1,6 +1,7 @@
-"""The OpenAPI document, and its page with everything it needs served from here.
+"""The OpenAPI document, and the Swagger UI page, whose files the service serves too.
 
-Litestar reads most of the document off the routes; what it can't know is added here.
+Litestar generates most of the document from the routes; this module adds the rest: headers,
+links, scopes, and examples.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ TAGS = {
 
 
 def header(description: str, example: str, *, required: bool = True) -> OpenAPIHeader:
-    """A header of more than one operation."""
+    """Return a response header that several operations share."""
     schema = Schema(type=OpenAPIType.STRING)
     return OpenAPIHeader(schema, description=description, required=required, example=example)
 
@@ -80,7 +81,7 @@ HEADERS = {
     ),
 }
 NOT_MODIFIED = "304"
-HEADERS_OF = {
+HEADERS_BY_STATUS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
     "429": ["Retry-After"],
@@ -113,7 +114,7 @@ EXAMPLES = (
 THE_USER = {"user_id": "$response.body#/id"}
 THIS_VERSION = THE_USER | {"header.If-Match": "$response.header.ETag"}
 IF_CHANGED = THE_USER | {"header.If-None-Match": "$response.header.ETag"}
-LINKS = {  # where an answer leads, and with which parameters
+LINKS = {  # by operation: the operations that may follow, and their parameters
     "createUser": {"getUser": THE_USER, "changeUser": THIS_VERSION, "deleteUser": THE_USER},
     "getUser": {"getUser": IF_CHANGED, "changeUser": THIS_VERSION, "deleteUser": THIS_VERSION},
     "changeUser": {"getUser": THE_USER, "changeUser": THIS_VERSION, "deleteUser": THIS_VERSION},
@@ -123,49 +124,49 @@ LINKS = {  # where an answer leads, and with which parameters
 
 @dataclass
 class Document(OpenAPI):
-    """The document, complete."""
+    """Litestar's document, completed when it is rendered."""
 
     def to_schema(self) -> dict[str, Any]:
-        """The document as JSON has it."""
+        """Return the complete document, ready for JSON."""
         document = super().to_schema()
-        document["components"]["schemas"] = components()
+        document["components"]["schemas"] = component_schemas()
         for path in document["paths"].values():
             for operation in path.values():
-                complete(operation)
+                complete_operation(operation)
         return document
 
 
 class Config(OpenAPIConfig):
-    """Makes a Document of what Litestar knows."""
+    """Litestar's configuration, which creates a Document."""
 
     def to_openapi_schema(self) -> OpenAPI:
-        """The document, yet without paths."""
+        """Return the document; Litestar adds the paths."""
         return Document(**vars(super().to_openapi_schema()))
 
 
-def components() -> dict[str, Any]:
-    """What is sent and received.
+def component_schemas() -> dict[str, Any]:
+    """Return the JSON schemas of requests and responses, by msgspec.
 
-    By msgspec: Litestar's own lose bounds, and don't say that unknown fields are refused.
+    Litestar's own schemas lose bounds, and don't say that unknown fields are refused.
     """
-    kinds = [type(example) for example in EXAMPLES]
-    _, found = msgspec.json.schema_components(
-        [*kinds, schemas.Problem], ref_template="#/components/schemas/{name}"
+    types = [type(example) for example in EXAMPLES]
+    _, by_name = msgspec.json.schema_components(
+        [*types, schemas.Problem], ref_template="#/components/schemas/{name}"
     )
     for example in EXAMPLES:
-        found[type(example).__name__]["examples"] = [msgspec.to_builtins(example)]
-    found["UserChanges"]["minProperties"] = 1
-    return found
+        by_name[type(example).__name__]["examples"] = [msgspec.to_builtins(example)]
+    by_name["UserChanges"]["minProperties"] = 1
+    return by_name
 
 
-def complete(operation: dict[str, Any]) -> None:
-    """Add what every answer has, where it leads, and in words what is needed."""
-    for needed in operation.get("security", ()):
-        (scope,) = needed[access.SCHEME]
+def complete_operation(operation: dict[str, Any]) -> None:
+    """Add headers and links to the responses, and the required scope to the description."""
+    for requirement in operation.get("security", ()):
+        (scope,) = requirement[access.SCHEME]
         operation["description"] += f"\n\nNeeds a token with the scope `{scope}`."
     responses = operation["responses"]
     for status, response in responses.items():
-        names = ["X-Request-ID", *HEADERS_OF.get(status, [])]
+        names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
         if "security" in operation:
             names += ["RateLimit", "RateLimit-Policy"]
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
@@ -177,18 +178,18 @@ def complete(operation: dict[str, Any]) -> None:
                     response["headers"]["Retry-After"] = {
                         "$ref": "#/components/headers/Retry-After-In-Progress"
                     }
-    good = next(iter(responses.values()))
+    success = next(iter(responses.values()))
     if NOT_MODIFIED in responses:
-        responses[NOT_MODIFIED]["headers"] = good["headers"]
+        responses[NOT_MODIFIED]["headers"] = success["headers"]
     if links := LINKS.get(operation["operationId"]):
-        good["links"] = {
+        success["links"] = {
             name: {"operationId": name, "parameters": parameters}
             for name, parameters in links.items()
         }
 
 
 def documentation() -> OpenAPIConfig:
-    """Where the document comes from, and how it is shown."""
+    """Return Litestar's configuration of the document and its page."""
     page = SwaggerRenderPlugin(
         path="/docs",
         js_url=f"{ASSETS}/swagger-ui-bundle.js",
@@ -205,22 +206,22 @@ def documentation() -> OpenAPIConfig:
             headers=dict(HEADERS), security_schemes={access.SCHEME: access.BEARER}
         ),
         openapi_router=Router(
-            "/", route_handlers=[], include_in_schema=False, after_request=refuse_as_everywhere
+            "/", route_handlers=[], include_in_schema=False, after_request=replace_404_page
         ),
         render_plugins=[page],
         use_handler_docstrings=True,
     )
 
 
-def refuse_as_everywhere(response: Response[Any]) -> Response[Any]:
-    """Litestar's documentation router has a 404 page of its own; ours is a problem document."""
+def replace_404_page(response: Response[Any]) -> Response[Any]:
+    """Raise for the 404 page of Litestar's documentation router: ours is a problem document."""
     if response.status_code == HTTPStatus.NOT_FOUND:
         raise NotFoundException
     return response
 
 
 def assets() -> Router:
-    """The files of the page."""
+    """Return a router for the files of the Swagger UI page."""
     return create_static_files_router(
         ASSETS, [Path(swagger_ui_path)], include_in_schema=False, name="docs-assets"
     )

@@ -153,7 +153,7 @@ def broken_rule(request: AnyRequest, error: IntegrityError) -> EncodedResponse[P
     """Return the refusal of a broken constraint: one of ours by its name, or a newer build's."""
     name = constraint_name(error)
     if rule := RULES.get(SET_ASIDE.sub("", name)):
-        return refusal_response(request, rule)
+        return refusal_response(request, rule())
     log_database_error(request, error)
     detail = "it is newer than this build, which can't explain it"
     return refusal_response(request, RuleBroken(detail))

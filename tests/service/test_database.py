@@ -1,4 +1,4 @@
-"""One request, one transaction; and what clients see when the database can't."""
+"""One request, one transaction; and what clients see when the database fails."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from tests.chain import HEAD
 from tests.problems import problem
 
 WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-DEFERRED = {  # a rule that is only checked at COMMIT, when the response has long been built
+DEFERRED = {  # a constraint that is checked at COMMIT, after the response was built
     "postgresql": (
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "RAISE unique_violation USING CONSTRAINT = 'idx_user_email'; END $$",
@@ -109,7 +109,7 @@ async def test_a_cancelled_request_returns_its_connection(
         assert (await client.get("/health/ready")).status_code == HTTPStatus.OK
 
 
-async def test_a_rule_that_this_build_does_not_know_is_refused_cleanly_and_logged(
+async def test_a_broken_constraint_that_this_build_does_not_know_is_409_and_logged(
     client: httpx.AsyncClient, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with engine.begin() as connection:
@@ -121,34 +121,34 @@ async def test_a_rule_that_this_build_does_not_know_is_refused_cleanly_and_logge
     assert "surprise" not in response.text
     assert "UNIQUE" not in response.text.upper()
     (record,) = [record for record in caplog.records if record.name == "service"]
-    rule = "surprise" if engine.dialect.name == "postgresql" else "users.age"
-    assert rule in record.getMessage()
+    constraint = "surprise" if engine.dialect.name == "postgresql" else "users.age"
+    assert constraint in record.getMessage()
     assert re.search(rf"INSERT INTO (at_{HEAD}\.)?users", record.getMessage())
 
 
 @pytest.mark.only("postgresql")
-async def test_a_reader_begins_no_transaction_and_so_asks_in_one_round_trip(
+async def test_a_read_session_begins_no_transaction_and_needs_one_round_trip(
     url: str, engine: AsyncEngine
 ) -> None:
-    """Between its statements the server sees it idle, and its last words were the statement."""
+    """After a statement the server shows it idle, and that statement, not COMMIT, as its last."""
     database = Database(Settings(database_url=url), HEAD)
-    seen = text(
+    activity = text(
         f"SELECT state, query FROM pg_stat_activity WHERE application_name = 'users@{HEAD}'"
     )
     async with engine.connect() as observer:
         async with database.read() as session:
             await session.execute(text("SELECT 42"))
-            assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
+            assert (await observer.execute(activity)).one() == ("idle", "SELECT 42")
         await observer.rollback()
-        assert (await observer.execute(seen)).one() == ("idle", "SELECT 42")
+        assert (await observer.execute(activity)).one() == ("idle", "SELECT 42")
         async with database.write() as session:
             await session.execute(text("SELECT 43"))
             await observer.rollback()
-            assert (await observer.execute(seen)).one() == ("idle in transaction", "SELECT 43")
+            assert (await observer.execute(activity)).one() == ("idle in transaction", "SELECT 43")
     await database.engine.dispose()
 
 
-async def test_when_all_connections_are_busy_the_answer_is_503_and_retry_after(
+async def test_when_all_connections_are_busy_the_response_is_503_with_retry_after(
     url: str, engine: AsyncEngine
 ) -> None:
     async with serving(database_url=url, pool_size=1, pool_timeout=0.1) as client:
@@ -181,7 +181,7 @@ async def test_a_query_that_takes_too_long_is_503(url: str, engine: AsyncEngine)
 
 
 @pytest.mark.only("postgresql")
-async def test_connections_that_were_cut_are_503_at_most_and_then_made_anew(
+async def test_cut_connections_are_503_once_and_then_replaced(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await client.get("/users")
@@ -197,7 +197,7 @@ async def test_connections_that_were_cut_are_503_at_most_and_then_made_anew(
 
 
 @pytest.mark.only("postgresql")
-async def test_the_service_says_which_build_it_is_to_the_database(
+async def test_the_service_tells_the_database_its_build(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await client.get("/users")

@@ -1,4 +1,4 @@
-"""Idempotency-Key: what is asked twice is done once."""
+"""Idempotency-Key: a repeated request takes effect once."""
 
 import asyncio
 from collections import Counter
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.app import serving
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
-LATER = 24 * 60 * 60  # seconds
+DAY = 24 * 60 * 60  # seconds
 
 
 async def create(
@@ -23,35 +23,35 @@ async def create(
     return await client.post("/users", json=ADA if user is None else user, headers=headers)
 
 
-def told(response: httpx.Response) -> tuple[Any, ...]:
-    """What a client goes by."""
+def content_of(response: httpx.Response) -> tuple[Any, ...]:
+    """Return the parts of a response that a repetition must have too."""
     names = ("Location", "ETag", "Content-Type", "Cache-Control")
     return response.status_code, response.content, *(response.headers.get(n) for n in names)
 
 
 async def count(engine: AsyncEngine, table: str = "users") -> int:
     async with engine.connect() as connection:
-        found = await connection.scalar(text(f"SELECT count(*) FROM {table}"))
-    return int(found or 0)
+        rows = await connection.scalar(text(f"SELECT count(*) FROM {table}"))
+    return int(rows or 0)
 
 
-async def age_answers(engine: AsyncEngine, seconds: int) -> None:
+async def age_responses(engine: AsyncEngine, seconds: int) -> None:
     async with engine.begin() as connection:
         await connection.execute(
             text("UPDATE idempotency_key SET expires = expires - :seconds"), {"seconds": seconds}
         )
 
 
-async def test_the_same_key_and_user_get_the_same_answer_and_one_user(
+async def test_the_same_key_and_user_get_the_same_response_and_create_one_user(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     first, second = await create(client), await create(client)
     assert first.status_code == HTTPStatus.CREATED
-    assert told(first) == told(second)
+    assert content_of(first) == content_of(second)
     assert await count(engine) == 1
 
 
-async def test_without_a_key_nothing_is_remembered(
+async def test_without_a_key_nothing_is_stored(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     await create(client, None)
@@ -59,19 +59,19 @@ async def test_without_a_key_nothing_is_remembered(
     assert await count(engine, "idempotency_key") == 0
 
 
-async def test_the_answer_survives_a_restart(url: str) -> None:
+async def test_the_response_survives_a_restart(url: str) -> None:
     async with serving(database_url=url) as client:
         first = await create(client)
     async with serving(database_url=url) as client:
-        assert told(await create(client)) == told(first)
+        assert content_of(await create(client)) == content_of(first)
 
 
-async def test_the_answer_stays_when_the_user_has_changed_since(
+async def test_the_response_is_repeated_after_the_user_has_changed(
     client: httpx.AsyncClient,
 ) -> None:
     first = await create(client)
     await client.patch(first.headers["Location"], json={"age": 37})
-    assert told(await create(client)) == told(first)
+    assert content_of(await create(client)) == content_of(first)
 
 
 @pytest.mark.parametrize("other", [{**ADA, "age": 37}, {"full_name": "Alan Turing"}])
@@ -85,24 +85,24 @@ async def test_another_user_under_the_same_key_is_422(
     assert await count(engine) == 1
 
 
-async def test_the_key_of_a_create_is_not_good_for_an_import(client: httpx.AsyncClient) -> None:
+async def test_the_key_of_a_create_is_refused_for_an_import(client: httpx.AsyncClient) -> None:
     await create(client)
     headers = {"Idempotency-Key": "k1", "Content-Type": "text/csv"}
     response = await client.post("/users/import", content="full_name\nAda\n", headers=headers)
     assert response.json()["type"] == "urn:problem:idempotency-key-reused"
 
 
-async def test_a_refusal_is_repeated_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
+async def test_an_error_is_repeated_too(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     taken = await create(client, None)
     first = await create(client)
     assert first.json()["type"] == "urn:problem:email-taken"
     await client.delete(taken.headers["Location"])
-    assert told(await create(client)) == told(first)
+    assert content_of(await create(client)) == content_of(first)
     assert await count(engine) == 0
     assert (await create(client, "k2")).status_code == HTTPStatus.CREATED
 
 
-async def test_what_was_never_understood_may_be_corrected_under_its_key(
+async def test_invalid_input_may_be_corrected_under_the_same_key(
     client: httpx.AsyncClient,
 ) -> None:
     wrong = await create(client, user={**ADA, "age": 200})
@@ -112,25 +112,25 @@ async def test_what_was_never_understood_may_be_corrected_under_its_key(
 
 async def test_after_a_day_the_key_is_free(client: httpx.AsyncClient, engine: AsyncEngine) -> None:
     await create(client)
-    await age_answers(engine, LATER)
+    await age_responses(engine, DAY)
     again = await create(client)
     assert again.json()["type"] == "urn:problem:email-taken"
     assert await count(engine, "idempotency_key") == 1
 
 
-async def test_each_new_answer_sweeps_expired_ones_away(
+async def test_each_new_response_deletes_expired_ones(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     for number in range(6):
         await create(client, f"old {number}", {"full_name": "Old"})
-    await age_answers(engine, LATER)
+    await age_responses(engine, DAY)
     for number in range(3):
         await create(client, f"new {number}", {"full_name": "New"})
     assert await count(engine, "idempotency_key") == 3
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
-async def test_a_key_that_is_none_is_422(client: httpx.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_422(client: httpx.AsyncClient, key: str) -> None:
     response = await create(client, key)
     assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
     assert response.json()["errors"][0]["pointer"] == "/Idempotency-Key"
@@ -143,31 +143,33 @@ async def test_two_keys_are_422(client: httpx.AsyncClient, engine: AsyncEngine) 
     assert await count(engine) == 0
 
 
-async def test_two_hundred_at_once_make_one_user_and_get_one_answer(
+async def test_two_hundred_at_once_create_one_user_and_get_one_response(
     url: str, engine: AsyncEngine
 ) -> None:
-    """In two workers, as far as the database can tell."""
+    """Two services on one database stand for two workers."""
     async with serving(database_url=url) as one, serving(database_url=url) as two:
         requests = [create(worker) for _ in range(100) for worker in (one, two)]
-        answers = await asyncio.gather(*requests)
+        responses = await asyncio.gather(*requests)
         again = await create(one)
-    seen = Counter(told(answer) for answer in answers)
-    in_progress = [answer for answer in answers if answer.status_code == HTTPStatus.CONFLICT]
-    assert {answer.json()["type"] for answer in in_progress} <= {"urn:problem:in-progress"}
-    assert seen[told(again)] == 200 - len(in_progress) > 0
+    counts = Counter(content_of(response) for response in responses)
+    in_progress = [
+        response for response in responses if response.status_code == HTTPStatus.CONFLICT
+    ]
+    assert {response.json()["type"] for response in in_progress} <= {"urn:problem:in-progress"}
+    assert counts[content_of(again)] == 200 - len(in_progress) > 0
     assert again.status_code == HTTPStatus.CREATED
     assert await count(engine) == 1
 
 
-async def test_while_the_first_is_under_way_a_repetition_is_told_so(
+async def test_while_the_first_request_runs_a_repetition_is_409(
     client: httpx.AsyncClient,
 ) -> None:
-    """An import is under way for as long as its body takes to arrive."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    """An import runs for as long as its body takes to arrive."""
+    started, go_on = asyncio.Event(), asyncio.Event()
 
     async def body() -> Any:
         yield b"full_name\n"
-        begun.set()
+        started.set()
         await go_on.wait()
         yield b"Ada\n"
 
@@ -176,7 +178,7 @@ async def test_while_the_first_is_under_way_a_repetition_is_told_so(
         return client.post("/users/import", content=content, headers=headers)
 
     first = asyncio.create_task(send(body()))
-    await begun.wait()
+    await started.wait()
     while True:  # until the first has taken the key
         meanwhile = await send("full_name\nAda\n")
         if meanwhile.status_code == HTTPStatus.CONFLICT:
@@ -186,4 +188,4 @@ async def test_while_the_first_is_under_way_a_repetition_is_told_so(
     go_on.set()
     done = await first
     assert done.json()["created"] == 1
-    assert told(await send("full_name\nAda\n")) == told(done)
+    assert content_of(await send("full_name\nAda\n")) == content_of(done)

@@ -1,7 +1,7 @@
-"""How PostgreSQL answers what is asked all the time: by the right index, and sorting nothing.
+"""The plans of the frequent queries on PostgreSQL: the right index, and no sort.
 
-The plans are the generic ones, made without knowing the values: those that a prepared statement
-may get once it was run a few times.
+The plans are generic, made without the values of the parameters: a prepared statement may get
+one after a few executions.
 """
 
 import json
@@ -27,18 +27,18 @@ USERS = """
     SELECT 'Name ' || number % 7000, 'user' || number || '@example.org', number % 100
     FROM generate_series(1, 20000) AS number
 """
-SHAPES = [  # that a request can ask for: where the name is given, names decide the order
+SHAPES = [  # those of valid requests: a filter by name requires the order by name
     shape
     for shape in starmap(Shape, product(get_args(Sort), *[(False, True)] * 3))
     if shape.by_name or not shape.name
 ]
 
-Asking = Callable[[UserBatches], Awaitable[object]]
+Query = Callable[[UserBatches], Awaitable[object]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(all_databases: dict[str, Databases]) -> AsyncIterator[str]:
-    """The address of a database with many users, for all tests here: they only read."""
+    """Return the URL of a database with many users; all tests share it, since they only read."""
     databases = all_databases["postgresql"]
     url = await databases.at_head()
     connection = await asyncpg.connect(url)
@@ -49,55 +49,58 @@ async def url(all_databases: dict[str, Databases]) -> AsyncIterator[str]:
     await databases.drop(url)
 
 
-async def plan_of(url: str, asking: Asking) -> dict[str, Any]:
-    """The generic plan of the one statement that the service sends."""
+async def plan_of(url: str, query: Query) -> dict[str, Any]:
+    """Return the generic plan of the one statement that the query sends."""
     settings = Settings(database_url=url)
     database = Database(settings, HEAD)
-    with recorded_statements() as sent:
-        await asking(UserBatches(settings, database))
+    with recorded_statements() as statements:
+        await query(UserBatches(settings, database))
     await database.engine.dispose()
-    [(text, values)] = sent
+    [(text, values)] = statements
     connection = await asyncpg.connect(url)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     await connection.execute(f"PREPARE hot AS {text}")
-    given = ", ".join(quoted(value) for value in values)
-    told = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot ({given})")
+    arguments = ", ".join(literal(value) for value in values)
+    explanation = await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE hot ({arguments})")
     await connection.close()
-    [explained] = json.loads(told)
-    plan: dict[str, Any] = explained["Plan"]
+    [document] = json.loads(explanation)
+    plan: dict[str, Any] = document["Plan"]
     return plan
 
 
-def quoted(value: object) -> str:
-    """A value as SQL has it."""
+def literal(value: object) -> str:
+    """Return the value as an SQL literal."""
     if isinstance(value, list):
-        return f"ARRAY[{', '.join(quoted(element) for element in value)}]"
+        return f"ARRAY[{', '.join(literal(element) for element in value)}]"
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     return "NULL" if value is None else str(value)
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """All steps of a plan."""
+    """Yield all nodes of a plan, from the top."""
     yield plan
     for part in plan.get("Plans", ()):
         yield from nodes(part)
 
 
-def check(plan: dict[str, Any], *, index: str, one: bool = False) -> None:
-    """Users are found by this index alone; none is left out again or sorted, unless `one` is."""
-    told = json.dumps(plan, indent=2)
-    reading = [node for node in nodes(plan) if node.get("Relation Name") == "users"]
-    assert reading, told
-    for node in reading:
-        assert node["Node Type"] in {"Index Scan", "Index Only Scan"}, told
-        assert node["Index Name"] == index, told
-        assert one or "Filter" not in node, told
-    assert one or not any("Sort" in node["Node Type"] for node in nodes(plan)), told
+def check(plan: dict[str, Any], *, index: str, single: bool = False) -> None:
+    """Check that the plan reads users by this index alone, without a filter or sort.
+
+    A plan that reads a `single` user may filter and sort.
+    """
+    explanation = json.dumps(plan, indent=2)
+    scans = [node for node in nodes(plan) if node.get("Relation Name") == "users"]
+    assert scans, explanation
+    for node in scans:
+        assert node["Node Type"] in {"Index Scan", "Index Only Scan"}, explanation
+        assert node["Index Name"] == index, explanation
+        assert single or "Filter" not in node, explanation
+    assert single or not any("Sort" in node["Node Type"] for node in nodes(plan)), explanation
 
 
 def listing(shape: Shape, number: int) -> Listing:
-    """A list of the shape; that of another number has other values, if it has any."""
+    """Return a list of this shape, whose values depend on the number."""
     name = f"name {number % 10}" if shape.name else None
     email = f"user{number}@example.org" if shape.email else None
     key = f"name {number}" if shape.by_name else None
@@ -105,16 +108,16 @@ def listing(shape: Shape, number: int) -> Listing:
     return Listing(shape.sort, 50, after, name, email)
 
 
-def words(shape: Shape) -> str:
-    """The shape as a test's name has it."""
-    given = (field for field in ("after", "name", "email") if getattr(shape, field))
-    return " ".join([shape.sort, *given])
+def shape_id(shape: Shape) -> str:
+    """Return the shape as part of a test's name."""
+    fields = (field for field in ("after", "name", "email") if getattr(shape, field))
+    return " ".join([shape.sort, *fields])
 
 
-def check_pages(plan: dict[str, Any], shape: Shape) -> None:
-    """By the address, where one is given: one user has it at most, and may be sorted."""
+def check_page(plan: dict[str, Any], shape: Shape) -> None:
+    """Check the index: that of the address where the list has one, which is one user at most."""
     index = "idx_user_full_name" if shape.by_name else "pk_users"
-    check(plan, index="idx_user_email" if shape.email else index, one=shape.email)
+    check(plan, index="idx_user_email" if shape.email else index, single=shape.email)
 
 
 @pytest.mark.parametrize("ids", [[42], [*range(1, 20_000, 40)]], ids=["one", "many"])
@@ -122,13 +125,15 @@ async def test_users_are_looked_up_by_their_primary_key(url: str, ids: list[int]
     check(await plan_of(url, lambda batches: batches.find(ids)), index="pk_users")
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=words)
+@pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
 async def test_a_page_is_read_in_the_order_of_an_index(url: str, shape: Shape) -> None:
     page = [listing(shape, 1234)]
-    check_pages(await plan_of(url, lambda batches: batches.read_pages(page)), shape)
+    check_page(await plan_of(url, lambda batches: batches.read_pages(page)), shape)
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.parameters], ids=words)
-async def test_so_is_each_of_several_pages(url: str, shape: Shape) -> None:
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.parameters], ids=shape_id)
+async def test_each_of_several_pages_is_read_in_the_order_of_an_index(
+    url: str, shape: Shape
+) -> None:
     pages = [listing(shape, 1234), listing(shape, 5679)]
-    check_pages(await plan_of(url, lambda batches: batches.read_pages(pages)), shape)
+    check_page(await plan_of(url, lambda batches: batches.read_pages(pages)), shape)

@@ -1,4 +1,4 @@
-"""Settings: what is accepted, what is refused, and that the README names them all."""
+"""Settings: accepted and refused values; the README lists them all."""
 
 import re
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_url_that_can_not_work_is_refused_without_its_password(url: str) -> No
     [("PORT", "http"), ("PORT", "70000"), ("WORKERS", "0"), ("LOG_FORMAT", "xml"),
      ("POOL_TIMEOUT", "-1"), ("MAX_BODY", "1MB")],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_its_name(name: str, value: str) -> None:
+def test_a_wrong_value_is_refused_with_the_name_of_its_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}: "):
         Settings.from_environment({name: value})
 
@@ -67,12 +67,14 @@ def test_a_wrong_value_is_refused_by_its_name(name: str, value: str) -> None:
      ("TRANSFER_TIMEOUT", "2592000", "<= 2147483"),
      ("WORKERS", "1000000000", "<= 512")],
 )  # fmt: skip
-def test_nonsense_is_refused_in_words(name: str, value: str, words: str) -> None:
+def test_a_value_of_the_wrong_form_is_refused_with_a_description(
+    name: str, value: str, words: str
+) -> None:
     with pytest.raises(SettingsError, match=f"^{name}.*{re.escape(words)}"):
         Settings.from_environment({name: value})
 
 
-def test_several_origins_are_fine() -> None:
+def test_several_origins_are_accepted() -> None:
     origins = "https://a.example, http://localhost:3000,https://[::1]:8443"
     assert Settings.from_environment({"CORS_ORIGINS": origins}).cors_origins == origins
 
@@ -113,15 +115,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("url", WRONG)
-def test_alembic_stops_at_a_wrong_url_with_one_clear_line(url: str) -> None:
-    one_clear_line(url, WRONG[url])
+def test_alembic_stops_at_a_wrong_url_with_check_one_clear_line(url: str) -> None:
+    check_one_clear_line(url, WRONG[url])
 
 
 async def test_alembic_stops_at_a_wrong_password_and_at_a_missing_database(
     all_databases: dict[str, Databases],
 ) -> None:
     server = all_databases["postgresql"].server
-    one_clear_line(server.url("no_such_database"), "there is no database of that name")
+    check_one_clear_line(server.url("no_such_database"), "there is no database of that name")
 
     hba = server.directory / "pg_hba.conf"
     before = hba.read_text(encoding="utf-8")
@@ -130,13 +132,13 @@ async def test_alembic_stops_at_a_wrong_password_and_at_a_missing_database(
     await all_databases["postgresql"].execute("SELECT pg_reload_conf()")
     try:
         url = server.url("postgres").replace("postgres@", "careful:hunter2@")
-        one_clear_line(url, "the password is wrong")
+        check_one_clear_line(url, "the password is wrong")
     finally:
         hba.write_text(before, encoding="utf-8")
         await all_databases["postgresql"].execute("DROP ROLE careful; SELECT pg_reload_conf()")
 
 
-def one_clear_line(url: str, expected: str) -> None:
+def check_one_clear_line(url: str, expected: str) -> None:
     process = run_alembic(url, "upgrade", "head", check=False)
     assert process.returncode != 0
     assert expected in process.stdout
@@ -145,6 +147,6 @@ def one_clear_line(url: str, expected: str) -> None:
     assert "hunter2" not in process.stdout
 
 
-def test_the_engine_is_given_no_url_by_alembic_ini() -> None:
-    """`%` in a password would have to be doubled there."""
+def test_alembic_ini_holds_no_database_url() -> None:
+    """A `%` in a password would have to be doubled there."""
     assert "sqlalchemy.url" not in (ROOT / "alembic.ini").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Requests that come at the same time are answered by few statements, and none sees the others."""
+"""Concurrent requests share statements; each gets the response that it would get alone."""
 
 import asyncio
 from collections import Counter
@@ -20,31 +20,31 @@ from tests.problems import problem
 from tests.statements import listening, recorded_statements
 from tests.users import create_user
 
-FEW = 5  # statements, where there are dozens of requests
-MISSING = 10**6  # and what comes after: nobody's ids
+FEW = 5  # statements, for dozens of requests
+MISSING = 10**6  # no user has this id or a higher one
 
-# ties, in several scripts and cases
+# equal names, in several alphabets and cases
 NAMES = 3 * ["Alice", "alice", "ALICE", "Émile", "émile", "ÉMILE", "李", "Zed", "_x"]
 NAMES += 3 * ["Екатерина", "екатерина", "ЕКАТЕРИНА"]
 
-New = dict[str, Any]
+NewUser = dict[str, Any]
 
 
-WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+IS_ANY_LOCK_AWAITED = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
 
 
-async def got(client: httpx.AsyncClient, urls: Iterable[str]) -> list[httpx.Response]:
-    """What all these answer when they are asked for at the same time."""
+async def get_all(client: httpx.AsyncClient, urls: Iterable[str]) -> list[httpx.Response]:
+    """Send GET requests for all URLs at the same time; return the responses in their order."""
     return await asyncio.gather(*(client.get(url) for url in urls))
 
 
-async def posted(client: httpx.AsyncClient, people: Iterable[New]) -> list[httpx.Response]:
-    """What becomes of these when they all come at the same time."""
-    return await asyncio.gather(*(client.post("/users", json=new) for new in people))
+async def create_all(client: httpx.AsyncClient, users: Iterable[NewUser]) -> list[httpx.Response]:
+    """Send requests to create all users at the same time; return the responses in their order."""
+    return await asyncio.gather(*(client.post("/users", json=new) for new in users))
 
 
-def people(count: int) -> list[New]:
-    """New users, each with a name and an address of its own."""
+def new_users(count: int) -> list[NewUser]:
+    """Return new users, each with a name and an e-mail address of its own."""
     return [
         {"full_name": f"User {number}", "email": f"user{number}@example.org"}
         for number in range(count)
@@ -52,51 +52,53 @@ def people(count: int) -> list[New]:
 
 
 def statuses(responses: Iterable[httpx.Response]) -> dict[int, int]:
-    """How many answers have which status."""
+    """Return the number of responses by status."""
     return dict(Counter(response.status_code for response in responses))
 
 
-def check_created(responses: Iterable[httpx.Response], people: Iterable[New]) -> None:
-    """Everybody is told of the user that they sent, and each user has an id of its own."""
+def check_created(responses: Iterable[httpx.Response], sent: Iterable[NewUser]) -> None:
+    """Check that each response has the user that its request sent, and an id of its own."""
     users = [response.json() for response in responses]
     blank = {"email": None, "age": None}
     assert users == [
-        {"id": user["id"], **blank, **new} for user, new in zip(users, people, strict=True)
+        {"id": user["id"], **blank, **new} for user, new in zip(users, sent, strict=True)
     ]
     assert len({user["id"] for user in users}) == len(users)
 
 
-async def rows(engine: AsyncEngine) -> int:
-    """How many users there are."""
+async def count_users(engine: AsyncEngine) -> int:
+    """Return the number of users in the database."""
     async with engine.connect() as connection:
         return int((await connection.execute(text("SELECT count(*) FROM users"))).scalar_one())
 
 
-async def test_everybody_gets_the_user_that_they_asked_for_by_few_statements(
+async def test_concurrent_lookups_each_get_their_user_by_few_statements(
     client: httpx.AsyncClient,
 ) -> None:
-    known = {user.headers["Location"]: user for user in await posted(client, people(20))}
+    known = {user.headers["Location"]: user for user in await create_all(client, new_users(20))}
     missing = [f"/users/{MISSING + number}" for number in range(20)]
     urls = [url for urls in zip(known, missing, known, strict=True) for url in urls]
-    with recorded_statements() as told:
-        responses = await got(client, urls)
+    with recorded_statements() as statements:
+        responses = await get_all(client, urls)
     for url, response in zip(urls, responses, strict=True):
         if url in known:
             assert response.content == known[url].content
             assert response.headers["ETag"] == known[url].headers["ETag"]
         else:
             problem(response, HTTPStatus.NOT_FOUND, "user-not-found")
-    assert 1 <= len(told) <= FEW
+    assert 1 <= len(statements) <= FEW
 
 
-async def test_a_page_that_many_ask_for_is_read_a_few_times(client: httpx.AsyncClient) -> None:
-    await posted(client, people(20))
+async def test_concurrent_requests_for_the_same_page_share_a_few_statements(
+    client: httpx.AsyncClient,
+) -> None:
+    await create_all(client, new_users(20))
     alone = await client.get("/users?limit=10")
-    with recorded_statements() as told:
-        responses = await got(client, ["/users?limit=10"] * 40)
+    with recorded_statements() as statements:
+        responses = await get_all(client, ["/users?limit=10"] * 40)
     assert {response.content for response in responses} == {alone.content}
     assert {response.headers["Link"] for response in responses} == {alone.headers["Link"]}
-    assert 1 <= len(told) <= FEW
+    assert 1 <= len(statements) <= FEW
 
 
 LISTS = [
@@ -109,7 +111,7 @@ LISTS = [
 
 
 async def pages_of(client: httpx.AsyncClient, parameters: str) -> dict[str, httpx.Response]:
-    """Every page of a list, each asked for alone, by its URL."""
+    """Return every page of a list by its URL, requested one after the other."""
     pages: dict[str, httpx.Response] = {}
     url: str | None = f"/users?{parameters}"
     while url is not None:
@@ -118,57 +120,57 @@ async def pages_of(client: httpx.AsyncClient, parameters: str) -> dict[str, http
     return pages
 
 
-async def test_pages_asked_for_together_are_those_asked_for_alone(
+async def test_pages_requested_at_the_same_time_are_those_requested_one_by_one(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    """On PostgreSQL pages of one shape are read by one statement; on SQLite each by its own."""
-    named = [new | {"full_name": name} for name, new in zip(NAMES, people(36), strict=True)]
-    check_created(await posted(client, named), named)
+    """On PostgreSQL one statement reads all pages of a shape; on SQLite each needs its own."""
+    named = [new | {"full_name": name} for name, new in zip(NAMES, new_users(36), strict=True)]
+    check_created(await create_all(client, named), named)
     alone: dict[str, httpx.Response] = {}
     for limit, parameters in product((3, 35, 36), LISTS):
         alone |= await pages_of(client, f"{parameters}&limit={limit}")
-    with recorded_statements() as told:
-        together = dict(zip(alone, await got(client, alone), strict=True))
+    with recorded_statements() as statements:
+        together = dict(zip(alone, await get_all(client, alone), strict=True))
     for url, response in together.items():
         assert response.status_code == HTTPStatus.OK, url
         assert response.content == alone[url].content, url
         assert response.headers["Link"] == alone[url].headers["Link"], url
     if engine.dialect.name == "postgresql":
-        assert len(told) < len(alone) / 2
-        assert any("unnest" in statement.text for statement in told)
+        assert len(statements) < len(alone) / 2
+        assert any("unnest" in statement.text for statement in statements)
 
 
-async def test_of_those_who_want_the_same_address_one_gets_it(
+async def test_of_concurrent_creates_with_the_same_address_one_succeeds(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    twice = people(20)
-    wanted = [new | {"email": new["email"].upper()} for new in twice] + people(40)
-    for number, new in enumerate(wanted):
+    originals = new_users(20)
+    candidates = [new | {"email": new["email"].upper()} for new in originals] + new_users(40)
+    for number, new in enumerate(candidates):
         new["full_name"] = f"Candidate {number}"
-    responses = await posted(client, wanted)
+    responses = await create_all(client, candidates)
     winners = []
-    for new, response in zip(wanted, responses, strict=True):
+    for new, response in zip(candidates, responses, strict=True):
         if response.status_code == HTTPStatus.CREATED:
             winners.append(new)
         else:
             problem(response, HTTPStatus.CONFLICT, "email-taken")
     addresses = Counter(new["email"].lower() for new in winners)
-    assert addresses == Counter(new["email"] for new in people(40))
-    assert await rows(engine) == 40
+    assert addresses == Counter(new["email"] for new in new_users(40))
+    assert await count_users(engine) == 40
 
 
-@pytest.mark.only("postgresql")  # SQLite adds one user by a statement
-async def test_users_who_come_together_are_added_by_few_statements(
+@pytest.mark.only("postgresql")  # on SQLite a statement creates one user
+async def test_concurrent_creates_share_a_few_statements(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    with recorded_statements() as told:
-        check_created(await posted(client, people(60)), people(60))
-    assert 1 <= len(told) <= FEW
-    assert await rows(engine) == 60
+    with recorded_statements() as statements:
+        check_created(await create_all(client, new_users(60)), new_users(60))
+    assert 1 <= len(statements) <= FEW
+    assert await count_users(engine) == 60
 
 
-async def test_everybody_sees_what_they_wrote_last(client: httpx.AsyncClient) -> None:
-    async def live(new: New) -> None:
+async def test_each_client_reads_what_it_wrote_last(client: httpx.AsyncClient) -> None:
+    async def create_change_and_delete(new: NewUser) -> None:
         user = await create_user(client, **new)
         url, listed = user.headers["Location"], f"/users?email={new['email']}"
         assert (await client.get(url)).json() == user.json()
@@ -179,109 +181,111 @@ async def test_everybody_sees_what_they_wrote_last(client: httpx.AsyncClient) ->
         problem(await client.get(url), HTTPStatus.NOT_FOUND, "user-not-found")
         assert (await client.get(listed)).json()["items"] == []
 
-    await asyncio.gather(*(live(new) for new in people(30)))
+    await asyncio.gather(*(create_change_and_delete(new) for new in new_users(30)))
 
 
-@pytest.mark.only("postgresql")  # on SQLite one writes, and all others wait
-@pytest.mark.parametrize("ends", ["ROLLBACK", "COMMIT"])
+@pytest.mark.only("postgresql")  # on SQLite a writer blocks all others
+@pytest.mark.parametrize("ending", ["ROLLBACK", "COMMIT"])
 @pytest.mark.parametrize("alone", [True, False])
-async def test_who_waits_for_another_transaction_holds_nobody_up(
-    client: httpx.AsyncClient, engine: AsyncEngine, ends: str, *, alone: bool
+async def test_a_create_that_waits_for_another_transaction_delays_no_other(
+    client: httpx.AsyncClient, engine: AsyncEngine, ending: str, *, alone: bool
 ) -> None:
-    """Nobody knows yet whether the address is taken: who wants it waits, but nobody else.
+    """Whether an address is taken stays open until a transaction ends: one create waits for it.
 
-    Neither those who come in the same moment, nor those who come while it waits.
+    Neither the creates in the same batch (not `alone`) nor those after it wait.
     """
-    wanted, *others = people(31)
+    blocked, *others = new_users(31)
     async with engine.connect() as other:
         await other.execute(
             text("INSERT INTO users (full_name, email) VALUES ('Other', :email)"),
-            {"email": wanted["email"]},
+            {"email": blocked["email"]},
         )
-        waiting = asyncio.create_task(client.post("/users", json=wanted))
-        while alone and not (await other.execute(WAITS)).scalar_one():
+        waiting = asyncio.create_task(client.post("/users", json=blocked))
+        while alone and not (await other.execute(IS_ANY_LOCK_AWAITED)).scalar_one():
             assert not waiting.done()
-        check_created(await posted(client, others), others)
+        check_created(await create_all(client, others), others)
         assert not waiting.done()
-        await other.execute(text(ends))
+        await other.execute(text(ending))
         response = await waiting
-    if ends == "ROLLBACK":
-        check_created([response], [wanted])
+    if ending == "ROLLBACK":
+        check_created([response], [blocked])
     else:
         problem(response, HTTPStatus.CONFLICT, "email-taken")
 
 
-async def patient(requests: Iterable[Coroutine[Any, Any, httpx.Response]]) -> list[httpx.Response]:
-    """What the others get where every fifth, from the first on, is given up midway."""
+async def cancel_every_fifth(
+    requests: Iterable[Coroutine[Any, Any, httpx.Response]],
+) -> list[httpx.Response]:
+    """Send the requests, cancel each fifth midway, the first too; return the other responses."""
     tasks = [asyncio.create_task(request) for request in requests]
-    impatient = tasks[::5]
+    cancelled = tasks[::5]
 
-    def give_up(*_: object) -> None:
-        for task in impatient:
+    def cancel(*_: object) -> None:
+        for task in cancelled:
             task.cancel()
 
-    with listening(Pool, "checkout", give_up):  # those who wait for an answer wait for this
+    with listening(Pool, "checkout", cancel):  # all requests of a batch wait for it
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(task.cancelled() for task in impatient)
+    assert all(task.cancelled() for task in cancelled)
     return [end for end in ends if isinstance(end, httpx.Response)]
 
 
-async def test_a_lookup_that_is_given_up_takes_nothing_away_from_the_others(
+async def test_a_cancelled_lookup_takes_nothing_from_the_others(
     client: httpx.AsyncClient,
 ) -> None:
-    users = await posted(client, people(20))
-    responses = await patient(client.get(user.headers["Location"]) for user in users)
-    stayed = [user.content for number, user in enumerate(users) if number % 5]
-    assert [response.content for response in responses] == stayed
+    users = await create_all(client, new_users(20))
+    responses = await cancel_every_fifth(client.get(user.headers["Location"]) for user in users)
+    expected = [user.content for number, user in enumerate(users) if number % 5]
+    assert [response.content for response in responses] == expected
 
 
-async def test_a_page_that_is_given_up_takes_nothing_away_from_the_others(
+async def test_a_cancelled_page_takes_nothing_from_the_others(
     client: httpx.AsyncClient,
 ) -> None:
-    await posted(client, people(20))
+    await create_all(client, new_users(20))
     urls = [f"/users?name=user {number}" for number in range(20)]
     alone = [(await client.get(url)).content for url in urls]
-    responses = await patient(client.get(url) for url in urls)
-    stayed = [page for number, page in enumerate(alone) if number % 5]
-    assert [response.content for response in responses] == stayed
+    responses = await cancel_every_fifth(client.get(url) for url in urls)
+    expected = [page for number, page in enumerate(alone) if number % 5]
+    assert [response.content for response in responses] == expected
 
 
-async def test_a_create_that_is_given_up_takes_nothing_away_from_the_others(
+async def test_a_cancelled_create_takes_nothing_from_the_others(
     client: httpx.AsyncClient,
 ) -> None:
-    responses = await patient(client.post("/users", json=new) for new in people(20))
-    check_created(responses, [new for number, new in enumerate(people(20)) if number % 5])
+    responses = await cancel_every_fifth(client.post("/users", json=new) for new in new_users(20))
+    check_created(responses, [new for number, new in enumerate(new_users(20)) if number % 5])
 
 
-async def test_a_rule_that_this_build_does_not_know_refuses_those_who_break_it(
+async def test_a_constraint_that_this_build_does_not_know_refuses_only_requests_that_break_it(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
-    await posted(client, [{"full_name": "First", "age": age} for age in range(0, 25, 5)])
+    await create_all(client, [{"full_name": "First", "age": age} for age in range(0, 25, 5)])
     async with engine.begin() as connection:
         await connection.execute(text("CREATE UNIQUE INDEX surprise ON users (age)"))
-    aged = [new | {"age": age} for age, new in enumerate(people(25))]
-    responses = await posted(client, aged)
+    aged = [new | {"age": age} for age, new in enumerate(new_users(25))]
+    responses = await create_all(client, aged)
     for response in responses[::5]:
         problem(response, HTTPStatus.CONFLICT, "rule-broken")
-    kept = [number for number in range(25) if number % 5]
-    check_created([responses[number] for number in kept], [aged[number] for number in kept])
+    accepted = [number for number in range(25) if number % 5]
+    check_created([responses[number] for number in accepted], [aged[number] for number in accepted])
 
 
-async def on_all_connections(client: httpx.AsyncClient) -> list[str]:
-    """The URLs of users, whom all connections were needed to change at the same time."""
-    urls = [str(user.headers["Location"]) for user in await posted(client, people(20))]
+async def open_all_connections(client: httpx.AsyncClient) -> list[str]:
+    """Create users and change them all at the same time; return their URLs."""
+    urls = [str(user.headers["Location"]) for user in await create_all(client, new_users(20))]
     await asyncio.gather(*(client.patch(url, json={"age": 40}) for url in urls))
     return urls
 
 
 @asynccontextmanager
-async def gone(databases: Databases, url: str) -> AsyncIterator[None]:
-    """All connections are cut, and the database has another name meanwhile."""
+async def database_gone(databases: Databases, url: str) -> AsyncIterator[None]:
+    """Cut all connections; the database has another name inside the block."""
     name = name_of(url)
     await databases.execute(
         f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
     )
-    # renaming waits for them to end
+    # RENAME waits for the connections to end
     await databases.execute(f'ALTER DATABASE "{name}" RENAME TO "{name}_gone"')
     try:
         yield
@@ -289,50 +293,50 @@ async def gone(databases: Databases, url: str) -> AsyncIterator[None]:
         await databases.execute(f'ALTER DATABASE "{name}_gone" RENAME TO "{name}"')
 
 
-@pytest.mark.only("postgresql")  # a file that was opened stays
-async def test_while_the_database_is_gone_everybody_gets_503_and_then_all_works_again(
+@pytest.mark.only("postgresql")  # an open file stays readable
+async def test_while_the_database_is_gone_all_requests_get_503_and_then_all_work_again(
     client: httpx.AsyncClient, databases: Databases, url: str
 ) -> None:
-    urls = await on_all_connections(client)
+    urls = await open_all_connections(client)
     urls += [f"/users?limit={limit}" for limit in range(1, 21)]
-    fresh = [new | {"email": f"new.{new['email']}"} for new in people(20)]
+    fresh = [new | {"email": f"new.{new['email']}"} for new in new_users(20)]
 
-    async def everything() -> list[httpx.Response]:
-        reading, writing = await asyncio.gather(got(client, urls), posted(client, fresh))
+    async def send_all() -> list[httpx.Response]:
+        reading, writing = await asyncio.gather(get_all(client, urls), create_all(client, fresh))
         return reading + writing
 
-    async with gone(databases, url):
-        for _ in range(2):  # connections that were cut, and then none
-            for response in await everything():
+    async with database_gone(databases, url):
+        for _ in range(2):  # first with cut connections, then without any
+            for response in await send_all():
                 problem(response, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
-    responses = await everything()
+    responses = await send_all()
     assert statuses(responses) == {HTTPStatus.OK: 40, HTTPStatus.CREATED: 20}
     check_created(responses[40:], fresh)
 
 
-@pytest.mark.only("postgresql")  # a file is not cut off
-async def test_when_all_connections_were_cut_one_request_gets_503_at_most_and_not_one_for_each(
+@pytest.mark.only("postgresql")  # SQLite has no connections to cut
+async def test_after_all_connections_were_cut_at_most_one_request_gets_503(
     client: httpx.AsyncClient, databases: Databases, url: str
 ) -> None:
-    urls = await on_all_connections(client)
-    async with gone(databases, url):
+    urls = await open_all_connections(client)
+    async with database_gone(databases, url):
         pass
-    assert statuses(await got(client, urls))[HTTPStatus.OK] >= len(urls) - 1
+    assert statuses(await get_all(client, urls))[HTTPStatus.OK] >= len(urls) - 1
     for _ in urls:
-        assert statuses(await got(client, urls)) == {HTTPStatus.OK: len(urls)}
+        assert statuses(await get_all(client, urls)) == {HTTPStatus.OK: len(urls)}
 
 
-@pytest.mark.only("postgresql")  # on SQLite nobody can lock readers out
-async def test_lookups_that_wait_too_long_for_a_lock_get_503_and_work_when_it_is_gone(
+@pytest.mark.only("postgresql")  # SQLite has no lock that blocks readers
+async def test_lookups_that_wait_too_long_for_a_lock_get_503_and_work_after_its_release(
     url: str, engine: AsyncEngine
 ) -> None:
     async with serving(database_url=url, statement_timeout=0.5) as client:
-        users = await posted(client, people(20))
+        users = await create_all(client, new_users(20))
         urls = [user.headers["Location"] for user in users]
         async with engine.connect() as other:
             await other.execute(text("LOCK TABLE users IN ACCESS EXCLUSIVE MODE"))
-            for response in await got(client, urls):
+            for response in await get_all(client, urls):
                 problem(response, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
         assert [user.content for user in users] == [
-            response.content for response in await got(client, urls)
+            response.content for response in await get_all(client, urls)
         ]

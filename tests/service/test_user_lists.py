@@ -19,8 +19,8 @@ async def names(client: httpx.AsyncClient) -> list[str]:
     return NAMES
 
 
-async def listed(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str, Any]]:
-    """All items, by following the Link header from page to page."""
+async def list_users(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str, Any]]:
+    """Return all items of a list, by following the Link header from page to page."""
     items: list[dict[str, Any]] = []
     response = await client.get("/users", params=parameters)
     while True:
@@ -28,14 +28,15 @@ async def listed(client: httpx.AsyncClient, **parameters: Any) -> list[dict[str,
         page = response.json()
         assert len(page["items"]) <= parameters.get("limit", 50)
         items += page["items"]
-        following = response.links.get("next")
-        assert (following is None) == (page["next"] is None)
-        if following is None:
+        next_link = response.links.get("next")
+        assert (next_link is None) == (page["next"] is None)
+        if next_link is None:
             return items
-        response = await client.get(following["url"])
+        response = await client.get(next_link["url"])
 
 
-def by_name(names: list[str]) -> list[str]:
+def sorted_by_name(names: list[str]) -> list[str]:
+    """Return the names in lower-case order; equal names in the order of their creation."""
     pairs = sorted((name.lower(), number) for number, name in enumerate(names))
     return [names[number] for _, number in pairs]
 
@@ -47,48 +48,48 @@ async def test_pages_make_up_the_whole_list_in_every_order(
     expected = {
         "id": names,
         "-id": names[::-1],
-        "full_name": by_name(names),
-        "-full_name": by_name(names)[::-1],
+        "full_name": sorted_by_name(names),
+        "-full_name": sorted_by_name(names)[::-1],
     }
     for sort, order in expected.items():
-        items = await listed(client, sort=sort, limit=limit)
+        items = await list_users(client, sort=sort, limit=limit)
         assert [item["full_name"] for item in items] == order, sort
 
 
 @pytest.mark.parametrize("prefix", ["al", "AL", "bob", "_", "z", "", "none", "%", "bob\\"])
-async def test_name_finds_by_prefix_whatever_the_case_and_sorts_by_name(
+async def test_name_filters_by_prefix_in_any_case_and_sorts_by_name(
     client: httpx.AsyncClient, names: list[str], prefix: str
 ) -> None:
-    expected = [name for name in by_name(names) if name.lower().startswith(prefix.lower())]
-    items = await listed(client, name=prefix, limit=2)
+    expected = [name for name in sorted_by_name(names) if name.lower().startswith(prefix.lower())]
+    items = await list_users(client, name=prefix, limit=2)
     assert [item["full_name"] for item in items] == expected
-    items = await listed(client, name=prefix, limit=2, sort="-full_name")
+    items = await list_users(client, name=prefix, limit=2, sort="-full_name")
     assert [item["full_name"] for item in items] == expected[::-1]
 
 
-async def test_email_finds_the_whole_address_whatever_the_case(
+async def test_email_filters_by_the_whole_address_in_any_case(
     client: httpx.AsyncClient, names: list[str]
 ) -> None:
-    items = await listed(client, email="uSER3@EXAMPLE.org")
+    items = await list_users(client, email="uSER3@EXAMPLE.org")
     assert [item["full_name"] for item in items] == [names[3]]
-    assert await listed(client, email="user3@example") == []
+    assert await list_users(client, email="user3@example") == []
 
 
 @pytest.mark.only("postgresql")  # SQLite folds ASCII letters only
 async def test_case_folds_in_every_alphabet(client: httpx.AsyncClient) -> None:
     await client.post("/users", json={"full_name": "Émile Zola"})
     await client.post("/users", json={"full_name": "ЕКАТЕРИНА"})
-    assert [i["full_name"] for i in await listed(client, name="éMI")] == ["Émile Zola"]
-    assert [i["full_name"] for i in await listed(client, name="екат")] == ["ЕКАТЕРИНА"]
+    assert [i["full_name"] for i in await list_users(client, name="éMI")] == ["Émile Zola"]
+    assert [i["full_name"] for i in await list_users(client, name="екат")] == ["ЕКАТЕРИНА"]
 
 
-async def test_a_user_written_between_two_pages_moves_nobody(
+async def test_a_user_created_between_two_pages_shifts_no_item(
     client: httpx.AsyncClient, names: list[str]
 ) -> None:
     first = (await client.get("/users", params={"limit": 4, "sort": "full_name"})).json()
     await client.post("/users", json={"full_name": "aaa"})
-    rest = await listed(client, limit=4, sort="full_name", after=first["next"])
-    assert [item["full_name"] for item in first["items"] + rest] == by_name(names)
+    rest = await list_users(client, limit=4, sort="full_name", after=first["next"])
+    assert [item["full_name"] for item in first["items"] + rest] == sorted_by_name(names)
 
 
 @pytest.mark.usefixtures("names")
@@ -149,17 +150,19 @@ async def test_pages_by_name_use_the_index_and_sort_nothing(engine: AsyncEngine,
             statement = statement.replace(' COLLATE "C"', "")
         explain = "EXPLAIN QUERY PLAN " if sqlite else "EXPLAIN "
         rows = (await connection.execute(text(explain + statement))).all()
-    told = "\n".join(str(row) for row in rows)
-    assert "idx_user_full_name" in told, told
-    assert "Sort" not in told, told
-    assert "TEMP B-TREE" not in told, told
+    explanation = "\n".join(str(row) for row in rows)
+    assert "idx_user_full_name" in explanation, explanation
+    assert "Sort" not in explanation, explanation
+    assert "TEMP B-TREE" not in explanation, explanation
 
 
-async def test_search_takes_what_storing_takes(client: httpx.AsyncClient) -> None:
-    """Names in NFC and trimmed, addresses normalised: however they were typed."""
+async def test_filters_accept_every_spelling_that_creating_accepts(
+    client: httpx.AsyncClient,
+) -> None:
+    """Filters normalise names and addresses as creating a user does."""
     body = {"full_name": "Zoë\U0010ffff Z", "email": "Ida@xn--mnchen-3ya.de"}
     assert (await client.post("/users", json=body)).status_code == HTTPStatus.CREATED
     for name in ("Zoë", "Zoe\u0308", "  Zoë", "Zoë\U0010ffff"):
-        assert len(await listed(client, name=name)) == 1, name
+        assert len(await list_users(client, name=name)) == 1, name
     for email in ("Ida@xn--mnchen-3ya.de", "Ida@münchen.de", "ida@MÜNCHEN.de"):
-        assert len(await listed(client, email=email)) == 1, email
+        assert len(await list_users(client, email=email)) == 1, email

@@ -1,4 +1,4 @@
-"""What API clients rely on."""
+"""Create, read, change and delete a user by HTTP."""
 
 from http import HTTPStatus
 
@@ -39,7 +39,7 @@ async def test_an_unknown_user_is_404(client: httpx.AsyncClient) -> None:
     assert response.json()["type"] == "urn:problem:user-not-found"
 
 
-async def test_an_email_is_taken_whatever_its_case(client: httpx.AsyncClient) -> None:
+async def test_a_taken_email_is_409_in_any_case(client: httpx.AsyncClient) -> None:
     await create_user(client, **ADA)
     response = await client.post("/users", json={**ADA, "email": "ADA@example.ORG"})
     assert response.status_code == HTTPStatus.CONFLICT
@@ -74,7 +74,7 @@ async def test_a_patch_changes_what_it_names_and_null_removes(client: httpx.Asyn
     assert (await client.get(url)).headers["ETag"] == response.headers["ETag"]
 
 
-async def test_who_has_the_current_version_gets_304(client: httpx.AsyncClient) -> None:
+async def test_a_client_with_the_current_version_gets_304(client: httpx.AsyncClient) -> None:
     user = await create_user(client, **ADA)
     tag = user.headers["ETag"]
     for header in (tag, f"W/{tag}", f'"other", {tag}', "*"):
@@ -103,7 +103,7 @@ async def test_a_change_of_a_stale_version_is_412(client: httpx.AsyncClient, met
     assert response.is_success
 
 
-async def test_a_deleted_user_is_gone_and_its_id_is_not_given_again(
+async def test_a_deleted_user_is_gone_and_its_id_is_not_reused(
     client: httpx.AsyncClient,
 ) -> None:
     first = await create_user(client, **ADA)

@@ -1,4 +1,4 @@
-"""Who gets in, and what the others are told."""
+"""Authentication by tokens: who gets access, and the responses to everybody else."""
 
 import asyncio
 import logging
@@ -59,14 +59,14 @@ def app_for(access: Access) -> Litestar:
     )
 
 
-def noting(app: ASGIApp, names: list[str | None]) -> ASGIApp:
-    """Return the app in a layer that notes the names of the tokens."""
+def recording_names(app: ASGIApp, names: list[str | None]) -> ASGIApp:
+    """Return the app in a middleware that appends the name of each request's token to `names`."""
 
-    async def layer(scope: ASGIScope, receive: Receive, send: Send) -> None:
+    async def middleware(scope: ASGIScope, receive: Receive, send: Send) -> None:
         await app(scope, receive, send)
         names.append(scope["auth"].token)
 
-    return layer
+    return middleware
 
 
 @asynccontextmanager
@@ -78,8 +78,8 @@ async def client_of(
     if access.limiter is not None:
         app = RateLimitHeaders(app, access.limiter.policy)
     if names is not None:
-        app = noting(app, names)
-    transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
+        app = recording_names(app, names)
+    transport = httpx.ASGITransport(cast("Any", app))  # httpx types the same calls wider
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
 
@@ -95,11 +95,11 @@ def file(tmp_path: Path) -> str:
 
 @pytest.fixture
 def reader(file: str) -> str:
-    """The secret of a token that may read."""
+    """Return the secret of a token with the scope read."""
     return tokens.create(file, "shop", ["read"])
 
 
-async def test_without_a_token_file_everybody_may_do_everything() -> None:
+async def test_without_a_token_file_every_request_is_allowed() -> None:
     names: list[str | None] = []
     async with client_of(names=names) as client:
         assert (await client.get("/")).text == "read"
@@ -107,7 +107,7 @@ async def test_without_a_token_file_everybody_may_do_everything() -> None:
     assert names == ["anonymous", "anonymous"]
 
 
-async def test_a_token_lets_in_and_its_name_is_known(file: str, reader: str) -> None:
+async def test_a_valid_token_gives_access_and_its_name_is_recorded(file: str, reader: str) -> None:
     names: list[str | None] = []
     async with client_of(names=names, tokens_file=file) as client:
         for scheme in ("Bearer", "bearer", "BEARER", "Bearer "):
@@ -116,7 +116,7 @@ async def test_a_token_lets_in_and_its_name_is_known(file: str, reader: str) -> 
     assert names == ["shop"] * 4
 
 
-async def test_what_needs_no_token_is_open(file: str, reader: str) -> None:
+async def test_a_route_without_a_scope_needs_no_token(file: str, reader: str) -> None:
     assert reader
     async with client_of(tokens_file=file) as client:
         assert (await client.get("/health")).text == "live"
@@ -124,7 +124,7 @@ async def test_what_needs_no_token_is_open(file: str, reader: str) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Basic dXNlcjpwYXNz", "usr_x", ""])
-async def test_who_shows_no_token_is_asked_for_one(
+async def test_a_request_without_a_token_is_401(
     file: str, reader: str, authorization: str | None
 ) -> None:
     assert reader
@@ -140,20 +140,22 @@ async def test_who_shows_no_token_is_asked_for_one(
 @pytest.mark.parametrize(
     "secret", ["usr_", "usr_" + "x" * 43, "x", "", "a b", "é", "x" * 5000, "usr_\t"]
 )
-async def test_every_wrong_token_gets_the_same_answer(file: str, reader: str, secret: str) -> None:
-    """Whether it could be one, almost is one, or was one: a guess learns nothing."""
+async def test_every_wrong_token_gets_the_same_response(
+    file: str, reader: str, secret: str
+) -> None:
+    """The response does not tell a guess how close it is to a valid token."""
     async with client_of(tokens_file=file) as client:
         headers = {"Authorization": f"Bearer {secret}".encode("latin-1")}
         response = await client.get("/", headers=headers)  # type: ignore[arg-type]  # bytes, since one is not ASCII
-        nearly = await client.get("/", headers=bearer(reader[:-1]))
+        almost = await client.get("/", headers=bearer(reader[:-1]))
     problem(response, HTTPStatus.UNAUTHORIZED, "unauthorized")
     assert response.headers["WWW-Authenticate"] == (
         'Bearer realm="users", error="invalid_token", error_description="the token is not known"'
     )
-    assert (nearly.content, nearly.headers) == (response.content, response.headers)
+    assert (almost.content, almost.headers) == (response.content, response.headers)
 
 
-async def test_a_token_that_has_expired_is_told_so(file: str) -> None:
+async def test_an_expired_token_is_401_and_the_challenge_says_so(file: str) -> None:
     secret = tokens.create(file, "shop", ["read"], datetime(2020, 1, 31, tzinfo=UTC))
     async with client_of(tokens_file=file) as client:
         response = await client.get("/", headers=bearer(secret))
@@ -163,7 +165,9 @@ async def test_a_token_that_has_expired_is_told_so(file: str) -> None:
     )
 
 
-async def test_two_authorizations_are_refused_even_if_one_is_good(file: str, reader: str) -> None:
+async def test_two_authorization_headers_are_refused_even_with_a_valid_token(
+    file: str, reader: str
+) -> None:
     async with client_of(tokens_file=file) as client:
         headers = [("Authorization", f"Bearer {reader}")] * 2
         response = await client.get("/", headers=headers)
@@ -171,7 +175,7 @@ async def test_two_authorizations_are_refused_even_if_one_is_good(file: str, rea
     assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
 
 
-async def test_a_scope_that_is_missing_is_named(file: str, reader: str) -> None:
+async def test_a_missing_scope_is_403_with_its_name(file: str, reader: str) -> None:
     names: list[str | None] = []
     async with client_of(names=names, tokens_file=file) as client:
         response = await client.post("/", headers=bearer(reader))
@@ -183,7 +187,9 @@ async def test_a_scope_that_is_missing_is_named(file: str, reader: str) -> None:
     assert names == ["shop"]
 
 
-async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, reader: str) -> None:
+async def test_tokens_created_and_revoked_while_the_service_runs_take_effect(
+    file: str, reader: str
+) -> None:
     async with client_of(tokens_file=file) as client, asyncio.timeout(30):
         _, secret, _ = await run_service_command(
             "token", "create", "--name", "mill", "--scope", "write", "--file", file
@@ -200,50 +206,50 @@ async def test_tokens_made_and_revoked_while_it_serves_take_effect(file: str, re
         assert (await client.get("/", headers=bearer(reader))).text == "read"
 
 
-async def test_a_token_appears_in_no_log_and_no_answer(
+async def test_a_secret_appears_in_no_log_and_no_response(
     file: str, reader: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     old = tokens.create(file, "old", ["read"], datetime(2020, 1, 31, tzinfo=UTC))
-    said = []
+    texts = []
     async with client_of(tokens_file=file, rate_limit="3/3600") as client:
         for secret in (reader, old, reader[:-1]):
             for method in ("GET", "POST", "PUT"):
                 headers = bearer(secret)
                 response = await client.request(method, "/", headers=headers)
-                said.append(f"{response.headers} {response.text}")
+                texts.append(f"{response.headers} {response.text}")
                 response = await client.request(method, "/", headers=[*headers.items()] * 2)
-                said.append(f"{response.headers} {response.text}")
-    assert "429" in "".join(said)
-    everything = "".join(said) + caplog.text
+                texts.append(f"{response.headers} {response.text}")
+    assert "429" in "".join(texts)
+    everything = "".join(texts) + caplog.text
     for secret in (reader[:-1], old):
         assert secret.removeprefix("usr_") not in everything
         assert tokens.hash_of(secret) not in everything
 
 
 def limits(response: httpx.Response) -> tuple[int, int]:
-    """What the answer says that remains, and for how many seconds."""
+    """Return how many requests remain by the response, and for how many seconds."""
     match = re.fullmatch(r'"default";r=(\d+);t=(\d+)', response.headers["RateLimit"])
     assert match
     return int(match.group(1)), int(match.group(2))
 
 
-async def test_every_answer_tells_what_remains_and_too_many_are_refused(
+async def test_every_response_has_the_remaining_quota_and_excess_requests_are_429(
     file: str, reader: str
 ) -> None:
     async with client_of(tokens_file=file, rate_limit="2/3600") as client:
-        answers = [await client.get("/", headers=bearer(reader)) for _ in range(3)]
-        codes = [answer.status_code for answer in answers]
+        responses = [await client.get("/", headers=bearer(reader)) for _ in range(3)]
+        codes = [response.status_code for response in responses]
         assert codes == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
-        assert [limits(answer)[0] for answer in answers] == [1, 0, 0]
-        problem(answers[2], HTTPStatus.TOO_MANY_REQUESTS, "rate-limited")
-        assert answers[2].headers["Retry-After"] == str(limits(answers[2])[1])
-        for answer in answers:
-            assert answer.headers["RateLimit-Policy"] == '"default";q=2;w=3600'
+        assert [limits(response)[0] for response in responses] == [1, 0, 0]
+        problem(responses[2], HTTPStatus.TOO_MANY_REQUESTS, "rate-limited")
+        assert responses[2].headers["Retry-After"] == str(limits(responses[2])[1])
+        for response in responses:
+            assert response.headers["RateLimit-Policy"] == '"default";q=2;w=3600'
         assert (await client.get("/health", headers=bearer(reader))).text == "live"
 
 
-async def test_each_token_has_a_limit_of_its_own_and_guesses_share_one(
+async def test_each_token_has_its_own_limit_and_wrong_tokens_share_one(
     file: str, reader: str
 ) -> None:
     other = tokens.create(file, "mill", ["read"])
@@ -255,23 +261,24 @@ async def test_each_token_has_a_limit_of_its_own_and_guesses_share_one(
         assert guesses == [401, 401, 429]
         assert (await client.get("/")).status_code == 429
         assert limits(await client.get("/", headers=bearer(reader))) == (1, 1800)
-        assert limits(await client.post("/", headers=bearer(reader)))[0] == 0  # refused, too
+        # a refused request counts too
+        assert limits(await client.post("/", headers=bearer(reader)))[0] == 0
         assert (await client.get("/", headers=bearer(reader))).status_code == 429
         assert (await client.get("/", headers=bearer(other))).text == "read"
 
 
-async def test_without_tokens_everybody_shares_one_limit() -> None:
+async def test_without_tokens_all_clients_share_one_limit() -> None:
     async with client_of(rate_limit="1/3600") as client:
         assert (await client.get("/")).is_success
         problem(await client.post("/"), HTTPStatus.TOO_MANY_REQUESTS, "rate-limited")
 
 
-async def test_without_a_limit_no_answer_speaks_of_one() -> None:
+async def test_without_a_limit_responses_have_no_rate_limit_headers() -> None:
     async with client_of() as client:
         assert not [name for name in (await client.get("/")).headers if "ratelimit" in name]
 
 
-def test_the_document_says_what_each_route_needs() -> None:
+def test_the_openapi_document_has_the_scope_of_each_route() -> None:
     document = app_for(Access(Settings())).openapi_schema.to_schema()
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     route = document["paths"]["/"]
@@ -281,10 +288,10 @@ def test_the_document_says_what_each_route_needs() -> None:
     assert "security" not in document["paths"]["/health"]["get"]
 
 
-async def test_every_route_that_says_it_needs_a_token_asks_for_one(file: str, reader: str) -> None:
+async def test_every_route_that_documents_a_token_requires_one(file: str, reader: str) -> None:
     assert reader
     app = create_app(Settings(database_url=UNREACHABLE_URL, tokens_file=file))
-    transport = httpx.ASGITransport(cast("Any", app))  # the same calls, typed more narrowly
+    transport = httpx.ASGITransport(cast("Any", app))  # httpx types the same calls wider
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         document = (await client.get("/openapi.json")).json()
         guarded = [

@@ -1,4 +1,4 @@
-"""The rate limit: what a client may ask, and what it is told."""
+"""The rate limit: the requests it allows, and the headers for clients."""
 
 import math
 from random import Random
@@ -9,7 +9,7 @@ from service.auth.rate_limit import SECOND, RateLimiter
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 5 * SECOND
@@ -21,7 +21,7 @@ class Clock:
         self.now += math.ceil(seconds * SECOND)
 
 
-def test_the_quota_may_be_spent_at_once_and_then_one_at_a_time() -> None:
+def test_the_quota_may_be_used_at_once_and_returns_one_request_at_a_time() -> None:
     limiter = RateLimiter("3/60", clock := Clock())
     assert [limiter.take("shop").granted for _ in range(5)] == [True, True, True, False, False]
     clock.forward(19.9)
@@ -30,14 +30,14 @@ def test_the_quota_may_be_spent_at_once_and_then_one_at_a_time() -> None:
     assert [limiter.take("shop").granted for _ in range(2)] == [True, False]
 
 
-def test_a_long_rest_saves_up_no_more_than_the_quota() -> None:
+def test_a_long_pause_restores_no_more_than_the_quota() -> None:
     limiter = RateLimiter("3/60", clock := Clock())
     limiter.take("shop")
     clock.forward(1_000_000)
     assert sum(limiter.take("shop").granted for _ in range(10)) == 3
 
 
-def test_everyone_has_a_bucket_of_their_own() -> None:
+def test_each_client_has_its_own_quota() -> None:
     limiter = RateLimiter("1/60", Clock())
     assert limiter.take("shop").granted
     assert limiter.take("mill").granted
@@ -55,7 +55,7 @@ def test_the_headers_are_those_of_the_draft() -> None:
     assert limiter.take("shop").header == '"default";r=599;t=60'
 
 
-def test_who_is_refused_is_told_when_the_next_one_will_be_granted() -> None:
+def test_a_refused_client_gets_the_seconds_until_the_next_request_is_allowed() -> None:
     limiter = RateLimiter("1/60", clock := Clock())
     assert limiter.take("shop").header == '"default";r=0;t=60'
     clock.forward(22.5)
@@ -93,6 +93,6 @@ def test_a_client_that_spreads_what_remains_as_told_is_never_refused(rate: str) 
         allowance = limiter.take("shop")
         assert allowance.granted
         assert allowance.seconds >= 1
-        # no more is promised than the rate
+        # the header promises no more than the rate
         assert allowance.remaining * limiter.seconds <= allowance.seconds * limiter.quota
         clock.forward(allowance.seconds / max(allowance.remaining, 1) + pause / 100)

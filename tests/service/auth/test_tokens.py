@@ -1,4 +1,4 @@
-"""Tokens: their file, its changes under a running service, and the commands for it."""
+"""Tokens: their file, its changes while a service runs, and its commands."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ HASH = "0dcda8cf3fa92e84280d59c9d84b840ac373b9d6f5e9d1d377243fee59743f30"
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -36,13 +36,13 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "tokens.json"
 
 
-def test_a_token_is_found_by_its_secret_and_by_nothing_else(file: Path) -> None:
+def test_only_the_secret_finds_a_token(file: Path) -> None:
     secret = tokens.create(str(file), "shop", ["write", "read"])
     tokens.create(str(file), "mill", ["operate"])
-    found = Tokens(str(file)).find(secret)
-    assert found
-    assert (found.name, found.scopes) == ("shop", ("read", "write"))
-    for other in ("", secret[:-1], secret + "A", secret.removeprefix("usr_"), found.hash):
+    token = Tokens(str(file)).find(secret)
+    assert token
+    assert (token.name, token.scopes) == ("shop", ("read", "write"))
+    for other in ("", secret[:-1], secret + "A", secret.removeprefix("usr_"), token.hash):
         assert Tokens(str(file)).find(other) is None
 
 
@@ -55,7 +55,7 @@ def test_a_secret_is_prefixed_random_and_not_in_the_file(file: Path) -> None:
         assert secret.removeprefix("usr_") not in content
 
 
-def test_the_file_is_for_people_to_read_and_for_its_owner_only(file: Path) -> None:
+def test_the_file_is_legible_and_only_its_owner_can_read_it(file: Path) -> None:
     tokens.create(str(file), "shop", ["read"], datetime(2040, 1, 31, tzinfo=UTC))
     assert file.stat().st_mode & 0o777 == 0o600
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -79,7 +79,7 @@ def test_a_change_keeps_the_files_mode_and_owner(file: Path) -> None:
 
 
 def test_a_link_to_the_file_stays_a_link(tmp_path: Path, file: Path) -> None:
-    """Kubernetes shows a secret through a chain of links."""
+    """Kubernetes mounts a secret as a chain of links."""
     (tmp_path / "..2026").mkdir()
     (tmp_path / "..data").symlink_to("..2026")
     file.symlink_to("..data/tokens.json")
@@ -90,7 +90,7 @@ def test_a_link_to_the_file_stays_a_link(tmp_path: Path, file: Path) -> None:
     assert len(tokens.read(tmp_path / "..2026/tokens.json")) == 2
 
 
-def test_links_that_are_swapped_are_noticed(tmp_path: Path, file: Path) -> None:
+def test_a_replaced_link_is_noticed(tmp_path: Path, file: Path) -> None:
     data = tmp_path / "..data"
     for year in ("..2026", "..2027"):
         (tmp_path / year).mkdir()
@@ -98,40 +98,40 @@ def test_links_that_are_swapped_are_noticed(tmp_path: Path, file: Path) -> None:
     new = tokens.create(str(tmp_path / "..2027/tokens.json"), "shop", ["read"])
     data.symlink_to("..2026")
     file.symlink_to("..data/tokens.json")
-    found = Tokens(str(file), clock := Clock())
-    assert found.find(old)
+    store = Tokens(str(file), clock := Clock())
+    assert store.find(old)
     (tmp_path / "next").symlink_to("..2027")
     (tmp_path / "next").replace(data)
     clock.now += 1
-    assert (found.find(old) is None, found.find(new) is None) == (True, False)
+    assert (store.find(old) is None, store.find(new) is None) == (True, False)
 
 
-def test_an_expired_token_is_found_and_says_so(file: Path) -> None:
+def test_an_expired_token_is_found_and_marked_expired(file: Path) -> None:
     now = datetime.now(UTC)
     secret = tokens.create(str(file), "shop", ["read"], now)
-    found = Tokens(str(file)).find(secret)
-    assert found
-    assert found.expired(now)
-    assert not found.expired(now - timedelta(seconds=1))
+    token = Tokens(str(file)).find(secret)
+    assert token
+    assert token.expired(now)
+    assert not token.expired(now - timedelta(seconds=1))
 
 
 def test_changes_are_seen_within_a_second(file: Path) -> None:
     first = tokens.create(str(file), "shop", ["read"])
-    found = Tokens(str(file), clock := Clock())
+    store = Tokens(str(file), clock := Clock())
     second = tokens.create(str(file), "mill", ["read"])
     tokens.revoke(str(file), "shop")
-    clock.now += 0.5  # too soon for another look
-    assert (found.find(first) is None, found.find(second) is None) == (False, True)
+    clock.now += 0.5  # too soon for another check
+    assert (store.find(first) is None, store.find(second) is None) == (False, True)
     clock.now += 0.5
-    assert (found.find(first) is None, found.find(second) is None) == (True, False)
+    assert (store.find(first) is None, store.find(second) is None) == (True, False)
 
 
 @pytest.mark.parametrize("damage", ["vanished", "malformed"])
-def test_a_damaged_file_locks_nobody_out_and_is_told_of_once(
+def test_a_damaged_file_keeps_the_old_tokens_and_is_logged_once(
     file: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     secret = tokens.create(str(file), "shop", ["read"])
-    found = Tokens(str(file), clock := Clock())
+    store = Tokens(str(file), clock := Clock())
     content = file.read_bytes()
     if damage == "vanished":
         file.unlink()
@@ -139,14 +139,14 @@ def test_a_damaged_file_locks_nobody_out_and_is_told_of_once(
         file.write_bytes(content[:50])
     for _ in range(3):
         clock.now += 1
-        assert found.find(secret)
+        assert store.find(secret)
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 1
     assert str(file) in errors[0].getMessage()
     file.write_bytes(content)
     other = tokens.create(str(file), "mill", ["read"])
     clock.now += 1
-    assert found.find(other)
+    assert store.find(other)
 
 
 MALFORMED = {
@@ -179,7 +179,7 @@ def test_a_malformed_file_is_refused_in_one_line_without_hashes(file: Path, cont
     assert str(file) in message
     assert "\n" not in message
     assert HASH not in message
-    with pytest.raises(SettingsError):  # it is not overwritten, either
+    with pytest.raises(SettingsError):  # nor does `create` overwrite it
         tokens.create(str(file), "shop", ["read"])
     assert file.read_text(encoding="utf-8") == content.replace("%s", HASH)
 
@@ -190,13 +190,13 @@ def test_a_missing_file_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "two words", "ünique", "a\n", "a/b", '"', "a,b"])
-def test_a_name_that_would_spoil_logs_is_refused(file: Path, name: str) -> None:
+def test_an_invalid_name_is_refused(file: Path, name: str) -> None:
     with pytest.raises(TokenRefused, match="a name has"):
         tokens.create(str(file), name, ["read"])
     assert not file.exists()
 
 
-def test_a_name_is_given_once_until_it_is_revoked(file: Path) -> None:
+def test_a_name_is_unique_until_it_is_revoked(file: Path) -> None:
     old = tokens.create(str(file), "shop", ["read"])
     with pytest.raises(TokenRefused, match="there is a token of the name shop"):
         tokens.create(str(file), "shop", ["read"])
@@ -207,7 +207,7 @@ def test_a_name_is_given_once_until_it_is_revoked(file: Path) -> None:
     assert Tokens(str(file)).find(old) is None
 
 
-WITHOUT_ROOM = """
+WITHOUT_DISK_SPACE = """
 import resource, sys
 from service.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -217,23 +217,23 @@ sys.exit(main())
 
 def test_a_change_that_fails_leaves_the_file_as_it_was(file: Path) -> None:
     tokens.create(str(file), "shop", ["read"])
-    before, beside = file.read_bytes(), set(file.parent.iterdir())
-    command = [sys.executable, "-c", WITHOUT_ROOM, "token", "revoke", "--name", "shop"]
+    content, siblings = file.read_bytes(), set(file.parent.iterdir())
+    command = [sys.executable, "-c", WITHOUT_DISK_SPACE, "token", "revoke", "--name", "shop"]
     process = subprocess.run(
         [*command, "--file", str(file)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert process.returncode == 2
-    said = f"can't revoke the token: can't change the token file {file}: File too large\n"
-    assert process.stderr == said
-    assert (file.read_bytes(), set(file.parent.iterdir())) == (before, beside)
+    message = f"can't revoke the token: can't change the token file {file}: File too large\n"
+    assert process.stderr == message
+    assert (file.read_bytes(), set(file.parent.iterdir())) == (content, siblings)
 
 
-def test_a_directory_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"can't change the token file .*: No such file"):
         tokens.create(str(tmp_path / "missing/tokens.json"), "shop", ["read"])
 
 
-async def test_created_at_once_by_several_processes_all_are_kept(file: Path) -> None:
+async def test_tokens_created_by_several_processes_at_once_are_all_stored(file: Path) -> None:
     results = await asyncio.gather(
         *(
             run_service_command(
@@ -242,35 +242,35 @@ async def test_created_at_once_by_several_processes_all_are_kept(file: Path) -> 
             for n in range(3)
         )
     )
-    found = Tokens(str(file))
+    store = Tokens(str(file))
     for code, out, _ in results:
         assert code == 0
-        assert found.find(out.strip())
+        assert store.find(out.strip())
     assert {token.name for token in tokens.read(file)} == {"t0", "t1", "t2"}
 
 
 async def test_the_commands_create_list_and_revoke(file: Path) -> None:
     environment = {"TOKENS_FILE": str(file)}
-    code, secret, said = await run_service_command(
+    code, secret, message = await run_service_command(
         "token", "create", "--name", "shop", "--scope", "write", "--scope", "read",
         "--expires", "90d", **environment,
     )  # fmt: skip
     assert code == 0
     assert re.fullmatch(r"usr_[A-Za-z0-9_-]{43}\n", secret)
-    assert said == "This is shown once, and kept nowhere.\n"
+    assert message == "This is shown once, and kept nowhere.\n"
 
-    code, out, said = await run_service_command("token", "list", **environment)
+    code, out, err = await run_service_command("token", "list", **environment)
     day = f"{datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"
-    assert (code, said) == (0, "")
+    assert (code, err) == (0, "")
     assert re.search(rf"^shop +read,write +.* {day} \d\d:\d\d$", out, re.MULTILINE)
     assert not re.search(r"[0-9a-f]{8}", out)  # no hash, no secret
 
-    code, out, said = await run_service_command("token", "revoke", "--name", "shop", **environment)
+    code, out, err = await run_service_command("token", "revoke", "--name", "shop", **environment)
     assert (code, out) == (0, "")
     assert tokens.read(file) == ()
 
 
-def test_the_list_shows_what_is_over(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_marks_expired_tokens(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokens.create(str(file), "old", ["read"], datetime(2020, 1, 31, tzinfo=UTC))
     assert main(["token", "list", "--file", str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[1].endswith("2020-01-31 00:00, over")
@@ -285,17 +285,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
-def test_what_a_command_can_not_do_it_says_in_one_line(
+def test_a_command_that_fails_prints_one_line(
     arguments: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("TOKENS_FILE", raising=False)
     assert main(["token", *arguments]) == 2
-    out, said = capsys.readouterr()
+    out, err = capsys.readouterr()
     assert out == ""
-    assert said.startswith(REFUSED[arguments])
-    assert said.count("\n") == 1
+    assert err.startswith(REFUSED[arguments])
+    assert err.count("\n") == 1
 
 
 WRONG_USAGE = {
@@ -308,7 +308,7 @@ WRONG_USAGE = {
 
 
 @pytest.mark.parametrize("arguments", WRONG_USAGE, ids=" ".join)
-def test_wrong_usage_is_told_and_makes_nothing(
+def test_wrong_usage_is_reported_and_creates_no_file(
     file: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
@@ -318,12 +318,12 @@ def test_wrong_usage_is_told_and_makes_nothing(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_on_loopback_nobody_need_say_who_may_use_the_service(host: str) -> None:
+def test_on_loopback_no_access_setting_is_required(host: str) -> None:
     check_access(Settings(host=host))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])  # noqa: S104  # what is refused
-def test_elsewhere_somebody_must_say_who_may_use_it(file: Path, host: str) -> None:
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])  # noqa: S104  # these hosts are refused
+def test_on_other_hosts_an_access_setting_is_required(file: Path, host: str) -> None:
     with pytest.raises(SettingsError, match="set TOKENS_FILE, or say ALLOW_ANONYMOUS=1"):
         check_access(Settings(host=host))
     check_access(Settings(host=host, allow_anonymous=True))
@@ -337,7 +337,7 @@ def test_tokens_and_anonymity_exclude_each_other(file: Path) -> None:
         check_access(Settings(tokens_file=str(file), allow_anonymous=True))
 
 
-def test_a_token_file_that_can_not_be_used_is_refused_before_serving(file: Path) -> None:
+def test_an_unusable_token_file_is_refused_at_start(file: Path) -> None:
     with pytest.raises(SettingsError, match="can't read the token file"):
         check_access(Settings(tokens_file=str(file)))
     file.write_text('{"tokens": 3}', encoding="utf-8")

@@ -12,8 +12,8 @@ from tests.problems import problem
 
 JSON = {"Content-Type": "application/json"}
 
-# what is refused before any database is asked is refused on one of them as on the other
-refused_before = pytest.mark.only("sqlite")
+# these requests are refused before the database is used, so one database is enough
+refused_early = pytest.mark.only("sqlite")
 
 
 def pointers(document: dict[str, Any]) -> list[str]:
@@ -38,7 +38,7 @@ MALFORMED = {
 }
 
 
-@refused_before
+@refused_early
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("body", MALFORMED)
 async def test_malformed_json_is_400(
@@ -84,10 +84,10 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
 }
 
 
-@refused_before
+@refused_early
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 @pytest.mark.parametrize("case", INVALID)
-async def test_invalid_values_are_422_and_every_flaw_is_named(
+async def test_invalid_values_are_422_with_a_pointer_to_every_error(
     client: httpx.AsyncClient, user_url: str, method: str, case: str
 ) -> None:
     body, expected = INVALID[case]
@@ -128,11 +128,9 @@ QUERIES = {
 }
 
 
-@refused_before
+@refused_early
 @pytest.mark.parametrize("query", QUERIES)
-async def test_a_list_parameter_that_can_not_be_used_is_422(
-    client: httpx.AsyncClient, query: str
-) -> None:
+async def test_an_invalid_list_parameter_is_422(client: httpx.AsyncClient, query: str) -> None:
     response = await client.get(f"/users?{query}")
     document = problem(response, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input")
     assert pointers(document) == [QUERIES[query]]
@@ -142,7 +140,7 @@ async def test_a_list_parameter_that_can_not_be_used_is_422(
 @pytest.mark.parametrize(
     "user_id", ["0", "-1", "9223372036854775808", "9" * 400, "abc", "1_0", "+1", "٣", "1.0", "01"]
 )
-async def test_an_id_that_nobody_can_have_is_404(
+async def test_an_impossible_id_is_404(
     client: httpx.AsyncClient, method: str, user_id: str
 ) -> None:
     body = {"age": 1} if method == "PATCH" else None
@@ -150,15 +148,15 @@ async def test_an_id_that_nobody_can_have_is_404(
     problem(response, HTTPStatus.NOT_FOUND, "user-not-found")
 
 
-async def test_the_highest_id_is_merely_unknown(client: httpx.AsyncClient) -> None:
+async def test_the_highest_possible_id_is_404(client: httpx.AsyncClient) -> None:
     response = await client.get(f"/users/{2**63 - 1}")
     problem(response, HTTPStatus.NOT_FOUND, "user-not-found")
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-@pytest.mark.parametrize("sent", ["whole", "in pieces"])
+@pytest.mark.parametrize("transfer", ["whole", "in pieces"])
 async def test_a_body_of_2_mib_is_413(
-    client: httpx.AsyncClient, user_url: str, method: str, sent: str
+    client: httpx.AsyncClient, user_url: str, method: str, transfer: str
 ) -> None:
     body = b'{"full_name": "' + b"x" * 2 * 1024 * 1024 + b'"}'
 
@@ -167,7 +165,7 @@ async def test_a_body_of_2_mib_is_413(
             yield body[start : start + 65536]
 
     url = "/users" if method == "POST" else user_url
-    content: Any = pieces() if sent == "in pieces" else body
+    content: Any = pieces() if transfer == "in pieces" else body
     response = await client.request(method, url, content=content, headers=JSON)
     problem(response, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large")
 
@@ -192,7 +190,7 @@ async def test_json_with_a_charset_is_json(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "BREW", "DELETE"])
-async def test_an_unknown_method_is_405_and_names_those_there_are(
+async def test_an_unknown_method_is_405_with_the_allowed_methods(
     client: httpx.AsyncClient, method: str
 ) -> None:
     response = await client.request(method, "/users")
@@ -208,10 +206,10 @@ async def test_an_unknown_url_is_404(client: httpx.AsyncClient, path: str) -> No
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
-async def test_what_would_take_long_to_read_is_refused_at_once(
+async def test_a_name_that_is_slow_to_normalise_is_refused_at_once(
     client: httpx.AsyncClient, user_url: str, method: str
 ) -> None:
-    """Half a megabyte whose normalisation would take a minute; the time limit is generous."""
+    """Normalising this name would take a minute; refusing it takes far less than the limit here."""
     url = "/users" if method == "POST" else user_url
     body = {"full_name": "a" + "\u0300\u0316" * 80_000}
     async with asyncio.timeout(5):
@@ -224,7 +222,9 @@ async def test_json_nested_too_deeply_is_400(client: httpx.AsyncClient) -> None:
     problem(response, HTTPStatus.BAD_REQUEST, "malformed-json")
 
 
-async def test_of_ten_thousand_flaws_some_are_told(client: httpx.AsyncClient) -> None:
+async def test_of_ten_thousand_errors_the_response_has_the_first_few(
+    client: httpx.AsyncClient,
+) -> None:
     body = {f"field {number}": 1 for number in range(10_000)}
     response = await client.post("/users", json=body)
     assert len(pointers(problem(response, 422, "invalid-input"))) < 50

@@ -1,4 +1,4 @@
-"""The service does what its document says: schemathesis, all checks on, against a live one."""
+"""A running service conforms to its OpenAPI document: schemathesis with all checks."""
 
 import asyncio
 import json
@@ -20,8 +20,8 @@ from tests.openapi import SNAPSHOT, operations
 from tests.paths import ROOT
 from tests.servers import free_port, wait_until_ready
 
-# beside what the check takes for granted: 412, since a version that was made up is never the
-# current one, and 422 for what no schema can say; tests/contract.py knows which refusals those are
+# The statuses that the check accepts by default, plus 412, since an invented version is never the
+# current one, and 422 for rules that no schema can express; tests/contract.py knows those rules.
 CONFIG = f"""\
 hooks = {json.dumps(str(ROOT / "tests/contract.py"))}
 cache.enabled = false
@@ -34,8 +34,8 @@ QUIET = {"ACCESS_LOG": "off", "LOG_LEVEL": "ERROR"}
 
 
 @cache
-def needed() -> dict[tuple[str, ...], str]:
-    """The scope that each operation needs, by method and route."""
+def required_scopes() -> dict[tuple[str, ...], str]:
+    """Return the scope that each operation requires, by method and route."""
     return {
         tuple(name.split(" ")): operation["security"][0]["bearer"][0]
         for name, operation in operations(json.loads(SNAPSHOT.read_text(encoding="utf-8"))).items()
@@ -43,20 +43,23 @@ def needed() -> dict[tuple[str, ...], str]:
     }
 
 
-class Answer(NamedTuple):
-    """What the service counted, whatever the client made of it."""
+class Outcome(NamedTuple):
+    """A kind of response that the service counted in its metrics."""
 
     method: str
     route: str
     status: int
 
 
-async def examined(
-    url: str, place: Path, scopes: Sequence[Scope], *options: str, at_least: int = 1
-) -> set[Answer]:
-    """Let schemathesis ask all that it can think of: it must have no complaint."""
-    file = str(place / "tokens.json")
-    watcher = tokens.create(file, "watcher", ["operate"])
+async def run_against_service(
+    url: str, directory: Path, scopes: Sequence[Scope], *options: str, at_least: int = 1
+) -> set[Outcome]:
+    """Run schemathesis against a service, check that it has no complaint; return the outcomes.
+
+    Its token has the scopes; without scopes it sends no token.
+    """
+    file = str(directory / "tokens.json")
+    operator = tokens.create(file, "operator", ["operate"])
     if scopes:
         token = tokens.create(file, "schemathesis", scopes)
         options += ("--header", f"Authorization: Bearer {token}")
@@ -68,90 +71,94 @@ async def examined(
     ):
         await wait_until_ready(client)
         cases = 0
-        while cases < at_least:  # it ends early where answers differ from those of before
-            cases += await asked(base, place, *options)
-        found = await client.get("/metrics", headers={"Authorization": f"Bearer {watcher}"})
+        while cases < at_least:  # a run ends early when responses differ between its repetitions
+            cases += await run_schemathesis(base, directory, *options)
+        metrics = await client.get("/metrics", headers={"Authorization": f"Bearer {operator}"})
         service.terminate()
         _, errors = await service.communicate()
-    told = [json.loads(line) for line in errors.splitlines()]
-    assert not [line for line in told if line["logger"] == "service"]  # granian may say it stops
-    answers = set(answers_in(found.text))
-    assert not {answer for answer in answers if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR}
-    return answers
+    records = [json.loads(line) for line in errors.splitlines()]
+    # other loggers may write: granian logs that it stops
+    assert not [record for record in records if record["logger"] == "service"]
+    outcomes = set(outcomes_in(metrics.text))
+    assert not {
+        outcome for outcome in outcomes if outcome.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    }
+    return outcomes
 
 
-async def asked(base: str, place: Path, *options: str) -> int:
-    """Run schemathesis; return how many cases it tried."""
-    (place / "schemathesis.toml").write_text(CONFIG, encoding="utf-8")
+async def run_schemathesis(base: str, directory: Path, *options: str) -> int:
+    """Run schemathesis, check that it succeeds; return the number of its cases."""
+    (directory / "schemathesis.toml").write_text(CONFIG, encoding="utf-8")
     command = ["-m", "schemathesis.cli", "run", f"{base}/openapi.json", "--checks", "all"]
     command += ["--continue-on-failure", "--no-color", "--report-json-path", "report.json"]
     run = await asyncio.create_subprocess_exec(
         sys.executable,
         *command,
         *options,
-        cwd=place,  # where it finds its settings, and leaves a .hypothesis
+        cwd=directory,  # it reads its settings there, and writes .hypothesis
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await run.communicate()
-    assert run.returncode == 0, said.decode()
-    cases = json.loads((place / "report.json").read_text(encoding="utf-8"))["test_cases"]
+    output, _ = await run.communicate()
+    assert run.returncode == 0, output.decode()
+    cases = json.loads((directory / "report.json").read_text(encoding="utf-8"))["test_cases"]
     print(f"{cases['generated']} cases")
     return int(cases["generated"])
 
 
-def answers_in(text: str) -> Iterator[Answer]:
+def outcomes_in(text: str) -> Iterator[Outcome]:
+    """Yield the outcomes from metrics in Prometheus' text format."""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name == "http_request_duration_seconds_count":
                 labels = sample.labels
-                yield Answer(labels["method"], labels["route"], int(labels["status"]))
+                yield Outcome(labels["method"], labels["route"], int(labels["status"]))
 
 
-def statuses(answers: set[Answer], *scopes: Scope) -> dict[str, set[int]]:
-    """With what the operations that need one of these scopes answered."""
+def statuses(outcomes: set[Outcome], *scopes: Scope) -> dict[str, set[int]]:
+    """Return the statuses of the operations that require one of these scopes, by operation."""
     by_operation: dict[str, set[int]] = {}
-    for method, route, status in answers:
-        if needed().get((method, route)) in scopes:
+    for method, route, status in outcomes:
+        if required_scopes().get((method, route)) in scopes:
             by_operation.setdefault(f"{method} {route}", set()).add(status)
     return by_operation
 
 
-LITTLE = ("--max-examples=5", "--generation-deterministic")
+SMALL_RUN = ("--max-examples=5", "--generation-deterministic")
 
 
-async def test_whoever_may_all_gets_no_answer_that_is_not_in_the_document(
+async def test_a_token_with_all_scopes_gets_only_responses_of_the_document(
     url: str, tmp_path: Path, *, full: bool
 ) -> None:
-    options, cases = (["--max-examples=400"], 5000) if full else (LITTLE, 1)
-    answers = await examined(url, tmp_path, SCOPES, *options, at_least=cases)
-    answered = statuses(answers, *SCOPES)
-    assert len(answered) == len(needed())
-    for operation, status in answered.items():  # everything was reached
+    options, cases = (["--max-examples=400"], 5000) if full else (SMALL_RUN, 1)
+    outcomes = await run_against_service(url, tmp_path, SCOPES, *options, at_least=cases)
+    by_operation = statuses(outcomes, *SCOPES)
+    assert len(by_operation) == len(required_scopes())
+    for operation, status in by_operation.items():  # each succeeded at least once
         assert status & {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}, operation
 
 
 @pytest.fixture
-def options(full: bool) -> Sequence[str]:  # noqa: FBT001  # pytest hands fixtures over
-    """How much those ask who are refused most of it."""
-    return ["--max-examples=200"] if full else [*LITTLE, "--phases=examples,fuzzing"]
+def options(full: bool) -> Sequence[str]:  # noqa: FBT001  # pytest passes fixtures by name
+    """Return the options of runs in which most requests are refused."""
+    return ["--max-examples=200"] if full else [*SMALL_RUN, "--phases=examples,fuzzing"]
 
 
-@pytest.mark.only("sqlite")  # nobody gets as far as to the database
-async def test_whoever_has_no_token_is_told_nothing_but_that(
+@pytest.mark.only("sqlite")  # no request reaches the database
+async def test_a_client_without_a_token_gets_only_401(
     url: str, tmp_path: Path, options: list[str]
 ) -> None:
-    answered = statuses(await examined(url, tmp_path, (), *options), *SCOPES)
-    assert len(answered) == len(needed())
-    assert set.union(*answered.values()) == {HTTPStatus.UNAUTHORIZED}
+    by_operation = statuses(await run_against_service(url, tmp_path, (), *options), *SCOPES)
+    assert len(by_operation) == len(required_scopes())
+    assert set.union(*by_operation.values()) == {HTTPStatus.UNAUTHORIZED}
 
 
-@pytest.mark.only("sqlite")  # who may do what is decided before the database is asked
-async def test_whoever_may_read_does_nothing_else(
+@pytest.mark.only("sqlite")  # tokens are checked before the database is used
+async def test_a_token_that_may_read_can_do_nothing_else(
     url: str, tmp_path: Path, options: list[str]
 ) -> None:
-    answers = await examined(url, tmp_path, ["read"], *options)
-    assert HTTPStatus.OK in set.union(*statuses(answers, "read").values())
-    others = set.union(*statuses(answers, "write", "operate").values())
+    outcomes = await run_against_service(url, tmp_path, ["read"], *options)
+    assert HTTPStatus.OK in set.union(*statuses(outcomes, "read").values())
+    others = set.union(*statuses(outcomes, "write", "operate").values())
     assert HTTPStatus.FORBIDDEN in others
     assert others <= {HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED}

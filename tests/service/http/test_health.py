@@ -19,7 +19,7 @@ async def test_a_service_at_the_head_is_ready(client: httpx.AsyncClient) -> None
     assert response.json() == {"status": "ready", "build": HEAD, "database": HEAD}
 
 
-async def test_behind_its_build_it_is_not_ready_and_recovers_when_the_migration_arrives(
+async def test_a_database_behind_the_build_is_not_ready_until_it_is_migrated(
     client: httpx.AsyncClient, url: str
 ) -> None:
     run_alembic(url, "downgrade", PREVIOUS)
@@ -29,7 +29,7 @@ async def test_behind_its_build_it_is_not_ready_and_recovers_when_the_migration_
     assert (await client.get("/health/ready")).status_code == HTTPStatus.OK
 
 
-async def test_ahead_of_its_build_it_is_ready(
+async def test_a_database_ahead_of_the_build_is_ready(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
@@ -39,7 +39,7 @@ async def test_ahead_of_its_build_it_is_ready(
 
 
 @pytest.mark.only("postgresql")
-async def test_where_its_published_version_was_purged_it_is_not_ready_and_says_why(
+async def test_where_the_published_version_was_purged_the_service_is_not_ready_and_says_why(
     client: httpx.AsyncClient, engine: AsyncEngine
 ) -> None:
     async with engine.begin() as connection:
@@ -67,7 +67,7 @@ UNREACHABLE = {
 
 
 @pytest.mark.parametrize("url", UNREACHABLE)
-async def test_without_its_database_it_is_live_but_not_ready_and_reveals_no_secret(
+async def test_without_its_database_the_service_is_live_but_not_ready_and_reveals_no_secret(
     url: str,
 ) -> None:
     async with serving(database_url=url) as client:

@@ -44,7 +44,7 @@ async def test_the_document_is_openapi_3_1_and_has_every_route(document: dict[st
     }
 
 
-async def test_every_refusal_in_it_is_a_problem_document_with_an_example(
+async def test_every_error_response_is_a_problem_document_with_an_example(
     document: dict[str, Any],
 ) -> None:
     for item in document["paths"].values():
@@ -59,12 +59,12 @@ async def test_every_refusal_in_it_is_a_problem_document_with_an_example(
                     assert example["value"]["type"] == f"urn:problem:{name}"
 
 
-async def test_its_examples_of_bodies_are_accepted_as_they_stand(
+async def test_the_service_accepts_the_example_bodies(
     client: httpx.AsyncClient, document: dict[str, Any]
 ) -> None:
     def example(name: str) -> str:
-        (found,) = document["components"]["schemas"][name]["examples"]
-        return json.dumps(found)
+        (value,) = document["components"]["schemas"][name]["examples"]
+        return json.dumps(value)
 
     headers = {"Content-Type": "application/json"}
     created = await client.post("/users", content=example("NewUser"), headers=headers)
@@ -75,20 +75,20 @@ async def test_its_examples_of_bodies_are_accepted_as_they_stand(
     assert changed.status_code == HTTPStatus.OK
 
 
-async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+async def test_the_page_loads_all_its_files_from_the_service(client: httpx.AsyncClient) -> None:
     response = await client.get("/docs")
     assert response.status_code == HTTPStatus.OK
     assert response.headers["Content-Type"].startswith("text/html")
-    needed = re.findall(r"""(?:src|href)=["']([^"']+)""", response.text)
-    assert len(needed) >= 4
-    for url in needed:
+    urls = re.findall(r"""(?:src|href)=["']([^"']+)""", response.text)
+    assert len(urls) >= 4
+    for url in urls:
         assert url.startswith("/docs/assets/"), url
         asset = await client.get(url)
         assert asset.status_code == HTTPStatus.OK, url
         assert asset.content
 
 
-async def test_every_operation_says_what_it_is_and_what_it_needs(document: dict[str, Any]) -> None:
+async def test_every_operation_has_a_description_and_its_scope(document: dict[str, Any]) -> None:
     tags = {tag["name"]: tag["description"] for tag in document["tags"]}
     scheme = document["components"]["securitySchemes"]["bearer"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
@@ -100,23 +100,23 @@ async def test_every_operation_says_what_it_is_and_what_it_needs(document: dict[
             assert parameter["description"], name
             assert "null" not in json.dumps(parameter["schema"]), name
         if not name.startswith("GET /health/"):
-            ((scope,),) = [needed["bearer"] for needed in operation["security"]]
+            ((scope,),) = [requirement["bearer"] for requirement in operation["security"]]
             assert scope in {"read", "write", "operate"}
             assert {"401", "403", "429"} <= set(operation["responses"]), name
 
 
-async def test_every_answer_is_described_with_its_headers(document: dict[str, Any]) -> None:
-    needed = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "429": "Retry-After"}
+async def test_every_response_has_a_description_and_its_headers(document: dict[str, Any]) -> None:
+    required = {"401": "WWW-Authenticate", "403": "WWW-Authenticate", "429": "Retry-After"}
     for name, operation in operations(document).items():
         assert {"500", "503"} <= set(operation["responses"]), name
         for status, response in operation["responses"].items():
             assert response["description"].endswith("."), name
             assert "X-Request-ID" in response["headers"], name
-            assert needed.get(status, "X-Request-ID") in response["headers"], name
+            assert required.get(status, "X-Request-ID") in response["headers"], name
             assert ("RateLimit" in response["headers"]) == ("security" in operation)
 
 
-async def test_its_files_of_users_are_imported_as_they_stand(
+async def test_the_service_imports_the_example_files(
     client: httpx.AsyncClient, document: dict[str, Any]
 ) -> None:
     body = document["paths"]["/users/import"]["post"]["requestBody"]["content"]
@@ -127,12 +127,12 @@ async def test_its_files_of_users_are_imported_as_they_stand(
         assert response.json()["rejected"] == 0
 
 
-async def test_the_snapshot_is_the_document(document: dict[str, Any]) -> None:
+async def test_the_snapshot_is_the_current_document(document: dict[str, Any]) -> None:
     if SNAPSHOT.read_text(encoding="utf-8") != as_text(document):
         pytest.fail("docs/openapi.json is not what the service serves: run make openapi")
 
 
-def test_a_new_snapshot_does_not_hide_what_breaks_clients(tmp_path: Path) -> None:
+def test_renewing_the_snapshot_refuses_changes_that_break_clients(tmp_path: Path) -> None:
     snapshot = tmp_path / "openapi.json"
     document = served()
     document["paths"]["/groups"] = {"get": {"operationId": "listGroups", "responses": {}}}
@@ -143,12 +143,12 @@ def test_a_new_snapshot_does_not_hide_what_breaks_clients(tmp_path: Path) -> Non
     assert snapshot.read_text(encoding="utf-8") == as_text(served())
 
 
-async def test_no_client_of_the_snapshot_breaks(document: dict[str, Any]) -> None:
+async def test_the_document_breaks_no_client_of_the_snapshot(document: dict[str, Any]) -> None:
     assert breaking(json.loads(SNAPSHOT.read_text(encoding="utf-8")), document) == []
 
 
-def gone(*path: str) -> Callable[[Any], None]:
-    """An edit: what is there is there no more."""
+def remove(*path: str) -> Callable[[Any], None]:
+    """Return an edit of the document that removes the value at the path."""
 
     def edit(document: Any) -> None:
         del at(document, path[:-1])[path[-1]]
@@ -156,8 +156,8 @@ def gone(*path: str) -> Callable[[Any], None]:
     return edit
 
 
-def becomes(*path: str, value: Any) -> Callable[[Any], None]:
-    """An edit: this stands there."""
+def replace(*path: str, value: Any) -> Callable[[Any], None]:
+    """Return an edit of the document that sets the value at the path."""
 
     def edit(document: Any) -> None:
         at(document, path[:-1])[path[-1]] = value
@@ -166,7 +166,7 @@ def becomes(*path: str, value: Any) -> Callable[[Any], None]:
 
 
 def at(document: Any, path: tuple[str, ...]) -> Any:
-    """What is there; a parameter is found by its name."""
+    """Return the value at the path; the path gives an operation's parameter by its name."""
     for name in path:
         if isinstance(document, list) and isinstance(document[0], dict) and "in" in document[0]:
             document = next(parameter for parameter in document if parameter["name"] == name)
@@ -184,103 +184,105 @@ LIVE = ("components", "schemas", "Live", "properties", "status")
 PROBLEMS = ("content", "application/problem+json", "examples")
 
 EDITS: list[tuple[Callable[[Any], None], str]] = [
-    (gone("paths", "/metrics"), "GET /metrics is gone"),
-    (gone(*CREATE), "POST /users is gone"),
+    (remove("paths", "/metrics"), "GET /metrics is gone"),
+    (remove(*CREATE), "POST /users is gone"),
     (
-        becomes(*CREATE, "operationId", value="addUser"),
+        replace(*CREATE, "operationId", value="addUser"),
         "POST /users: its operationId was createUser, and is addUser",
     ),
     (
-        becomes(*LIST, "security", value=[{"bearer": ["operate"]}]),
+        replace(*LIST, "security", value=[{"bearer": ["operate"]}]),
         "GET /users: its security was [{'bearer': ['read']}], and is [{'bearer': ['operate']}]",
     ),
-    (gone(*CREATE, "responses", "409"), "POST /users: the answer 409 is gone"),
+    (remove(*CREATE, "responses", "409"), "POST /users: the answer 409 is gone"),
     (
-        gone(*CREATE, "responses", "409", *PROBLEMS, "email-taken"),
+        remove(*CREATE, "responses", "409", *PROBLEMS, "email-taken"),
         "POST /users: the problem email-taken of the answer 409 is gone",
     ),
     (
-        gone(*CREATE, "responses", "201", "headers", "ETag"),
+        remove(*CREATE, "responses", "201", "headers", "ETag"),
         "POST /users: the header ETag of the answer 201 is gone",
     ),
     (
-        becomes(*CREATE, "responses", "201", "headers", "ETag", "required", value=False),
+        replace(*CREATE, "responses", "201", "headers", "ETag", "required", value=False),
         "POST /users: the header ETag of the answer 201 may be missing",
     ),
     (
-        gone(*EXPORT, "responses", "200", "content", "text/csv"),
+        remove(*EXPORT, "responses", "200", "content", "text/csv"),
         "GET /users/export: the answer 200 as text/csv is gone",
     ),
     (
-        gone(*PAGE, "properties", "items"),
+        remove(*PAGE, "properties", "items"),
         "GET /users: items of the answer 200 is gone",
     ),
     (
-        becomes(*PAGE, "required", value=["items"]),
+        replace(*PAGE, "required", value=["items"]),
         "GET /users: next of the answer 200 may be missing",
     ),
     (
-        becomes(*PAGE, "properties", "next", value={"type": "integer"}),
+        replace(*PAGE, "properties", "next", value={"type": "integer"}),
         "GET /users: next of the answer 200 was null or string, and is integer",
     ),
     (
-        becomes(*LIVE, "enum", value=["live", "dying"]),
+        replace(*LIVE, "enum", value=["live", "dying"]),
         "GET /health/live: status of the answer 200 may now be dying",
     ),
     (
-        becomes(*PAGE, "properties", "items", value={"type": "array", "items": {"type": "string"}}),
+        replace(*PAGE, "properties", "items", value={"type": "array", "items": {"type": "string"}}),
         "GET /users: each item of items of the answer 200 was object, and is string",
     ),
     (
-        becomes(*LIST, "parameters", value=[]),
+        replace(*LIST, "parameters", value=[]),
         "GET /users: the query parameter limit is gone",
     ),
     (
-        becomes(*LIST, "parameters", "name", "required", value=True),
+        replace(*LIST, "parameters", "name", "required", value=True),
         "GET /users: the query parameter name is now required",
     ),
     (
-        becomes(*LIST, "parameters", "limit", "schema", "maximum", value=100),
+        replace(*LIST, "parameters", "limit", "schema", "maximum", value=100),
         "GET /users: the maximum of the query parameter limit was 1000, and is 100",
     ),
     (
-        becomes(*LIST, "parameters", "limit", "schema", "minimum", value=2),
+        replace(*LIST, "parameters", "limit", "schema", "minimum", value=2),
         "GET /users: the minimum of the query parameter limit was 1, and is 2",
     ),
     (
-        becomes(*LIST, "parameters", "after", "schema", "pattern", value="^x"),
+        replace(*LIST, "parameters", "after", "schema", "pattern", value="^x"),
         "GET /users: the pattern of the query parameter after was ^[A-Za-z0-9_-]+$, and is ^x",
     ),
     (
-        becomes(*LIST, "parameters", "sort", "schema", "enum", value=["id", "-id", "full_name"]),
+        replace(*LIST, "parameters", "sort", "schema", "enum", value=["id", "-id", "full_name"]),
         "GET /users: the query parameter sort may no longer be -full_name",
     ),
     (
-        becomes(*LIST, "parameters", "name", "schema", "enum", value=["a"]),
+        replace(*LIST, "parameters", "name", "schema", "enum", value=["a"]),
         "GET /users: the query parameter name may no longer be anything",
     ),
     (
-        gone("paths", "/users/import", "post", "requestBody", "content", "text/csv"),
+        remove("paths", "/users/import", "post", "requestBody", "content", "text/csv"),
         "POST /users/import: the body text/csv is gone",
     ),
-    (gone(*NEW_USER, "properties", "age"), "POST /users: age of the body is gone"),
+    (remove(*NEW_USER, "properties", "age"), "POST /users: age of the body is gone"),
     (
-        becomes(*NEW_USER, "required", value=["full_name", "email"]),
+        replace(*NEW_USER, "required", value=["full_name", "email"]),
         "POST /users: email of the body is now required",
     ),
     (
-        becomes(*NEW_USER, "properties", "age", value={"type": "integer"}),
+        replace(*NEW_USER, "properties", "age", value={"type": "integer"}),
         "POST /users: age of the body may no longer be null",
     ),
     (
-        becomes(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=120),
+        replace(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=120),
         "POST /users: the maximum of age of the body was 150, and is 120",
     ),
 ]
 
 
 @pytest.mark.parametrize(("edit", "sentence"), EDITS, ids=[sentence for _, sentence in EDITS])
-def test_what_breaks_clients_is_named(edit: Callable[[Any], None], sentence: str) -> None:
+def test_a_change_that_breaks_clients_is_reported(
+    edit: Callable[[Any], None], sentence: str
+) -> None:
     old = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     new = deepcopy(old)
     edit(new)
@@ -290,19 +292,19 @@ def test_what_breaks_clients_is_named(edit: Callable[[Any], None], sentence: str
 @pytest.mark.parametrize(
     "edit",
     [
-        becomes("paths", "/groups", value={}),
-        becomes("info", "title", value="Another title"),
-        becomes(*CREATE, "description", value="In other words."),
-        becomes(*CREATE, "responses", "402", value={"description": "New."}),
-        becomes(
+        replace("paths", "/groups", value={}),
+        replace("info", "title", value="Another title"),
+        replace(*CREATE, "description", value="In other words."),
+        replace(*CREATE, "responses", "402", value={"description": "New."}),
+        replace(
             *EXPORT, "responses", "200", "content", "text/xml", value={"schema": {"type": "string"}}
         ),
-        becomes(*PAGE, "properties", "total", value={"type": "string"}),
-        becomes(*NEW_USER, "properties", "nickname", value={"type": "string"}),
-        becomes(*PAGE, "required", value=["items", "next", "total"]),
-        becomes(*LIST, "parameters", "limit", "schema", "maximum", value=2000),
-        gone(*LIST, "parameters", "after", "schema", "pattern"),
-        becomes(
+        replace(*PAGE, "properties", "total", value={"type": "string"}),
+        replace(*NEW_USER, "properties", "nickname", value={"type": "string"}),
+        replace(*PAGE, "required", value=["items", "next", "total"]),
+        replace(*LIST, "parameters", "limit", "schema", "maximum", value=2000),
+        remove(*LIST, "parameters", "after", "schema", "pattern"),
+        replace(
             *LIST,
             "parameters",
             "sort",
@@ -310,10 +312,10 @@ def test_what_breaks_clients_is_named(edit: Callable[[Any], None], sentence: str
             "enum",
             value=["id", "-id", "full_name", "-full_name", "age"],
         ),
-        becomes(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=200),
+        replace(*NEW_USER, "properties", "age", "anyOf", "0", "maximum", value=200),
     ],
 )
-def test_what_breaks_nobody_is_not_named(edit: Callable[[Any], None]) -> None:
+def test_a_change_that_breaks_no_client_is_not_reported(edit: Callable[[Any], None]) -> None:
     old = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     new = deepcopy(old)
     edit(new)
