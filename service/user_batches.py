@@ -25,27 +25,14 @@ class UserBatches:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.database = database
+        times = {"patience": PATIENCE, "timeout": settings.request_timeout}
         self.lookups = Batcher(
-            self.find,
-            retry_alone=is_database_error,
-            limit=LOOKUP_LIMIT,
-            patience=PATIENCE,
-            timeout=settings.request_timeout,
+            self.find, retry_alone=is_database_error, limit=LOOKUP_LIMIT, **times
         )
         self.pages = Batcher(
-            self.read_pages,
-            retry_alone=is_database_error,
-            limit=PAGE_LIMIT,
-            patience=PATIENCE,
-            timeout=settings.request_timeout,
+            self.read_pages, retry_alone=is_database_error, limit=PAGE_LIMIT, **times
         )
-        self.creates = Batcher(
-            self.create,
-            retry_alone=was_refused,
-            limit=CREATE_LIMIT,
-            patience=PATIENCE,
-            timeout=settings.request_timeout,
-        )
+        self.creates = Batcher(self.create, retry_alone=was_refused, limit=CREATE_LIMIT, **times)
 
     async def find(self, ids: Sequence[int]) -> list[User | None]:
         """Return the users of a batch of ids."""

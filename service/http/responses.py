@@ -80,3 +80,8 @@ class EncodedResponse(Response[Content]):
             await send({"type": "http.response.body", "body": body, "more_body": False})
 
         return send_response
+
+
+async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
+    """Send a piece of a response's body."""
+    await send({"type": "http.response.body", "body": piece, "more_body": more})

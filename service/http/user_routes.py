@@ -4,9 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from litestar import Response, delete, get, patch, post
-from litestar.datastructures import ResponseHeader
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import BodyKwarg, JSONBody
 from litestar.status_codes import (
     HTTP_201_CREATED,
@@ -18,26 +16,27 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service import users
 from service.auth import access
 from service.errors import (
-    BadRequest,
     EmailTaken,
     InProgress,
-    Internal,
     InvalidInput,
     KeyReused,
     MalformedJson,
     PreconditionFailed,
-    RequestTimeout,
-    RuleBroken,
-    TimedOut,
-    TooLarge,
-    Unavailable,
-    UnsupportedMediaType,
     UserNotFound,
 )
 from service.etags import etag, matches
 from service.http.fast_path import FastPath
 from service.http.keyed_requests import key_digest, respond_once
 from service.http.layers.compression import Compression
+from service.http.operations import (
+    BODY_REFUSALS,
+    ETAG,
+    LINK,
+    LOCATION,
+    NOT_MODIFIED,
+    READ_REFUSALS,
+    WRITE_REFUSALS,
+)
 from service.http.page_requests import page_request
 from service.http.parameters import (
     IF_MATCH,
@@ -55,34 +54,8 @@ from service.http.responses import EncodedResponse
 from service.schemas import NewUser, Page, User, UserChanges, encode
 from service.user_batches import UserBatches
 
-READ_REFUSALS = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
-WRITE_REFUSALS = (*READ_REFUSALS, RuleBroken)
-BODY_REFUSALS = (*WRITE_REFUSALS, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
-
 # a client may store it, and asks each time whether it is still current
 CACHE_CONTROL = "private, no-cache"
-
-
-def required_header(name: str, description: str, example: str) -> ResponseHeader:
-    """Return a header that the response always has, for the OpenAPI document."""
-    return ResponseHeader(
-        name=name,
-        value="",  # a string
-        description=description,
-        example=example,
-        required=True,
-        documentation_only=True,
-    )
-
-
-ETAG = required_header("ETag", "The version of the user.", '"5a2dcd0ea1d36ee1e0f4b1ae"')
-LOCATION = required_header("Location", "Where the new user is.", "/users/42")
-LINK = required_header(
-    "Link",
-    'The first page, `rel="first"`, and, if there is one, the next, `rel="next"` (RFC 8288).',
-    '</users?limit=2>; rel="first", </users?limit=2&after=gqJpZMAqwA>; rel="next"',
-)
-NOT_MODIFIED = {HTTP_304_NOT_MODIFIED: ResponseSpec(None, description="You have this version.")}
 
 
 @post(

@@ -1,0 +1,131 @@
+"""An import, from the request's body to its response."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, cast
+
+from litestar import Response
+from litestar.status_codes import HTTP_200_OK
+from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
+from msgspec import json
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from service import idempotency, schemas, validation
+from service.http.keyed_requests import fingerprint, key_digest, respond_in
+from service.http.operations import NDJSON
+from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
+from service.http.responses import EncodedResponse, send_piece
+from service.idempotency import Key
+from service.transfer import staging
+from service.transfer.formats import MEDIA_TYPES, READERS, Reader
+from service.transfer.rejections import Rejections, Spool
+
+
+async def import_response(
+    request: StrictRequest, on_conflict: staging.OnConflict
+) -> Response[schemas.ImportReport]:
+    """Import the lines of the request's body, and return what became of them."""
+    reader = READERS[MEDIA_TYPES[request.check_type(MEDIA_TYPES)]]()
+    digest = key_digest(request)
+    with ExitStack() as stack:
+        spool = stack.enter_context(Spool()) if wants_ndjson(request) else None
+        rejections = Rejections(spool)
+        response = await Import(request, reader, on_conflict, rejections, digest).run()
+        if response.status_code != HTTP_200_OK:
+            return response
+        if spool is not None:
+            stack.pop_all()  # the response closes the spool
+            return RejectionsResponse(response.content, spool)
+    first = [validation.rejection(rejected) for rejected in rejections.first]
+    return Response(schemas.ImportReport(**json.decode(response.content), rejections=first))
+
+
+def wants_ndjson(request: StrictRequest) -> bool:
+    """Return whether the client wants all rejected lines, not only the first hundred."""
+    return request.accept.best_match([JSON, NDJSON]) == NDJSON
+
+
+class Import:
+    """An import, while its request lasts."""
+
+    def __init__(
+        self,
+        request: StrictRequest,
+        reader: Reader,
+        on_conflict: staging.OnConflict,
+        rejections: Rejections,
+        digest: bytes | None,
+    ) -> None:
+        self.request = request
+        self.reader = reader
+        self.on_conflict = on_conflict
+        self.rejections = rejections
+        self.digest = digest
+        self.content = hashlib.sha256()  # of all lines that were read
+
+    async def run(self) -> EncodedResponse[Any]:
+        """Read all lines and store them; return the counts, or a stored refusal.
+
+        The rejected lines are not stored with the response: a repetition finds them again itself.
+        """
+        transfers = self.request.app.state.transfers
+        guard = partial(idempotency.exclusive, digest=self.digest) if self.digest else None
+        rows = staging.read_rows(self.chunks(), self.reader, self.rejections)
+        async with (
+            transfers.import_session(guard) as session,
+            staging.staged(session, rows) as count,
+        ):
+            return await self.finish(session, count)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, and hash it."""
+        async for chunk in self.request.stream():
+            self.content.update(chunk)
+            yield chunk
+
+    async def finish(self, session: AsyncSession, count: int) -> EncodedResponse[Any]:
+        """Merge the `count` staged lines, once for each Idempotency-Key."""
+        async with cancelled_on_disconnect(self.request.receive):
+            merge = partial(self.merge, count)
+            if self.digest is None:
+                return await merge(session)
+            key = Key(self.digest, fingerprint(self.request, self.content.digest()))
+            return await respond_in(session, self.request, key, merge)
+
+    async def merge(self, count: int, session: AsyncSession) -> EncodedResponse[Any]:
+        """Make users of the `count` staged lines and return the counts."""
+        counts = await staging.merge(session, count, self.on_conflict, self.rejections)
+        return EncodedResponse(schemas.encode(counts), {})
+
+
+class RejectionsResponse(Response[schemas.ImportReport]):
+    """The counts of an import, then all rejected lines, as NDJSON; it closes the spool."""
+
+    def __init__(self, counts: bytes, spool: Spool) -> None:
+        super().__init__(
+            counts,  # type: ignore[arg-type]  # encoded, see EncodedResponse
+            media_type=NDJSON,
+            status_code=HTTP_200_OK,
+        )
+        self.spool = spool
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # see EncodedResponse
+        """Return the ASGI app that sends the lines."""
+        headers = {"content-type": NDJSON, **self.headers}
+        start: HTTPResponseStartEvent = {
+            "type": "http.response.start",
+            "status": HTTP_200_OK,
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        }
+
+        async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # see EncodedResponse
+            with self.spool:
+                await send(start)
+                await send_piece(send, cast("bytes", self.content) + b"\n")
+                for piece in self.spool.pieces():
+                    await send_piece(send, piece)
+                await send_piece(send, b"", more=False)
+
+        return send_lines
