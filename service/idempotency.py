@@ -1,4 +1,4 @@
-"""The same Idempotency-Key and request get the same response, for a day, from every worker.
+"""Idempotency: a repeated key and request get the first response, for a day, from every worker.
 
 The response is stored in the transaction that did the work: both are there or neither, whatever is
 killed. While that transaction runs, a repetition is refused as in progress.

@@ -1,4 +1,4 @@
-"""What clients send and receive, as structs.
+"""The structs of requests and responses.
 
 The `Meta` annotations make the OpenAPI document. What is accepted is decided by
 `service.validation`, which reports all flaws of an input at once.

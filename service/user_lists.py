@@ -67,7 +67,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Shape(NamedTuple):
-    """What decides the text of a list's statement."""
+    """The properties of a list that decide the text of its statement."""
 
     sort: Sort
     after: bool

@@ -1,4 +1,4 @@
-"""What can be done with users: functions of (session, …). To refuse is to raise.
+"""Find, create, change and delete users: functions of (session, …), which refuse by raising.
 
 Statements are built on the table, not on the mapped class: a session takes `insert(User)` with
 parameters for an ORM bulk insert, and loads rows of the class through the ORM; both cost more than

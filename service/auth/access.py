@@ -1,4 +1,4 @@
-"""Who may do what: the token that a request shows (RFC 6750), its scopes, and its rate limit.
+"""Admit requests by their token (RFC 6750), its scopes, and its rate limit.
 
 `admit` leaves an `Admission` in `scope["auth"]`, where Litestar has what authentication found
 (`request.auth`). The access log reads the token's name there, and the layer `RateLimitHeaders` the
@@ -36,7 +36,7 @@ AnyRequest = Request[Any, Any, Any]
 
 
 class Admission(NamedTuple):
-    """What is known of a request's client."""
+    """The client of a request, as far as it is known."""
 
     token: str | None  # its name, `anonymous` without a token file; None without a good token
     allowance: Allowance | None  # None without a rate limit

@@ -11,7 +11,7 @@ SECOND = 1_000_000_000  # nanoseconds
 
 
 class Allowance(NamedTuple):
-    """What is left in a bucket: `remaining` requests within the next `seconds`.
+    """The rest of a bucket: `remaining` requests within the next `seconds`.
 
     Where the request was not granted, none remains, and the next is granted after `seconds`.
     """

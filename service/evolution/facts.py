@@ -1,4 +1,4 @@
-"""What the page says at a glance, decided from an `Evolution`.
+"""The facts that the page shows at a glance, decided from an `Evolution`.
 
 Where the database stands, whether that needs attention, and a fact for each part of the page.
 """

@@ -1,1 +1,1 @@
-"""What clients see: routes, problem documents, the OpenAPI document."""
+"""The HTTP API: routes, problem documents, the OpenAPI document."""

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of routes and their signatures can't."""
+"""Descriptions for the OpenAPI document that the signatures of handlers can't give."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -83,7 +83,7 @@ def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
 
 @dataclass
 class ImportOperation(IdempotentOperation):
-    """What the handler's signature can't say: the body is a stream of lines."""
+    """The description of an import, whose body is a stream of lines."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +94,7 @@ class ImportOperation(IdempotentOperation):
 
 @dataclass
 class ExportOperation(OperationWithParameters):
-    """What the handler's signature can't say: the response is a stream of lines."""
+    """The description of an export, whose response is a stream of lines."""
 
     declared = FILTERS
 

@@ -1,4 +1,4 @@
-"""What the URL of a list asks for, and the URLs of its pages."""
+"""Read the URL of a list, and write the URLs of its pages."""
 
 from typing import NamedTuple
 from urllib.parse import urlencode
@@ -30,7 +30,7 @@ first_pages: dict[bytes, PageRequest] = {}
 
 
 def page_request(query_string: bytes) -> PageRequest:
-    """Return what the query of a URL asks for; raise InvalidInput.
+    """Return the page that the query of a URL names; raise InvalidInput.
 
     First pages of whole lists are requested again and again, and reading a query takes a fifth of
     their time: these are remembered. No other query is, since it may hold a name or an address.
@@ -47,7 +47,7 @@ def page_request(query_string: bytes) -> PageRequest:
 
 
 def read_page_request(query_string: bytes) -> PageRequest:
-    """Return what the query of a URL asks for; raise InvalidInput."""
+    """Parse the query of a URL; raise InvalidInput."""
     query = Query(query_string)
     limit = query.value(LIMIT) or DEFAULT_LIMIT
     query.require_only(*PARAMETERS)

@@ -125,9 +125,9 @@ async def list_users(request: StrictRequest) -> Response[Page]:
 
     `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
     """
-    asked = page_request(request.scope["query_string"])
-    page = await batches_of(request).pages.submit(asked.listing)
-    links = asked.links(request.scope["path"], page.next)
+    wanted = page_request(request.scope["query_string"])
+    page = await batches_of(request).pages.submit(wanted.listing)
+    links = wanted.links(request.scope["path"], page.next)
     return EncodedResponse(page.body, {"Cache-Control": CACHE_CONTROL, "Link": links})
 
 

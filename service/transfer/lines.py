@@ -1,4 +1,4 @@
-"""What the readers of both formats share: lines, and the rows that they become.
+"""The lines of a file and the rows that they become, for the readers of both formats.
 
 A reader is fed the chunks of a file, wherever they are cut, and returns what each one completes.
 It keeps at most the beginning of one record, so memory stays flat however long the file is.
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a chunk completed, in the order of the lines."""
+    """The rows and rejections that a chunk completed, in the order of the lines."""
 
     rows: list[Row]
     rejected: list[Rejected]

@@ -1,4 +1,4 @@
-"""What wraps the app: each layer is a function from an ASGI app to an ASGI app."""
+"""The layers around the app: each is a function from an ASGI app to an ASGI app."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
