@@ -33,29 +33,29 @@ class FastPath:
         """Ignore the app: it is Litestar's own way to the handler."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the handler and send its response, or the problem document of its exception."""
+        """Send what the handler returns, or the problem document of its exception.
+
+        The order is Litestar's: guards, `before_request` (which may answer itself), the handler,
+        `after_request` (in `to_response`), and `after_response`.
+        """
         handler = cast("HTTPRouteHandler", scope["route_handler"])
         request = StrictRequest(scope, receive, send)
         try:
-            response = await self.respond(handler, request)
+            if handler.resolve_guards():
+                await handler.authorize_connection(connection=request)
+            before_request = handler.resolve_before_request()
+            result = await before_request(request) if before_request else None
+            if not result:
+                arguments = request.path_params
+                if handler.parsed_data_field is not None:
+                    arguments = {**arguments, "data": await request.json()}
+                result = await handler.fn(request=request, **arguments)
+            response = await handler.to_response(app=request.app, data=result, request=request)
         except Exception as error:  # noqa: BLE001  # as Litestar does, inside the other middlewares
             response = problem_response(request, error).to_asgi_response(None, request)
         await response(scope, receive, send)
         if after_response := handler.resolve_after_response():
             await after_response(request)
-
-    async def respond(self, handler: HTTPRouteHandler, request: StrictRequest) -> ASGIApp:
-        """Return the response of the handler, or of a hook before it."""
-        if handler.resolve_guards():
-            await handler.authorize_connection(connection=request)
-        before_request = handler.resolve_before_request()
-        result = await before_request(request) if before_request else None
-        if not result:
-            arguments = request.path_params
-            if handler.parsed_data_field is not None:
-                arguments = {**arguments, "data": await request.json()}
-            result = await handler.fn(request=request, **arguments)
-        return await handler.to_response(app=request.app, data=result, request=request)
 
 
 class FastPathPlugin(ReceiveRoutePlugin):

@@ -1,7 +1,7 @@
 """The URLs of users."""
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
@@ -52,7 +52,9 @@ from service.http.problems import documented
 from service.http.requests import MERGE_PATCH, StrictRequest
 from service.http.responses import EncodedResponse
 from service.schemas import NewUser, Page, User, UserChanges, encode
-from service.user_batches import UserBatches
+
+if TYPE_CHECKING:
+    from service.user_batches import UserBatches
 
 # a client may store it, and asks each time whether it is still current
 CACHE_CONTROL = "private, no-cache"
@@ -78,7 +80,8 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
     """
     if (digest := key_digest(request)) is not None:
         return await respond_once(request, digest, partial(create_one, data))
-    return new_user_response(await batches_of(request).creates.submit(data))
+    batches: UserBatches = request.app.state.batches
+    return new_user_response(await batches.creates.submit(data))
 
 
 @get(
@@ -96,7 +99,8 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
 )
 async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
-    user = await batches_of(request).lookups.submit(user_id_of(user_id))
+    batches: UserBatches = request.app.state.batches
+    user = await batches.lookups.submit(user_id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
     response = user_response(user)
@@ -126,7 +130,8 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
     """
     wanted = page_request(request.scope["query_string"])
-    page = await batches_of(request).pages.submit(wanted.listing)
+    batches: UserBatches = request.app.state.batches
+    page = await batches.pages.submit(wanted.listing)
     links = wanted.links(request.scope["path"], page.next)
     return EncodedResponse(page.body, {"Cache-Control": CACHE_CONTROL, "Link": links})
 
@@ -177,12 +182,6 @@ async def delete_user(
 ) -> None:
     """Delete a user for good."""
     await users.remove(session, user_id_of(user_id), IF_MATCH.joined(request))
-
-
-def batches_of(request: StrictRequest) -> UserBatches:
-    """Return the worker's batches."""
-    batches: UserBatches = request.app.state.batches
-    return batches
 
 
 async def create_one(new: NewUser, session: AsyncSession) -> EncodedResponse[User]:
