@@ -12,8 +12,7 @@ from litestar.types import ASGIApp
 from service.auth.access import Access
 from service.auth.tokens import check_access
 from service.database import Database
-from service.evolution import routes as evolution
-from service.http import health, metrics, transfer_routes, user_routes
+from service.http import evolution_routes, health, metrics, transfer_routes, user_routes
 from service.http.fast_path import FastPathPlugin
 from service.http.layers import layers, wrap
 from service.http.layers.cors import cors_config
@@ -42,7 +41,7 @@ def create_app(settings: Settings) -> ASGIApp:
             *user_routes.ROUTES,
             *transfer_routes.ROUTES,
             *health.ROUTES,
-            *evolution.ROUTES,
+            *evolution_routes.ROUTES,
             *(metrics.ROUTES if settings.metrics else ()),
             assets(),
         ],
