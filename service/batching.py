@@ -144,7 +144,7 @@ class Batcher(Generic[Item, Result]):
 
     def fail(self, batch: Sequence[Waiting[Item, Result]], error: BaseException) -> None:
         """Give each item that still waits an exception of its own."""
-        alone = isinstance(error, Exception) and len(batch) > 1 and self.retry_alone(error)
+        alone = isinstance(error, Exception) and self.retry_alone(error)
         for waiting in batch:
             if not waiting.result.done():
                 exception = RunAlone() if alone else BatchFailed()

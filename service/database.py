@@ -169,7 +169,11 @@ class Database:
         finally:
             # `async with` closes it in a task of its own, which takes a tenth of a lookup's query;
             # here there is nothing to commit that a cancellation could interrupt
-            await session.close()
+            try:
+                await session.close()
+            except BaseException:
+                await session.invalidate()  # else the pool would miss the connection
+                raise
 
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.

@@ -97,10 +97,16 @@ def why_unavailable(error: BaseException) -> str | None:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, the error it was raised from, and so on."""
+    """Yield the error, the error it was raised from, and so on; of a group also its members.
+
+    Litestar raises a group where a session can't be closed after its handler has failed.
+    """
     cause: BaseException | None = error
     while cause is not None:
         yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            for member in cause.exceptions:
+                yield from causes(member)
         cause = cause.__cause__
 
 

@@ -1,6 +1,6 @@
 """Admit requests by their token (RFC 6750), its scopes, and its rate limit.
 
-`admit` leaves an `Admission` in `scope["auth"]`, where Litestar has what authentication found
+`needs` leaves an `Admission` in `scope["auth"]`, where Litestar has what authentication found
 (`request.auth`). The access log reads the token's name there, and the layer `RateLimitHeaders` the
 allowance.
 """
@@ -43,46 +43,11 @@ class Admission(NamedTuple):
 
 
 class Access:
-    """Admits requests by their tokens; without a token file every request is admitted."""
+    """The tokens and the rate limit; without a token file every request is admitted."""
 
     def __init__(self, settings: Settings) -> None:
         self.tokens = Tokens(settings.tokens_file) if settings.tokens_file else None
         self.limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
-
-    def admit(self, request: AnyRequest, scope: Scope, *, basic: bool = False) -> None:
-        """Raise Unauthorized, RateLimited or Forbidden unless the request may pass.
-
-        `basic`: the token may come as the password of Basic, which browsers can ask for. They send
-        it again by themselves, so it is only for routes that change nothing.
-        """
-        if self.tokens is None:
-            self.count(request, ANONYMOUS, ANONYMOUS)
-            return
-        try:
-            token = token_of(request, self.tokens, basic=basic)
-        except Unauthorized:
-            self.count(request, None, UNKNOWN)
-            raise
-        self.count(request, token.name, token.name)
-        if scope not in token.scopes:
-            raise Forbidden(
-                f"the token has not the scope {scope}",
-                f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"',
-            )
-
-    def count(self, request: AnyRequest, token: str | None, bucket: str) -> None:
-        """Note who sent the request; take it from the bucket, or raise RateLimited."""
-        if self.limiter is None:
-            request.scope["auth"] = Admission(token, None)
-            return
-        allowance = self.limiter.take(bucket)
-        request.scope["auth"] = Admission(token, allowance)
-        if not allowance.granted:
-            raise RateLimited(
-                f"at most {self.limiter.quota} requests in {self.limiter.seconds} s; "
-                f"try again in {allowance.seconds} s",
-                allowance.seconds,
-            )
 
 
 def token_of(request: AnyRequest, tokens: Tokens, *, basic: bool) -> Token:
@@ -124,13 +89,38 @@ def invalid_token(detail: str) -> Unauthorized:
 def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
     """Return the `before_request` of the routes that need a token with this scope.
 
-    `basic`: see `Access.admit`. It is not a guard, because Litestar copies the whole handler for
-    each call of one, which takes a third of the time of a lookup.
+    It leaves an `Admission` in `scope["auth"]`, and raises Unauthorized, RateLimited or Forbidden.
+    `basic`: the token may come as the password of Basic, which browsers can ask for. They send it
+    again by themselves, so it is only for routes that change nothing.
+    It is not a guard, because Litestar copies the whole handler for each call of one, which takes a
+    third of the time of a lookup.
     """
 
     # async although it waits for nothing: Litestar would send a plain function to a thread
     async def admit(request: AnyRequest) -> None:
-        request.app.state.access.admit(request, scope, basic=basic)
+        access: Access = request.app.state.access
+        token = unauthorized = None
+        if access.tokens is not None:
+            try:
+                token = token_of(request, access.tokens, basic=basic)
+            except Unauthorized as error:
+                unauthorized = error
+        name = token.name if token else None if access.tokens else ANONYMOUS
+        allowance = access.limiter.take(name or UNKNOWN) if access.limiter else None
+        request.scope["auth"] = Admission(name, allowance)
+        if access.limiter and allowance and not allowance.granted:
+            raise RateLimited(
+                f"at most {access.limiter.quota} requests in {access.limiter.seconds} s; "
+                f"try again in {allowance.seconds} s",
+                allowance.seconds,
+            )
+        if unauthorized:
+            raise unauthorized
+        if token and scope not in token.scopes:
+            raise Forbidden(
+                f"the token has not the scope {scope}",
+                f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"',
+            )
 
     return admit
 

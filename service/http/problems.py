@@ -14,6 +14,7 @@ from litestar.openapi.spec import Example
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from service.batching import BatchFailed
 from service.database_errors import causes, why_unavailable
 from service.errors import (
     BY_STATUS,
@@ -92,6 +93,8 @@ def exception_handlers() -> ExceptionHandlersMap:
 
 def problem_response(request: AnyRequest, error: Exception) -> EncodedResponse[Problem]:
     """Return the response to a request that failed; an unforeseen error is a logged 500."""
+    if isinstance(error, BatchFailed) and isinstance(error.__cause__, Exception):
+        return problem_response(request, error.__cause__)
     if isinstance(error, Refusal):
         return refusal_response(request, error)
     if isinstance(error, HTTPException):

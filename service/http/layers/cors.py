@@ -31,9 +31,9 @@ def cors_config(origins: str) -> CORSConfig | None:
 class UnknownOrigins:
     """A layer that treats a request from an origin that is not allowed like one without an origin.
 
-    The framework would answer its preflight with a text of its own. It also sends Vary to allowed
-    origins only; what a cache stores must not depend on who asked first. For allowed origins it
-    replaces a route's own Vary, which the layer adds again: `opt={"vary": …}` of the route.
+    The framework would answer its preflight with a text of its own. It also sends `Vary: Origin` to
+    allowed origins only, and there replaces a route's own Vary. What a cache stores must not depend
+    on who asked first, so the layer adds what is missing; `opt={"vary": …}` is the route's own.
     """
 
     def __init__(self, app: ASGIApp, config: CORSConfig) -> None:
@@ -52,10 +52,11 @@ class UnknownOrigins:
             if message["type"] == "http.response.start":
                 # a request that the framework refuses has no route
                 handler = cast("dict[str, Any]", scope).get("route_handler")
-                vary = handler.opt.get("vary") if handler else None
-                added = vary if allowed else "Origin"
-                if added:
-                    message["headers"] = [*message["headers"], (b"vary", added.encode())]
+                own = handler.opt.get("vary") if handler else None
+                missing = own if allowed else "Origin"
+                vary = (b"vary", missing.encode()) if missing else None
+                if vary and vary not in message["headers"]:
+                    message["headers"] = [*message["headers"], vary]
             await send(message)
 
         await self.app(scope, receive, send_with_vary)
