@@ -55,6 +55,7 @@ from benchmarks.world import (
     size_in,
     worked,
 )
+from service import users
 from service.app import freeze_garbage
 from service.database import Database as Connections
 from service.embedded import Server
@@ -464,8 +465,9 @@ async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float]
     batches = UserBatches(settings, connections)
 
     async def find(user: int) -> User | None:
-        [found] = await batches.find([user])
-        return found
+        async with connections.read() as session:
+            [row] = await users.find(session, [user])
+            return row
 
     chance = random.Random(4)  # noqa: S311
     times: dict[bool, list[float]] = {True: [], False: []}

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from functools import partial, reduce
+from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.datastructures import State
@@ -14,10 +16,12 @@ from service.auth.tokens import check_access
 from service.database import Database
 from service.http import evolution_routes, health, metrics, transfer_routes, user_routes
 from service.http.fast_path import FastPathPlugin
-from service.http.layers import layers, wrap
-from service.http.layers.cors import cors_config
+from service.http.layers.cors import UnknownOrigins, cors_config
 from service.http.layers.deadline import Deadline
+from service.http.layers.head import HeadAndOptions
 from service.http.layers.observation import Observation
+from service.http.layers.rate_limit_headers import RateLimitHeaders
+from service.http.layers.unread_body import UnreadBody
 from service.http.openapi import assets, documentation
 from service.http.problems import exception_handlers
 from service.http.requests import StrictRequest
@@ -26,6 +30,9 @@ from service.observability.logs import configure_logging
 from service.settings import Settings
 from service.transfer.sessions import Transfers
 from service.user_batches import UserBatches
+
+if TYPE_CHECKING:
+    from service.http.layers import Layer
 
 GC_THRESHOLDS = (50_000, 20, 100)  # generations 0, 1, 2
 
@@ -75,7 +82,14 @@ def create_app(settings: Settings) -> ASGIApp:
         plugins=[FastPathPlugin()],
         logging_config=None,
     )
-    return wrap(app, layers(observation, access, cors))
+    layers: list[Layer] = [  # the outermost first
+        observation,  # sees every request, also those that the framework refuses
+        HeadAndOptions,
+        UnreadBody,
+        *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
+        *([partial(UnknownOrigins, config=cors)] if cors else []),
+    ]
+    return reduce(lambda inner, layer: layer(inner), reversed(layers), app)
 
 
 def create() -> ASGIApp:

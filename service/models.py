@@ -6,30 +6,22 @@ To change them: edit here, then `alembic revision --autogenerate -m "what it doe
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
-    Boolean,
     CheckConstraint,
     Identity,
     Index,
     Integer,
     LargeBinary,
     MetaData,
-    SQLColumnExpression,
     Text,
-    bindparam,
     func,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 SCHEMA_REVISION = "0009"  # the revision that these models describe
-
-
-IDS = ARRAY(BigInteger).with_variant(JSON(), "sqlite")  # a list of ids as one parameter
 
 
 class Base(DeclarativeBase):
@@ -69,36 +61,6 @@ def compile_folded(element: folded, compiler: SQLCompiler, **options: Any) -> st
 def compile_folded_c(element: folded, compiler: SQLCompiler, **options: Any) -> str:
     """Render `folded` for PostgreSQL."""
     return f'lower({compiler.process(element.clauses, **options)}) COLLATE "C"'
-
-
-class among(FunctionElement[bool]):  # noqa: N801  # reads as the SQL function that it is
-    """SQL condition: an id is in a list, which is one parameter: `among(User.id, "ids")`.
-
-    The statement is the same for a list of any length. IN renders one parameter per id, so each
-    length would be another statement that the server has to prepare and plan.
-    """
-
-    inherit_cache = True
-    name = "among"
-    type = Boolean()
-
-    def __init__(self, identity: SQLColumnExpression[int], ids: str) -> None:
-        """`ids` is the name of the parameter, whose value is a list."""
-        super().__init__(identity, bindparam(ids, type_=IDS))
-
-
-@compiles(among)
-def compile_among(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    """Render `among` for SQLite."""
-    identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{identity} IN (SELECT value FROM json_each({ids}))"
-
-
-@compiles(among, "postgresql")
-def compile_among_array(element: among, compiler: SQLCompiler, **options: Any) -> str:
-    """Render `among` for PostgreSQL."""
-    identity, ids = (compiler.process(clause, **options) for clause in element.clauses)
-    return f"{identity} = ANY ({ids})"
 
 
 class User(Base):

@@ -51,7 +51,7 @@ Count = Annotated[int, Meta(ge=0)]
 Sort = Literal["id", "-id", "full_name", "-full_name"]
 
 
-class User(Struct, frozen=True, kw_only=True):
+class User(Struct, frozen=True):
     """A user as clients see it; `email` and `age` are null when not known."""
 
     id: Id

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -34,8 +34,8 @@ from sqlalchemy.types import TypeEngine
 
 from service.errors import Flaw, InvalidInput
 from service.models import folded
-from service.schemas import NAME_LENGTH, Page, Sort, encode
-from service.users import USER_COLUMNS, USERS, unnest, user_of
+from service.schemas import NAME_LENGTH, Page, Sort, User, encode
+from service.users import USER_COLUMNS, USERS, unnest
 from service.validation import email, has_control
 
 DEFAULT_LIMIT = 50  # users on a page, unless a limit is set
@@ -44,6 +44,7 @@ FILTER_LENGTH = 254  # characters of a name or an address that is searched for
 # no name that begins with a prefix sorts after the prefix followed by this
 AFTER_EVERY_NAME = "\U0010ffff" * NAME_LENGTH
 CHECKSUM_LENGTH = 6  # bytes
+ROWS_AT_ONCE = 2000  # rows that one query reads for several pages: others must get their turn
 PARAMETER_TYPES: dict[str, TypeEngine[Any]] = {
     "name": Text(),
     "email": Text(),
@@ -195,14 +196,13 @@ def require_own_cursor(listing: Listing) -> None:
         raise InvalidInput(Flaw("/after", "is the cursor of a list with other parameters"))
 
 
-async def read_pages(
-    session: AsyncSession, listings: Iterable[Listing], rows_at_once: int
-) -> dict[Listing, EncodedPage]:
-    """Return the page of each listing.
+async def read_pages(session: AsyncSession, listings: Sequence[Listing]) -> list[EncodedPage]:
+    """Return the page of each listing; equal listings get the same bytes.
 
-    Pages of one shape and limit are read by one query, up to `rows_at_once` rows. SQLite has no
-    such query: with 1 each page is read by its own.
+    On PostgreSQL pages of one shape and limit are read by one query, up to ROWS_AT_ONCE rows.
+    SQLite has no such query: there each page is read by its own.
     """
+    rows_at_once = ROWS_AT_ONCE if session.get_bind().dialect.name == "postgresql" else 1
     pages: dict[Listing, EncodedPage] = {}
     alike: dict[tuple[Shape, int], list[Listing]] = defaultdict(list)
     for listing in dict.fromkeys(listings):
@@ -216,7 +216,7 @@ async def read_pages(
                 listing: encode_page(listing, rows)
                 for listing, rows in zip(some, rows_by_page, strict=True)
             }
-    return pages
+    return [pages[listing] for listing in listings]
 
 
 async def read_rows(
@@ -245,7 +245,7 @@ def encode_page(listing: Listing, rows: Sequence[Sequence[Any]]) -> EncodedPage:
         last = rows[listing.limit - 1]
         cursor = Cursor(listing.sort, listing.name, listing.email, last[0], last[KEY])
         next_cursor = encode_cursor(cursor)
-    items = [user_of(row) for row in rows[: listing.limit]]
+    items = [User(*row[:KEY]) for row in rows[: listing.limit]]
     return EncodedPage(encode(Page(items=items, next=next_cursor)), next_cursor)
 
 

@@ -12,12 +12,14 @@ from typing import Any, cast
 
 from msgspec import UNSET
 from sqlalchemy import (
+    BigInteger,
     Insert,
     Integer,
     Row,
     Table,
     TableValuedAlias,
     Text,
+    any_,
     bindparam,
     column,
     delete,
@@ -33,11 +35,12 @@ from sqlalchemy.types import TypeEngine
 
 from service.errors import PreconditionFailed, UserNotFound
 from service.etags import etag, matches
-from service.models import User, among
+from service.models import User
 from service.schemas import NewUser, UserChanges, encode
 from service.schemas import User as UserSchema
 
 USERS = cast("Table", User.__table__)
+# in the order of the fields of schemas.User
 USER_COLUMNS = (USERS.c.id, USERS.c.full_name, USERS.c.email, USERS.c.age)
 NEW_USER_TYPES: dict[str, TypeEngine[Any]] = {
     "full_name": Text(),
@@ -50,8 +53,8 @@ UserRow = Row[int, str, str | None, int | None]
 
 async def find(session: AsyncSession, ids: Sequence[int]) -> list[UserSchema | None]:
     """Return the user of each id, in the order of the ids; None where nobody has the id."""
-    rows = await session.execute(FIND, {"ids": list(set(ids))})
-    users = {row[0]: user_of(row) for row in rows}
+    rows = await session.execute(FIND[session.get_bind().dialect.name], {"ids": list(set(ids))})
+    users = {row[0]: UserSchema(*row) for row in rows}
     return [users.get(user_id) for user_id in ids]
 
 
@@ -66,11 +69,11 @@ async def create(
     if session.get_bind().dialect.name == "sqlite":
         values = [dict(zip(NEW_USER_TYPES, new_user_values(new), strict=True)) for new in new_users]
         rows = await session.execute(INSERT_MANY, values)
-        return [user_of(row) for row in rows]
+        return [UserSchema(*row) for row in rows]
     columns = zip(*map(new_user_values, new_users), strict=True)
     parameters = dict(zip(NEW_USER_TYPES, map(list, columns), strict=True))
     rows = await session.execute(INSERT_ARRAYS, {**parameters, "lock_timeout": lock_timeout})
-    return sorted((user_of(row) for row in rows), key=attrgetter("id"))
+    return sorted((UserSchema(*row) for row in rows), key=attrgetter("id"))
 
 
 async def change(
@@ -115,12 +118,7 @@ def the_user(row: Row[*tuple[Any, ...]] | None) -> UserSchema:
     """Return the user of a row; raise UserNotFound where there is no row."""
     if row is None:
         raise UserNotFound("no user has this id")
-    return user_of(row)
-
-
-def user_of(row: Sequence[Any]) -> UserSchema:
-    """Return the user of a row that begins with USER_COLUMNS."""
-    return UserSchema(id=row[0], full_name=row[1], email=row[2], age=row[3])
+    return UserSchema(*row)
 
 
 def unnest(types: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
@@ -149,6 +147,12 @@ def insert_arrays() -> Insert:
 
 new_user_values = attrgetter(*NEW_USER_TYPES)
 
-FIND = select(*USER_COLUMNS).where(among(USERS.c.id, "ids"))
+FIND = {  # by dialect
+    # one text however many ids there are; IN has one for each number of them, to be planned anew
+    "postgresql": select(*USER_COLUMNS).where(
+        USERS.c.id == any_(bindparam("ids", type_=ARRAY(BigInteger)))
+    ),
+    "sqlite": select(*USER_COLUMNS).where(USERS.c.id.in_(bindparam("ids", expanding=True))),
+}
 INSERT_MANY = insert(USERS).returning(*USER_COLUMNS, sort_by_parameter_order=True)
 INSERT_ARRAYS = insert_arrays().returning(*USER_COLUMNS)

@@ -19,7 +19,6 @@ from service.evolution.schemas import Evolution
 from service.http.layers.basic_challenge import BasicChallenge
 from service.http.parameters import REFRESH, Query, RefreshOperation
 from service.http.problems import documented
-from service.http.responses import EncodedResponse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +78,8 @@ async def as_page(request: Request[Any, Any, Any]) -> Response[str]:
     # in a thread: the first page imports Jinja2 and compiles the templates, which takes 40 ms
     body = await asyncio.to_thread(page.page, evolution, refresh)
     headers = {**HEADERS, "Content-Security-Policy": page.policy()}
-    return EncodedResponse(body, headers, media_type="text/html; charset=utf-8")
+    response: Response[Any] = Response(body, headers=headers, media_type="text/html")
+    return response
 
 
 async def look(request: Request[Any, Any, Any]) -> Evolution:

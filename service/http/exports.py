@@ -7,7 +7,6 @@ from service.errors import RequestTimeout
 from service.http import problems
 from service.http.operations import CSV, NDJSON
 from service.http.requests import StrictRequest, cancelled_on_disconnect
-from service.http.responses import send_piece
 from service.transfer.export import export
 from service.transfer.formats import Format
 from service.user_lists import Listing
@@ -59,3 +58,8 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
         await write(b"", more=False)
 
     return send_export
+
+
+async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:
+    """Send a piece of a response's body."""
+    await send({"type": "http.response.body", "body": piece, "more_body": more})

@@ -13,10 +13,10 @@ from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency, schemas, validation
+from service.http.exports import send_piece
 from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.operations import NDJSON
 from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
-from service.http.responses import EncodedResponse, send_piece
 from service.idempotency import Key
 from service.transfer import staging
 from service.transfer.formats import MEDIA_TYPES, READERS, Reader
@@ -65,7 +65,7 @@ class Import:
         self.digest = digest
         self.content = hashlib.sha256()  # of all lines that were read
 
-    async def run(self) -> EncodedResponse[Any]:
+    async def run(self) -> Response[Any]:
         """Read all lines and store them; return the counts, or a stored refusal.
 
         The rejected lines are not stored with the response: a repetition finds them again itself.
@@ -85,7 +85,7 @@ class Import:
             self.content.update(chunk)
             yield chunk
 
-    async def finish(self, session: AsyncSession, count: int) -> EncodedResponse[Any]:
+    async def finish(self, session: AsyncSession, count: int) -> Response[Any]:
         """Merge the `count` staged lines, once for each Idempotency-Key."""
         async with cancelled_on_disconnect(self.request.receive):
             merge = partial(self.merge, count)
@@ -94,10 +94,10 @@ class Import:
             key = Key(self.digest, fingerprint(self.request, self.content.digest()))
             return await respond_in(session, self.request, key, merge)
 
-    async def merge(self, count: int, session: AsyncSession) -> EncodedResponse[Any]:
+    async def merge(self, count: int, session: AsyncSession) -> Response[Any]:
         """Make users of the `count` staged lines and return the counts."""
         counts = await staging.merge(session, count, self.on_conflict, self.rejections)
-        return EncodedResponse(schemas.encode(counts), {})
+        return Response(schemas.encode(counts), status_code=HTTP_200_OK)
 
 
 class RejectionsResponse(Response[schemas.ImportReport]):
@@ -105,13 +105,13 @@ class RejectionsResponse(Response[schemas.ImportReport]):
 
     def __init__(self, counts: bytes, spool: Spool) -> None:
         super().__init__(
-            counts,  # type: ignore[arg-type]  # encoded, see EncodedResponse
+            counts,  # type: ignore[arg-type]  # encoded already
             media_type=NDJSON,
             status_code=HTTP_200_OK,
         )
         self.spool = spool
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # see EncodedResponse
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an ASGI app is all that its callers need
         """Return the ASGI app that sends the lines."""
         headers = {"content-type": NDJSON, **self.headers}
         start: HTTPResponseStartEvent = {
@@ -120,7 +120,7 @@ class RejectionsResponse(Response[schemas.ImportReport]):
             "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
         }
 
-        async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # see EncodedResponse
+        async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # an ASGI app is all that its callers need
             with self.spool:
                 await send(start)
                 await send_piece(send, cast("bytes", self.content) + b"\n")

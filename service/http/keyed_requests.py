@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from litestar import Response
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -11,14 +12,13 @@ from service import idempotency
 from service.errors import ImportRefused
 from service.http import problems
 from service.http.parameters import idempotency_key
-from service.http.requests import StrictRequest
-from service.http.responses import EncodedResponse
+from service.http.requests import JSON, StrictRequest
 from service.idempotency import Key, StoredResponse
 
-Work = Callable[[AsyncSession], Awaitable[EncodedResponse[Any]]]
+Work = Callable[[AsyncSession], Awaitable[Response[Any]]]
 
 
-async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> EncodedResponse[Any]:
+async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> Response[Any]:
     """Return the stored response to a request whose body is read as a whole, or else do the work.
 
     `digest` is that of the request's key. Raise InProgress while the first request with it is
@@ -34,7 +34,7 @@ async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> Enc
 
 async def respond_in(
     session: AsyncSession, request: StrictRequest, key: Key, work: Work
-) -> EncodedResponse[Any]:
+) -> Response[Any]:
     """Return the stored response, or else do the work in this transaction and store its response.
 
     A refusal by the database's rules is stored, too: the work is undone, and the transaction goes
@@ -64,14 +64,14 @@ def fingerprint(request: StrictRequest, body: bytes) -> bytes:
     return hashlib.sha256(head.encode() + body).digest()
 
 
-def stored_response(response: EncodedResponse[Any]) -> StoredResponse:
+def stored_response(response: Response[Any]) -> StoredResponse:
     """Return a response in the form in which it is stored."""
-    headers = {"Content-Type": str(response.media_type), **response.headers}
+    headers = {"Content-Type": str(response.media_type or JSON), **response.headers}
     return StoredResponse(response.status_code or 200, headers, response.content)
 
 
-def response_of(stored: StoredResponse) -> EncodedResponse[Any]:
+def response_of(stored: StoredResponse) -> Response[Any]:
     """Return a stored response in the form in which it is sent."""
     headers = dict(stored.headers)
     media_type = headers.pop("Content-Type")
-    return EncodedResponse(stored.body, headers, status_code=stored.status, media_type=media_type)
+    return Response(stored.body, headers=headers, status_code=stored.status, media_type=media_type)

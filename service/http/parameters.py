@@ -71,7 +71,8 @@ class HeaderParameter:
 
     def joined(self, request: StrictRequest) -> str | None:
         """Return the value of a header that may have several lines; None without one."""
-        return ", ".join(request.lines_of(self.key)) or None
+        lines = (value for name, value in request.scope["headers"] if name == self.key)
+        return b", ".join(lines).decode("latin-1") or None
 
     def single(self, request: StrictRequest) -> str | None:
         """Return the value, None without one; raise InvalidInput if there are several lines."""

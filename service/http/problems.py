@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
@@ -45,7 +45,6 @@ from service.errors import (
     UserNotFound,
 )
 from service.http.layers.head import allow_header
-from service.http.responses import EncodedResponse, Headers
 from service.schemas import Problem, encode
 from service.validation import flaw_messages, rejection
 
@@ -91,7 +90,7 @@ def exception_handlers() -> ExceptionHandlersMap:
     return {Exception: problem_response}
 
 
-def problem_response(request: AnyRequest, error: Exception) -> EncodedResponse[Problem]:
+def problem_response(request: AnyRequest, error: Exception) -> Response[Any]:
     """Return the response to a request that failed; an unforeseen error is a logged 500."""
     if isinstance(error, BatchFailed) and isinstance(error.__cause__, Exception):
         return problem_response(request, error.__cause__)
@@ -106,12 +105,12 @@ def problem_response(request: AnyRequest, error: Exception) -> EncodedResponse[P
 
 def refusal_response(
     request: AnyRequest, refusal: Refusal, headers: Mapping[str, str] | None = None
-) -> EncodedResponse[Problem]:
+) -> Response[Any]:
     """Return the problem document of a refusal."""
-    all_headers: Headers = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
+    all_headers = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
     body = encode(problem_of(refusal, request.url.path))
-    return EncodedResponse(
-        body, all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE
+    return Response(
+        body, headers=all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE
     )
 
 
@@ -128,7 +127,7 @@ def problem_of(refusal: Refusal, path: str) -> Problem:
     )
 
 
-def framework_refusal(request: AnyRequest, error: HTTPException) -> EncodedResponse[Problem]:
+def framework_refusal(request: AnyRequest, error: HTTPException) -> Response[Any]:
     """Return the framework's refusal in our words."""
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return failure(request, error)
@@ -152,7 +151,7 @@ def framework_flaws(error: HTTPException) -> list[Flaw]:
     ]
 
 
-def broken_rule(request: AnyRequest, error: IntegrityError) -> EncodedResponse[Problem]:
+def broken_rule(request: AnyRequest, error: IntegrityError) -> Response[Any]:
     """Return the refusal of a broken constraint: one of ours by its name, or a newer build's."""
     name = constraint_name(error)
     if rule := RULES.get(SET_ASIDE.sub("", name)):
@@ -183,7 +182,7 @@ def log_database_error(request: AnyRequest, error: DBAPIError) -> None:
     )
 
 
-def failure(request: AnyRequest, error: Exception) -> EncodedResponse[Problem]:
+def failure(request: AnyRequest, error: Exception) -> Response[Any]:
     """Return 503 for an outage of the database, 500 for a fault of ours; log either.
 
     The client sees neither the driver nor a stack trace.

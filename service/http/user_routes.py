@@ -1,7 +1,7 @@
 """The URLs of users."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from litestar import Response, delete, get, patch, post
 from litestar.di import NamedDependency
@@ -50,7 +50,6 @@ from service.http.parameters import (
 )
 from service.http.problems import documented
 from service.http.requests import MERGE_PATCH, StrictRequest
-from service.http.responses import EncodedResponse
 from service.schemas import NewUser, Page, User, UserChanges, encode
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     response = user_response(user)
     known = IF_NONE_MATCH.joined(request)
     if known is not None and matches(known, response.headers["ETag"], weak=True):
-        return EncodedResponse(b"", response.headers, status_code=HTTP_304_NOT_MODIFIED)
+        response.status_code, response.content = HTTP_304_NOT_MODIFIED, b""
     return response
 
 
@@ -133,7 +132,9 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     batches: UserBatches = request.app.state.batches
     page = await batches.pages.submit(wanted.listing)
     links = wanted.links(request.scope["path"], page.next)
-    return EncodedResponse(page.body, {"Cache-Control": CACHE_CONTROL, "Link": links})
+    headers = {"Cache-Control": CACHE_CONTROL, "Link": links}
+    response: Response[Any] = Response(page.body, headers=headers)
+    return response
 
 
 @patch(
@@ -184,13 +185,13 @@ async def delete_user(
     await users.remove(session, user_id_of(user_id), IF_MATCH.joined(request))
 
 
-async def create_one(new: NewUser, session: AsyncSession) -> EncodedResponse[User]:
+async def create_one(new: NewUser, session: AsyncSession) -> Response[Any]:
     """Store a new user in this transaction and return the response."""
     [user] = await users.create(session, [new])
     return new_user_response(user)
 
 
-def new_user_response(user: User) -> EncodedResponse[User]:
+def new_user_response(user: User) -> Response[Any]:
     """Return the response with a new user and its place."""
     response = user_response(user)
     response.status_code = HTTP_201_CREATED
@@ -198,10 +199,10 @@ def new_user_response(user: User) -> EncodedResponse[User]:
     return response
 
 
-def user_response(user: User) -> EncodedResponse[User]:
+def user_response(user: User) -> Response[Any]:
     """Return the response with a user and its ETag."""
     body = encode(user)
-    return EncodedResponse(body, {"ETag": etag(body), "Cache-Control": CACHE_CONTROL})
+    return Response(body, headers={"ETag": etag(body), "Cache-Control": CACHE_CONTROL})
 
 
 ROUTES = (create_user, get_user, list_users, change_user, delete_user)

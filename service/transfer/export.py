@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service import schemas, user_lists, users
+from service import schemas, user_lists
 from service.transfer.copy import copy_connection
 from service.transfer.formats import Format
 from service.user_lists import Listing
@@ -46,7 +46,7 @@ def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:
 
 def json_lines(rows: Iterable[Sequence[Any]]) -> bytes:
     """Return the rows as NDJSON."""
-    return b"".join(schemas.encode(users.user_of(row)) + b"\n" for row in rows)
+    return b"".join(schemas.encode(schemas.User(*row)) + b"\n" for row in rows)
 
 
 async def copy_out(

@@ -1,7 +1,8 @@
 """Items that are submitted at the same time run in one batch."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -38,9 +39,21 @@ def make_batcher(
     patience: float = LONG,
     timeout: float = LONG,
     retry_alone: bool = False,
-) -> Batcher[str, str]:
+) -> Batcher[None, str, str]:
+    @asynccontextmanager
+    async def session() -> AsyncIterator[None]:
+        yield
+
+    async def run_in(_: None, items: Sequence[str]) -> Sequence[str]:
+        return await run(items)
+
     return Batcher(
-        run, retry_alone=lambda _: retry_alone, limit=limit, patience=patience, timeout=timeout
+        session,
+        run_in,
+        retry_alone=lambda _: retry_alone,
+        limit=limit,
+        patience=patience,
+        timeout=timeout,
     )
 
 
@@ -49,14 +62,14 @@ async def one_turn() -> None:
     await asyncio.sleep(0)
 
 
-async def submit(batcher: Batcher[str, str], items: str) -> list[asyncio.Task[str]]:
+async def submit(batcher: Batcher[None, str, str], items: str) -> list[asyncio.Task[str]]:
     """Submit the items, a word each, in the same turn of the event loop; return their tasks."""
     tasks = [asyncio.create_task(batcher.submit(item)) for item in items.split()]
     await one_turn()
     return tasks
 
 
-async def hold(batcher: Batcher[str, str], runner: Runner) -> None:
+async def hold(batcher: Batcher[None, str, str], runner: Runner) -> None:
     """Start a batch that runs until the runner's gate is opened."""
     runner.gate.clear()
     await submit(batcher, "first")
@@ -65,7 +78,7 @@ async def hold(batcher: Batcher[str, str], runner: Runner) -> None:
 
 
 async def submit_next(
-    batcher: Batcher[str, str], runner: Runner, items: str
+    batcher: Batcher[None, str, str], runner: Runner, items: str
 ) -> list[asyncio.Task[str]]:
     """Submit items that form the next batch, which starts when the runner's gate is opened."""
     await hold(batcher, runner)
@@ -73,7 +86,7 @@ async def submit_next(
 
 
 async def submit_running(
-    batcher: Batcher[str, str], runner: Runner, items: str
+    batcher: Batcher[None, str, str], runner: Runner, items: str
 ) -> list[asyncio.Task[str]]:
     """Submit items whose batch has started, and runs until the runner's gate is opened."""
     tasks = await submit_next(batcher, runner, items)

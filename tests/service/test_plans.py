@@ -12,12 +12,13 @@ from typing import Any, get_args
 import asyncpg
 import pytest
 import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from service import users
 from service.database import Database
 from service.schemas import Sort
 from service.settings import Settings
-from service.user_batches import UserBatches
-from service.user_lists import Cursor, Listing, Shape
+from service.user_lists import Cursor, Listing, Shape, read_pages
 from tests.chain import HEAD
 from tests.databases import Databases
 from tests.statements import recorded_statements
@@ -33,7 +34,7 @@ SHAPES = [  # those of valid requests: a filter by name requires the order by na
     if shape.by_name or not shape.name
 ]
 
-Query = Callable[[UserBatches], Awaitable[object]]
+Query = Callable[[AsyncSession], Awaitable[object]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -54,7 +55,8 @@ async def plan_of(url: str, query: Query) -> dict[str, Any]:
     settings = Settings(database_url=url)
     database = Database(settings, HEAD)
     with recorded_statements() as statements:
-        await query(UserBatches(settings, database))
+        async with database.read() as session:
+            await query(session)
     await database.engine.dispose()
     [(text, values)] = statements
     connection = await asyncpg.connect(url)
@@ -122,13 +124,13 @@ def check_page(plan: dict[str, Any], shape: Shape) -> None:
 
 @pytest.mark.parametrize("ids", [[42], [*range(1, 20_000, 40)]], ids=["one", "many"])
 async def test_users_are_looked_up_by_their_primary_key(url: str, ids: list[int]) -> None:
-    check(await plan_of(url, lambda batches: batches.find(ids)), index="pk_users")
+    check(await plan_of(url, lambda session: users.find(session, ids)), index="pk_users")
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=shape_id)
 async def test_a_page_is_read_in_the_order_of_an_index(url: str, shape: Shape) -> None:
     page = [listing(shape, 1234)]
-    check_page(await plan_of(url, lambda batches: batches.read_pages(page)), shape)
+    check_page(await plan_of(url, lambda session: read_pages(session, page)), shape)
 
 
 @pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.parameters], ids=shape_id)
@@ -136,4 +138,4 @@ async def test_each_of_several_pages_is_read_in_the_order_of_an_index(
     url: str, shape: Shape
 ) -> None:
     pages = [listing(shape, 1234), listing(shape, 5679)]
-    check_page(await plan_of(url, lambda batches: batches.read_pages(pages)), shape)
+    check_page(await plan_of(url, lambda session: read_pages(session, pages)), shape)

@@ -340,3 +340,17 @@ async def test_lookups_that_wait_too_long_for_a_lock_get_503_and_work_after_its_
         assert [user.content for user in users] == [
             response.content for response in await get_all(client, urls)
         ]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_taken_address_is_refused_while_another_create_runs(
+    client: httpx.AsyncClient, turns: int
+) -> None:
+    """Whenever it arrives: it may be the only one of its batch."""
+    taken, other = new_users(2)
+    await client.post("/users", json=taken)
+    running = asyncio.create_task(client.post("/users", json=other))
+    for _ in range(turns):
+        await asyncio.sleep(0)  # let the other create get a little further
+    problem(await client.post("/users", json=taken), HTTPStatus.CONFLICT, "email-taken")
+    assert (await running).status_code == HTTPStatus.CREATED
