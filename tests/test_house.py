@@ -38,8 +38,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "observability": {"database", "models", "schema_revision", "settings"},
     "http": {
         "auth", "batching", "database", "database_errors", "errors", "etags", "evolution",
-        "idempotency", "models", "observability", "schema_revision", "schemas", "settings", "transfer",
-        "user_batches", "user_lists", "users", "validation",
+        "idempotency", "models", "observability", "schema_revision", "schemas", "settings",
+        "transfer", "user_batches", "user_lists", "users", "validation",
     },
     "evolution": set(),
     "app": {
