@@ -209,3 +209,26 @@ async def test_the_service_tells_the_database_its_build(
             )
         )
         assert f"users@{HEAD}" in names.scalars().all()
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("if_match", [{}, {"If-Match": "*"}])
+async def test_a_connection_that_is_cut_while_it_waits_for_a_lock_is_503(
+    client: httpx.AsyncClient, engine: AsyncEngine, if_match: dict[str, str]
+) -> None:
+    """The session can then be neither committed nor rolled back."""
+    created = await client.post("/users", json={"full_name": "Ada"})
+    url = created.headers["Location"]
+    async with engine.connect() as blocker:
+        await blocker.execute(text("UPDATE users SET age = 1"))
+        change = asyncio.create_task(client.patch(url, json={"age": 2}, headers=if_match))
+        while not (await blocker.execute(WAITS)).scalar_one():
+            await asyncio.sleep(0)  # the request must have its turn between two of ours
+        await blocker.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE application_name LIKE 'users@%' AND datname = current_database()"
+            )
+        )
+        problem(await change, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+    assert (await client.get(url)).json() == created.json()
