@@ -11,7 +11,7 @@ from service.transfer.export import export
 from service.transfer.formats import Format
 from service.user_lists import Listing
 
-MEDIA_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
+EXPORT_MEDIA_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
 
 def export_response(request: StrictRequest, listing: Listing, form: Format) -> ASGIApp:
@@ -21,7 +21,7 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
     server cuts the connection off.
     """
     headers = {
-        "content-type": MEDIA_TYPES[form],
+        "content-type": EXPORT_MEDIA_TYPES[form],
         "content-disposition": f'attachment; filename="users.{form}"',
         "cache-control": "no-store",
     }

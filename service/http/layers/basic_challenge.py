@@ -5,7 +5,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import Unauthorized
 
 # a browser then asks for a name and a password
-CHALLENGE = (b"www-authenticate", b'Basic realm="users", charset="UTF-8"')
+BASIC_CHALLENGE = (b"www-authenticate", b'Basic realm="users", charset="UTF-8"')
 
 
 class BasicChallenge:
@@ -22,7 +22,7 @@ class BasicChallenge:
                 message["type"] == "http.response.start"
                 and message["status"] == Unauthorized.status
             ):
-                message["headers"] = [*message["headers"], CHALLENGE]
+                message["headers"] = [*message["headers"], BASIC_CHALLENGE]
             await send(message)
 
         await self.app(scope, receive, send_with_challenge)

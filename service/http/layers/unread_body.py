@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-LIMIT = 16 * 1024 * 1024  # bytes
+BODY_LIMIT = 16 * 1024 * 1024  # bytes
 TIMEOUT = 5  # seconds
 METHODS_WITH_BODY = {"POST", "PATCH", "PUT"}
 
@@ -35,7 +35,7 @@ class UnreadBody:
             return message
 
         async def read_the_rest() -> None:
-            left = LIMIT
+            left = BODY_LIMIT
             while more and left > 0:
                 message = await receive_and_note()
                 left -= len(message.get("body", b""))
