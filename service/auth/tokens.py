@@ -33,12 +33,12 @@ PREFIX = "usr_"  # people, and scanners for leaked secrets, recognise our tokens
 SECRET_BYTES = 32
 LOOKUP_LENGTH = 8  # hex digits of the hash, the key of the dictionary of tokens
 CHECK_INTERVAL = 1.0  # seconds between two checks whether the file has changed
-NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in logs and metrics
+TOKEN_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in logs and metrics
 LONG_WORD = re.compile(r"[\w-]{32,}")  # may be a hash or a secret, which an error must not show
 
 Scope = Literal["read", "write", "operate"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-Name = Annotated[str, msgspec.Meta(pattern=rf"^{NAME.pattern}\Z")]
+Name = Annotated[str, msgspec.Meta(pattern=rf"^{TOKEN_NAME.pattern}\Z")]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Timestamp = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -165,7 +165,7 @@ def create(path: str, name: str, scopes: Sequence[Scope], expires: datetime | No
     Raise TokenRefused for a name that is invalid or taken, SettingsError for a file that can't be
     read or written.
     """
-    if not NAME.fullmatch(name):
+    if not TOKEN_NAME.fullmatch(name):
         raise TokenRefused("a name has 1 to 64 letters (a to z), digits, and . _ -")
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     token = Token(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from migrations.report.files import File
 
-REFUSALS = (*access.REFUSALS, Internal, Unavailable, TimedOut)
-HEADERS = {
+OPERATE_REFUSALS = (*access.REFUSALS, Internal, Unavailable, TimedOut)
+PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -43,7 +43,7 @@ HEADERS = {
     before_request=access.needs("operate", basic=True),
     security=access.security("operate"),
     response_description="The history, and where everything stands at this moment.",
-    responses=documented(*REFUSALS),
+    responses=documented(*OPERATE_REFUSALS),
 )
 async def as_json(request: Request[Any, Any, Any]) -> Evolution:
     """When each revision was applied, by whom and how; who is connected; drift; what is pending.
@@ -64,7 +64,7 @@ async def as_json(request: Request[Any, Any, Any]) -> Evolution:
     security=access.security("operate"),
     media_type=MediaType.HTML,
     response_description="The page. It needs neither scripts nor anything from elsewhere.",
-    responses=documented(*REFUSALS, InvalidInput),
+    responses=documented(*OPERATE_REFUSALS, InvalidInput),
 )
 async def as_page(request: Request[Any, Any, Any]) -> Response[str]:
     """The same for people: on a phone, on a wall, on paper.
@@ -77,7 +77,7 @@ async def as_page(request: Request[Any, Any, Any]) -> Response[str]:
     evolution = await look(request)
     # in a thread: the first page imports Jinja2 and compiles the templates, which takes 40 ms
     body = await asyncio.to_thread(page.page, evolution, refresh)
-    headers = {**HEADERS, "Content-Security-Policy": page.policy()}
+    headers = {**PAGE_HEADERS, "Content-Security-Policy": page.policy()}
     response: Response[Any] = Response(body, headers=headers, media_type="text/html")
     return response
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.observability.metrics import Metrics
 
 OPENMETRICS = "application/openmetrics-text"
-EXAMPLES = {
+SCRAPE_EXAMPLES = {
     MediaType.TEXT.value: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n",
     OPENMETRICS: "# TYPE db_pool_connections gauge\ndb_pool_connections 3.0\n# EOF\n",
 }
@@ -38,7 +38,7 @@ class Scrape(Operation):
         response = cast("OpenAPIResponse", (self.responses or {})[str(HTTP_200_OK)])
         response.content = {
             media_type: OpenAPIMediaType(Schema(type=OpenAPIType.STRING), example=example)
-            for media_type, example in EXAMPLES.items()
+            for media_type, example in SCRAPE_EXAMPLES.items()
         }
 
 

@@ -80,7 +80,7 @@ HEADERS = {
         required=False,
     ),
 }
-NOT_MODIFIED = "304"
+NOT_MODIFIED_STATUS = "304"
 HEADERS_BY_STATUS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
@@ -89,7 +89,7 @@ HEADERS_BY_STATUS = {
 }
 
 ADA = schemas.User(id=42, full_name="Ada Lovelace", email="ada@example.org", age=36)
-EXAMPLES = (
+SCHEMA_EXAMPLES = (
     ADA,
     schemas.NewUser(full_name=ADA.full_name, email=ADA.email, age=ADA.age),
     schemas.UserChanges(age=37, email=None),
@@ -149,11 +149,11 @@ def component_schemas() -> dict[str, Any]:
 
     Litestar's own schemas lose bounds, and don't say that unknown fields are refused.
     """
-    types = [type(example) for example in EXAMPLES]
+    types = [type(example) for example in SCHEMA_EXAMPLES]
     _, by_name = msgspec.json.schema_components(
         [*types, schemas.Problem], ref_template="#/components/schemas/{name}"
     )
-    for example in EXAMPLES:
+    for example in SCHEMA_EXAMPLES:
         by_name[type(example).__name__]["examples"] = [msgspec.to_builtins(example)]
     by_name["UserChanges"]["minProperties"] = 1
     return by_name
@@ -179,8 +179,8 @@ def complete_operation(operation: dict[str, Any]) -> None:
                         "$ref": "#/components/headers/Retry-After-In-Progress"
                     }
     success = next(iter(responses.values()))
-    if NOT_MODIFIED in responses:
-        responses[NOT_MODIFIED]["headers"] = success["headers"]
+    if NOT_MODIFIED_STATUS in responses:
+        responses[NOT_MODIFIED_STATUS]["headers"] = success["headers"]
     if links := LINKS.get(operation["operationId"]):
         success["links"] = {
             name: {"operationId": name, "parameters": parameters}

@@ -53,7 +53,7 @@ SET_ASIDE = re.compile(r"^_aside_\d+_")  # a newer revision has put this before 
 SQLITE_RULE = re.compile(r"constraint failed: (?:index ')?([\w.]+)'?$")
 
 AGE = Flaw("/age", "must be between 0 and 150")
-EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
+PROBLEM_EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
     type(refusal): refusal
     for refusal in (
         BadRequest("the request can't be read"),
@@ -215,7 +215,7 @@ def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
     """Return the refusals of a route for its OpenAPI document, by status."""
     specs: dict[int, ResponseSpec] = {}
     for refusal in refusals:
-        problem = problem_of(EXAMPLES[refusal], "/users")
+        problem = problem_of(PROBLEM_EXAMPLES[refusal], "/users")
         example = Example(summary=refusal.code, value=msgspec.to_builtins(problem))
         if spec := specs.get(refusal.status):
             spec.description += f" `{refusal.code}`: {refusal.title}"

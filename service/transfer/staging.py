@@ -35,17 +35,16 @@ from sqlalchemy.schema import CreateTable, DropTable
 
 from service import schemas
 from service.errors import Flaw, ImportRefused, Rejected
-from service.models import User
 from service.transfer.copy import copy_connection
 from service.transfer.formats import Reader
 from service.transfer.lines import Row
 from service.transfer.rejections import NAMED_LIMIT, Rejections
+from service.users import USERS
 
 OnConflict = Literal["fail", "skip", "update"]
 
 STAGED_AT_ONCE = 10_000  # rows that one statement adds to the temporary table
 
-USERS = cast("Table", User.__table__)
 # `staging` is translated to the schema in which the database has temporary tables
 LINES = Table(
     "import_line",

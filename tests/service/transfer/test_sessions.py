@@ -13,7 +13,8 @@ from service.settings import Settings
 from service.transfer.lines import Row
 from service.transfer.rejections import Rejections
 from service.transfer.sessions import Transfers
-from service.transfer.staging import USERS, merge, staged
+from service.transfer.staging import merge, staged
+from service.users import USERS
 
 COUNT = select(func.count()).select_from(USERS)
 ROWS = [Row(1, "Ada", None, None, has_age=False)]
