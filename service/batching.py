@@ -148,10 +148,12 @@ class Batcher(Generic[Session, Item, Result]):
                     raise
 
     def fail(self, batch: Sequence[Waiting[Item, Result]], error: BaseException) -> None:
-        """Give each item that still waits an exception of its own."""
-        alone = isinstance(error, Exception) and self.retry_alone(error)
+        """Give each item that still waits an exception of its own; a single one gets the error."""
+        retry = isinstance(error, Exception) and self.retry_alone(error)
         for waiting in batch:
             if not waiting.result.done():
-                exception = RunAlone() if alone else BatchFailed()
-                exception.__cause__ = error
+                exception = error
+                if len(batch) > 1:
+                    exception = RunAlone() if retry else BatchFailed()
+                    exception.__cause__ = error
                 waiting.result.set_exception(exception)
