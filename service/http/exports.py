@@ -1,5 +1,7 @@
 """An export as a response that is sent while it is read from the database."""
 
+from collections.abc import Mapping
+
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
 
@@ -25,11 +27,6 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
         "content-disposition": f'attachment; filename="users.{form}"',
         "cache-control": "no-store",
     }
-    start: HTTPResponseStartEvent = {
-        "type": "http.response.start",
-        "status": HTTP_200_OK,
-        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-    }
 
     async def send_export(scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -38,7 +35,7 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
             nonlocal started
             if not started:  # not before there is a piece: until then a refusal can be sent
                 started = True
-                await send(start)
+                await send(response_start(headers))
             await send_piece(send, piece, more=more)
 
         if "head" not in scope:
@@ -58,6 +55,12 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
         await write(b"", more=False)
 
     return send_export
+
+
+def response_start(headers: Mapping[str, str]) -> HTTPResponseStartEvent:
+    """Return the message that starts a response with status 200."""
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": HTTP_200_OK, "headers": encoded}
 
 
 async def send_piece(send: Send, piece: bytes, *, more: bool = True) -> None:

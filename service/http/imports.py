@@ -8,12 +8,12 @@ from typing import Any, cast
 
 from litestar import Response
 from litestar.status_codes import HTTP_200_OK
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency, schemas, validation
-from service.http.exports import send_piece
+from service.http.exports import response_start, send_piece
 from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.operations import NDJSON
 from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
@@ -113,12 +113,7 @@ class RejectionsResponse(Response[schemas.ImportReport]):
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an ASGI app is all that its callers need
         """Return the ASGI app that sends the lines."""
-        headers = {"content-type": NDJSON, **self.headers}
-        start: HTTPResponseStartEvent = {
-            "type": "http.response.start",
-            "status": HTTP_200_OK,
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        }
+        start = response_start({"content-type": NDJSON, **self.headers})
 
         async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # an ASGI app is all that its callers need
             with self.spool:
