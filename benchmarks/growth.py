@@ -460,7 +460,7 @@ def alone(ground: Ground) -> None:
 
 
 async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float], list[float]]:
-    """What a lookup takes in each block, with batching and without, in microseconds."""
+    """Return the time of a lookup in each block, with batching and without, in microseconds."""
     connections = Connections(settings, SCHEMA_REVISION)
     batches = UserBatches(settings, connections)
 

@@ -48,8 +48,6 @@ NEW_USER_TYPES: dict[str, TypeEngine[Any]] = {
     "age": Integer(),
 }
 
-UserRow = Row[int, str, str | None, int | None]
-
 
 async def find(session: AsyncSession, ids: Sequence[int]) -> list[UserSchema | None]:
     """Return the user of each id, in the order of the ids; None where nobody has the id."""

@@ -99,13 +99,15 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
     # async although it waits for nothing: Litestar would send a plain function to a thread
     async def admit(request: AnyRequest) -> None:
         access: Access = request.app.state.access
-        token = unauthorized = None
-        if access.tokens is not None:
+        token = unauthorized = name = None
+        if access.tokens is None:
+            name = ANONYMOUS
+        else:
             try:
                 token = token_of(request, access.tokens, basic=basic)
+                name = token.name
             except Unauthorized as error:
                 unauthorized = error
-        name = token.name if token else None if access.tokens else ANONYMOUS
         allowance = access.limiter.take(name or UNKNOWN) if access.limiter else None
         request.scope["auth"] = Admission(name, allowance)
         if access.limiter and allowance and not allowance.granted:

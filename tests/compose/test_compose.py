@@ -170,7 +170,7 @@ class UpResult:
 
 @dataclass(frozen=True)
 class History:
-    """What was recorded while the deployment went up, down, and up again."""
+    """The records of a deployment that went up, down, and up again."""
 
     deployment: Deployment  # running
     first: UpResult
