@@ -19,6 +19,7 @@ RUN pip --python /venv/bin/python install --require-hashes --only-binary :all: -
 WORKDIR /app
 COPY pyproject.toml README.md alembic.ini ./
 COPY migrations migrations
+COPY safely safely
 COPY service service
 # Editable, because alembic.ini belongs beside the migrations: the code is in the image once, here.
 RUN PYTHONPATH=/build pip --python /venv/bin/python install --no-deps --no-build-isolation --editable . \

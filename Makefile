@@ -22,10 +22,10 @@ test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 	$(BIN)/python -m pytest -n 2
 
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
-	$(BIN)/python -m pytest --full -s tests/end_to_end tests/migrations/test_guards.py tests/migrations/test_kills.py
+	$(BIN)/python -m pytest --full -s tests/end_to_end tests/safely/test_guards.py tests/safely/test_kills.py
 
 rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
-	$(BIN)/python -m pytest --full -s tests/migrations/test_rehearse.py tests/migrations/test_backup.py
+	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
 
 contract: .venv/installed  ## schemathesis against the live service: 5,000 cases and more, on both databases
 	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py

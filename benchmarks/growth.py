@@ -55,10 +55,10 @@ from benchmarks.world import (
     size_in,
     worked,
 )
+from safely.scratch.embedded import Server
 from service import users
 from service.app import freeze_garbage
 from service.database import Database as Connections
-from service.embedded import Server
 from service.models import SCHEMA_REVISION
 from service.schemas import User
 from service.settings import Settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.people import FORMATS
-from service.embedded import DATABASE, INSTALLED, Server
+from safely.scratch.embedded import DATABASE, INSTALLED, Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -18,14 +18,14 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from migrations import ledger
-from migrations.autogenerate import is_ours, number_the_revision
-from migrations.backup import before_migrating
-from migrations.connecting import LOCK_TIMEOUT, connected, settings_found
-from migrations.metrics import measured
-from migrations.migrate import migrate, planned, said
-from migrations.steps import command, end, noted
-from migrations.trace import Trace
+from safely.autogenerate import is_ours, number_the_revision
+from safely.backup.backup import before_migrating
+from safely.database import LOCK_TIMEOUT, connected, settings_found
+from safely.ledger import ledger
+from safely.run.metrics import measured
+from safely.run.migrate import migrate, planned, said
+from safely.run.steps import command, end, noted
+from safely.run.trace import Trace
 from service.models import Base
 from service.settings import Settings, async_url
 

@@ -21,7 +21,7 @@ Undone: …
 import sqlalchemy as sa
 
 % endif
-${imports + "\n" if imports else ""}from migrations import safely
+${imports + "\n" if imports else ""}import safely
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

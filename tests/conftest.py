@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.embedded import Server
+from safely.scratch.embedded import Server
 from tests.app import serving
 from tests.databases import Databases, engine_for
 from tests.paths import ROOT
@@ -146,7 +146,8 @@ async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
 def clone(tmp_path: Path) -> Path:
     """Return a copy of the repository, in which models are edited and revisions added."""
     half_written = shutil.ignore_patterns("*.pyc.*")
-    for name in ("service", "migrations"):  # .pyc files too: compiling takes longer than copying
+    # .pyc files too: compiling takes longer than copying
+    for name in ("service", "migrations", "safely"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=half_written)
     shutil.copy(ROOT / "alembic.ini", tmp_path)
     return tmp_path
@@ -181,7 +182,7 @@ def no_pauses() -> Iterator[None]:
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once, before the workers of pytest-xdist start
-        for package in ("service", "migrations"):
+        for package in ("service", "migrations", "safely"):
             compileall.compile_dir(ROOT / package, quiet=1)
     config.addinivalue_line("markers", "only(kind): runs on one kind of database")
     config.addinivalue_line("markers", "alembic: a test of pytest-alembic")

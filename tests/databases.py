@@ -14,8 +14,8 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from safely.scratch.embedded import Server
 from service.database import create_engine
-from service.embedded import Server
 from service.settings import Settings
 from tests.commands import run_alembic
 

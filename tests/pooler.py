@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from service.embedded import Server
+from safely.scratch.embedded import Server
 
 Mode = Literal["transaction", "session"]
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import brotli
 import httpx
 
+from safely.scratch.embedded import Server
 from service.auth.tokens import hash_of
-from service.embedded import Server
 from tests import forkserver
 from tests.databases import Databases
 from tests.paths import ROOT

@@ -8,7 +8,7 @@ from tests.chain import later
 Revision = Callable[..., None]  # takes the bodies of upgrade and downgrade
 REVISION = """\
 import sqlalchemy as sa
-from migrations import safely
+import safely
 
 revision = "{revision}"
 down_revision = "{before}"

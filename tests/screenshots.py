@@ -18,8 +18,8 @@ import asyncpg
 import httpx
 from PIL import Image
 
-from migrations import scratch
-from service.embedded import DATABASE
+from safely.scratch import databases as scratch
+from safely.scratch.embedded import DATABASE
 from tests.browser import Browser, chromium
 from tests.paths import ROOT
 from tests.servers import free_port, service_process, wait_until_ready

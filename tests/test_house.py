@@ -11,7 +11,7 @@ from service.models import SCHEMA_REVISION
 from tests.paths import ROOT
 
 MODULES = sorted(
-    path for place in ("service", "migrations") for path in (ROOT / place).rglob("*.py")
+    path for place in ("service", "migrations", "safely") for path in (ROOT / place).rglob("*.py")
 )
 LAYERS = {  # a package of the service, or a file beside them, may import these and itself
     "errors": set(),
@@ -23,7 +23,6 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "batching": set(),
     "validation": {"errors", "schemas"},
     "database": {"settings"},
-    "embedded": {"settings"},
     "schema_revision": {"errors", "models"},
     "users": {"errors", "etags", "models", "schemas"},
     "user_lists": {"errors", "models", "schemas", "users", "validation"},
@@ -47,7 +46,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
         "user_batches",
     },
     "cli": {
-        "auth", "database", "database_errors", "embedded", "errors", "models", "observability",
+        "auth", "database", "database_errors", "errors", "models", "observability",
         "schemas", "settings", "transfer", "user_lists",
     },
     "__init__": set(),
@@ -87,34 +86,19 @@ def test_every_package_of_the_service_has_its_place() -> None:
     assert packages == set(LAYERS)
 
 
-def test_one_module_of_the_service_imports_migrations() -> None:
-    files = {
-        path
+def test_the_service_imports_only_the_report_and_the_embedded_server_of_safely() -> None:
+    names = {
+        name
         for path in (ROOT / "service").rglob("*.py")
-        if any(module.startswith("migrations") for module in imports(path))
+        for name in imports(path)
+        if name.startswith("safely") and name != "safely"
     }
-    assert files == {ROOT / "service/http/evolution_routes.py"}
-    names = {name for path in files for name in imports(path) if "migrations" in name}
-    assert all(re.match(r"migrations(\.report|$)", name) for name in names)
+    assert {name for name in names if not re.match(r"safely\.(report|scratch)\b", name)} == set()
 
 
-def test_the_report_of_migrations_imports_three_modules_of_the_service() -> None:
-    """Otherwise the two would import one another."""
-    seen: set[str] = set()
-    of_the_service: set[str] = set()
-    left = {"migrations.report"}
-    while left:
-        name = left.pop()
-        seen.add(name)
-        path = ROOT / name.replace(".", "/")
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if not file.exists():  # a name in a module
-            continue
-        for module in imports(file):
-            of_the_service |= {module} if module.startswith("service.") else set()
-            left |= {module} - seen if module.startswith("migrations.") else set()
-    modules = {name for name in of_the_service if (ROOT / f"{name.replace('.', '/')}.py").exists()}
-    assert modules == {"service.evolution.schemas", "service.models", "service.database_errors"}
+def test_the_service_does_not_import_migrations() -> None:
+    for path in (ROOT / "service").rglob("*.py"):
+        assert not [name for name in imports(path) if name.startswith("migrations")], path
 
 
 def test_users_know_nothing_of_http() -> None:

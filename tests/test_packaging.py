@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 CODE = {
     str(path.relative_to(ROOT))
-    for package in ("service", "migrations")
+    for package in ("service", "migrations", "safely")
     for path in (ROOT / package).rglob("*")
     if path.is_file() and path.parent.name != "__pycache__"
 }

@@ -9,7 +9,7 @@ Undone: the table is dropped, with its rows.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0001"
 down_revision = None

@@ -9,7 +9,7 @@ Undone: the column is dropped, with its values.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0002"
 down_revision = "0001"

@@ -11,7 +11,7 @@ Undone: the column is dropped, with its values and its rule.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0003"
 down_revision = "0002"

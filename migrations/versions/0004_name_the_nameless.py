@@ -8,7 +8,7 @@ Undone: not at all: which users were called so by this revision and which by the
         recorded, and a name does no harm.
 """
 
-from migrations import safely
+import safely
 
 revision = "0004"
 down_revision = "0003"

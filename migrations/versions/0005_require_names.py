@@ -9,7 +9,7 @@ Older builds: may go on writing NULL, and read 'Unknown'.
 Undone: NULL is allowed again and the trigger goes; names that were filled in stay.
 """
 
-from migrations import safely
+import safely
 
 revision = "0005"
 down_revision = "0004"

@@ -11,7 +11,7 @@ Undone: the index is dropped, concurrently too.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0008"
 down_revision = "0007"

@@ -12,7 +12,7 @@ Undone: the table is set aside with its answers.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0009"
 down_revision = "0008"

@@ -18,7 +18,7 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 
-from service import embedded
+from safely.scratch import embedded
 from service.auth.tokens import check_access
 from service.observability.access_log import check_access_log
 from service.observability.logs import configure_logging, logging_config

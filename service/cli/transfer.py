@@ -23,7 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from service import embedded, schemas, user_lists
+from safely.scratch import embedded
+from service import schemas, user_lists
 from service.database import Database
 from service.errors import ImportRefused, Rejected, flaw_text
 from service.models import SCHEMA_REVISION

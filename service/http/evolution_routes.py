@@ -1,6 +1,6 @@
 """/evolution: the schema's history and state, as a page and as JSON.
 
-It is the only file of the service that imports of `migrations`, and imports `migrations.report`
+It is the only file of the service that imports of `safely`, and imports `safely.report`
 alone, which only reads and imports nothing of the service but schemas, models and errors.
 """
 
@@ -23,7 +23,7 @@ from service.http.problems import documented
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from migrations.report.files import File
+    from safely.report.files import File
 
 OPERATE_REFUSALS = (*access.REFUSALS, Internal, Unavailable, TimedOut)
 PAGE_HEADERS = {
@@ -93,7 +93,7 @@ async def look(request: Request[Any, Any, Any]) -> Evolution:
 def revision_files() -> "Sequence[File]":
     """Return what this build's revision files say; call it in a thread, since it reads them."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it would log its own set-up
-    from migrations.report.files import revision_files  # noqa: PLC0415  # see report_on
+    from safely.report.files import revision_files  # noqa: PLC0415  # see report_on
 
     return revision_files()
 
@@ -101,7 +101,7 @@ def revision_files() -> "Sequence[File]":
 def report_on(session: Session, files: "Sequence[File]") -> Evolution:
     """Return the report of `migrations`, which takes the session's own connection."""
     # Alembic comes with it: 8 MiB and 0.2 s, for those workers only that are asked
-    from migrations import report  # noqa: PLC0415
+    from safely import report  # noqa: PLC0415
 
     return report.look(session.connection(), files)
 

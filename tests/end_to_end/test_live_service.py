@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 import pytest
 
-from migrations.snapshot import POSTGRESQL, differences
+from safely.ledger.snapshot import POSTGRESQL, differences
 from tests import forkserver
 from tests.chain import HEAD, later
 from tests.latency import LatencyMonitor, Step, Timing, run_migration, steps_since

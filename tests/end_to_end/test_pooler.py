@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from service.embedded import Server
+from safely.scratch.embedded import Server
 from tests.databases import name_of
 from tests.pooler import Mode, pooler
 

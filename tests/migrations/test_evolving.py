@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from migrations import snapshot
+from safely.ledger import snapshot
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
 from tests.documented_changes import ROWS

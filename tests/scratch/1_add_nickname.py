@@ -9,7 +9,7 @@ Undone: the column is set aside, with its values.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

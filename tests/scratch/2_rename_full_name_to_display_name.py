@@ -7,7 +7,7 @@ Older builds: know the column by its old name only.
 Undone: the column gets its old name back.
 """
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

@@ -11,7 +11,7 @@ Undone: the two columns change places again.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

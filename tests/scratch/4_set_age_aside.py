@@ -9,7 +9,7 @@ Undone: the column is brought back, with its values and its rule.
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

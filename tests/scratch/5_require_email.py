@@ -12,7 +12,7 @@ Undone: NULL is allowed again and the trigger goes; addresses that were filled i
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

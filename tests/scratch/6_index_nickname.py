@@ -8,7 +8,7 @@ Older builds: don't notice.
 Undone: the index is dropped, concurrently too.
 """
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

@@ -7,7 +7,7 @@ Older builds: don't notice; the users that they create afterwards have no nickna
 Undone: not at all: a nickname does no harm, and 1_add_nickname sets its column aside.
 """
 
-from migrations import safely
+import safely
 
 
 def upgrade() -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.embedded import Server
+from safely.scratch.embedded import Server
 from service.settings import SettingsError
 from tests.paths import ROOT
 
 USE = """\
 import sys
 from pathlib import Path
-from service.embedded import Server
+from safely.scratch.embedded import Server
 server = Server(Path(sys.argv[1]))
 server.join()
 print("joined", flush=True)
@@ -96,12 +96,17 @@ def test_its_data_is_in_the_checkout_or_where_the_installed_service_runs(
     tmp_path: Path, *, is_checkout: bool
 ) -> None:
     package, current = tmp_path / "package", tmp_path / "current"
-    shutil.copytree(ROOT / "service", package / "service")
+    for name in ("service", "safely"):
+        shutil.copytree(ROOT / name, package / name)
     current.mkdir()
     if is_checkout:
         (package / "pyproject.toml").touch()
     process = subprocess.run(
-        [sys.executable, "-c", "from service import embedded; print(embedded.data_directory())"],
+        [
+            sys.executable,
+            "-c",
+            "from safely.scratch import embedded; print(embedded.data_directory())",
+        ],
         check=True,
         capture_output=True,
         text=True,

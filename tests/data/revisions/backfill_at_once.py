@@ -5,7 +5,7 @@ Bad on purpose: one UPDATE keeps the rows locked until it has changed them all.
 
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

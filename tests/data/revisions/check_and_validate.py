@@ -6,7 +6,7 @@ both stand in one transaction.
 
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

@@ -6,7 +6,7 @@ Bad on purpose: without NOT VALID every row is looked up while nobody can write 
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

@@ -6,7 +6,7 @@ Bad on purpose: NOT NULL in one step looks at every row while nobody can use use
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

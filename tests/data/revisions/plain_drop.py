@@ -7,7 +7,7 @@ published version shows the column.
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

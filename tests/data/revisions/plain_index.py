@@ -5,7 +5,7 @@ Bad on purpose: nobody can write to users while the index is built.
 
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

@@ -5,7 +5,7 @@ Bad on purpose: two subjects in one file, which can be judged and undone only to
 
 import sqlalchemy as sa
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

@@ -6,7 +6,7 @@ Bad on purpose: while it waits for the second table, everybody waits for the fir
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

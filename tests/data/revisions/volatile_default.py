@@ -6,7 +6,7 @@ Bad on purpose: the default differs from row to row, so users is written anew.
 import sqlalchemy as sa
 from alembic import op
 
-from migrations import safely
+import safely
 
 revision = "0010"
 down_revision = "0009"

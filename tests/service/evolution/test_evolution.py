@@ -22,8 +22,8 @@ from msgspec import convert, structs, to_builtins
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from migrations import snapshot
-from migrations.report.files import revision_files
+from safely.ledger import snapshot
+from safely.report.files import revision_files
 from service.auth import tokens
 from service.evolution import page
 from service.evolution.formatting import duration, ordinal, size

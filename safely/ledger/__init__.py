@@ -1,0 +1,1 @@
+"""The ledger, the schema's snapshot, and drift."""

@@ -1,0 +1,1 @@
+"""The operations that a revision calls, one file per kind."""

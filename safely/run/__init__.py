@@ -1,0 +1,1 @@
+"""A migration: lock, steps, retry, published versions."""
