@@ -1,0 +1,36 @@
+"""The order of revisions, as the script directory has it; ids have none of their own."""
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+
+def in_order(script: ScriptDirectory) -> list[str]:
+    """Return all revisions, each after those that it builds on."""
+    return [revision.revision for revision in script.walk_revisions()][::-1]
+
+
+def with_ancestors(script: ScriptDirectory, *revisions: str) -> set[str]:
+    """Return these revisions and all that they build on; none for `base` and for unknown ones."""
+    known = set(in_order(script))
+    there = tuple(revision for revision in revisions if revision in known)
+    if not there:
+        return set()
+    return {revision.revision for revision in script.iterate_revisions(there, "base")}
+
+
+def older_than(script: ScriptDirectory, revision: str) -> set[str]:
+    """Return all revisions that this one builds on, without itself."""
+    return with_ancestors(script, revision) - {revision}
+
+
+def known(script: ScriptDirectory, name: str) -> str:
+    """Return a revision's id for its id, its first characters or `head`; `base` for `base`.
+
+    Raise CommandError for an unknown one.
+    """
+    if name == "base":
+        return name
+    found = script.get_revision(name)  # raises CommandError for one that is not there
+    if found is None:
+        raise CommandError(f"there is no revision {name}")
+    return found.revision
