@@ -6,22 +6,20 @@ it is killed, which tells the next run that the schema is between two revisions.
 """
 
 import getpass
-import hashlib
 import os
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import Connection
 
+from safely.alembic_internals import MigrationContext
 from safely.ledger import snapshot
-from service.models import SCHEMA_REVISION
+from safely.ledger.checksum import checksum
 
 LOG = sa.Table(
     "migration_log",
@@ -45,7 +43,7 @@ LOG = sa.Table(
     sa.Column("username", sa.Text),
     sa.Column("host", sa.Text),
     sa.Column("build", sa.Text, nullable=False),  # the revision that the migrator's models describe
-    sa.Column("checksum", sa.Text),  # SHA-256 of the revision file
+    sa.Column("checksum", sa.Text),  # see safely.ledger.checksum
     sa.Column("server", sa.Text),  # major version; each words definitions its own way
     sa.Column("snapshot", sa.Text),  # of the schema afterwards: see safely.ledger.snapshot
 )
@@ -168,7 +166,7 @@ def made_by(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
             "started": work.started,
             "username": operator(),
             "host": socket.gethostname(),
-            "build": SCHEMA_REVISION,
+            "build": migration.opts["build"],
         }
     if migration.dialect.name == "postgresql":
         by: dict[str, Any] = {
@@ -177,7 +175,7 @@ def made_by(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
         }
     else:
         by = {"started": sa.func.current_timestamp()}
-    return by | {"build": SCHEMA_REVISION}
+    return by | {"build": migration.opts["build"]}
 
 
 def seen(migration: MigrationContext) -> dict[str, Any]:
@@ -214,18 +212,6 @@ def operator() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return str(os.getuid())
-
-
-def checksum(path: str | Path) -> str:
-    """The SHA-256 of a revision file, whatever ends its lines."""
-    source = Path(path).read_text(encoding="utf-8")  # which makes every line end alike
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
-def prepare(connection: Connection, _: object = None) -> None:
-    """Make the table if it is missing."""
-    with connection.begin():
-        create(MigrationContext.configure(connection))
 
 
 def unfinished(connection: Connection) -> Half | None:

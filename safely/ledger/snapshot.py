@@ -26,7 +26,7 @@ steadied AS MATERIALIZED (
   SELECT home, count(set_config(name, steady, true)) FROM session, settings GROUP BY home),
 places AS MATERIALIZED (
   SELECT n.*, CASE WHEN nspname = home THEN '' ELSE quote_ident(nspname) || '.' END AS prefix
-  FROM pg_namespace n, steadied WHERE nspname = home OR nspname ~ '^at_[0-9]+$'),
+  FROM pg_namespace n, steadied WHERE nspname = home OR starts_with(nspname, 'at_')),
 extensions AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 relations AS MATERIALIZED (
   SELECT c.*, c.tableoid AS classid, prefix, prefix || quote_ident(relname) AS name
@@ -186,7 +186,7 @@ PART_OF = {  # where name and definition say what it is part of; an index names 
     "column": r"(.+)\.",
     "grant": r"on (.+) to ",
     "sequence": r"(?s:.+) owned by (.+)",
-    "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!at_\d+\.)\w+\.)?("[^"]*"|[^\s("]+)',
+    "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!"?at_[^.]*\.)\w+\.)?("[^"]*"|[^\s("]+)',
 }
 
 
