@@ -170,7 +170,7 @@ def drop(item: Item, migration: MigrationContext) -> None:
         drop_table(item)
     if postgresql():
         run(DROP_HELPERS)
-    ledger.look_again(migration)
+    ledger.renew_snapshot(migration)
 
 
 def drop_column(table: str, column: str) -> None:

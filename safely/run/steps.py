@@ -218,14 +218,14 @@ def complete(migration: MigrationContext) -> None:
     heads = migration.get_current_heads()
     if len(heads) == 1 and published.lacks_something(migration, heads[0]):
         published.publish(migration, heads[0])
-        ledger.look_again(migration)
+        ledger.renew_snapshot(migration)
         log.info("completed the published version %s", heads[0])
 
 
 def withdraw(revision: str, migration: MigrationContext) -> None:
     """Withdraw the published version of a revision that was undone."""
     published.withdraw(revision)
-    ledger.look_again(migration)
+    ledger.renew_snapshot(migration)
 
 
 def refuse_transaction(migration: MigrationContext) -> None:
