@@ -5,6 +5,7 @@ and a test calls it.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any, TypeAlias
@@ -13,10 +14,9 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
-from alembic.ddl.postgresql import PostgresqlImpl
-from alembic.ddl.sqlite import SQLiteImpl
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
+from sqlalchemy import Index
 
 Step: TypeAlias = RevisionStep | StampStep
 Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
@@ -41,13 +41,13 @@ __all__ = [
     "EnvironmentContext",
     "MigrationContext",
     "MigrationInfo",
-    "PostgresqlImpl",
     "RevisionStep",
-    "SQLiteImpl",
     "StampStep",
     "Step",
     "Work",
+    "compare_indexes_without_collation",
     "current_environment",
+    "ignore_identities",
     "is_configured",
     "missing",
     "render_server_default",
@@ -78,13 +78,29 @@ def version_table(migration: MigrationContext) -> str:
     return str(preparer.format_table(migration._version))  # noqa: SLF001  # here it is allowed
 
 
-def missing() -> list[str]:
-    """Return a sentence for each name of USED that this version of Alembic lacks."""
+def missing(used: Iterable[tuple[str, str, str]] = USED) -> list[str]:
+    """Return a sentence for each name of `used` that this version of Alembic lacks."""
     sentences = []
-    for module, name, attribute in USED:
+    for module, name, attribute in used:
         there = getattr(import_module(module), name, None)
         if there is None:
             sentences.append(f"{module} has no {name} any more")
         elif attribute and not (hasattr(there, attribute) or attribute in inspect.getsource(there)):
             sentences.append(f"{module}.{name} has no {attribute} any more")
     return sentences
+
+
+def compare_indexes_without_collation(impl: Any) -> None:
+    """Let a context compare index expressions without COLLATE, which PostgreSQL does not return."""
+    clean = impl._cleanup_index_expr  # noqa: SLF001  # here it is allowed
+
+    def without_collation(index: Index, expression: str) -> str:
+        return str(clean(index, re.sub(r' COLLATE "?\w+"?', "", expression)))
+
+    impl._cleanup_index_expr = without_collation  # noqa: SLF001  # of this context alone
+
+
+def ignore_identities(impl: Any) -> None:
+    """Let a context compare no identity columns: SQLite has AUTOINCREMENT in their place."""
+    nothing: tuple[set[str], set[str], bool] = (set(), set(), False)
+    impl._compare_identity_default = lambda *_: nothing  # noqa: SLF001  # of this context alone
