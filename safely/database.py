@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import msgspec
 from alembic.util import CommandError
 from sqlalchemy import NullPool
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.run.migration_lock import NO_SESSION
-from safely.scratch import embedded
 from service.database import create_engine
 from service.database_errors import causes, why_unreachable
 from service.settings import Settings, SettingsError, async_url
@@ -24,9 +24,17 @@ POOLED = ("08P01", "26000", "42P05")  # settings refused at connecting; statemen
 def settings_found() -> Settings:
     """The service's own settings; the embedded database is started where none is named."""
     try:
-        return embedded.resolved(Settings.from_environment(os.environ))
+        settings = Settings.from_environment(os.environ)
     except SettingsError as error:
         raise CommandError(str(error)) from error
+    if settings.database_url != "embedded":
+        return settings
+    # production images leave safely.scratch out
+    from safely.scratch import embedded  # noqa: PLC0415
+
+    database = embedded.locate(settings.database_address)
+    database.start()
+    return msgspec.structs.replace(settings, database_url=database.url)
 
 
 @asynccontextmanager

@@ -42,7 +42,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, by the name of its environment variable in lower case.
 
-    `database_url` may be `embedded`: see `service.embedded`.
+    `database_url` may be `embedded`: see `database_address`.
     Times are seconds, sizes are bytes.
     """
 
@@ -67,6 +67,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: bool = True
     metrics_textfile: str = ""
     otel_exporter_otlp_endpoint: str = ""
+
+    @property
+    def database_address(self) -> str:
+        """The `database_url`; instead of `embedded` the address of the development database.
+
+        `safely.scratch.embedded` starts that database.
+        """
+        return "embedded:///users" if self.database_url == "embedded" else self.database_url
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
