@@ -651,6 +651,10 @@ async def test_a_migration_is_shown_while_it_waits(
     assert re.search(r"Migration At work for \S+ \w+ waiting", page_text)
     assert "Under way: upgrade begun" in page_text
     assert f"In its way: pid {pid}, a long <report>" in page_text
+    (blocker,) = (await evolution_of(url))["running"]["blockers"]
+    assert re.fullmatch(
+        rf"pid {pid}, a long <report>, in a transaction for [\d.]+ s: SELECT \* FROM users", blocker
+    )
 
     await report.commit()
     assert await upgrade.wait() == 0
