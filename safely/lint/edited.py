@@ -39,9 +39,7 @@ def look(connection: Connection, directory: ScriptDirectory) -> dict[str, str]:
 def existing() -> Settings:
     """The settings of a database that is there already; none is made by looking."""
     named = [os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE")]
-    own = any(
-        (embedded.data_directory() / name).exists() for name in ("postgresql", "users.sqlite")
-    )
+    own = embedded.locate("embedded:///users").exists
     if not own and all(name in (None, "", "embedded") for name in named):
         raise CommandError("no DATABASE_URL, and no embedded database in this clone")
     settings = settings_found()

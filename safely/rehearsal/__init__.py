@@ -19,7 +19,6 @@ from safely.rehearsal.report import Budgets, Report, strip
 from safely.rehearsal.traffic import Traffic
 from safely.rehearsal.witness import Witness
 from safely.scratch import databases as scratch
-from safely.scratch.embedded import DATABASE
 
 # commits are as slow as they are in earnest, and WAL is as much
 DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
@@ -37,7 +36,7 @@ async def rehearse(  # noqa: PLR0913  # each is said by its name
 ) -> Report:
     """Rehearse what is pending on such a copy, up to a revision; raise CommandError if it can't."""
     async with scratch.server(*DURABLE, *ROOM) as server:
-        url = server.url(DATABASE)
+        url = server.url("postgres")
         if app_role:
             await scratch.tell(server, f'CREATE ROLE "{app_role}"')
         report = Report(str(source), budgets, time.time())

@@ -64,7 +64,7 @@ def configured() -> Settings | None:
     except SettingsError as error:
         raise CommandError(str(error)) from error
     if settings.database_url == "embedded":
-        return settings_found() if (embedded.data_directory() / "postgresql").exists() else None
+        return settings_found() if embedded.locate(settings.database_address).exists else None
     url = async_url(settings.database_url)
     is_missing = url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists()
     return None if is_missing else settings

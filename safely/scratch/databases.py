@@ -22,7 +22,6 @@ from safely.postgresql.programs import embedded_major
 from safely.postgresql.server import beside, major_of
 from safely.scratch import embedded
 from safely.scratch.embedded import Server
-from service.settings import SettingsError
 
 NEIGHBOUR = text("""\
 SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L',
@@ -50,15 +49,13 @@ async def server(*options: str) -> AsyncIterator[Server]:
     """
     if not embedded.INSTALLED:
         raise CommandError(NOT_INSTALLED)
-    directory = Path(tempfile.mkdtemp(prefix="users-scratch-"))
+    directory = Path(tempfile.mkdtemp(prefix="safely-scratch-"))
     os.chmod(directory, 0o711)  # noqa: PTH101, S103  # where we are root, its own user passes
     try:
         scratch = Server(directory / "postgresql", *IN_A_HURRY, *options)
         joining = asyncio.ensure_future(asyncio.to_thread(scratch.join))
         try:
             await asyncio.shield(joining)
-        except SettingsError as error:
-            raise CommandError(str(error)) from error
         except asyncio.CancelledError:
             await asyncio.wait([joining])  # what is half started could not be stopped
             if joining.exception() is None:
@@ -80,15 +77,15 @@ async def database(engine: AsyncEngine) -> AsyncIterator[str]:
     way; otherwise on the engine's. Raises CommandError where neither can be.
     """
     if engine.dialect.name == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="users-scratch-") as directory:
-            yield f"sqlite:///{directory}/users.sqlite"
+        with tempfile.TemporaryDirectory(prefix="safely-scratch-") as directory:
+            yield f"sqlite:///{directory}/scratch.sqlite"
         return
     async with beside(engine) as connection:
         major = await major_of(connection)
         encoding = await connection.scalar(text("SHOW server_encoding"))
         if encoding == "UTF8" and major == embedded_major():
             async with server() as scratch:
-                yield scratch.url(embedded.DATABASE)
+                yield scratch.url("postgres")
         else:
             async with neighbour(connection, engine.url) as url:
                 yield url
