@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Dialect, NullPool, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -14,14 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-<<<<<<< HEAD
 from safely.errors import why_refused, why_unreachable
-=======
-from safely.run.migration_lock import NO_SESSION
-from service.database import create_engine
-from service.database_errors import causes, why_unreachable
-from service.settings import Settings, SettingsError, async_url
->>>>>>> h14-report
 
 APPLICATION_NAME = "migrations"  # of every migrator's connections
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
@@ -44,7 +36,6 @@ def usable(address: str | URL) -> URL:
     shows the URL, which may contain a password.
     """
     try:
-<<<<<<< HEAD
         url = make_url(address)
     except (ArgumentError, ValueError):
         raise CommandError(
@@ -71,19 +62,6 @@ def usable(address: str | URL) -> URL:
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     return url
-=======
-        settings = Settings.from_environment(os.environ)
-    except SettingsError as error:
-        raise CommandError(str(error)) from error
-    if settings.database_url != "embedded":
-        return settings
-    # production images leave safely.scratch out
-    from safely.scratch import embedded  # noqa: PLC0415
-
-    database = embedded.locate(settings.database_address)
-    database.start()
-    return msgspec.structs.replace(settings, database_url=database.url)
->>>>>>> h14-report
 
 
 def engine_for(
