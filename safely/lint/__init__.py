@@ -6,10 +6,11 @@ what no SQL shows. Trouble is told once, by its line, unless a comment argues it
 
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
@@ -29,79 +30,107 @@ class Draft(NamedTuple):
     failures: list[Failure | None]  # of each
 
 
-def chosen(directory: ScriptDirectory, given: list[str]) -> list[Script]:
-    """The revisions that are named, oldest first; all of them where none is.
+def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
+    """Return the revisions that are named, each after those it builds on; all without a name.
 
-    A name is a number, `head`, or `A:B`: what leads from A to B, as `alembic upgrade A:B` goes.
-    Raises CommandError for one that doesn't exist or stands for none, and where a file can't be
-    loaded.
+    A name is an id, the first characters of one, `head`, or `A:B` for the revisions that
+    `alembic upgrade A:B` runs. Raise CommandError for a name that stands for no revision, and
+    where a revision file can't be loaded.
+    """
+    revisions = load(script)
+    if not revisions:
+        raise CommandError("there is no revision to lint")
+    if not names:
+        return revisions
+    wanted = {id_ for name in names for id_ in named(script, name)}
+    return [revision for revision in revisions if revision.revision in wanted]
+
+
+def load(script: ScriptDirectory) -> list[Script]:
+    """Return all revisions, each after those it builds on.
+
+    Raise CommandError for a file that can't be loaded, and for two files with one id.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # two files with one number
-            known = {script.revision: script for script in directory.walk_revisions()}
+            warnings.filterwarnings("error", ".* is present more than once", UserWarning)
+            return list(script.walk_revisions())[::-1]
     except CommandError:
         raise
     except Exception as error:
-        raise CommandError(f"a revision file can't be loaded: {where(error)}") from error
-    if not known:
-        raise CommandError("there is no revision to lint")
-    numbers = list(known)[::-1]
-    wanted = {number for name in given for number in named(name, numbers)} if given else numbers
-    return [known[number] for number in numbers if number in wanted]
+        raise CommandError(f"a revision file can't be loaded: {cause(error, script)}") from error
 
 
-def where(error: Exception) -> str:
-    """What went wrong, and in which file, in one line."""
+def cause(error: Exception, script: ScriptDirectory) -> str:
+    """Return what is wrong with a revision file, and its name, in one line."""
+    folders = script.version_locations or [str(Path(script.dir, "versions"))]
     frames = traceback.extract_tb(error.__traceback__)
-    files = [Path(frame.filename).name for frame in frames if "versions" in frame.filename]
-    place = f"{files[-1]}: " if files else ""
-    return f"{place}{type(error).__name__}: {error}"
+    files = [Path(f.filename) for f in frames if f.filename.startswith(tuple(folders))]
+    prefix = f"{files[-1].name}: " if files else ""
+    return f"{prefix}{type(error).__name__}: {error}"
 
 
-def named(name: str, numbers: list[str]) -> list[str]:
-    """The numbers that a name stands for; `numbers` are all there are, in their order."""
-
-    def place(text: str) -> int:
-        """How many revisions there are up to this one."""
-        if text == "base":
-            return 0
-        if text == "head":
-            return len(numbers)
-        if text not in numbers:
-            raise CommandError(f"there is no revision {text}")
-        return numbers.index(text) + 1
-
+def named(script: ScriptDirectory, name: str) -> set[str]:
+    """Return the ids of the revisions for which a name stands; see `select`."""
     begin, colon, end = name.partition(":")
-    first, last = begin or "base", end or "head"
     if not colon:
-        if name == "base":
-            raise CommandError("base is no revision: base:head is for all that lead there")
-        return numbers[place(name) - 1 : place(name)]
-    if place(first) > place(last):
+        revisions = resolve(script, name)
+        if not revisions:
+            raise CommandError(f"{name} is no revision: base:head stands for all of them")
+        return set(revisions)
+    older, newer = resolve(script, begin or "base"), resolve(script, end or "heads")
+    between = script.iterate_revisions(newer or "base", older or "base", implicit_base=True)
+    ids = {revision.revision for revision in between}
+    if not ids and older != newer:
         raise CommandError(
-            f"{name} stands for no revision, since nothing leads up from {first} to {last}: "
-            "name the older one first, as in 0003:0005"
+            f"{name} stands for no revision, since nothing leads up from {begin} to {end}: "
+            "name the older one first"
         )
-    return numbers[place(first) : place(last)]  # none where nothing came since: no trouble either
+    return ids
 
 
-def lint(directory: ScriptDirectory, scripts: list[Script]) -> dict[str, list[Finding]]:
-    """What is wrong with each revision, by its number; raise CommandError without squawk."""
-    drafts = [draft(directory, script) for script in scripts]
+def resolve(script: ScriptDirectory, name: str) -> tuple[str, ...]:
+    """Return the id that Alembic finds for a name: several for `heads`, none for `base`."""
+    return tuple(revision.revision for revision in script.get_revisions(name))
+
+
+def lint(
+    script: ScriptDirectory,
+    revisions: list[Script],
+    metadata: sa.MetaData,
+    options: Mapping[str, Any],
+    *,
+    numbered: bool = False,
+) -> dict[str, list[Finding]]:
+    """Return the findings of each revision, by its id.
+
+    `metadata` has the tables of the models; `options` are those that env.py gives to
+    context.configure(), which `safely` needs while it prints SQL; `numbered` says whether the
+    revisions are numbered. Raise CommandError where squawk isn't installed.
+    """
+    drafts = [
+        draft(script, revision, metadata, options, numbered=numbered) for revision in revisions
+    ]
     remarks = iter(squawk.ask([way for draft in drafts for way in draft.ways]))
     judged = {}
-    for script, each in zip(scripts, drafts, strict=True):
-        own = list(own_findings(each))
+    for revision, each in zip(revisions, drafts, strict=True):
+        own = list(own_findings(each, script, revision))
         heard = [f for way in each.ways for f in squawk.findings(way, next(remarks))]
-        judged[script.revision] = unsuppressed(each.source, once([*own, *heard]))
+        judged[revision.revision] = unsuppressed(each.source, once([*own, *heard]))
     return judged
 
 
-def draft(directory: ScriptDirectory, script: Script) -> Draft:
+def draft(
+    script: ScriptDirectory,
+    revision: Script,
+    metadata: sa.MetaData,
+    options: Mapping[str, Any],
+    *,
+    numbered: bool,
+) -> Draft:
     """Read a revision's file and render both of its ways."""
-    read = source.read(Path(script.path))
-    rendered = [render(directory, script, up=up) for up in (True, False)]
+    read = source.read(Path(revision.path))
+    rendered = [render(script, revision, metadata, options, up=up) for up in (True, False)]
     made = {
         change.table
         for statement in rendered[0].statements
@@ -111,10 +140,12 @@ def draft(directory: ScriptDirectory, script: Script) -> Draft:
     ways = [
         Way(
             read,
-            script.revision,
+            revision.revision,
             [*rendering.statements, *unheard(read, rendering, up=up)],
             made,
             up,
+            metadata,
+            numbered,
         )
         for rendering, up in zip(rendered, (True, False), strict=True)
     ]
@@ -133,14 +164,15 @@ def unheard(read: Source, rendering: Rendering, *, up: bool) -> Iterator[Stateme
                 )
 
 
-def own_findings(draft: Draft) -> Iterator[Finding]:
+def own_findings(draft: Draft, script: ScriptDirectory, revision: Script) -> Iterator[Finding]:
     """Everything but what squawk says."""
     for way, failure in zip(draft.ways, draft.failures, strict=True):
         yield from sql_checks.check(way)
         if failure is not None:
             yield from unrendered(way, failure)
-    yield from file_checks.check(draft.source, draft.ways[0].made, idle=idle(draft))
-    yield from subjects.check(draft.source, draft.ways[0].revision)
+    up, merge = draft.ways[0], revision.is_merge_point
+    yield from file_checks.check(up, script, merge=merge, idle=idle(draft))
+    yield from subjects.check(up)
 
 
 def idle(draft: Draft) -> bool:

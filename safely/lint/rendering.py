@@ -8,17 +8,16 @@ it isn't there. Who emitted a statement is read from the stack at the moment it 
 import inspect
 import io
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from alembic.config import Config
 from alembic.operations import Operations
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
-
-from safely.database import LOCK_TIMEOUT
-from service.models import Base
 
 SAFELY = "safely"
 
@@ -71,24 +70,37 @@ class Tape(io.StringIO):
         return len(text)
 
 
-def render(directory: ScriptDirectory, script: Script, *, up: bool) -> Rendering:
-    """Print the SQL of one direction of one revision, for PostgreSQL; needs no server."""
+def render(
+    directory: ScriptDirectory,
+    script: Script,
+    metadata: sa.MetaData,
+    options: Mapping[str, Any],
+    *,
+    up: bool,
+) -> Rendering:
+    """Return the SQL of one direction of one revision, for PostgreSQL; needs no server.
+
+    `options` are those that env.py gives to context.configure(); what decides where the SQL goes
+    is set here.
+    """
     body = getattr(script.module, "upgrade" if up else "downgrade", None)
     tape = Tape(script.path)
     if body is None:
         return Rendering([])
     # what a body prints is not the report's
     with EnvironmentContext(Config(), directory, as_sql=True) as env, redirect_stdout(sys.stderr):
-        env.configure(
-            dialect_name="postgresql",
-            dialect_opts={"paramstyle": "named"},
-            literal_binds=True,
-            transactional_ddl=True,
-            transaction_per_migration=True,
-            target_metadata=Base.metadata,
-            output_buffer=tape,
-            lock_timeout=LOCK_TIMEOUT,
-        )
+        offline = {
+            "connection": None,
+            "url": None,
+            "dialect_name": "postgresql",
+            "dialect_opts": {"paramstyle": "named"},
+            "literal_binds": True,
+            "transactional_ddl": True,
+            "transaction_per_migration": True,
+            "target_metadata": metadata,
+            "output_buffer": tape,
+        }
+        env.configure(**{**options, **offline})
         migration = env.get_context()
         migration.opts.update(revision=script.revision, is_upgrade=up)
         try:

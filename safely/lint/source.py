@@ -117,15 +117,23 @@ class Source(NamedTuple):
 
 def read(path: Path) -> Source:
     """Parse a file; it was loaded already, so it can be."""
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     tree = ast.parse(text)
     values: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            values.setdefault(node.targets[0].id, []).append(node.value)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                values.setdefault(target.id, []).append(node.value)
     assigned = {name: found[0] for name, found in values.items() if len(found) == 1}
     calls = sorted(operations(tree), key=lambda call: (call.lines[0], call.node.col_offset))
     return Source(path, text.splitlines(), tree, assigned, calls)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a Python file, in the encoding that it declares."""
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def operations(tree: ast.Module) -> Iterator[Call]:

@@ -8,12 +8,12 @@ import inspect
 import io
 import tokenize
 
+import sqlalchemy as sa
 from alembic import op
 
 import safely
 from safely.lint.plain_sql import FILL
 from safely.lint.source import Call, Source
-from service.models import Base
 
 # what goes by the same name in both, and is another thing in each
 COUNTERPARTS = {
@@ -31,7 +31,7 @@ NEEDLESS = {
 STEPS = ("server_default", "nullable", "unique", "index", "primary_key")
 
 
-def of_call(source: Source, call: Call) -> str | None:
+def of_call(source: Source, call: Call, metadata: sa.MetaData) -> str | None:
     """What to write in the place of a call of `op`; None where plain Alembic is fine."""
     if call.by not in ("op", "batch"):
         return None
@@ -42,7 +42,7 @@ def of_call(source: Source, call: Call) -> str | None:
     given = call.arguments()
     arguments = [code(argument) for argument in given]
     if call.name.endswith(("check_constraint", "drop_constraint")) and is_check(call):
-        arguments[:1] = [named(source, call, given[0])]
+        arguments[:1] = [check_name(source, call, given[0], metadata)]
     arguments += keywords(call)
     return f"safely.{call.name}({', '.join(arguments)})".replace("op.f(", "safely.f(")
 
@@ -53,13 +53,15 @@ def is_check(call: Call) -> bool:
     return call.name == "create_check_constraint" or any(ast.unparse(k) == "'check'" for k in kind)
 
 
-def named(source: Source, call: Call, name: ast.expr) -> str:
-    """A CHECK's name as the database has it, which is what `safely` takes."""
+def check_name(source: Source, call: Call, name: ast.expr, metadata: sa.MetaData) -> str:
+    """Return the name of a CHECK as the database has it, which is what `safely` takes."""
     table = source.table(call)
     if table is None or not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
         return code(name)  # op.f(…) says that it is the whole name
-    convention = Base.metadata.naming_convention["ck"]
-    return f'"{convention}"' % {"table_name": table, "constraint_name": name.value}
+    check = sa.CheckConstraint("true", name=name.value)
+    # SQLAlchemy applies the naming convention, if there is one for CHECK
+    sa.Table(table, sa.MetaData(naming_convention=metadata.naming_convention), check)
+    return f'"{check.name}"'
 
 
 def keywords(call: Call) -> list[str]:

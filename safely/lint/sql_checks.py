@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from safely.lint import plain_sql, spelling
+from safely.lint import plain_sql, spelling, subjects
 from safely.lint.findings import Finding
 from safely.lint.rendering import Statement
 from safely.lint.statements import Change, bare, changes, parted, split
@@ -162,4 +162,5 @@ def two_tables(way: Way) -> Iterator[Finding]:
             if first.setdefault(statement.transaction, table) != table:
                 others = {"first": first[statement.transaction], "table": table}
                 finding = way.finding("two-tables", statement, change, **others)
-                yield finding._replace(safe=way.split())
+                safe = subjects.revisions_to_write(way) or "one revision for each table"
+                yield finding._replace(safe=safe)

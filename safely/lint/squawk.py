@@ -17,7 +17,6 @@ from safely.lint.findings import Finding
 from safely.lint.rendering import Statement
 from safely.lint.statements import Change, bare, changes
 from safely.lint.ways import Way
-from service.models import Base
 
 OLDEST = "15"  # the PostgreSQL that the project still runs on
 
@@ -89,7 +88,7 @@ class Remark(NamedTuple):
 
 def ask(ways: list[Way]) -> list[list[Remark]]:
     """What squawk says of each, in one run; raise CommandError where it can't be asked."""
-    with tempfile.TemporaryDirectory(prefix="users-lint-") as name:
+    with tempfile.TemporaryDirectory(prefix="safely-lint-") as name:
         directory = Path(name)
         files = [directory / f"{number}.sql" for number in range(len(ways))]
         lines = [write(file, way.statements) for file, way in zip(files, ways, strict=True)]
@@ -121,8 +120,7 @@ def run(directory: Path, files: list[str]) -> list[dict[str, Any]]:
     program = shutil.which("squawk", path=where)
     if program is None:
         raise CommandError(
-            "squawk is not installed: it is the development dependency `squawk-cli` "
-            "(`make .venv/installed` in a clone)"
+            "squawk, which checks the SQL, is not installed: pip install 'safely[lint]'"
         )
     arguments = ["--reporter=json", f"--pg-version={OLDEST}", "--config=none.toml", *files]
     process = subprocess.run(  # noqa: S603  # the program that was just found, and our own files
@@ -161,12 +159,15 @@ def applies(way: Way, change: Change) -> bool:
     if change.kind == "create table":
         return True
     if change.kind == "no default":
-        return not nullable(change)
+        return not nullable(way, change)
     return way.in_use(change.table) and "NOT VALID" not in change.parts.get("rest", "").upper()
 
 
-def nullable(change: Change) -> bool:
-    """Whether the models say that the column needs no value."""
-    table = Base.metadata.tables.get(change.table)
-    column = None if table is None else table.columns.get(bare(change.parts["column"]))
-    return column is not None and bool(column.nullable)
+def nullable(way: Way, change: Change) -> bool:
+    """Return whether the models say that the column may be NULL."""
+    name = bare(change.parts["column"])
+    return any(
+        bool(table.columns[name].nullable)
+        for table in way.metadata.tables.values()
+        if table.name == change.table and name in table.columns
+    )

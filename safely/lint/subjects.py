@@ -8,6 +8,7 @@ from safely.lint.findings import Finding, found
 from safely.lint.source import NAME_FIRST, Call, Source
 from safely.lint.spelling import code, of_call
 from safely.lint.statements import bare, changes, items, words
+from safely.lint.ways import Way
 
 # in an expression they name no column; and every row has an id
 NO_COLUMNS = {
@@ -31,32 +32,32 @@ class Operation(NamedTuple):
     columns: set[str]  # empty: that can't be read, and it may be any
 
 
-def check(source: Source, revision: str) -> Iterator[Finding]:
+def check(way: Way) -> Iterator[Finding]:
     """Tell of a revision that does several things, at the line where the second begins."""
-    several = subjects(source)
+    several = subjects(way.source)
     if len(several) > 1:
         yield found(
             "two-subjects",
             several[1][0].call.lines,
-            split(source, revision),
+            revisions_to_write(way),
             number=str(len(several)),
             subjects="; ".join(subject[0].about for subject in several),
         )
 
 
-def split(source: Source, revision: str) -> str | None:
-    """The files to make of it, and what belongs into each; None if it does one thing."""
-    several = subjects(source)
+def revisions_to_write(way: Way) -> str | None:
+    """Return a file name and a body for each subject; None if there is only one."""
+    several = subjects(way.source)
     if len(several) == 1:
         return None
     lines = []
     for at, subject in enumerate(several):
-        number = f"{int(revision) + at:0{len(revision)}}" if revision.isdecimal() else f"…{at}"
+        number = f"{int(way.revision) + at:0{len(way.revision)}}" if way.numbered else "…"
         verb = subject[0].call.name.partition("_")[0]
         name = re.sub(r"\W+", "_", f"{verb} {subject[0].about}")
         lines.append(f"{number}_{name}.py")
         for operation in subject:
-            spelled = of_call(source, operation.call) or code(operation.call.node)
+            spelled = of_call(way.source, operation.call, way.metadata) or code(operation.call.node)
             lines += [f"    {line}" for line in spelled.splitlines()]
     return "\n".join(lines)
 

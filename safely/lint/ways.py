@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from safely.lint import plain_sql, spelling, subjects
+import sqlalchemy as sa
+
+from safely.lint import plain_sql, spelling
 from safely.lint.findings import Finding, Lines, found
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source
@@ -22,6 +24,8 @@ class Way(NamedTuple):
     statements: list[Statement]
     made: set[str]  # the tables that the revision makes
     up: bool
+    metadata: sa.MetaData  # of the models
+    numbered: bool  # whether the project's revisions are
 
     def place(self, statement: Statement) -> tuple[Call | None, Lines]:
         """The call that said it, and its lines; or where the function begins."""
@@ -58,12 +62,12 @@ class Way(NamedTuple):
         plain = plain_sql.of_change(change)
         if call is not None and call.name == "add_column" and change.kind in SEPARATELY:
             return f"{spelling.column_only(self.source, call) or '…'}\n{plain}"
-        return (call and spelling.of_call(self.source, call)) or plain
+        return (call and spelling.of_call(self.source, call, self.metadata)) or plain
 
     def operation(self, statement: Statement, table: str) -> dict[str, str]:
         """What stands there, and what it locks, for `raw-op`."""
         call, _ = self.place(statement)
-        is_call = call is not None and spelling.of_call(self.source, call) is not None
+        is_call = call is not None and spelling.of_call(self.source, call, self.metadata)
         return raw(call if is_call else None, table, new=table in self.made)
 
     def in_use(self, table: str) -> bool:
@@ -82,10 +86,6 @@ class Way(NamedTuple):
             for table in tables:
                 if table and table not in self.made:
                     yield table, change
-
-    def split(self) -> str:
-        """How to make several revisions of it."""
-        return subjects.split(self.source, self.revision) or "one revision for each table"
 
 
 def what(change: Change) -> str:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from safely.cli.lint import path_for_people
 from safely.ledger.ledger import checksum
-from safely.lint import chosen, lint
+from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
 from safely.lint.spelling import COUNTERPARTS
 from safely.lint.sql_checks import STEADY
+from service.models import Base
 from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
 from tests.commands import run_alembic, run_migrations
 from tests.databases import UNREACHABLE_URL
@@ -48,6 +51,7 @@ def downgrade() -> None:
 """
 
 BAD = sorted((ROOT / "tests/data/revisions").glob("*.py"))
+OPTIONS = {"lock_timeout": "100ms"}  # of env.py
 NO_LEDGER = "not compared with a ledger: "
 ADD_PHONE = 'safely.add_column("users", sa.Column("phone", sa.Text()))'
 INDEX_AGE = 'safely.create_index("idx_users_age", "users", ["age"])'
@@ -84,7 +88,8 @@ def draft(chain: Path) -> Draft:
 def findings_of(chain: Path, *names: str) -> list[Finding]:
     """Lint revisions of a chain: the one after the head, unless others are named."""
     directory = ScriptDirectory(str(chain / "migrations"))
-    findings_by_revision = lint(directory, chosen(directory, list(names or [NEXT])))
+    revisions = select(directory, list(names or [NEXT]))
+    findings_by_revision = lint(directory, revisions, Base.metadata, OPTIONS, numbered=True)
     return [finding for findings in findings_by_revision.values() for finding in findings]
 
 
@@ -239,7 +244,9 @@ def test_a_revision_is_rendered_by_itself_and_as_alembic_prints_it(url: str) -> 
     }
     for number in NUMBERS:
         for up, script in printed.items():
-            statements = render(directory, chosen(directory, [number])[0], up=up).statements
+            statements = render(
+                directory, select(directory, [number])[0], Base.metadata, OPTIONS, up=up
+            ).statements
             body = "\n\n".join(statement.text for statement in statements[1:-1])
             assert body in script
             assert "migration_log" not in body
@@ -786,7 +793,7 @@ def test_the_exit_code_tells_whether_there_are_findings(url: str, clone: Path) -
     assert json.loads(run_migrations(url, "lint", "--json", cwd=clone).stdout) == []
     process = run_migrations(url, "lint", "0042", cwd=clone)
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr == "FAILED: there is no revision 0042\n"
+    assert process.stderr == "FAILED: Can't locate revision identified by '0042'\n"
     process = run_migrations(url, "lint", "0005:0003", cwd=clone)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("FAILED: 0005:0003 stands for no revision, since nothing")
@@ -796,7 +803,7 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     directory = ScriptDirectory(str(ROOT / "migrations"))
 
     def numbers(*names: str) -> list[str]:
-        return [script.revision for script in chosen(directory, list(names))]
+        return [script.revision for script in select(directory, list(names))]
 
     assert numbers() == NUMBERS
     assert numbers("head") == [HEAD]
@@ -804,7 +811,7 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     assert numbers("0003:0005") == ["0004", "0005"]
     assert numbers("base:0002") == numbers(":0002") == ["0001", "0002"]
     assert numbers("0007:") == numbers("0007:head") == NUMBERS[7:]
-    with pytest.raises(CommandError, match="there is no revision 7"):
+    with pytest.raises(CommandError, match="Can't locate revision identified by '7'"):
         numbers("0003:7")
     for nothing in ("base", "0005:0003"):
         with pytest.raises(CommandError, match=f"{nothing} (is|stands for) no revision"):
@@ -838,7 +845,9 @@ def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
         text=True,
     )
     assert process.returncode == 2
-    assert process.stderr.startswith("FAILED: squawk is not installed: it is the development")
+    assert process.stderr == (
+        "FAILED: squawk, which checks the SQL, is not installed: pip install 'safely[lint]'\n"
+    )
 
 
 async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone: Path) -> None:
@@ -869,3 +878,203 @@ def test_without_a_database_the_rest_is_linted_and_no_secret_is_said(clone: Path
     assert len(process.stderr.splitlines()) == 1
     assert "secret" not in process.stderr
     assert not (clone / ".data").exists()
+
+
+TEMPLATE = '''\
+"""what a revision does
+
+Revision ID: {id}
+Revises: {revises}
+Create Date: 2024-05-01 10:00:00.000000
+
+"""
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+
+
+# revision identifiers, used by Alembic.
+revision: str = "{id}"
+down_revision: Union[str, Sequence[str], None] = {revises!r}
+branch_labels: Union[str, Sequence[str], None] = None
+depends_on: Union[str, Sequence[str], None] = None
+
+TABLE: str = "orders"
+
+
+def upgrade() -> None:
+    """Upgrade schema."""
+    # ### commands auto generated by Alembic - please adjust! ###
+    {up}
+    # ### end Alembic commands ###
+
+
+def downgrade() -> None:
+    """Downgrade schema."""
+    # ### commands auto generated by Alembic - please adjust! ###
+    {down}
+    # ### end Alembic commands ###
+'''
+SHOP = sa.MetaData()
+ORDERS = sa.Table("orders", SHOP, sa.Column("id", sa.BigInteger), schema="shop")
+FIRST, LEFT, RIGHT, MERGE = "ae1027a6acf1", "1975ea83b712", "ffffffffffff", "00003b5e1c9d"
+
+
+class Shop(NamedTuple):
+    """A project as `alembic init` and `alembic merge` make it, which has met safely just now."""
+
+    directory: Path
+    script: ScriptDirectory
+
+    def select(self, *names: str) -> list[str]:
+        """Return the ids of the revisions that are named."""
+        return [revision.revision for revision in select(self.script, list(names))]
+
+    def findings(self, id_: str) -> list[Finding]:
+        """Lint one revision."""
+        return lint(self.script, select(self.script, [id_]), SHOP, {})[id_]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Return a project with hashes for ids and a merge, whose files lie in two directories."""
+    script_directory, first, others = (tmp_path / name for name in ("db", "old", "db/history"))
+    for directory in (script_directory, first, others):
+        directory.mkdir()
+
+    def write(directory: Path, id_: str, revises: Any, up: str, down: str) -> None:
+        text = TEMPLATE.format(id=id_, revises=revises, up=up, down=down)
+        (directory / f"{id_}_revision.py").write_text(text, encoding="utf-8")
+
+    create = 'op.create_table("orders", sa.Column("id", sa.BigInteger()), schema="shop")'
+    add = 'op.add_column(TABLE, sa.Column("note", sa.Text()), schema="shop")'
+    check = 'op.create_check_constraint("total", "orders", "total > 0", schema="shop")'
+    write(first, FIRST, None, create, 'op.drop_table("orders", schema="shop")')
+    write(others, LEFT, FIRST, add, 'op.drop_column(TABLE, "note", schema="shop")')
+    write(others, RIGHT, FIRST, check, 'op.drop_constraint("total", "orders", schema="shop")')
+    write(others, MERGE, (LEFT, RIGHT), "pass", "pass")
+    locations = [str(others), str(first)]
+    return Shop(tmp_path, ScriptDirectory(str(script_directory), version_locations=locations))
+
+
+def test_revisions_with_hashes_are_named_as_alembic_names_them(shop: Shop) -> None:
+    every = shop.select()
+    assert (every[0], every[-1]) == (FIRST, MERGE)
+    assert set(every) == {FIRST, LEFT, RIGHT, MERGE}
+    assert shop.select("ae10") == [FIRST]
+    assert shop.select("head", FIRST) == [FIRST, MERGE]
+    assert shop.select("base:1975") == [FIRST, LEFT]
+    assert set(shop.select("ae10:head")) == {LEFT, RIGHT, MERGE}
+    assert shop.select("1975:head") == [RIGHT, MERGE]  # LEFT has been run: what is left to run
+    assert shop.select("1975:ffff") == [RIGHT]
+    assert shop.select(f"{MERGE}:") == []
+    with pytest.raises(CommandError, match="stands for no revision, since nothing leads up from"):
+        shop.select(f"{MERGE}:{LEFT}")
+    with pytest.raises(CommandError, match="Can't locate revision identified by 'beef'"):
+        shop.select("beef")
+
+
+def test_without_a_name_the_heads_of_all_branches_are_linted(shop: Shop) -> None:
+    (shop.directory / f"db/history/{MERGE}_revision.py").unlink()
+    script = ScriptDirectory(shop.script.dir, version_locations=shop.script.version_locations)
+    assert {revision.revision for revision in select(script, [])} == {FIRST, LEFT, RIGHT}
+    assert {revision.revision for revision in select(script, ["ae10:"])} == {LEFT, RIGHT}
+    with pytest.raises(CommandError, match="Multiple head revisions"):
+        select(script, ["head"])
+
+
+def test_what_a_revision_depends_on_leads_to_it(shop: Shop) -> None:
+    (shop.directory / f"db/history/{MERGE}_revision.py").unlink()
+    path = shop.directory / f"db/history/{RIGHT}_revision.py"
+    none, left = "depends_on: Union[str, Sequence[str], None] = ", repr(LEFT)
+    path.write_text(path.read_text("utf-8").replace(f"{none}None", none + left), "utf-8")
+    script = ScriptDirectory(shop.script.dir, version_locations=shop.script.version_locations)
+    assert [revision.revision for revision in select(script, [":ffff"])] == [FIRST, LEFT, RIGHT]
+
+
+def test_a_merge_of_branches_has_nothing_to_undo(shop: Shop) -> None:
+    assert shop.findings(MERGE) == []
+
+
+def test_a_merge_that_changes_something_says_how_that_is_undone(shop: Shop) -> None:
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = path.read_text("utf-8").replace("pass", 'op.execute("SELECT 1")', 1)
+    path.write_text(text, encoding="utf-8")
+    assert [finding.rule for finding in shop.findings(MERGE)] == ["empty-downgrade"]
+
+
+def test_a_file_of_alembics_own_template_is_read_as_any_other(shop: Shop) -> None:
+    assert [(finding.rule, finding.safe) for finding in shop.findings(LEFT)] == [
+        ("raw-op", 'safely.add_column(TABLE, sa.Column("note", sa.Text()))'),
+        ("lossy-downgrade", 'safely.drop_column(TABLE, "note")'),
+    ]
+
+
+def test_without_a_naming_convention_a_check_keeps_its_name(shop: Shop) -> None:
+    finding = shop.findings(RIGHT)[0]
+    assert finding.rule == "check-at-once"
+    assert finding.safe == 'safely.create_check_constraint("total", "orders", "total > 0")'
+
+
+def test_the_revisions_to_make_of_two_subjects_have_numbers_only_where_all_have(
+    shop: Shop,
+) -> None:
+    path = shop.directory / f"db/history/{LEFT}_revision.py"
+    index = '\n    op.create_index("i", "orders", ["total"])'
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('schema="shop")', f'schema="shop"){index}', 1), encoding="utf-8")
+    (finding,) = [finding for finding in shop.findings(LEFT) if finding.rule == "two-subjects"]
+    files = [line for line in str(finding.safe).splitlines() if not line.startswith(" ")]
+    assert files == ["…_add_orders_note.py", "…_create_i.py"]
+
+
+def test_a_file_that_can_not_be_loaded_is_named_wherever_it_lies(shop: Shop) -> None:
+    path = shop.directory / "old/broken_revision.py"
+    path.write_text("import no_such_module", encoding="utf-8")
+    with pytest.raises(CommandError, match=r"loaded: broken_revision\.py: ModuleNotFoundError"):
+        shop.select()
+
+
+@pytest.mark.parametrize(
+    ("current", "shown"),
+    [
+        (".", ["old", "db/history"]),
+        ("db", ["old", "history"]),  # from the parent of the script directory: db/..
+        ("db/history", ["old", ""]),
+    ],
+)
+def test_files_are_named_from_the_current_directory_if_they_are_below_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, current: str, shown: list[str]
+) -> None:
+    monkeypatch.chdir(shop.directory / current)
+    paths = [
+        path_for_people(revision, shop.script) for revision in select(shop.script, [FIRST, LEFT])
+    ]
+    assert paths == [
+        str(Path(directory, f"{id_}_revision.py"))
+        for directory, id_ in zip(shown, (FIRST, LEFT), strict=True)
+    ]
+
+
+def test_a_file_in_another_encoding_is_read_as_python_reads_it(shop: Shop) -> None:
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = f"# coding: latin-1\n# für\n{path.read_text('utf-8')}"
+    path.write_text(text, encoding="latin-1")
+    assert shop.findings(MERGE) == []
+
+
+def test_only_what_the_project_itself_brings_may_not_be_imported(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop.directory / "storefront").mkdir()
+    (shop.directory / "storefront/__init__.py").touch()
+    (shop.directory / "db/names.py").touch()
+    monkeypatch.syspath_prepend(shop.directory)
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = path.read_text("utf-8")
+    for module in ("json", "sqlalchemy.dialects", "pytest", "db.names"):
+        path.write_text(f"import {module}\n{text}", encoding="utf-8")
+        assert shop.findings(MERGE) == []
+    path.write_text(f"import storefront\n{text}", encoding="utf-8")
+    assert [finding.rule for finding in shop.findings(MERGE)] == ["imports-service"]
