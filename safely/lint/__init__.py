@@ -1,7 +1,8 @@
-"""Linting revisions: what one would do to those who use the database meanwhile.
+"""Lint revisions: report what they would do to the clients of a database in use.
 
-Each is rendered by itself, as SQL, for squawk and for checks of our own; and its file is read for
-what no SQL shows. Trouble is told once, by its line, unless a comment argues it away.
+Each revision is rendered by itself as SQL, for squawk and for checks of our own, and its file is
+checked for what no SQL shows. A finding names the line of the file, unless a comment there
+suppresses it.
 """
 
 import traceback
@@ -15,19 +16,22 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from safely.lint import file_checks, source, sql_checks, squawk, subjects
-from safely.lint.findings import Finding, found, once, unsuppressed
-from safely.lint.rendering import Failure, Rendering, Statement, render
+from safely.lint.directions import Direction
+from safely.lint.findings import Finding, apply_suppressions, without_duplicates
+from safely.lint.rendering import BEGIN, COMMIT, Failure, Rendering, Statement, render
 from safely.lint.source import Source
 from safely.lint.statements import changes
-from safely.lint.ways import Way
 
 
-class Draft(NamedTuple):
-    """A revision, read and rendered."""
+class Reading(NamedTuple):
+    """A revision, parsed and rendered."""
 
     source: Source
-    ways: list[Way]  # up, and down
-    failures: list[Failure | None]  # of each
+    directions: list[Direction]
+    """Upgrade and downgrade."""
+    failures: list[Failure | None]
+    """The error of each, where its body couldn't be rendered."""
+    is_merge: bool
 
 
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
@@ -63,9 +67,9 @@ def load(script: ScriptDirectory) -> list[Script]:
 
 def cause(error: Exception, script: ScriptDirectory) -> str:
     """Return what is wrong with a revision file, and its name, in one line."""
-    folders = script.version_locations or [str(Path(script.dir, "versions"))]
-    frames = traceback.extract_tb(error.__traceback__)
-    files = [Path(f.filename) for f in frames if f.filename.startswith(tuple(folders))]
+    folders = [script.dir, *(script.version_locations or [])]
+    paths = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    files = [path for path in paths if any(path.is_relative_to(folder) for folder in folders)]
     prefix = f"{files[-1].name}: " if files else ""
     return f"{prefix}{type(error).__name__}: {error}"
 
@@ -104,100 +108,117 @@ def lint(
 ) -> dict[str, list[Finding]]:
     """Return the findings of each revision, by its id.
 
-    `metadata` has the tables of the models; `options` are those that env.py gives to
-    context.configure(), which `safely` needs while it prints SQL; `numbered` says whether the
-    revisions are numbered. Raise CommandError where squawk isn't installed.
+    `metadata` has the tables of the models. `options` are those that env.py passes to
+    context.configure(): the operations of `safely` read them. `numbered` says whether the project
+    numbers its revisions. Raise CommandError where squawk isn't installed.
     """
-    drafts = [
-        draft(script, revision, metadata, options, numbered=numbered) for revision in revisions
+    readings = [
+        read(script, revision, metadata, options, numbered=numbered) for revision in revisions
     ]
-    remarks = iter(squawk.ask([way for draft in drafts for way in draft.ways]))
-    judged = {}
-    for revision, each in zip(revisions, drafts, strict=True):
-        own = list(own_findings(each, script, revision))
-        heard = [f for way in each.ways for f in squawk.findings(way, next(remarks))]
-        judged[revision.revision] = unsuppressed(each.source, once([*own, *heard]))
-    return judged
+    directions = [direction for reading in readings for direction in reading.directions]
+    remarks = iter(squawk.check(directions))
+    findings_by_revision = {}
+    for revision, reading in zip(revisions, readings, strict=True):
+        findings = list(own_findings(reading, script))
+        for direction in reading.directions:
+            findings += squawk.findings(direction, next(remarks))
+        findings_by_revision[revision.revision] = apply_suppressions(
+            reading.source, without_duplicates(findings)
+        )
+    return findings_by_revision
 
 
-def draft(
+def read(
     script: ScriptDirectory,
     revision: Script,
     metadata: sa.MetaData,
     options: Mapping[str, Any],
     *,
     numbered: bool,
-) -> Draft:
-    """Read a revision's file and render both of its ways."""
-    read = source.read(Path(revision.path))
-    rendered = [render(script, revision, metadata, options, up=up) for up in (True, False)]
-    made = {
+) -> Reading:
+    """Parse a revision's file, and render both of its directions."""
+    parsed = source.read(Path(revision.path))
+    renderings = {up: render(script, revision, metadata, options, up=up) for up in (True, False)}
+    new_tables = {
         change.table
-        for statement in rendered[0].statements
+        for statement in renderings[True].statements
         for change in changes(statement.text)
         if change.kind == "create table"
     }
-    ways = [
-        Way(
-            read,
-            revision.revision,
-            [*rendering.statements, *unheard(read, rendering, up=up)],
-            made,
-            up,
-            metadata,
-            numbered,
+    directions = [
+        Direction(
+            source=parsed,
+            revision=revision.revision,
+            statements=[*rendering.statements, *skipped_sql(parsed, rendering, up=up)],
+            new_tables=new_tables,
+            up=up,
+            metadata=metadata,
+            numbered=numbered,
         )
-        for rendering, up in zip(rendered, (True, False), strict=True)
+        for up, rendering in renderings.items()
     ]
-    return Draft(read, ways, [rendering.failure for rendering in rendered])
+    failures = [rendering.failure for rendering in renderings.values()]
+    return Reading(parsed, directions, failures, revision.is_merge_point)
 
 
-def unheard(read: Source, rendering: Rendering, *, up: bool) -> Iterator[Statement]:
-    """The SQL that stands in the file and was not rendered, since its line wasn't come by."""
-    heard = {statement.line for statement in rendering.statements}
-    for call in read.calls:
+def skipped_sql(parsed: Source, rendering: Rendering, *, up: bool) -> Iterator[Statement]:
+    """Yield the SQL in the file that the rendering lacks, since its line didn't run."""
+    rendered_lines = {statement.line for statement in rendering.statements}
+    for call in parsed.calls:
         if call.name in source.EXECUTING and call.up == up and call.node.args:
-            text = read.text(call.node.args[0])
-            if text and not heard & set(range(call.lines[0], call.lines[1] + 1)):
-                yield Statement(
-                    f"{text};", call.lines[0], trusted=False, transaction=-call.lines[0]
-                )
+            first, last = call.lines
+            text = parsed.text(call.node.args[0])
+            if text and rendered_lines.isdisjoint(range(first, last + 1)):
+                yield Statement(f"{text};", first, from_safely=False, transaction=-first)
 
 
-def own_findings(draft: Draft, script: ScriptDirectory, revision: Script) -> Iterator[Finding]:
-    """Everything but what squawk says."""
-    for way, failure in zip(draft.ways, draft.failures, strict=True):
-        yield from sql_checks.check(way)
+def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
+    """Yield the findings of all checks but squawk's."""
+    for direction, failure in zip(reading.directions, reading.failures, strict=True):
+        yield from sql_checks.check(direction)
         if failure is not None:
-            yield from unrendered(way, failure)
-    up, merge = draft.ways[0], revision.is_merge_point
-    yield from file_checks.check(up, script, merge=merge, idle=idle(draft))
-    yield from subjects.check(up)
+            yield unrendered(direction, failure)
+    upgrade, _ = reading.directions
+    yield from file_checks.check(
+        upgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
+    )
+    yield from subjects.check(upgrade)
 
 
-def idle(draft: Draft) -> bool:
-    """Whether the way up printed something and the way down not even a `nothing to undo`."""
-    up, down = (any(map(rendered, way.statements)) for way in draft.ways)
-    return up and not down and draft.failures[1] is None
+def is_undone(reading: Reading) -> bool:
+    """Return whether the downgrade printed something, failed, or has nothing to undo."""
+    upgrade, downgrade = reading.directions
+    _, failure = reading.failures
+    return prints_something(downgrade) or failure is not None or not prints_something(upgrade)
 
 
-def rendered(statement: Statement) -> bool:
-    """Whether it was printed by running the body, and not read from the file."""
-    return statement.transaction > 0 and statement.text not in ("BEGIN;", "COMMIT;")
+def prints_something(direction: Direction) -> bool:
+    """Return whether the rendering has a statement between BEGIN and COMMIT."""
+    return any(
+        statement.transaction > 0 and statement.text not in (BEGIN, COMMIT)
+        for statement in direction.statements
+    )
 
 
-def unrendered(way: Way, failure: Failure) -> Iterator[Finding]:
-    """What a body raised instead of being printed."""
-    read = way.source
-    call = read.call_at(failure.line) if failure.line else None
-    line = failure.line or read.head(up=way.up)[0]
-    lines = call.lines if call else (line, line)
-    words = str(failure.error).partition("\n")[0]
-    looks = [c for c in read.calls if c.by == "op" and c.name == "get_bind" and c.up == way.up]
-    if isinstance(failure.error, CommandError):
-        yield found("refused", lines, words=words)
-    elif looks and isinstance(failure.error, AttributeError):  # there is no connection to ask
-        stopped = f" Behind line {failure.line} nothing was rendered at all."
-        yield found("unseen", looks[0].lines, stopped=stopped)
-    else:
-        yield found("unrendered", lines, words=f"{type(failure.error).__name__}: {words}")
+def unrendered(direction: Direction, failure: Failure) -> Finding:
+    """Return a finding about a body that raised an error while it was rendered."""
+    parsed, error = direction.source, failure.error
+    call = parsed.call_at(failure.line) if failure.line else None
+    lines = parsed.first_line(up=direction.up)
+    if failure.line:
+        lines = call.lines if call else (failure.line, failure.line)
+    message = str(error).partition("\n")[0]
+    if isinstance(error, CommandError):
+        return Finding.of("refused", lines, error=message)
+    get_bind = next(
+        (
+            call
+            for call in parsed.calls
+            if call.owner == "op" and call.name == "get_bind" and call.up == direction.up
+        ),
+        None,
+    )
+    if get_bind and isinstance(error, AttributeError):  # get_bind() returns None without a server
+        stopped = f" Nothing after line {failure.line} was rendered."
+        return Finding.of("unseen", get_bind.lines, stopped=stopped)
+    return Finding.of("unrendered", lines, error=f"{type(error).__name__}: {message}")
