@@ -1,4 +1,4 @@
-"""`python -m migrations lint`: what a revision would do to the clients of a database in use."""
+"""`python -m safely lint` reports what a revision would do to the clients of a database in use."""
 
 import json
 import re
@@ -168,7 +168,7 @@ def test_there_are_ten_bad_revisions_and_none_is_in_the_chain() -> None:
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
-def test_a_bad_revision_is_named_by_its_line_with_the_safe_spelling(
+def test_a_bad_revision_is_reported_on_its_line_with_the_safe_spelling(
     chain: Path, path: Path
 ) -> None:
     copy_into_chain(chain, path)
@@ -185,7 +185,7 @@ def test_a_bad_revision_is_named_by_its_line_with_the_safe_spelling(
 
 
 @pytest.mark.only("postgresql")
-def test_what_is_proposed_can_be_pasted_and_run_and_has_no_finding(
+def test_the_safe_code_can_be_pasted_and_run_and_has_no_finding(
     url: str, chain: Path, clone: Path
 ) -> None:
     # others need the column that plain_drop drops; test_evolving.py runs its spelling
@@ -218,7 +218,7 @@ def test_the_chain_has_no_finding_and_needs_no_suppression() -> None:
 
 
 @pytest.mark.parametrize("change", ROWS)
-def test_what_the_documentation_spells_has_no_finding(
+def test_the_spellings_in_the_documentation_have_no_finding(
     chain: Path, draft: Draft, change: str
 ) -> None:
     draft("\n".join(re.findall(r"`(safely\..*?\))`", f"{ROWS[change].spelling}")))
@@ -254,7 +254,7 @@ def test_a_revision_is_rendered_by_itself_and_as_alembic_prints_it(url: str) -> 
 
 
 @pytest.mark.only("postgresql")
-async def test_functions_taken_for_steady_are_so(driver: Any) -> None:
+async def test_postgresql_calls_none_of_the_stable_functions_volatile(driver: Any) -> None:
     rows = await driver.fetch(
         "SELECT proname, bool_or(provolatile = 'v') AS volatile FROM pg_proc "
         "WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY ($1) GROUP BY 1",
@@ -264,7 +264,7 @@ async def test_functions_taken_for_steady_are_so(driver: Any) -> None:
     assert not [row["proname"] for row in rows if row["volatile"]]
 
 
-PLAIN = {  # what hurts: the rule that reports it, and what to write instead
+PLAIN = {  # a harmful line: the rule that reports it, and the code to write instead
     'op.drop_table("users")': ("plain-drop", 'safely.drop_table("users")'),
     'op.create_table("t", sa.Column("id", sa.Text()))': (
         "raw-op",
@@ -417,7 +417,7 @@ PLAIN = {  # what hurts: the rule that reports it, and what to write instead
 
 
 @pytest.mark.parametrize("line", PLAIN)
-def test_what_hurts_is_reported_once_with_what_to_write_instead(
+def test_a_harmful_line_is_reported_once_with_the_code_to_write_instead(
     chain: Path, draft: Draft, line: str
 ) -> None:
     draft(line)
@@ -443,7 +443,7 @@ def test_a_lock_on_two_tables_is_reported_as_such_too(chain: Path, draft: Draft)
     assert (tables.rule, str(tables.safe)[:12]) == ("two-tables", "one revision")
 
 
-def test_two_troubles_of_one_rule_on_one_line_are_both_reported(chain: Path, draft: Draft) -> None:
+def test_two_findings_of_one_rule_on_one_line_are_both_reported(chain: Path, draft: Draft) -> None:
     draft('op.execute("DROP TABLE users; DROP TABLE idempotency_key")')
     assert {f.message.split()[1] for f in findings_of(chain) if f.rule == "plain-drop"} == {
         "users",
@@ -468,7 +468,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("line", HARMLESS)
-def test_what_does_not_hurt_is_left_alone(chain: Path, draft: Draft, line: str) -> None:
+def test_a_harmless_line_has_no_finding(chain: Path, draft: Draft, line: str) -> None:
     draft(line)
     assert findings_of(chain) == []
 
@@ -511,9 +511,7 @@ def test_each_operation_of_a_batch_is_reported_by_its_own_line(chain: Path, draf
     assert findings["raw-op"] == (first + 3, 'safely.drop_constraint("ck_users_age", "users")')
 
 
-def test_a_new_table_may_be_changed_plainly_and_keeps_nobody_waiting(
-    chain: Path, draft: Draft
-) -> None:
+def test_changing_a_new_table_keeps_nobody_waiting(chain: Path, draft: Draft) -> None:
     draft(
         'op.create_table("teams", sa.Column("id", sa.BigInteger(), sa.Identity()))\n'
         'op.create_index("i", "teams", ["id"])\n'
@@ -524,7 +522,7 @@ def test_a_new_table_may_be_changed_plainly_and_keeps_nobody_waiting(
     assert all("Nobody waits: the table is new." in finding.why for finding in findings_of(chain))
 
 
-def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft: Draft) -> None:
+def test_not_null_after_a_validated_check_is_harmless(chain: Path, draft: Draft) -> None:
     lines = (
         'op.execute("ALTER TABLE users ADD CONSTRAINT c CHECK ({}) NOT VALID")\n'
         "with op.get_context().autocommit_block():\n"
@@ -554,7 +552,7 @@ def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft:
         ('safely.backfill("users", "age = 1", where="age = 2")', "safely.nothing_to_undo("),
     ],
 )
-def test_a_way_down_that_loses_data_is_reported(
+def test_a_downgrade_that_loses_data_is_reported(
     chain: Path, draft: Draft, line: str, safe: str
 ) -> None:
     draft(INDEX_AGE, line)
@@ -563,7 +561,7 @@ def test_a_way_down_that_loses_data_is_reported(
     assert (finding.safe or "").startswith(safe)
 
 
-def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) -> None:
+def test_a_downgrade_that_replaces_nulls_loses_nothing(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE, 'safely.backfill("users", "age = 1", where="age IS NULL")')
     assert findings_of(chain) == []
 
@@ -580,14 +578,14 @@ def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) ->
         'if False:\n    safely.drop_index("idx_users_age", "users")',
     ],
 )
-def test_a_way_down_that_does_nothing_is_reported(chain: Path, draft: Draft, body: str) -> None:
+def test_a_downgrade_that_does_nothing_is_reported(chain: Path, draft: Draft, body: str) -> None:
     draft(INDEX_AGE, body)
     (finding,) = findings_of(chain)
     assert finding.rule == "empty-downgrade"
     assert "safely.nothing_to_undo(" in str(finding.safe)
 
 
-def test_a_way_down_that_is_missing_is_reported(chain: Path, draft: Draft) -> None:
+def test_a_missing_downgrade_is_reported(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE)
     (path,) = (chain / "migrations/versions").glob(f"{NEXT}_*.py")
     path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
@@ -603,7 +601,7 @@ def test_a_way_down_that_is_missing_is_reported(chain: Path, draft: Draft) -> No
         'import importlib\n    importlib.import_module("service.models")',
     ],
 )
-def test_importing_the_service_is_reported(chain: Path, draft: Draft, line: str) -> None:
+def test_importing_the_application_is_reported(chain: Path, draft: Draft, line: str) -> None:
     draft(f"{line.replace('    ', '')}\n{INDEX_AGE}")
     (finding,) = findings_of(chain)
     assert finding.rule == "imports-service"
@@ -654,23 +652,23 @@ TWO_SUBJECTS = {
 }
 
 
-@pytest.mark.parametrize("what", ONE_SUBJECT)
-def test_one_subject_is_let_pass(chain: Path, draft: Draft, what: str) -> None:
-    draft(ONE_SUBJECT[what])
+@pytest.mark.parametrize("case", ONE_SUBJECT)
+def test_one_subject_has_no_finding(chain: Path, draft: Draft, case: str) -> None:
+    draft(ONE_SUBJECT[case])
     assert findings_of(chain) == []
 
 
-@pytest.mark.parametrize("what", TWO_SUBJECTS)
+@pytest.mark.parametrize("case", TWO_SUBJECTS)
 def test_two_subjects_are_reported_with_the_files_to_make_of_them(
-    chain: Path, draft: Draft, what: str
+    chain: Path, draft: Draft, case: str
 ) -> None:
-    draft(TWO_SUBJECTS[what])
+    draft(TWO_SUBJECTS[case])
     (finding,) = [f for f in findings_of(chain) if f.rule == "two-subjects"]
     files = [line for line in str(finding.safe).splitlines() if not line.startswith(" ")]
     assert [name[:4] for name in files] == [NEXT, later(2)]
 
 
-def test_what_looks_at_the_connection_is_reported_as_unseen_and_nothing_is_hidden(
+def test_reading_the_connection_is_reported_as_unseen_and_hides_no_other_finding(
     chain: Path, draft: Draft
 ) -> None:
     draft(
@@ -742,7 +740,7 @@ def test_a_suppression_that_suppresses_nothing_is_reported(
     assert rules(chain) == ["unused-suppression"]
 
 
-def test_an_edited_file_can_not_be_argued_away(chain: Path, draft: Draft) -> None:
+def test_no_comment_suppresses_the_finding_of_an_edited_file(chain: Path, draft: Draft) -> None:
     draft(f"{INDEX_AGE}  # lint: edited-file: a word was wrong")
     (finding,) = findings_of(chain)
     assert finding.message == "no comment can suppress edited-file"
@@ -767,8 +765,8 @@ def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clo
         "migrations/versions/0010_plain_index.py:15: plain-index: "
         "creating the index idx_users_age blocks writes to users until it is built\n"
         '      15 |     op.create_index("idx_users_age", "users", ["age"])\n'
-        "    why:  CREATE INDEX holds SHARE on users until the index is built: every INSERT, UPDATE "
-        "and\n"
+        "    why:  CREATE INDEX holds SHARE on users until the index is built: every INSERT, UPDATE"
+        " and\n"
         "          DELETE waits, and the wait grows with the table. Reads go on.\n"
         '    safe: safely.create_index("idx_users_age", "users", ["age"])\n'
         "\n"
@@ -831,7 +829,7 @@ def test_two_files_with_one_number_are_refused(clone: Path) -> None:
         findings_of(clone)
 
 
-def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
+def test_without_squawk_one_line_names_the_extra_to_install(tmp_path: Path) -> None:
     """Run a Python elsewhere, which has the same libraries and no programs beside it."""
     python = tmp_path / "python"
     python.symlink_to(Path(sys.executable).resolve())
@@ -862,7 +860,7 @@ async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone:
     assert run_migrations(url, "lint", "0004:", cwd=clone).returncode == 0
 
 
-async def test_without_a_ledger_the_rest_is_linted_and_that_is_said(empty_url: str) -> None:
+async def test_without_a_ledger_the_rest_is_linted_and_one_line_says_so(empty_url: str) -> None:
     process = run_migrations(empty_url, "lint")
     assert process.returncode == 0
     assert process.stderr.startswith(NO_LEDGER)
@@ -871,7 +869,9 @@ async def test_without_a_ledger_the_rest_is_linted_and_that_is_said(empty_url: s
 @pytest.mark.parametrize(
     "url", [UNREACHABLE_URL, "postgresql://somebody:secret@127.0.0.1:1/users", "nonsense", ""]
 )
-def test_without_a_database_the_rest_is_linted_and_no_secret_is_said(clone: Path, url: str) -> None:
+def test_without_a_database_the_rest_is_linted_and_no_secret_is_printed(
+    clone: Path, url: str
+) -> None:
     process = run_migrations(url, "lint", cwd=clone)
     assert process.returncode == 0
     assert process.stderr.startswith(NO_LEDGER)
@@ -922,7 +922,7 @@ FIRST, LEFT, RIGHT, MERGE = "ae1027a6acf1", "1975ea83b712", "ffffffffffff", "000
 
 
 class Shop(NamedTuple):
-    """A project as `alembic init` and `alembic merge` make it, which has met safely just now."""
+    """A project as `alembic init` and `alembic merge` make it, with plain Alembic."""
 
     directory: Path
     script: ScriptDirectory
@@ -966,7 +966,7 @@ def test_revisions_with_hashes_are_named_as_alembic_names_them(shop: Shop) -> No
     assert shop.select("head", FIRST) == [FIRST, MERGE]
     assert shop.select("base:1975") == [FIRST, LEFT]
     assert set(shop.select("ae10:head")) == {LEFT, RIGHT, MERGE}
-    assert shop.select("1975:head") == [RIGHT, MERGE]  # LEFT has been run: what is left to run
+    assert shop.select("1975:head") == [RIGHT, MERGE]  # LEFT has run already
     assert shop.select("1975:ffff") == [RIGHT]
     assert shop.select(f"{MERGE}:") == []
     with pytest.raises(CommandError, match="stands for no revision, since nothing leads up from"):
@@ -984,7 +984,7 @@ def test_without_a_name_the_heads_of_all_branches_are_linted(shop: Shop) -> None
         select(script, ["head"])
 
 
-def test_what_a_revision_depends_on_leads_to_it(shop: Shop) -> None:
+def test_a_range_includes_the_dependencies_of_its_revisions(shop: Shop) -> None:
     (shop.directory / f"db/history/{MERGE}_revision.py").unlink()
     path = shop.directory / f"db/history/{RIGHT}_revision.py"
     none, left = "depends_on: Union[str, Sequence[str], None] = ", repr(LEFT)
@@ -997,7 +997,7 @@ def test_a_merge_of_branches_has_nothing_to_undo(shop: Shop) -> None:
     assert shop.findings(MERGE) == []
 
 
-def test_a_merge_that_changes_something_says_how_that_is_undone(shop: Shop) -> None:
+def test_a_merge_that_changes_something_needs_a_downgrade(shop: Shop) -> None:
     path = shop.directory / f"db/history/{MERGE}_revision.py"
     text = path.read_text("utf-8").replace("pass", 'op.execute("SELECT 1")', 1)
     path.write_text(text, encoding="utf-8")
@@ -1017,7 +1017,7 @@ def test_without_a_naming_convention_a_check_keeps_its_name(shop: Shop) -> None:
     assert finding.safe == 'safely.create_check_constraint("total", "orders", "total > 0")'
 
 
-def test_the_revisions_to_make_of_two_subjects_have_numbers_only_where_all_have(
+def test_only_numbered_projects_get_numbers_for_the_revisions_to_write(
     shop: Shop,
 ) -> None:
     path = shop.directory / f"db/history/{LEFT}_revision.py"
@@ -1029,7 +1029,7 @@ def test_the_revisions_to_make_of_two_subjects_have_numbers_only_where_all_have(
     assert files == ["…_add_orders_note.py", "…_create_i.py"]
 
 
-def test_a_file_that_can_not_be_loaded_is_named_wherever_it_lies(shop: Shop) -> None:
+def test_a_file_that_can_not_be_loaded_is_named_in_any_directory(shop: Shop) -> None:
     path = shop.directory / "old/broken_revision.py"
     path.write_text("import no_such_module", encoding="utf-8")
     with pytest.raises(CommandError, match=r"loaded: broken_revision\.py: ModuleNotFoundError"):
@@ -1064,7 +1064,7 @@ def test_a_file_in_another_encoding_is_read_as_python_reads_it(shop: Shop) -> No
     assert shop.findings(MERGE) == []
 
 
-def test_only_what_the_project_itself_brings_may_not_be_imported(
+def test_only_the_modules_of_the_project_may_not_be_imported(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop.directory / "storefront").mkdir()
