@@ -6,7 +6,8 @@ and a test calls it.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
 
 USED = (  # module, name in it, attribute of that or ""
     ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),
+    ("alembic.util.langhelpers", "ModuleClsProxy", "_install_proxy"),
     ("alembic.runtime.environment", "EnvironmentContext", "context_opts"),
     ("alembic.runtime.environment", "EnvironmentContext", "_migration_context"),
     ("alembic.runtime.migration", "MigrationContext", "_in_external_transaction"),
@@ -50,6 +52,7 @@ __all__ = [
     "ignore_identities",
     "is_configured",
     "missing",
+    "nested",
     "render_server_default",
     "render_type",
     "version_table",
@@ -60,6 +63,21 @@ __all__ = [
 def current_environment() -> EnvironmentContext | None:
     """Return the EnvironmentContext whose env.py is running; None outside of one."""
     return getattr(context, "_proxy", None)
+
+
+@contextmanager
+def nested(inner: EnvironmentContext) -> Iterator[EnvironmentContext]:
+    """Yield a context in which `alembic.context` and `op` work, also while an env.py runs.
+
+    Alembic has one at a time, and its own exit would leave none for the env.py that runs.
+    """
+    outer = current_environment()
+    try:
+        with inner:
+            yield inner
+    finally:
+        if outer is not None:
+            outer.__enter__()
 
 
 def is_configured(environment: EnvironmentContext) -> bool:

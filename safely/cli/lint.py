@@ -44,14 +44,9 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
     findings_by_revision = await asyncio.to_thread(
         lint, script, revisions, project.tables, env_options, numbered=project.numbered
     )
-    try:
-        if environment.unreachable:
-            raise CommandError(environment.unreachable)
-        for revision_id, finding in (await edited_files(environment)).items():
-            if revision_id in findings_by_revision:
-                findings_by_revision[revision_id].insert(0, finding)
-    except CommandError as error:
-        print(f"not compared with a ledger: {error}", file=sys.stderr)
+    for revision_id, finding in (await compare_with_ledger(environment)).items():
+        if revision_id in findings_by_revision:
+            findings_by_revision[revision_id].insert(0, finding)
     findings = [
         (path_for_people(revision, script), revision, finding)
         for revision in revisions
@@ -65,6 +60,21 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
         bad = {revision for _, revision, _ in findings}
         print(summary(len(findings), len(bad), len(revisions)))
     return NO if findings else WELL
+
+
+async def compare_with_ledger(environment: Environment) -> dict[str, Finding]:
+    """Return a finding for each applied file that was edited, by its revision.
+
+    Print why there is nothing to compare with, where the database or its ledger is missing.
+    """
+    reason = environment.unreachable
+    if not reason:
+        try:
+            return await edited_files(environment)
+        except CommandError as error:
+            reason = str(error)
+    print(f"not compared with a ledger: {reason}", file=sys.stderr)
+    return {}
 
 
 def path_for_people(revision: Script, script: ScriptDirectory) -> str:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.operations import Operations
-from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
+
+from safely.alembic_internals import EnvironmentContext, nested
 
 SAFELY = "safely"
 BEGIN, COMMIT = "BEGIN;", "COMMIT;"
@@ -103,7 +104,7 @@ def render(
         "output_buffer": recorder,
     }
     with (
-        EnvironmentContext(Config(), script, as_sql=True) as environment,
+        nested(EnvironmentContext(Config(), script, as_sql=True)) as environment,
         redirect_stdout(sys.stderr),  # a body may print; standard output is for the findings
     ):
         environment.configure(**{**options, **offline})

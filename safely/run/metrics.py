@@ -65,16 +65,10 @@ class Run:
         )
         # ids may be hashes: the number of a revision is its place in the history
         places = {id_: number for number, id_ in enumerate(in_order(environment.script), start=1)}
-        database = None if self.heads is None else [places.get(head) for head in self.heads]
-        for of, number in (
-            ("build", places.get(environment.build)),
-            (
-                "database",
-                None if database is None or None in database else max(database, default=0),
-            ),
-        ):
-            if number is not None:
-                revision.labels(of).set(number)
+        if environment.build in places:
+            revision.labels("build").set(places[environment.build])
+        if self.heads is not None and places.keys() >= set(self.heads):
+            revision.labels("database").set(max((places[head] for head in self.heads), default=0))
         try:
             prometheus.write_to_textfile(path, registry)
         except OSError as error:
