@@ -8,13 +8,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from alembic import context
 from alembic.runtime.migration import MigrationContext, RevisionStep
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from safely import files
 from safely.database import read
 from safely.run.steps import Step, half_of
 
@@ -82,7 +84,7 @@ async def measured(engine: AsyncEngine, path: str) -> AsyncIterator[Run]:
         if path:
             run.reached = await reached(engine)
             try:
-                write_to_textfile(path, run.registry())  # replaces it in one go
+                files.write(Path(path), generate_latest(run.registry()))
             except OSError as error:
                 log.warning("METRICS_TEXTFILE: can't write %s: %s", path, error.strerror)
 
