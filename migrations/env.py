@@ -9,7 +9,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely.autogenerate import is_ours, number_the_revision
 from safely.backup.backup import before_migrating
 from safely.database import LOCK_TIMEOUT, connected, settings_found
+from safely.environment import Environment
 from safely.ledger import ledger
+from safely.project import Project
 from safely.run.metrics import measured
 from safely.run.migrate import migrate, planned, said
 from safely.run.steps import command, end, noted
@@ -127,7 +128,17 @@ def backup_asked() -> Callable[[AsyncEngine], Awaitable[None]] | None:
         raise CommandError("say -x backup=DIRECTORY, and beside it perhaps -x verify=yes")
     if directory is None:
         return None
-    return partial(before_migrating, directory=Path(str(directory)), verify=verify == "yes")
+
+    async def first(engine: AsyncEngine) -> None:
+        environment = Environment(
+            project=Project(name="users", metadata=Base.metadata),
+            config=context.config,
+            script=context.script,
+            engine=engine,
+        )
+        await before_migrating(environment, directory=Path(str(directory)), verify=verify == "yes")
+
+    return first
 
 
 def drift_accepted() -> bool:

@@ -3,10 +3,12 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic.util import CommandError
-from sqlalchemy import NullPool
+from sqlalchemy import URL, NullPool, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.run.migration_lock import NO_SESSION
@@ -18,6 +20,12 @@ from service.settings import Settings, SettingsError, async_url
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; less than deadlock_timeout
 NO_RIGHTS = ("42501", "3F000")  # SQLSTATEs: no privilege, no schema that one may use
 Found = TypeVar("Found")
+DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}  # by dialect: the one that is used
+SPELLINGS = {  # of a URL's beginning that need no driver's name
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+}
 POOLED = ("08P01", "26000", "42P05")  # settings refused at connecting; statements of somebody else
 
 
@@ -29,12 +37,56 @@ def settings_found() -> Settings:
         raise CommandError(str(error)) from error
 
 
+def usable(address: str | URL) -> URL:
+    """Return the URL with the async driver that `safely` uses.
+
+    Raise CommandError for another driver, naming the one that can be used; the message never
+    shows the URL, which may contain a password.
+    """
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        raise CommandError(
+            "the database's address is no URL; write postgresql+asyncpg://user:password@host/name "
+            "or sqlite+aiosqlite:///file"
+        ) from None
+    url = url.set(drivername=SPELLINGS.get(url.drivername, url.drivername))
+    dialect, _, driver = url.drivername.partition("+")
+    if dialect not in DRIVERS:
+        raise CommandError(
+            f"{url.drivername} can't be used: safely migrates PostgreSQL (postgresql+asyncpg) and "
+            "SQLite (sqlite+aiosqlite)"
+        )
+    if driver != DRIVERS[dialect]:
+        raise CommandError(
+            f"{url.drivername} can't be used for migrations: write {dialect}+{DRIVERS[dialect]} in "
+            "env.py; the application may go on with its own driver"
+        )
+    if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
+        raise CommandError("SQLite needs a file, such as sqlite+aiosqlite:///app.sqlite")
+    if dialect == "postgresql" and not url.database:
+        raise CommandError("the database's address names no database: end it with /name")
+    if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return url
+
+
 @asynccontextmanager
-async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[AsyncEngine]:
+async def connected(
+    address: Settings | str | URL, lock_timeout: str = LOCK_TIMEOUT, *, schema: str | None = None
+) -> AsyncIterator[AsyncEngine]:
     """An engine for migrating; what the server refuses meanwhile is raised as CommandError.
 
     Its timeouts are arguments of the connection, so they hold from the first statement on.
     """
+    if isinstance(address, Settings):
+        settings = address
+    else:
+        settings = Settings(database_url=usable(address).render_as_string(hide_password=False))
+    search_path = (
+        {"search_path": '"{}", "$user", public'.format(schema.replace('"', '""'))} if schema else {}
+    )
     engine = create_engine(
         settings,
         application_name="migrations",
@@ -42,6 +94,7 @@ async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[Asyn
             "lock_timeout": lock_timeout,
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
+            **search_path,
         },
         foreign_keys=False,  # safely.rebuild says why
         poolclass=NullPool,
@@ -59,6 +112,11 @@ async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[Asyn
         raise
     finally:
         await engine.dispose()
+
+
+def is_there(engine: AsyncEngine) -> bool:
+    """Return whether there may be a database: False for an SQLite file that does not exist."""
+    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
 
 
 async def read(engine: AsyncEngine, look: Callable[..., Found], *arguments: Any) -> Found:

@@ -7,9 +7,14 @@ returns one of the exit codes below. The work itself is done in the modules abov
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.database import LOCK_TIMEOUT, connected, settings_found
+from safely.environment import Environment
+from safely.project import Project
+from service.models import Base
 
 WELL, NO, UNKNOWN = 0, 1, 2
 CODES = (
@@ -23,3 +28,11 @@ async def at_the_database() -> AsyncIterator[AsyncEngine]:
     """An engine for the database that DATABASE_URL names."""
     async with connected(settings_found(), LOCK_TIMEOUT) as engine:
         yield engine
+
+
+@asynccontextmanager
+async def in_the_environment(script: ScriptDirectory) -> AsyncIterator[Environment]:
+    """Yield this repository's environment, on the database that DATABASE_URL names."""
+    project = Project(name="users", metadata=Base.metadata)
+    async with at_the_database() as engine:
+        yield Environment(project=project, config=Config(), script=script, engine=engine)

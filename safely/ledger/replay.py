@@ -4,18 +4,18 @@ import json
 import logging
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safely.backup.fingerprint import revision_of
 from safely.database import LOCK_TIMEOUT, connected, read
 from safely.ledger.drift import Drift
 from safely.ledger.ledger import LOG, SNAPSHOT, as_text, unfinished
 from safely.ledger.replay_rules import Schema, comparable, reworded
 from safely.ledger.snapshot import differences
-from safely.postgresql.server import asking, make_roles
+from safely.postgresql.server import autocommit, create_roles
 from safely.scratch import databases as scratch
 from service.settings import Settings
 
@@ -37,7 +37,8 @@ async def look(engine: AsyncEngine, script: ScriptDirectory, app_role: str) -> D
 
 def where_it_stands(connection: Connection, script: ScriptDirectory) -> str:
     """The revision to replay to; raises CommandError if none says how the schema should be."""
-    revision = revision_of(connection)
+    heads = MigrationContext.configure(connection).get_current_heads()
+    revision = min(heads, default="base")
     if revision == "base":
         raise CommandError("the database is at no revision: there is nothing to replay")
     if revision not in numbers(script):
@@ -63,8 +64,8 @@ async def replay(engine: AsyncEngine, revision: str, app_role: str) -> Schema:
     """What the revisions make of an empty database, on a server of the same version."""
     async with scratch.database(engine) as url:
         if app_role and engine.dialect.name == "postgresql":
-            async with asking(url) as connection:
-                await make_roles(connection, [app_role])
+            async with autocommit(url) as connection:
+                await create_roles(connection, [app_role])
         await scratch.alembic(url, "upgrade", revision, app_role=app_role)
         async with connected(Settings(database_url=url), LOCK_TIMEOUT) as copy:
             return await read(copy, schema_of)
