@@ -38,7 +38,7 @@ async def rehearse(  # noqa: PLR0913  # each is said by its name
     async with scratch.server(*DURABLE, *ROOM) as server:
         url = server.url("postgres")
         if app_role:
-            await scratch.tell(server, f'CREATE ROLE "{app_role}"')
+            await scratch.execute(server, f'CREATE ROLE "{app_role}"')
         report = Report(str(source), budgets, time.time())
         progress(report, f"making the copy: {source}")
         await source.make(url, app_role)

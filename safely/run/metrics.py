@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from safely import files
 from safely.alembic_internals import RevisionStep, Step
 from safely.environment import Environment
 from safely.revisions import in_order
@@ -70,7 +72,7 @@ class Run:
         if self.heads is not None and places.keys() >= set(self.heads):
             revision.labels("database").set(max((places[head] for head in self.heads), default=0))
         try:
-            prometheus.write_to_textfile(path, registry)
+            files.write(Path(path), prometheus.generate_latest(registry))
         except OSError as error:
             log.warning("can't write the metrics to %s: %s", path, error.strerror)
 
