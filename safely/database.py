@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic.util import CommandError
@@ -59,6 +60,11 @@ async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[Asyn
         raise
     finally:
         await engine.dispose()
+
+
+def is_there(engine: AsyncEngine) -> bool:
+    """Return whether there may be a database: False for an SQLite file that does not exist."""
+    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
 
 
 async def read(engine: AsyncEngine, look: Callable[..., Found], *arguments: Any) -> Found:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from safely.cli import WELL, at_the_database
 from safely.database import read
 from safely.ledger import drift, ledger
+from safely.words import duration
 
 WHAT = "what was done to the schema, when, by whom, and how long it took"
 COLUMNS = (
@@ -22,7 +23,7 @@ COLUMNS = (
     "state",
     "message",
     "started",
-    "seconds",
+    "duration",
     "attempts",
     "longest wait",
     "by",
@@ -63,14 +64,14 @@ def told(entry: dict[str, Any]) -> list[str]:
         entry["state"],
         entry["message"] or "",
         f"{entry['started']:%Y-%m-%d %H:%M:%S}",
-        in_seconds(entry["duration"]),
+        duration_or_nothing(entry["duration"]),
         str(entry["attempts"] or ""),
-        in_seconds(entry["longest_lock_wait"]),
+        duration_or_nothing(entry["longest_lock_wait"]),
         "@".join(filter(None, (entry["username"], entry["host"]))),
         entry["build"],
     ]
 
 
-def in_seconds(value: float | None) -> str:
-    """A time for people."""
-    return "" if value is None else f"{value:.3f}"
+def duration_or_nothing(seconds: float | None) -> str:
+    """Return a duration; empty where none was recorded."""
+    return "" if seconds is None else duration(seconds)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable
@@ -13,6 +14,12 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from safely.cli import CODES, UNKNOWN, backup, drift, lint, log, purge, rehearse, restore
+from safely.database import LOCK_TIMEOUT, connected
+from safely.environment import Environment
+from safely.project import Project
+from safely.scratch import embedded
+from service.models import SCHEMA_REVISION, Base
+from service.settings import Settings, SettingsError
 
 INTERRUPTED = 130  # as shells have it
 COMMANDS = {
@@ -34,14 +41,38 @@ def main(arguments: list[str] | None = None) -> int:
     script = ScriptDirectory.from_config(
         Config(Path(__file__).parent.parent.parent / "alembic.ini")
     )
+    command = in_environment if options.run is rehearse.run else options.run
     try:
-        return asyncio.run(until_told(options.run(options, script)))
+        return asyncio.run(until_told(command(options, script)))
     except CommandError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return UNKNOWN
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+async def in_environment(options: argparse.Namespace, script: ScriptDirectory) -> int:
+    """Run a command that takes an Environment, with the one of the users service."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    if settings.database_url == "embedded":
+        if (embedded.data_directory() / "postgresql").exists():
+            settings = embedded.resolved(settings)
+        else:
+            settings = Settings(database_url=f"sqlite:///{embedded.data_directory()}/none.sqlite")
+    project = Project(
+        name="users",
+        metadata=Base.metadata,
+        build=SCHEMA_REVISION,
+        app_role=settings.app_role,
+        numbered=True,
+    )
+    async with connected(settings, LOCK_TIMEOUT) as engine:
+        environment = Environment(project=project, config=Config(), script=script, engine=engine)
+        return int(await options.run(options, environment))
 
 
 async def until_told(command: Awaitable[int]) -> int:
