@@ -20,6 +20,7 @@ from PIL import Image
 
 from safely.scratch import databases as scratch
 from tests.browser import Browser, chromium
+from tests.commands import run_alembic
 from tests.paths import ROOT
 from tests.servers import free_port, service_process, wait_until_ready
 
@@ -121,7 +122,7 @@ class History:
 
     async def alembic(self, *arguments: str) -> None:
         """Run an Alembic command on the database."""
-        await scratch.alembic(self.url, *arguments)
+        await asyncio.to_thread(run_alembic, self.url, *arguments)
 
     @asynccontextmanager
     async def client(self, name: str, statement: str | None = None) -> AsyncIterator[None]:

@@ -30,7 +30,7 @@ from safely.postgresql.server import (
     unknown_roles,
 )
 from safely.progress import progress
-from safely.run.migration_lock import turn
+from safely.run.migration_lock import migration_lock
 
 PATIENCE = 0.0  # seconds: a migration that runs now must end first, and somebody should look at it
 SET_ROLE_SINCE = 16  # the major version since which a membership may not include SET ROLE
@@ -144,7 +144,8 @@ async def restore_postgresql(
     """
     engine, project = environment.engine, environment.project.name
     dump = await archive.read_contents(file)
-    async with turn(engine, PATIENCE, LOCK_TIMEOUT) as (_, connection):
+    lock = migration_lock(engine, environment.project.lock_key, PATIENCE, LOCK_TIMEOUT)
+    async with lock as (_, connection):
         assert connection is not None  # noqa: S101  # PostgreSQL has a second one
         major = await major_of(connection)
         refuse_other_version(dump, major, accepted=other_version)
@@ -278,5 +279,5 @@ def read_state(connection: Connection, environment: Environment) -> Restored:
     revision = ", ".join(sorted(heads)) or "base"
     if not sa.inspect(connection).has_table(LOG.name):
         return Restored(revision, [], f"there is no {LOG.name}")
-    schema = drift.drift(connection)
+    schema = drift.schema_drift(connection)
     return Restored(revision, schema.differences, schema.why_unknown())

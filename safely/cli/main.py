@@ -20,7 +20,7 @@ from safely.cli import CODES, UNKNOWN
 from safely.invocation import Invocation
 
 INTERRUPTED = 130  # as shells have it
-COMMANDS = ("log", "drift", "lint", "backup", "restore", "purge")
+COMMANDS = ("log", "drift", "rehearse", "lint", "backup", "restore", "purge")
 
 
 class Parser(argparse.ArgumentParser):

@@ -35,8 +35,7 @@ from safely.environment import Environment
 from safely.ledger.ledger import Work
 from safely.postgresql import programs
 from safely.postgresql.server import autocommit_of
-from safely.project import Project
-from safely.run.migration_lock import KEY
+from safely.project import Project, lock_key
 from safely.scratch import databases as scratch
 from service.models import Base
 from tests.chain import HEAD, PREVIOUS
@@ -916,7 +915,7 @@ async def test_nothing_is_restored_under_a_service_or_beside_a_migrator(
     ):
         await restore_backup(url, file)
     await build.close()
-    await driver.execute(f"SELECT pg_advisory_lock({KEY})")
+    await driver.execute(f"SELECT pg_advisory_lock({lock_key('users')})")
     with pytest.raises(CommandError, match="another migrator is at work"):
         await restore_backup(url, file)
     assert await contents(url) == before
