@@ -310,6 +310,22 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
         "raw-op",
         'safely.drop_constraint(safely.f("ck_users_age"), "users", type_="check")',
     ),
+    'op.create_check_constraint(constraint_name="c", table_name="users", condition="age > 1")': (
+        "check-at-once",
+        'safely.create_check_constraint("ck_users_c", "users", "age > 1")',
+    ),
+    'op.alter_column(table_name="users", column_name="age", nullable=False)': (
+        "not-null-at-once",
+        'safely.require_column("users", "age", fill=…)',
+    ),
+    'op.drop_constraint("age", "users", "check")': (
+        "raw-op",
+        'safely.drop_constraint("ck_users_age", "users", "check")',
+    ),
+    'with op.batch_alter_table("users") as b:\n    b.drop_index(b.f("i"))': (
+        "plain-index-drop",
+        'safely.drop_index(safely.f("i"), "users")',
+    ),
     'op.alter_column("users", "age", nullable=True, server_default="7", new_column_name="b")': (
         "raw-op",
         'safely.change_default("users", "age", "7")\n'
