@@ -144,7 +144,8 @@ class Migrator:
         """Take the migration lock, and yield the steps that are left by then."""
         given, is_stamp = self.arguments, self.fn.__name__ == "do_stamp"
         engine, key = self.environment.engine, self.project.lock_key
-        self.trace, self.is_backed_up = Trace(given.trace), given.backup is None
+        self.trace = Trace(given.trace, self.environment.version_table)
+        self.is_backed_up = given.backup is None
         await self.environment.read(published.refuse_unknown_role, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)

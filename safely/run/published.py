@@ -16,6 +16,7 @@ from safely.database import APPLICATION_NAME
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
 from safely.postgresql.server import builds_query
+from safely.run.table_locks import bookkeeping_tables
 
 LEDGER = "migration_log"
 STATE = "schema_state"  # one row: the revision that the database is at
@@ -120,11 +121,6 @@ def schema_of(revision: str) -> str:
     return f"at_{revision}"
 
 
-def own_tables(migration: MigrationContext) -> tuple[str, ...]:
-    """Return the tables that tell of migrations, and are not the application's."""
-    return ("alembic_version", migration.version_table, LEDGER)
-
-
 def publish(migration: MigrationContext, revision: str) -> None:
     """Publish the tables as they stand, unless this revision is published already.
 
@@ -136,7 +132,7 @@ def publish(migration: MigrationContext, revision: str) -> None:
             version=quoted(version),
             name=literal(quoted(version)),
             role=literal(migration.opts["project"].app_role),
-            own=", ".join(map(literal, own_tables(migration))),
+            own=", ".join(map(literal, bookkeeping_tables(migration.version_table))),
             prefix=literal(PREFIX),
             state=STATE,
             ledger=LEDGER,

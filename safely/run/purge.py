@@ -23,6 +23,7 @@ from safely.revisions import in_order, older_than, with_ancestors
 from safely.run import published
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
+from safely.run.set_aside import set_aside_by
 
 PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock, is given up
 
@@ -92,15 +93,12 @@ class Item(NamedTuple):
 
 
 def set_aside(
-    kind: str, rest: str, name: str, revisions: Collection[str], table: str | None = None
-) -> Item:
-    """Return the item for a name of which `rest` is `<revision>_<original>`.
-
-    A revision's id may contain underscores: the longest one that is known is taken.
-    """
-    known = (one for one in revisions if rest.startswith(f"{one}_"))
-    revision = max(known, key=len, default=rest.partition("_")[0])
-    return Item(kind, revision, name, rest[len(revision) + 1 :], table)
+    kind: str, name: str, revisions: Collection[str], table: str | None = None
+) -> Iterator[Item]:
+    """Yield the item for a name that says which revision set it aside."""
+    if parts := set_aside_by(name, revisions):
+        revision, original = parts
+        yield Item(kind, revision, name, original, table)
 
 
 def items_to_drop(
@@ -140,7 +138,7 @@ def items(connection: Connection, revisions: Collection[str]) -> Iterator[Item]:
     for table, trigger, revision in connection.execute(TRIGGERS):
         yield Item("trigger", revision, trigger, trigger, table)
     for table, column in connection.execute(COLUMNS):
-        yield set_aside("column", column.removeprefix(PREFIX), column, revisions, table)
+        yield from set_aside("column", column, revisions, table)
     for schema, table in connection.execute(TABLES):
         yield Item("table", schema.removeprefix("aside_"), table, table)
 
@@ -150,12 +148,12 @@ def items_on_sqlite(connection: Connection, revisions: Collection[str]) -> Itera
     inspector = sa.inspect(connection)
     for table in inspector.get_table_names():
         if table.startswith(PREFIX):
-            yield set_aside("table", table.removeprefix(PREFIX), table, revisions)
+            yield from set_aside("table", table, revisions)
             continue
         for column in inspector.get_columns(table):
             name = column["name"]
             if name.startswith(PREFIX):
-                yield set_aside("column", name.removeprefix(PREFIX), name, revisions, table)
+                yield from set_aside("column", name, revisions, table)
 
 
 def drop(item: Item, migration: MigrationContext) -> None:
