@@ -50,16 +50,15 @@ class Migrator:
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Yield each step of the command for env.py to run, and do what belongs around them."""
-        async for step in self.plan():
-            yield step
-        if self.fn.__name__ in MIGRATING:
-            refuse_several_heads(self.script, numbered=self.project.numbered)
-            async with (
-                measured(self.environment, self.project.metrics_textfile) as run,
-                aclosing(self.migrate(run)) as taken,
-            ):
-                async for step in taken:
-                    yield step
+        path = self.project.metrics_textfile if self.fn.__name__ in MIGRATING else ""
+        async with measured(lambda: self.environment, path) as run:
+            async for step in self.plan():
+                yield step
+            if self.fn.__name__ in MIGRATING:
+                refuse_several_heads(self.script, numbered=self.project.numbered)
+                async with aclosing(self.migrate(run)) as taken:
+                    async for step in taken:
+                        yield step
         self.is_finished = True
 
     async def plan(self) -> AsyncGenerator[Step, None]:

@@ -48,7 +48,7 @@ BEGIN
     FOR item IN
       SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
       FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-      WHERE relnamespace = current_schema::regnamespace
+      WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
         AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ({own})
         AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
       GROUP BY relname
@@ -76,7 +76,7 @@ BEGIN
       FROM pg_depend JOIN pg_attrdef ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
       JOIN pg_class AS asked ON asked.oid = refobjid AND asked.relkind = 'S'
       JOIN pg_class AS asking ON asking.oid = adrelid
-      WHERE asking.relnamespace = current_schema::regnamespace
+      WHERE asking.relnamespace = to_regnamespace(quote_ident(current_schema))
     LOOP
       EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', item.sequence, role);
     END LOOP;

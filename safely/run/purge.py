@@ -30,7 +30,7 @@ PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock,
 # columns of the application's tables that are set aside, and triggers that serve older builds
 COLUMNS = text("""\
 SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = current_schema::regnamespace AND relkind IN ('r', 'p')
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND relkind IN ('r', 'p')
   AND NOT attisdropped AND starts_with(attname, '_aside_') ORDER BY 1, 2""")
 TABLES = text("""\
 SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -40,7 +40,7 @@ SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revi
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
   AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
-WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_missing')
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
 
 DROP_COLUMN = """\
