@@ -52,8 +52,9 @@ class Migrator:
         """Yield each step of the command for env.py to run, and do what belongs around them."""
         path = self.project.metrics_textfile if self.fn.__name__ in MIGRATING else ""
         async with measured(lambda: self.environment, path) as run:
-            async for step in self.plan():
-                yield step
+            async with aclosing(self.plan()) as tries:
+                async for step in tries:
+                    yield step
             if self.fn.__name__ in MIGRATING:
                 refuse_several_heads(self.script, numbered=self.project.numbered)
                 async with aclosing(self.migrate(run)) as taken:
@@ -151,8 +152,9 @@ class Migrator:
             await self.work(session, ledger.create if is_stamp else refuse_drift)
             self.is_overtaken = True
             while self.is_overtaken:
-                async for step in self.plan():
-                    yield step
+                async with aclosing(self.plan()) as tries:
+                    async for step in tries:
+                        yield step
                 await self.get_ready(session)
                 async with aclosing(self.take(session, run)) as taken:
                     async for step in taken:

@@ -40,7 +40,8 @@ SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revi
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
   AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
-WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND tgfoid = to_regproc('fill_missing')
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
+  AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
 
 DROP_COLUMN = """\
