@@ -47,17 +47,17 @@ def pending_steps(script: ScriptDirectory, reached: str | None, to: str) -> list
             f"the copy is at {reached}, for which there is no revision file: rehearse with the "
             "files of the release that the database is at, or a later one"
         )
-    missing = with_ancestors(script, to) - with_ancestors(script, reached or "base")
-    left = [
-        revision for name in order if name in missing for revision in script.get_revisions(name)
+    pending = with_ancestors(script, to) - with_ancestors(script, reached or "base")
+    remaining = [
+        revision for name in order if name in pending for revision in script.get_revisions(name)
     ]
-    needs = {revision.revision: needed_by(script, revision) for revision in left}
+    needs = {revision.revision: needed_by(script, revision) for revision in remaining}
     steps: list[PendingStep] = []
     group: list[Script] = []
     before = reached
-    while left:
-        group.append(left.pop(0))
-        if leads_to_all(group[-1].revision, left, needs):
+    while remaining:
+        group.append(remaining.pop(0))
+        if leads_to_all(group[-1].revision, remaining, needs):
             steps.append(PendingStep(before, group, why_not_undone(before, group, needs)))
             before, group = group[-1].revision, []
     return steps

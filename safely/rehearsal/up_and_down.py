@@ -21,7 +21,7 @@ from safely.rehearsal.observer import Observer
 from safely.rehearsal.pending import PendingStep, pending_steps
 from safely.rehearsal.report import Report, RevisionResult, StepResult
 from safely.rehearsal.sources import Copy, Source
-from safely.rehearsal.traffic import PARENTS, Failed, Traffic, Version
+from safely.rehearsal.traffic import MOST_VERSIONS, PARENTS, FailedQuery, Traffic, Version
 from safely.rehearsal.values import (
     AFTER_DOWNGRADE,
     AFTER_SECOND_UPGRADE,
@@ -113,9 +113,10 @@ class Rehearsal:
             if schema in existing and revision not in self.versions:
                 views = await views_of(self.connection, quoted(schema), tables)
                 self.versions[revision] = Version(revision, schema, views, is_published=True)
-            if schema in existing:
-                await self.traffic.start(self.versions[revision].without_clients())
-        if not existing:
+        published = [revision for schema, revision in names.items() if schema in existing]
+        for revision in published[-MOST_VERSIONS:]:
+            await self.traffic.start(self.versions[revision].without_clients())
+        if not published:
             reached = await self.copy.revision()
             await self.traffic.start(await self.unpublished(reached or "", tables))
 
@@ -193,7 +194,7 @@ class Rehearsal:
         """Take a step in one direction, measure it, and note its problems."""
         self.progress(self.report, f"{direction} {step.revision}")
         began, first = time.time(), len(self.traffic.served)
-        self.observer.held.clear()  # of earlier steps: less to search
+        self.observer.held_locks.clear()  # of earlier steps: less to search
         await asyncio.sleep(CALM)
         files = dict(await self.connection.fetch(FILES))
         constraints = {name for (name,) in await self.connection.fetch(CONSTRAINTS)}
@@ -210,20 +211,20 @@ class Rehearsal:
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
             failed = self.failed_since(constraints)
-            taken = measure(
+            outcome = measure(
                 direction, trace, self.observer,
                 served=self.traffic.served[first:], failed=failed,
                 since=began, rewritten=rewritten, rows=self.report.rows,
             )  # fmt: skip
         if leaves := NOTHING_TO_UNDO.search(output):
             result.leaves = leaves[1]
-        result.problems += problems_of(taken, self.report.budgets, failure)
-        taken.ok = failure is None
-        if taken.ok:
+        result.problems += problems_of(outcome, self.report.budgets, failure)
+        outcome.ok = failure is None
+        if outcome.ok:
             await self.let_clients_follow(step, direction, failed)
-        return taken
+        return outcome
 
-    def failed_since(self, constraints: set[str]) -> list[Failed]:
+    def failed_since(self, constraints: set[str]) -> list[FailedQuery]:
         """Return the queries that failed since the last call.
 
         Queries that violate a constraint from before the step are left out: the generated row was
@@ -234,7 +235,7 @@ class Rehearsal:
         return [query for query in failed if query.constraint not in constraints]
 
     async def let_clients_follow(
-        self, step: PendingStep, direction: str, failed: list[Failed]
+        self, step: PendingStep, direction: str, failed: list[FailedQuery]
     ) -> None:
         """Start clients of a version that was published, and stop those of one that is gone."""
         for version in list(self.traffic.versions.values()):
