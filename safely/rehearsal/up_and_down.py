@@ -185,9 +185,9 @@ class Rehearsal:
             sql = value(column._replace(is_nullable=False), version.place, PARENTS)
             await self.connection.execute(
                 f"UPDATE {place} AS target SET {quoted(column.name)} = {sql} "
-                f"FROM (SELECT tableoid AS part, ctid AS place, row_number() OVER () AS n "
+                f"FROM (SELECT tableoid, ctid, row_number() OVER () AS n "
                 f"FROM {place} WHERE {untouched} LIMIT {WRITTEN_ROWS}) AS generated "
-                "WHERE target.tableoid = part AND target.ctid = place"
+                "WHERE (target.tableoid, target.ctid) = (generated.tableoid, generated.ctid)"
             )
 
     async def take(self, step: PendingStep, direction: str, result: RevisionResult) -> StepResult:
