@@ -178,8 +178,8 @@ def test_generated_rows_need_no_database_that_can_be_reached(tmp_path: Path) -> 
     arguments = ("--rows", "10", "--to", NUMBERS[0], "--max-wait", "5s")
     process = rehearse(tmp_path, *arguments, url=nobody)
     assert process.returncode == 0, process.stdout + process.stderr
-    reason = "the database can't be reached (nothing listens there): beginning at base"
-    assert reason in process.stderr
+    assert "beginning at base" in process.stderr
+    assert "nothing listens there" in process.stderr
     assert "rehearsed on 10 generated rows per table at base" in process.stdout
 
 
