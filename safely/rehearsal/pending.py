@@ -24,6 +24,11 @@ class PendingStep(NamedTuple):
     not_undone: str | None  # why it can't be undone to where it began; None: it can
 
     @property
+    def names(self) -> list[str]:
+        """The ids of the revisions."""
+        return [script.revision for script in self.revisions]
+
+    @property
     def revision(self) -> str:
         """The revision at which it ends."""
         return self.revisions[-1].revision
@@ -32,7 +37,7 @@ class PendingStep(NamedTuple):
     def message(self) -> str:
         """The message of that revision, with the ids of those that are taken along."""
         message = self.revisions[-1].doc.rstrip(".")
-        others = ", ".join(script.revision for script in self.revisions[:-1])
+        others = ", ".join(self.names[:-1])
         return f"{message} (with {others})" if others else message
 
 

@@ -66,7 +66,7 @@ class Version:
         self.is_over = False
 
     def __str__(self) -> str:
-        return self.schema if self.is_published else "the tables themselves"
+        return self.schema if self.is_published else f"the tables themselves at {self.revision}"
 
     def without_clients(self) -> "Version":
         """Return the same version for new clients: those of before have stopped."""
@@ -88,7 +88,7 @@ class Traffic:
         self.shares = RowShares()
         self.served: list[ServedQuery] = []
         self.failed: list[FailedQuery] = []
-        self.versions: dict[str, Version] = {}  # that have clients, by schema
+        self.versions: dict[str, Version] = {}  # that have clients, by revision
         self.inserted: dict[str, list[tuple[object, ...]]] = {}  # by table: keys of clients' rows
         self.unwritten: dict[str, str] = {}  # by table: why no client writes to it
         self.numbers = FIRST_NUMBER
@@ -106,19 +106,19 @@ class Traffic:
 
     async def start(self, version: Version) -> None:
         """Start a reader and a writer of a version, unless it has them."""
-        if version.schema in self.versions or not version.tables:
+        if version.revision in self.versions or not version.tables:
             return
         await self.choose_columns(version)
-        self.versions[version.schema] = version
+        self.versions[version.revision] = version
         for query in (self.read, self.write):
             client = self.client(version, partial(query, version))
             version.clients.append(self.tasks.create_task(client))
         if len(self.versions) > MOST_VERSIONS:
             await self.stop(next(iter(self.versions)))
 
-    async def stop(self, schema: str) -> None:
+    async def stop(self, revision: str) -> None:
         """Stop the clients of a version, each after its current query."""
-        if version := self.versions.pop(schema, None):
+        if version := self.versions.pop(revision, None):
             version.is_over = True
             await asyncio.gather(*version.clients)
 

@@ -148,6 +148,11 @@ class Rehearsal:
         await self.write_new_columns(step)
         after = await self.state(step.revision)
         result.compared = max((rows for rows, _ in after.values.values()), default=0)
+        for version in list(self.traffic.versions.values()):
+            # a build of this revision would be stopped before; no published version is withdrawn,
+            # which would tell its clients to stop
+            if not version.is_published and version.revision in step.names:
+                await self.traffic.stop(version.revision)
         result.down = await self.take(step, "downgrade", result)
         if not result.down.ok:
             return False
@@ -240,10 +245,10 @@ class Rehearsal:
         """Start clients of a version that was published, and stop those of one that is gone."""
         for version in list(self.traffic.versions.values()):
             if not version.is_published and str(version) in {query.version for query in failed}:
-                await self.traffic.stop(version.schema)
+                await self.traffic.stop(version.revision)
         if direction == "downgrade":
-            for script in step.revisions:
-                await self.traffic.stop(schema_of(script.revision))
+            for revision in step.names:
+                await self.traffic.stop(revision)
             return
         version = await self.version(step.revision)
         if self.has_rows:  # earlier, clients would take the numbers of the rows to come

@@ -38,7 +38,7 @@ async def state_of(
 
     A column that the version had and that doesn't exist any more is left out.
     """
-    schema = json.loads(await connection.fetchval(snapshot.POSTGRESQL))
+    schema = json.loads(await connection.fetchval(snapshot.POSTGRESQL) or "{}")  # NULL: it is empty
     values: Values = {}
     if version is None:
         return State(schema, values)
