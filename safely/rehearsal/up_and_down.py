@@ -20,6 +20,7 @@ from safely.rehearsal.measuring import measure
 from safely.rehearsal.observer import Observer
 from safely.rehearsal.pending import PendingStep, pending_steps
 from safely.rehearsal.report import Report, RevisionResult, StepResult
+from safely.rehearsal.row_shares import RowShares
 from safely.rehearsal.sources import Copy, Source
 from safely.rehearsal.traffic import MOST_VERSIONS, PARENTS, FailedQuery, Traffic, Version
 from safely.rehearsal.values import (
@@ -28,6 +29,7 @@ from safely.rehearsal.values import (
     State,
     differences,
     state_of,
+    tables_with_losses,
 )
 from safely.rehearsal.verdict import problems_of
 from safely.revisions import in_order
@@ -88,8 +90,12 @@ class Rehearsal:
             if not self.has_rows and (tables := await self.copy.tables(self.connection)):
                 self.has_rows = bool(tables)
                 await self.prepare(source)
-            if step.not_undone is None and not await self.undo_and_redo(step, result, before):
-                break
+            if step.not_undone is None:
+                after = await self.undo_and_redo(step, result, before)
+                if after is None:
+                    break
+                if lost := tables_with_losses(after, await self.state(step.revision)):
+                    await self.replace_lost_rows(source, step, lost)
             self.progress(self.report, f"{step.revision} is done")
 
     async def prepare(self, source: Source) -> None:
@@ -107,6 +113,10 @@ class Rehearsal:
         plain = await self.unpublished("", tables)
         await self.traffic.shares.divide(self.connection, tables, plain.place)
         self.report.rows = dict(await self.connection.fetch(ESTIMATES, self.copy.bookkeeping))
+        await self.start_clients(tables)
+
+    async def start_clients(self, tables: list[Table]) -> None:
+        """Start clients of the newest published versions, or of the tables if there is none."""
         names = {schema_of(revision): revision for revision in in_order(self.script)}
         existing = {name for (name,) in await self.connection.fetch(SCHEMAS, list(names))}
         for schema, revision in names.items():
@@ -143,8 +153,31 @@ class Rehearsal:
         version = await self.version(revision) if revision else None
         return await state_of(self.connection, version, self.traffic.shares)
 
-    async def undo_and_redo(self, step: PendingStep, result: RevisionResult, before: State) -> bool:
-        """Undo a step and take it again; return whether the next one can be taken."""
+    async def replace_lost_rows(self, source: Source, step: PendingStep, tables: set[str]) -> None:
+        """Generate all rows anew, or compare those tables no more where rows are not generated.
+
+        The loss was reported, and must not be blamed on the next revisions.
+        """
+        for revision in list(self.traffic.versions):
+            await self.traffic.stop(revision)
+        if source.generates_rows:
+            schema = await self.connection.fetchval("SELECT current_schema")
+            names = [table.name for table in await self.copy.tables(self.connection)]
+            places = ", ".join(quoted(schema, name) for name in names)
+            await self.connection.execute(f"TRUNCATE {places} RESTART IDENTITY")
+            self.traffic.inserted.clear()
+            self.traffic.shares = RowShares()
+            await self.prepare(source)
+        else:
+            for table in tables:
+                self.traffic.shares.forget(table)
+                self.report.left_out[table] = f"not compared after {step.revision}, which lost rows"
+            await self.start_clients(await self.copy.tables(self.connection))
+
+    async def undo_and_redo(
+        self, step: PendingStep, result: RevisionResult, before: State
+    ) -> State | None:
+        """Undo a step and take it again; return the state between, or None where that failed."""
         await self.write_new_columns(step)
         after = await self.state(step.revision)
         result.compared = max((rows for rows, _ in after.values.values()), default=0)
@@ -155,15 +188,15 @@ class Rehearsal:
                 await self.traffic.stop(version.revision)
         result.down = await self.take(step, "downgrade", result)
         if not result.down.ok:
-            return False
+            return None
         undone = await self.state(step.before)
         result.problems += differences(AFTER_DOWNGRADE, before, undone, result.leaves)
         result.again = await self.take(step, "upgrade", result)
         if not result.again.ok:
-            return False
+            return None
         again = await self.state(step.revision)
         result.problems += differences(AFTER_SECOND_UPGRADE, after, again, None)
-        return True
+        return after
 
     async def write_new_columns(self, step: PendingStep) -> None:
         """Give some untouched rows values in the step's new columns: they must come back, too."""

@@ -90,6 +90,15 @@ def differences(when: str, before: State, after: State, leaves: str | None) -> l
     return [f"{when}: {problem}" for problem in problems]
 
 
+def tables_with_losses(before: State, after: State) -> set[str]:
+    """Return the tables that have fewer of the untouched rows than before."""
+    return {
+        name.rpartition(".")[0]
+        for name, (count, _) in before.values.items()
+        if after.values.get(name, (0, None))[0] < count
+    }
+
+
 def without_new_versions(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
     """Return the schema `after` without the versions that were not published before.
 
