@@ -74,7 +74,7 @@ class Observer:
         self.clients = clients
         self.bookkeeping = bookkeeping
         self.waits: dict[tuple[int, float], Wait] = {}  # by process and beginning
-        self.held: set[HeldLock] = set()
+        self.held_locks: set[HeldLock] = set()
         self.sizes: list[Sizes] = []
 
     @asynccontextmanager
@@ -100,7 +100,7 @@ class Observer:
                     first = known.query if known else query
                     self.waits[pid, began] = Wait(began, since.total_seconds(), table, mode, first)
                 rows = await connection.fetch(HELD, self.bookkeeping)
-                self.held.update(HeldLock(*row) for row in rows)
+                self.held_locks.update(HeldLock(*row) for row in rows)
         finally:
             await connection.close()
 
