@@ -44,7 +44,8 @@ NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
 
 FILES = """\
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
-WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
+WHERE relkind = 'r' AND relpersistence = 'p'
+  AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
 CONSTRAINTS = """\
 SELECT conname FROM pg_constraint WHERE connamespace = to_regnamespace(quote_ident(current_schema))
 UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
