@@ -166,7 +166,7 @@ class Project(ABC):
 
     def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.programs / command[0], *command[1:]],
+            [shutil.which(command[0], path=self.variables["PATH"]) or command[0], *command[1:]],
             cwd=self.directory,
             env=self.variables,
             stdin=subprocess.DEVNULL,

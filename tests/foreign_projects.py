@@ -124,12 +124,16 @@ SCHEMA = "shop" if ON_POSTGRESQL else None
 VERSIONS = "shop_admin" if ON_POSTGRESQL else None
 """,
         "shop/database.py": """\
+import os
+
 from sqlalchemy import create_engine
 
-from shop.settings import URL
+from shop.settings import SCHEMA, URL
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "sqlite": "sqlite+pysqlite"}
 engine = create_engine(URL.set(drivername=DRIVERS[URL.get_backend_name()]))
+if SCHEMA and (revision := os.environ.get("SHOP_REVISION")):
+    engine = engine.execution_options(schema_translate_map={SCHEMA: f"at_{revision}"})
 """,
         "shop/setup.py": """\
 from sqlalchemy.schema import CreateSchema
