@@ -55,4 +55,4 @@ def nothing_to_undo(why: str) -> None:
     if context.as_sql:
         context.impl.static_output(f"-- nothing to undo: {why}")
     else:
-        logging.getLogger("migrations").info("nothing to undo: %s", why)
+        logging.getLogger("safely").info("nothing to undo: %s", why)

@@ -1,10 +1,12 @@
 """All that `safely` uses of Alembic beyond its documented interface, in one file.
 
-Alembic is pinned to one minor version (pyproject.toml). `missing()` names what a newer one lacks,
+Alembic is pinned to one minor version (pyproject.toml). `missing` names what a newer one lacks,
 and a test calls it.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from alembic import context
@@ -21,7 +23,7 @@ Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
 """What a command of Alembic gives to its EnvironmentContext as `fn`."""
 
 USED = (  # module, name in it, attribute of that or ""
-    ("alembic.context", "_proxy", ""),
+    ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),
     ("alembic.runtime.environment", "EnvironmentContext", "context_opts"),
     ("alembic.runtime.environment", "EnvironmentContext", "_migration_context"),
     ("alembic.runtime.migration", "MigrationContext", "_in_external_transaction"),
@@ -46,11 +48,43 @@ __all__ = [
     "Step",
     "Work",
     "current_environment",
+    "is_configured",
+    "missing",
     "render_server_default",
     "render_type",
+    "version_table",
+    "was_in_transaction",
 ]
 
 
 def current_environment() -> EnvironmentContext | None:
     """Return the EnvironmentContext whose env.py is running; None outside of one."""
     return getattr(context, "_proxy", None)
+
+
+def is_configured(environment: EnvironmentContext) -> bool:
+    """Return whether env.py has called context.configure()."""
+    return environment._migration_context is not None  # noqa: SLF001  # here it is allowed
+
+
+def was_in_transaction(migration: MigrationContext) -> bool:
+    """Return whether context.configure() got a connection whose transaction had begun already."""
+    return bool(migration._in_external_transaction)  # noqa: SLF001  # here it is allowed
+
+
+def version_table(migration: MigrationContext) -> str:
+    """Return the version table's name as SQL, with its schema where env.py names one."""
+    preparer = migration.dialect.identifier_preparer
+    return str(preparer.format_table(migration._version))  # noqa: SLF001  # here it is allowed
+
+
+def missing() -> list[str]:
+    """Return a sentence for each name of USED that this version of Alembic lacks."""
+    sentences = []
+    for module, name, attribute in USED:
+        there = getattr(import_module(module), name, None)
+        if there is None:
+            sentences.append(f"{module} has no {name} any more")
+        elif attribute and not (hasattr(there, attribute) or attribute in inspect.getsource(there)):
+            sentences.append(f"{module}.{name} has no {attribute} any more")
+    return sentences

@@ -1,53 +1,73 @@
-"""What `alembic revision --autogenerate` writes: the next number, and the safe spellings.
+"""What `alembic revision --autogenerate` writes: numbers, safe operations, `import safely`.
 
-Alembic renders every operation with the prefix `safely.` (env.py sets it); here is what a
-prefix can't do.
+Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from alembic.autogenerate.api import AutogenContext
-from alembic.autogenerate.render import (  # the pieces of the rendering that we replace
-    _render_server_default,
-    _repr_type,
-    renderers,
+from alembic.autogenerate.render import renderers
+from alembic.operations.ops import (
+    AddColumnOp,
+    AlterColumnOp,
+    MigrateOperation,
+    MigrationScript,
+    ModifyTableOps,
 )
-from alembic.ddl.postgresql import PostgresqlImpl
-from alembic.ddl.sqlite import SQLiteImpl
-from alembic.operations.ops import AddColumnOp, AlterColumnOp, MigrationScript, ModifyTableOps
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Index
-from sqlalchemy.schema import SchemaItem
 
+from safely.alembic_internals import (
+    AutogenContext,
+    MigrationContext,
+    render_server_default,
+    render_type,
+)
 from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
 from safely.operations.columns import refuse_without_value
+from safely.project import Project
 
 DIGITS = 4
+PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
 
 
-class CollatedPostgresqlImpl(PostgresqlImpl):
-    """Compares index expressions without COLLATE, which PostgreSQL doesn't tell back with them."""
+def set_up(migration: MigrationContext, project: Project) -> None:
+    """Let the command that compares and writes revisions do it our way, after the hooks of env.py.
 
-    __dialect__ = "postgresql"  # takes the place of Alembic's own
+    Left out of the comparison: what is set aside, and the ledger.
+    """
+    options = migration.opts
+    options["alembic_module_prefix"] = PREFIXES.get(
+        options["alembic_module_prefix"], options["alembic_module_prefix"]
+    )
+    options["include_object"] = both(options.get("include_object"))
+    hook = options.get("process_revision_directives")
 
-    def _cleanup_index_expr(self, index: Index, expr: str) -> str:
-        return super()._cleanup_index_expr(index, re.sub(r' COLLATE "?\w+"?', "", expr))
+    def directives(
+        context: MigrationContext, revision: Any, scripts: list[MigrationScript]
+    ) -> None:
+        if hook:
+            hook(context, revision, scripts)
+        process(context, scripts, project)
+
+    options["process_revision_directives"] = directives
+    compare_as_the_database_does(migration.impl)
 
 
-class IdentitylessSQLiteImpl(SQLiteImpl):
-    """Asks for no identity columns where there are none; AUTOINCREMENT does their work."""
+def both(filter_of_env: Callable[..., bool] | None) -> Callable[..., bool]:
+    """Return a filter of objects that lets pass what ours and that of env.py do."""
 
-    __dialect__ = "sqlite"  # takes the place of Alembic's own
+    def include(item: Any, name: str | None, *others: Any) -> bool:
+        return is_ours(item, name) and (filter_of_env is None or filter_of_env(item, name, *others))
 
-    def _compare_identity_default(self, *_: object) -> tuple[set[str], set[str], bool]:
-        return set(), set(), False
+    return include
 
 
-def is_ours(item: SchemaItem, name: str | None, *_: object) -> bool:
-    """Whether autogenerate and `alembic check` see it: not what is set aside, nor the ledger.
+def is_ours(item: Any, name: str | None) -> bool:
+    """Return whether autogenerate and `alembic check` see an object.
 
     On SQLite a CHECK keeps its name while its column is aside.
     """
@@ -56,21 +76,50 @@ def is_ours(item: SchemaItem, name: str | None, *_: object) -> bool:
     return name is None or not (name.startswith(PREFIX) or name == LOG.name)
 
 
-def number_the_revision(
-    context: MigrationContext, _: Sequence[str | None], scripts: list[MigrationScript]
-) -> None:
-    """Give a new file the number after the last, and refuse what could not be run as it stands."""
+def compare_as_the_database_does(impl: Any) -> None:
+    """Let this context compare what PostgreSQL and SQLite don't tell back as it was written.
+
+    PostgreSQL tells index expressions without their COLLATE; SQLite has no identity columns, and
+    AUTOINCREMENT does their work.
+    """
+    if impl.__dialect__ == "postgresql":
+        clean = impl._cleanup_index_expr  # noqa: SLF001  # see alembic_internals.USED
+
+        def without_collation(index: Index, expression: str) -> str:
+            return str(clean(index, re.sub(r' COLLATE "?\w+"?', "", expression)))
+
+        impl._cleanup_index_expr = without_collation  # noqa: SLF001  # of this context alone
+    elif impl.__dialect__ == "sqlite":
+        impl._compare_identity_default = lambda *_: (set(), set(), False)  # noqa: SLF001  # likewise
+
+
+def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:
+    """Number new files if the project does, and refuse what could not be run as it stands."""
     script = context.script
     assert script is not None  # noqa: S101  # Alembic always has one here
+    renderers.dispatch_for(SafeAlterColumn, replace=True)(render_alter_column)
     for directive in scripts:
-        directive.rev_id = f"{last_number(script) + 1:0{DIGITS}}"
-        if directive.upgrade_ops is not None:
-            refuse_columns_without_value(directive.upgrade_ops.ops)
+        if project.numbered:
+            directive.rev_id = f"{last_number(script) + 1:0{DIGITS}}"
+        directive.imports.add("import safely")
+        for operations in (*directive.upgrade_ops_list, *directive.downgrade_ops_list):
+            operations.ops = spelled(operations.ops)
+        for operations in directive.upgrade_ops_list:
+            refuse_columns_without_value(operations.ops)
 
 
 def last_number(script: ScriptDirectory) -> int:
-    """The highest number among the revisions; 0 when there are none."""
-    return max((int(revision.revision) for revision in script.walk_revisions()), default=0)
+    """Return the highest number among the revisions; 0 where there are none.
+
+    Raise CommandError for an id that is no number.
+    """
+    ids = [revision.revision for revision in script.walk_revisions()]
+    if strange := [revision for revision in ids if not revision.isdecimal()]:
+        raise CommandError(
+            f"the revision {strange[0]} has no number, and this project numbers its revisions "
+            "(Project(numbered=True) in env.py): rename it, or leave numbering out"
+        )
+    return max(map(int, ids), default=0)
 
 
 def refuse_columns_without_value(operations: Iterable[object]) -> None:
@@ -82,18 +131,39 @@ def refuse_columns_without_value(operations: Iterable[object]) -> None:
             refuse_without_value(operation.table_name, operation.column)
 
 
-@renderers.dispatch_for(AlterColumnOp, replace=True)
-def render_alter_column(context: AutogenContext, operation: AlterColumnOp) -> list[str]:
-    """One line for each thing that changes, by its safe name."""
+class SafeAlterColumn(AlterColumnOp):
+    """Changes of a column, rendered as one line for each thing that changes, by its safe name."""
+
+
+def spelled(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
+    """Return the operations with those on columns as SafeAlterColumn."""
+    result: list[MigrateOperation] = []
+    for operation in operations:
+        if isinstance(operation, ModifyTableOps):
+            operation.ops = spelled(operation.ops)
+            result.append(operation)
+        elif type(operation) is AlterColumnOp:
+            safe = SafeAlterColumn.__new__(SafeAlterColumn)
+            vars(safe).update(vars(operation))
+            result.append(safe)
+        else:
+            result.append(operation)
+    return result
+
+
+def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> list[str]:
+    """Return one line for each thing that changes, by its safe name."""
     column = f"{operation.table_name!r}, {operation.column_name!r}"
+    schema = f", schema={operation.schema!r}" if operation.schema else ""
     lines = []
     if operation.modify_type is not None:
-        lines.append(f"safely.change_type({column}, {_repr_type(operation.modify_type, context)})")
+        type_ = render_type(operation.modify_type, context)
+        lines.append(f"safely.change_type({column}, {type_}{schema})")
     if operation.modify_server_default is not False:
-        default = _render_server_default(operation.modify_server_default, context)
-        lines.append(f"safely.change_default({column}, {default})")
+        default = render_server_default(operation.modify_server_default, context)
+        lines.append(f"safely.change_default({column}, {default}{schema})")
     if operation.modify_nullable is False:
-        lines.append(f"safely.require_column({column})")
+        lines.append(f"safely.require_column({column}{schema})")
     elif operation.modify_nullable:
-        lines.append(f"safely.allow_null({column})")
+        lines.append(f"safely.allow_null({column}{schema})")
     return lines

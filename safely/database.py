@@ -1,78 +1,160 @@
-"""How migrations reach the database, and say in one line why they can't."""
+"""The migrator's engine, and why it can't be used, in one line."""
 
-import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from alembic.util import CommandError
-from sqlalchemy import NullPool
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import URL, Connection, Dialect, NullPool, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from safely.run.migration_lock import NO_SESSION
-from safely.scratch import embedded
-from service.database import create_engine
-from service.database_errors import causes, why_unreachable
-from service.settings import Settings, SettingsError, async_url
+from safely.errors import why_refused, why_unreachable
 
+APPLICATION_NAME = "migrations"  # of every migrator's connections
+CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; less than deadlock_timeout
-NO_RIGHTS = ("42501", "3F000")  # SQLSTATEs: no privilege, no schema that one may use
-Found = TypeVar("Found")
-POOLED = ("08P01", "26000", "42P05")  # settings refused at connecting; statements of somebody else
+SQLITE_BUSY_TIMEOUT = 5.0  # seconds a statement waits for another process's write lock
+DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}  # by dialect: the one that is used
+SPELLINGS = {  # of a URL's beginning that need no driver's name
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+}
+
+Result = TypeVar("Result")
 
 
-def settings_found() -> Settings:
-    """The service's own settings; the embedded database is started where none is named."""
+def usable(address: str | URL) -> URL:
+    """Return the URL with the async driver that `safely` uses.
+
+    Raise CommandError for another driver, naming the one that can be used; the message never
+    shows the URL, which may contain a password.
+    """
     try:
-        return embedded.resolved(Settings.from_environment(os.environ))
-    except SettingsError as error:
-        raise CommandError(str(error)) from error
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        raise CommandError(
+            "the database's address is no URL; write postgresql+asyncpg://user:password@host/name "
+            "or sqlite+aiosqlite:///file"
+        ) from None
+    url = url.set(drivername=SPELLINGS.get(url.drivername, url.drivername))
+    dialect, _, driver = url.drivername.partition("+")
+    if dialect not in DRIVERS:
+        raise CommandError(
+            f"{url.drivername} can't be used: safely migrates PostgreSQL (postgresql+asyncpg) and "
+            "SQLite (sqlite+aiosqlite)"
+        )
+    if driver != DRIVERS[dialect]:
+        raise CommandError(
+            f"{url.drivername} can't be used for migrations: write {dialect}+{DRIVERS[dialect]} in "
+            "env.py; the application may go on with its own driver"
+        )
+    if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
+        raise CommandError("SQLite needs a file, such as sqlite+aiosqlite:///app.sqlite")
+    if dialect == "postgresql" and not url.database:
+        raise CommandError("the database's address names no database: end it with /name")
+    if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
+        mode = url.query["sslmode"]
+        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return url
 
 
-@asynccontextmanager
-async def connected(settings: Settings, lock_timeout: str) -> AsyncIterator[AsyncEngine]:
-    """An engine for migrating; what the server refuses meanwhile is raised as CommandError.
+def engine_for(
+    address: str | URL, *, lock_timeout: str = LOCK_TIMEOUT, schema: str | None = None
+) -> AsyncEngine:
+    """Return an engine for migrating; the caller disposes of it.
 
     Its timeouts are arguments of the connection, so they hold from the first statement on.
+    `schema`: where unqualified names are looked for first (PostgreSQL).
+    On SQLite we begin transactions, not the driver: the driver commits before DDL, and then a
+    revision that fails midway stays half applied. Foreign keys are off there: `rebuild` says why.
     """
-    engine = create_engine(
-        settings,
-        application_name="migrations",
-        server_settings={
+    url = usable(address)
+    options: dict[str, Any] = {"poolclass": NullPool, "hide_parameters": True}
+    if url.get_backend_name() == "postgresql":
+        settings = {
+            "application_name": APPLICATION_NAME,
             "lock_timeout": lock_timeout,
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
-        },
-        foreign_keys=False,  # safely.rebuild says why
-        poolclass=NullPool,
-    )
+        }
+        if schema:
+            quoted = schema.replace('"', '""')
+            settings["search_path"] = f'"{quoted}", "$user", public'
+        arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": settings}
+        return create_async_engine(url, connect_args=arguments, **options)
+    engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT}, **options)
+    event.listen(engine.sync_engine, "do_connect", check_file)
+    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", begin_sqlite)
+    return engine
+
+
+def check_file(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
+    """Raise here if SQLite's file can't be opened.
+
+    Raised in aiosqlite's thread, the thread would outlive the event loop and end with a stack
+    trace on standard error.
+    """
+    sqlite3.connect(*file).close()
+
+
+def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    """Leave BEGIN to `begin_sqlite`, and let readers read while one writes (WAL)."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = 0")
+    cursor.close()
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """Begin with the write lock: taken after a read, it fails instead of waiting.
+
+    The execution option `reading` leaves it out.
+    """
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+@asynccontextmanager
+async def connected(address: str | URL, *, schema: str | None = None) -> AsyncIterator[AsyncEngine]:
+    """Yield an engine for migrating, and dispose of it; see `in_words` for its errors."""
+    engine = engine_for(address, schema=schema)
     try:
-        yield engine
+        async with in_words(engine):
+            yield engine
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Raise what the server refuses, or why it can't be reached, as CommandError of one line."""
+    try:
+        yield
     except CommandError:
         raise  # it has its words already, whatever caused it
     except Exception as error:
         if reason := why_refused(error):
             raise CommandError(reason) from error
         if reason := why_unreachable(error):
-            place = async_url(settings.database_url).render_as_string(hide_password=True)
+            place = engine.url.render_as_string(hide_password=True)
             raise CommandError(f"can't reach {place}: {reason}") from error
         raise
-    finally:
-        await engine.dispose()
 
 
-async def read(engine: AsyncEngine, look: Callable[..., Found], *arguments: Any) -> Found:
-    """What a function finds that only reads."""
+def is_there(engine: AsyncEngine) -> bool:
+    """Return whether there may be a database: False for an SQLite file that does not exist."""
+    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
+
+
+async def read(engine: AsyncEngine, look: Callable[..., Result], *arguments: Any) -> Result:
+    """Return what a function that only reads finds on a connection of its own."""
     async with engine.execution_options(reading=True).connect() as connection:
         return await connection.run_sync(look, *arguments)
-
-
-def why_refused(error: BaseException) -> str | None:
-    """What the server doesn't let us do, in words; None if it is something else."""
-    for cause in causes(error):
-        state = getattr(cause, "sqlstate", None)
-        if state in NO_RIGHTS:
-            return f"this role may not migrate ({cause}): use the one that owns the tables"
-        if state in POOLED:
-            return NO_SESSION
-    return None

@@ -1,14 +1,16 @@
 """A project with its revisions and its database, as its env.py has set them up."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely import database
@@ -29,21 +31,25 @@ class Environment:
     """Its connections look for unqualified names in the schema of the project's tables first."""
     version_table: str = "alembic_version"
     version_table_schema: str | None = None
+    unreachable: str = ""
+    """Why the database can't be asked, for commands that can do without it; empty: it can."""
 
     @property
     def build(self) -> str:
         """The revision that the models describe; empty where there are no revisions."""
-        return self.project.build or self.script.get_current_head() or ""
+        return self.project.build or ", ".join(self.script.get_heads())
 
-    def migration(self, connection: Connection) -> MigrationContext:
+    def migration(self, connection: Connection, **options: Any) -> MigrationContext:
         """Return a migration context that knows the version table, outside of env.py."""
-        options: dict[str, Any] = {
+        known: dict[str, Any] = {
             "version_table": self.version_table,
             "version_table_schema": self.version_table_schema,
             "target_metadata": self.project.tables,
             "script": self.script,
+            "transactional_ddl": True,
+            "transaction_per_migration": True,
         }
-        return MigrationContext.configure(connection, opts=options)
+        return MigrationContext.configure(connection, opts=known | options)
 
     def revision(self, connection: Connection) -> str | None:
         """Return the revision that the database is at; None at base.
@@ -54,10 +60,30 @@ class Environment:
         if len(heads) > 1:
             raise CommandError(
                 f"the database is at {len(heads)} heads, {', '.join(sorted(heads))}: merge them "
-                "with plain Alembic first (alembic merge, alembic upgrade head)"
+                "first (alembic merge, alembic upgrade head)"
             )
         return heads[0] if heads else None
+
+    def work(
+        self,
+        action: Callable[[MigrationContext], None],
+        connection: Connection,
+        options: dict[str, Any],
+    ) -> None:
+        """Do something in a transaction of its own in which the operations of `safely` work."""
+        migration = self.migration(connection, **options)
+        with (
+            Operations.context(migration),
+            migration.begin_transaction(_per_migration=True),
+        ):
+            action(migration)
 
     async def read(self, look: Callable[..., Result], *arguments: Any) -> Result:
         """Return what a function that only reads finds on a connection of its own."""
         return await database.read(self.engine, look, *arguments)
+
+    @asynccontextmanager
+    async def at(self, address: str | URL) -> AsyncIterator["Environment"]:
+        """Yield the same project on another database, such as a scratch copy."""
+        async with database.connected(address, schema=self.project.schema) as engine:
+            yield replace(self, engine=engine, unreachable="")

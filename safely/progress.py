@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 SECONDS_BETWEEN_LINES = 5.0
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 
 @contextmanager

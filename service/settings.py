@@ -68,6 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_textfile: str = ""
     otel_exporter_otlp_endpoint: str = ""
 
+    @property
+    def dialect_url(self) -> str:
+        """Return the driver's URL without an address, for SQL that is only printed."""
+        if self.database_url.startswith("embedded"):
+            return DRIVERS["postgresql"] + "://"
+        return async_url(self.database_url).drivername + "://"
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings; raise SettingsError for the first that can't be used."""

@@ -48,7 +48,7 @@ ESTIMATE = sa.text("""\
 SELECT sum(reltuples) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind = 'r' AND reltuples > 0 AND nspname !~ '^pg_|^information_schema$'""")
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 
 class Backup(NamedTuple):

@@ -29,7 +29,7 @@ PATIENCE = 0.0  # seconds: who migrates now must be done first, and somebody sho
 SET_ROLE_SINCE = 16  # the major version since which a membership may come without that right
 TOLD = 3  # things that are there
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 # the schema public stays, with the rights on it; what belongs to an extension is not ours
 THERE = """

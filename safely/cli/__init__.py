@@ -1,25 +1,11 @@
-"""The commands of `python -m migrations`: what each takes, and how it tells what it found.
+"""The commands of `python -m safely`: their arguments and their output.
 
-A module has `WHAT` (its line in the help), `arguments(parser)` and `run(options, script)`, which
-returns one of the exit codes below. The work itself is done in the modules above.
+A module has `WHAT` (its line in the help), `NEEDS_DATABASE`, `arguments(parser)` and
+`run(options, environment)`, which returns one of the exit codes below.
 """
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from safely.database import LOCK_TIMEOUT, connected, settings_found
 
 WELL, NO, UNKNOWN = 0, 1, 2
 CODES = (
     "Exit codes: 0 all is well; 1 it is not: drift, a finding, a budget exceeded, a refusal by "
     "whoever was asked; 2 it can't be told or done."
 )
-
-
-@asynccontextmanager
-async def at_the_database() -> AsyncIterator[AsyncEngine]:
-    """An engine for the database that DATABASE_URL names."""
-    async with connected(settings_found(), LOCK_TIMEOUT) as engine:
-        yield engine

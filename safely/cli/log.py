@@ -2,20 +2,18 @@
 
 import argparse
 import json
-import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from rich.console import Console
-from rich.table import Table
 from sqlalchemy import Connection
 
-from safely.cli import WELL, at_the_database
-from safely.database import read
+from safely.cli import WELL
+from safely.environment import Environment
 from safely.ledger import drift, ledger
 
 WHAT = "what was done to the schema, when, by whom, and how long it took"
+NEEDS_DATABASE = True
 COLUMNS = (
     "revision",
     "direction",
@@ -28,49 +26,56 @@ COLUMNS = (
     "by",
     "build",
 )
+LONGEST_MESSAGE = 60  # characters; --json has it all
 
 
 def arguments(_: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """Add no arguments."""
 
 
-async def run(options: argparse.Namespace, _: ScriptDirectory) -> int:
-    """Print the ledger, oldest first."""
+async def run(options: argparse.Namespace, environment: Environment) -> int:
+    """Print the ledger, oldest row first."""
 
-    def entries(connection: Connection) -> list[dict[str, Any]]:
+    def read(connection: Connection) -> list[dict[str, Any]]:
         drift.refuse_missing(connection)
         rows = connection.execute(sa.select(ledger.LOG).order_by(ledger.LOG.c.id)).mappings()
         return [{name: row[name] for name in row if name != "snapshot"} for row in rows]
 
-    async with at_the_database() as engine:
-        found = await read(engine, entries)
-    table = Table(*COLUMNS, box=None, pad_edge=False)
-    for entry in found:
-        if options.json:
-            print(json.dumps(entry, default=str))
-        table.add_row(*told(entry))
-    if not options.json:
-        # as wide as it is, where no terminal sets a limit
-        Console(width=None if sys.stdout.isatty() else 250).print(table)
+    rows = await environment.read(read)
+    lines = (json.dumps(row, default=str) for row in rows) if options.json else table(rows)
+    for line in lines:
+        print(line)
     return WELL
 
 
-def told(entry: dict[str, Any]) -> list[str]:
-    """A row of the ledger for people."""
-    return [
-        entry["revision"],
-        entry["direction"],
-        entry["state"],
-        entry["message"] or "",
-        f"{entry['started']:%Y-%m-%d %H:%M:%S}",
-        in_seconds(entry["duration"]),
-        str(entry["attempts"] or ""),
-        in_seconds(entry["longest_lock_wait"]),
-        "@".join(filter(None, (entry["username"], entry["host"]))),
-        entry["build"],
-    ]
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a table with aligned columns."""
+    cells = [COLUMNS, *(in_words(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        line = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(line).rstrip()
+
+
+def in_words(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a row of the ledger."""
+    message = " ".join((row["message"] or "").split())
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[: LONGEST_MESSAGE - 2]} …"
+    return (
+        row["revision"],
+        row["direction"],
+        row["state"],
+        message,
+        f"{row['started']:%Y-%m-%d %H:%M:%S}",
+        in_seconds(row["duration"]),
+        str(row["attempts"] or ""),
+        in_seconds(row["longest_lock_wait"]),
+        "@".join(filter(None, (row["username"], row["host"]))),
+        row["build"],
+    )
 
 
 def in_seconds(value: float | None) -> str:
-    """A time for people."""
+    """Return a duration with milliseconds; empty for None."""
     return "" if value is None else f"{value:.3f}"

@@ -1,41 +1,42 @@
-"""python -m migrations COMMAND: what Alembic lacks."""
+"""python -m safely COMMAND: what Alembic lacks, on the project whose alembic.ini is found."""
 
 import argparse
 import asyncio
-import logging
-import signal
+import os
 import sys
-from collections.abc import Awaitable
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely.cli import CODES, UNKNOWN, backup, drift, lint, log, purge, rehearse, restore
+from safely import invocation
+from safely.cli import CODES, UNKNOWN
+from safely.invocation import Invocation
 
 INTERRUPTED = 130  # as shells have it
-COMMANDS = {
-    "log": log,
-    "drift": drift,
-    "rehearse": rehearse,
-    "lint": lint,
-    "backup": backup,
-    "restore": restore,
-    "purge": purge,
-}
+COMMANDS = ("log", "drift", "purge")
 
 
-def main(arguments: list[str] | None = None) -> int:
+class Parser(argparse.ArgumentParser):
+    """Parses arguments; of a wrong one it says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit."""
+        self.exit(UNKNOWN, f"FAILED: {self.prog}: {message} (--help lists what there is)\n")
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safely") -> int:
     """Run a command; return the exit code."""
-    options = parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s [%(name)s] %(message)s")
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
-    script = ScriptDirectory.from_config(
-        Config(Path(__file__).parent.parent.parent / "alembic.ini")
-    )
+    options = parser(prog).parse_args(arguments)
     try:
-        return asyncio.run(until_told(options.run(options, script)))
+        return run(options)
     except CommandError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return UNKNOWN
@@ -44,20 +45,58 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-async def until_told(command: Awaitable[int]) -> int:
-    """Run a command; SIGTERM ends it as ^C does, so that it leaves nothing behind."""
-    task = asyncio.ensure_future(command)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
+def run(options: argparse.Namespace) -> int:
+    """Let the project's env.py run the command; raise CommandError where it does not."""
+    command: ModuleType = options.module
+    call = Invocation(partial(command.run, options), needs_database=command.NEEDS_DATABASE)
+    config = configuration(options)
+    config.attributes[invocation.KEY] = call
+    script = ScriptDirectory.from_config(config)
+    with EnvironmentContext(config, script, fn=unused, dont_mutate=True):
+        script.run_env()
+    if call.exit_code is None:
+        raise CommandError(
+            f"{Path(script.dir) / 'env.py'} does not run its steps in safely.env.guarded(…), which "
+            "all commands of safely need: its docstring shows how"
+        )
+    return call.exit_code
 
 
-def parser() -> argparse.ArgumentParser:
-    """The commands and what they take."""
-    top = argparse.ArgumentParser(prog="python -m migrations", description=__doc__, epilog=CODES)
+def unused(*_: object) -> list[NoReturn]:
+    """Plan nothing: guarded() runs the command in the place of Alembic's."""
+    return []
+
+
+def configuration(options: argparse.Namespace) -> Config:
+    """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini."""
+    file = options.config or os.environ.get("ALEMBIC_CONFIG") or "alembic.ini"
+    is_toml = Path(file).name == "pyproject.toml"
+    if not Path(file).exists():
+        raise CommandError(f"there is no {file} here: name the project's with -c FILE")
+    if is_toml:
+        return Config(toml_file=file, ini_section=options.name, cmd_opts=options)
+    toml = "pyproject.toml" if Path("pyproject.toml").exists() else None
+    return Config(file, toml_file=toml, ini_section=options.name, cmd_opts=options)
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return the parser of the commands; a command's module is imported when it is named."""
+    top = Parser(prog=prog, description=__doc__, epilog=CODES)
+    top.add_argument("-c", "--config", metavar="FILE", help="alembic.ini or pyproject.toml")
+    top.add_argument("-n", "--name", default="alembic", help="its section; default: alembic")
+    top.add_argument(
+        "-x", action="append", metavar="NAME=VALUE", help="for env.py, as with alembic"
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    for name in COMMANDS:
+        try:
+            module = import_module(f"safely.cli.{name}")
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith("safely."):
+                raise
+            continue  # a production image leaves it out
         command = commands.add_parser(name, help=module.WHAT, description=module.WHAT, epilog=CODES)
-        command.set_defaults(run=module.run)
+        command.set_defaults(module=module)
         command.add_argument("--json", action="store_true", help="for machines")
         module.arguments(command)
     return top

@@ -1,16 +1,17 @@
-"""purge: asking before something is dropped for good."""
+"""purge: ask, and drop for good."""
 
 import argparse
 import json
 import sys
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely.cli import NO, WELL, at_the_database
+from safely.cli import NO, WELL
+from safely.environment import Environment
 from safely.run.purge import Purge, purge
 
 WHAT = "drop for good what was set aside, and what old builds need"
+NEEDS_DATABASE = True
 WARNING = (
     "There is no way back from this. Builds behind a pooler, or scaled to zero, can't be seen "
     "from here: be sure that none is left."
@@ -18,7 +19,7 @@ WARNING = (
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What to drop, and whether to ask."""
+    """Add the arguments that say what to drop, and whether to ask."""
     parser.add_argument("--before", metavar="REV", help="give up every build before this revision")
     parser.add_argument(
         "--undone",
@@ -28,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="don't ask")
 
 
-async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
+async def run(options: argparse.Namespace, environment: Environment) -> int:
     """List what would go, refuse or ask, and drop it."""
     if options.before is None and not options.undone:
         raise CommandError("say --before REV, or --undone, or both")
@@ -41,12 +42,10 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
         print(backed_up(seen))
         return sys.stdin.isatty() and input('Type "purge" to go on: ').strip() == "purge"
 
-    async with at_the_database() as engine:
-        seen = await purge(
-            engine, script, before=options.before, undone=options.undone, agreed=agreed
-        )
+    seen = await purge(environment, before=options.before, undone=options.undone, agreed=agreed)
     if options.json:
-        items = [item._asdict() for item in seen.items]
+        keys = ("kind", "revision", "name", "table")
+        items = [{key: getattr(item, key) for key in keys} for item in seen.items]
         print(json.dumps(seen._asdict() | {"items": items}))
     elif seen.builds:
         for build, number in seen.builds.items():
@@ -60,7 +59,7 @@ async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
 
 
 def backed_up(seen: Purge) -> str:
-    """From which backup it could be brought back, in words."""
+    """Return the backup from which it could be brought back, in words."""
     if seen.backup is None:
-        return "There is no verified backup: python -m migrations backup --verify"
+        return "There is no verified backup: python -m safely backup --verify"
     return f"The last verified backup is {seen.backup}"

@@ -1,17 +1,20 @@
-"""Drift: what differs from the ledger, in the revision files and in the schema."""
+"""Drift: differences between the ledger and the revision files, or the schema."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from safely.alembic_internals import MigrationContext
+from safely.environment import Environment
 from safely.ledger import snapshot
+from safely.ledger.checksum import checksum, is_comparable, short
 from safely.ledger.ledger import (
     LOG,
     SERVER,
@@ -20,30 +23,29 @@ from safely.ledger.ledger import (
     Half,
     Work,
     as_text,
-    checksum,
     create,
     record,
     unfinished,
 )
-from service.models import Base
 
-DIGITS = 12  # of a checksum, for people
 HOW_TO_ADOPT = (
     "If its schema is the one that a revision describes, adopt it there: alembic stamp REVISION "
     "(`alembic stamp head`, then `alembic check`, for the newest)"
 )
 
+log = logging.getLogger("safely")
+
 
 class Drift(NamedTuple):
-    """How the schema differs from the one that was recorded last."""
+    """The differences between the schema and the one that was recorded last."""
 
-    since: str  # what was recorded then, in words
+    since: str  # what was recorded last, in words
     differences: list[str]
-    other_server: str | None = None  # recorded by this one: nothing can be said
-    half: Half | None = None  # a step is unfinished: nothing can be said
+    other_server: str | None = None  # recorded by this one: the two can't be compared
+    half: Half | None = None  # a step is unfinished: there is nothing to compare with
 
     def why_unknown(self) -> str | None:
-        """Why nothing can be said, in words; None if something can."""
+        """Return why the two can't be compared, in words; None if they can."""
         if self.half:
             return f"{self.since} was begun and not finished: run it again, or the way back"
         if self.other_server:
@@ -54,23 +56,18 @@ class Drift(NamedTuple):
         return None
 
 
-def examine(
-    connection: Connection, _: object = None, *, script: ScriptDirectory, accept: bool
-) -> None:
-    """Refuse a database that isn't as the ledger left it; with `accept`, record it as it is."""
-    with connection.begin():
-        compare(connection, script, accept=accept)
+def refuse_drift(environment: Environment, migration: MigrationContext, *, accept: bool) -> None:
+    """Raise CommandError unless files and schema are as the ledger has them.
 
-
-def compare(connection: Connection, script: ScriptDirectory, *, accept: bool) -> None:
-    """The same, in the connection's transaction."""
-    migration = MigrationContext.configure(connection)
+    With `accept`, record them as they are. Where nothing was migrated yet, make the ledger.
+    """
+    connection, script = environment_connection(migration), environment.script
     heads = migration.get_current_heads()
     if not sa.inspect(connection).has_table(LOG.name):
-        refuse_unrecorded(connection, heads)
+        refuse_unrecorded(environment, connection, heads)
         create(migration)
         return
-    revision = heads[0] if heads else "base"
+    renew_checksums(connection, script, heads)
     edited = edited_files(connection, script, heads)
     if edited and not accept:
         raise CommandError(
@@ -78,26 +75,35 @@ def compare(connection: Connection, script: ScriptDirectory, *, accept: bool) ->
             + "\nPut the files back and write a new revision instead; or record them as they are: "
             "alembic -x drift=accept …"
         )
-    found = drift(connection)
-    if found.differences and not accept:
+    drift = schema_drift(connection)
+    if drift.differences and not accept:
         raise CommandError(
-            "\n  ".join([f"the schema is not as {found.since} left it:", *found.differences])
+            "\n  ".join([f"the schema is not as {drift.since} left it:", *drift.differences])
             + "\nUndo that by hand or write a revision for it; or record it as it is: "
             "alembic -x drift=accept …"
         )
-    for name, words in edited.items():
-        record(migration, Entry("accept", name, words, script.get_revision(name)), Work())
-    if found.differences or found.other_server:
-        words = "; ".join(found.differences) or f"recorded before by {found.other_server}"
-        at_head = script.get_revision(revision) if heads else None
-        record(migration, Entry("accept", revision, words, at_head), Work())
+    for revision, words in edited.items():
+        record(migration, Entry("accept", revision, words, script.get_revision(revision)), Work())
+    if drift.differences or drift.other_server:
+        words = "; ".join(drift.differences) or f"recorded before by {drift.other_server}"
+        at_head = script.get_revision(heads[0]) if heads else None
+        record(migration, Entry("accept", heads[0] if heads else "base", words, at_head), Work())
 
 
-def look(connection: Connection, script: ScriptDirectory) -> tuple[dict[str, str], Drift]:
-    """The edited files and the drift of the schema; raise CommandError without a ledger."""
+def environment_connection(migration: MigrationContext) -> Connection:
+    """Return the connection of a context that is not one of `--sql`."""
+    assert migration.connection is not None  # noqa: S101  # only --sql has none
+    return migration.connection
+
+
+def read_drift(connection: Connection, environment: Environment) -> tuple[dict[str, str], Drift]:
+    """Return the edited files, in words by revision, and the drift of the schema.
+
+    Raise CommandError where there is no ledger.
+    """
     refuse_missing(connection)
-    heads = MigrationContext.configure(connection).get_current_heads()
-    return edited_files(connection, script, heads), drift(connection)
+    heads = environment.migration(connection).get_current_heads()
+    return edited_files(connection, environment.script, heads), schema_drift(connection)
 
 
 def refuse_missing(connection: Connection) -> None:
@@ -106,44 +112,72 @@ def refuse_missing(connection: Connection) -> None:
         raise CommandError(f"there is no {LOG.name} here. {HOW_TO_ADOPT}")
 
 
-def refuse_unrecorded(connection: Connection, heads: Sequence[str]) -> None:
+def refuse_unrecorded(
+    environment: Environment, connection: Connection, heads: Sequence[str]
+) -> None:
     """Raise CommandError for a database that was migrated, or made, without a ledger."""
     if heads:
         raise CommandError(
-            f"the database is at {heads[0]}, and has no {LOG.name}: it was not migrated by these "
-            f"files, or before they kept one. {HOW_TO_ADOPT}"
+            f"the database is at {', '.join(sorted(heads))}, and has no {LOG.name}: it was not "
+            f"migrated by these files, or before they kept one. {HOW_TO_ADOPT}"
         )
-    if there := sorted(set(Base.metadata.tables) & set(sa.inspect(connection).get_table_names())):
+    names = {table.name for table in environment.project.tables.tables.values()}
+    if tables := sorted(names & set(sa.inspect(connection).get_table_names())):
         raise CommandError(
-            f"the database has {', '.join(there)} already, and nothing says which revision that "
+            f"the database has {', '.join(tables)} already, and nothing says which revision that "
             f"is. {HOW_TO_ADOPT}"
+        )
+
+
+def recorded_checksums(connection: Connection) -> dict[str, str]:
+    """Return the checksums of the files that were applied, by revision."""
+    rows = connection.execute(
+        sa.select(LOG.c.revision, LOG.c.checksum)
+        .where(LOG.c.state == "done", LOG.c.direction != "downgrade", LOG.c.checksum.is_not(None))
+        .order_by(LOG.c.id)
+    )
+    return {row.revision: row.checksum for row in rows}
+
+
+def renew_checksums(connection: Connection, script: ScriptDirectory, heads: Sequence[str]) -> None:
+    """Replace checksums of the kind that covered whole files, comments and all, by today's.
+
+    Whether such a file does something else than what was applied can't be told any more.
+    """
+    recorded, renewed = recorded_checksums(connection), []
+    for revision in script.iterate_revisions(tuple(heads), "base") if heads else ():
+        old = recorded.get(revision.revision)
+        if old is not None and not is_comparable(old):
+            rows = sa.and_(LOG.c.revision == revision.revision, LOG.c.checksum == old)
+            connection.execute(LOG.update().where(rows).values(checksum=checksum(revision.path)))
+            renewed.append(revision.revision)
+    if renewed:
+        log.info(
+            "recorded the checksums of %d applied revision(s) anew: they cover what a revision "
+            "does, and its comments no more",
+            len(renewed),
         )
 
 
 def edited_files(
     connection: Connection, script: ScriptDirectory, heads: Sequence[str]
 ) -> dict[str, str]:
-    """Which applied revision files are others than those that were applied, each in words."""
-    rows = connection.execute(
-        sa.select(LOG.c.revision, LOG.c.checksum)
-        .where(LOG.c.state == "done", LOG.c.direction != "downgrade", LOG.c.checksum.is_not(None))
-        .order_by(LOG.c.id)
-    )
-    applied: dict[str, str] = {row.revision: row.checksum for row in rows}
+    """Return the applied revisions whose files do something else now, each in words."""
+    recorded = recorded_checksums(connection)
     edited = {}
     for revision in script.iterate_revisions(tuple(heads), "base") if heads else ():
-        was, now = applied.get(revision.revision), checksum(revision.path)
-        if was is not None and was != now:
-            edited[revision.revision] = edit(Path(revision.path).name, was, now)
+        old, new = recorded.get(revision.revision), checksum(revision.path)
+        if old is not None and is_comparable(old) and old != new:
+            edited[revision.revision] = edit_in_words(Path(revision.path).name, old, new)
     return edited
 
 
-def edit(name: str, was: str, now: str) -> str:
-    """A file that was edited, in words, by its checksums."""
-    return f"{name}: applied with checksum {was[:DIGITS]}, is now {now[:DIGITS]}"
+def edit_in_words(file: str, old: str, new: str) -> str:
+    """Return the sentence for a file that was edited, with both checksums."""
+    return f"{file}: applied with checksum {short(old)}, is now {short(new)}"
 
 
-def drift(connection: Connection) -> Drift:
+def schema_drift(connection: Connection) -> Drift:
     """Compare the schema with what the ledger recorded last."""
     if half := unfinished(connection):
         return Drift(f"{half.direction} {half.revision}", [], half=half)
@@ -157,5 +191,5 @@ def drift(connection: Connection) -> Drift:
     server = connection.scalar(sa.select(as_text(SERVER[dialect])))
     if server != last.server:
         return Drift(since, [], other_server=last.server)
-    found = connection.scalar(sa.select(as_text(SNAPSHOT[dialect])))
-    return Drift(since, snapshot.differences(json.loads(last.snapshot), json.loads(found)))
+    now = connection.scalar(sa.select(as_text(SNAPSHOT[dialect])))
+    return Drift(since, snapshot.differences(json.loads(last.snapshot), json.loads(now)))

@@ -1,4 +1,4 @@
-"""The ledger, `migration_log`: what was done to the schema, when, by whom, and what came of it.
+"""The ledger, `migration_log`: each change of the schema, its time, its author and its outcome.
 
 A row is written when a step begins, in the step's own transaction: a step that is one transaction
 leaves a finished row or none. One that commits on its way leaves a row in the state `started` if
@@ -6,22 +6,20 @@ it is killed, which tells the next run that the schema is between two revisions.
 """
 
 import getpass
-import hashlib
 import os
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 from alembic.script import Script
 from sqlalchemy import Connection
 
+from safely.alembic_internals import MigrationContext
 from safely.ledger import snapshot
-from service.models import SCHEMA_REVISION
+from safely.ledger.checksum import checksum
 
 LOG = sa.Table(
     "migration_log",
@@ -33,19 +31,18 @@ LOG = sa.Table(
         primary_key=True,
     ),
     sa.Column("revision", sa.Text, nullable=False),
-    sa.Column(
-        "direction", sa.Text, nullable=False
-    ),  # upgrade, downgrade, stamp, accept, purge, backup
+    # upgrade, downgrade, stamp, accept, purge, backup
+    sa.Column("direction", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),  # started, done, undone
     sa.Column("message", sa.Text),
     sa.Column("started", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("duration", sa.Float),  # seconds that the run took which finished it
+    sa.Column("duration", sa.Float),  # seconds of the run that finished it
     sa.Column("attempts", sa.Integer),  # of that run
     sa.Column("longest_lock_wait", sa.Float),  # seconds, of all its attempts
     sa.Column("username", sa.Text),
     sa.Column("host", sa.Text),
     sa.Column("build", sa.Text, nullable=False),  # the revision that the migrator's models describe
-    sa.Column("checksum", sa.Text),  # SHA-256 of the revision file
+    sa.Column("checksum", sa.Text),  # see safely.ledger.checksum
     sa.Column("server", sa.Text),  # major version; each words definitions its own way
     sa.Column("snapshot", sa.Text),  # of the schema afterwards: see safely.ledger.snapshot
 )
@@ -54,29 +51,29 @@ SERVER = {
     "sqlite": "SELECT 'SQLite'",
 }
 SNAPSHOT = {"postgresql": snapshot.POSTGRESQL, "sqlite": snapshot.SQLITE}
-VERIFIED = ", verified: "  # in the message of a backup that was
+VERIFIED = ", verified: "  # in the message of a backup that was restored and compared
 SCRIPT_FUNCTION = "pg_temp.migration_snapshot"
 
 
 @dataclass
 class Work:
-    """How a step is going."""
+    """The attempts at a step, and its waits for locks."""
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     began: float = field(default_factory=monotonic)
     attempts: int = 1
     longest_wait: float = 0.0  # seconds
-    blocker: str | None = None  # who was in the way last
-    rows: int = 0  # that a backfill has walked over
+    blocker: str | None = None  # the session that blocked the step last
+    rows: int = 0  # that a backfill has read
 
 
 class Entry(NamedTuple):
-    """Something that is done at once: a stamp, a purge, drift that is accepted, a backup."""
+    """A row for what is no step: a stamp, a purge, drift that is accepted, a backup."""
 
     direction: str
     revision: str
     message: str
-    script: Script | None = None  # whose file is taken as it is
+    script: Script | None = None  # the revision whose file is recorded as it is
 
 
 class Half(NamedTuple):
@@ -87,21 +84,24 @@ class Half(NamedTuple):
 
 
 def create(migration: MigrationContext) -> None:
-    """Make the table if it is missing; a script also brings the query that looks at the schema."""
+    """Create the table if it is missing; under `--sql` also a function with the snapshot query."""
     migration.execute(sa.schema.CreateTable(LOG, if_not_exists=True))
     if migration.as_sql and migration.dialect.name == "postgresql":
-        look = SNAPSHOT["postgresql"].replace(":", r"\:")
+        query = SNAPSHOT["postgresql"].replace(":", r"\:")
         migration.execute(
             sa.text(
                 f"CREATE OR REPLACE FUNCTION {SCRIPT_FUNCTION}() RETURNS text LANGUAGE sql "
-                f"AS $look$\n{look}\n$look$"
+                f"AS $look$\n{query}\n$look$"
             )
         )
 
 
 def begin(migration: MigrationContext, script: Script, direction: str, work: Work | None) -> None:
-    """Note that a step begins; one that is going on again keeps its row. No `work`: offline."""
-    values = made_by(migration, work) | {
+    """Write the row of a step that begins; a step that was begun before keeps its row.
+
+    `work` is None under `--sql`.
+    """
+    values = origin_columns(migration, work) | {
         "revision": script.revision,
         "direction": direction,
         "state": "started",
@@ -111,15 +111,15 @@ def begin(migration: MigrationContext, script: Script, direction: str, work: Wor
     row = sa.select(*(as_sql(name, value) for name, value in values.items()))
     unfinished = sa.exists().where(is_half(Half(script.revision, direction)))
     migration.execute(LOG.insert().from_select(list(values), row.where(~unfinished)))
-    # a step that was refused may have been mended since
+    # the file of a step that was refused may have been mended since
     half = is_half(Half(script.revision, direction))
-    mended = {name: values[name] for name in ("build", "message", "checksum")}
-    migration.execute(LOG.update().where(half).values(mended))
+    current = {name: values[name] for name in ("build", "message", "checksum")}
+    migration.execute(LOG.update().where(half).values(current))
 
 
 def finish(migration: MigrationContext, half: Half, state: str, work: Work | None) -> None:
-    """Note that a step is `done`, or that the half of it that was begun is `undone`."""
-    values: dict[str, Any] = {"state": state, **seen(migration)}
+    """Finish the row of a step: it is `done`, or the half of it that was begun is `undone`."""
+    values: dict[str, Any] = {"state": state, **schema_columns(migration)}
     if work is not None:
         values |= {
             "duration": monotonic() - work.began,
@@ -132,26 +132,28 @@ def finish(migration: MigrationContext, half: Half, state: str, work: Work | Non
     migration.execute(LOG.update().where(is_half(half)).values(values))
 
 
-def look_again(migration: MigrationContext) -> None:
-    """Put what the schema looks like now in the place of what was recorded last."""
+def renew_snapshot(migration: MigrationContext) -> None:
+    """Replace the snapshot that was recorded last by one of the schema as it stands."""
     last = sa.select(sa.func.max(LOG.c.id)).where(LOG.c.snapshot.is_not(None)).scalar_subquery()
-    migration.execute(LOG.update().where(LOG.c.id == last).values(seen(migration)))
+    migration.execute(LOG.update().where(LOG.c.id == last).values(schema_columns(migration)))
 
 
 def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None:
-    """Note something that is done at once, and the schema as it stands."""
-    migration.execute(LOG.insert().values(row_of(migration, entry, work) | seen(migration)))
+    """Write a row for what is no step, with a snapshot of the schema."""
+    migration.execute(
+        LOG.insert().values(row_of(migration, entry, work) | schema_columns(migration))
+    )
 
 
 def note(migration: MigrationContext, entry: Entry, work: Work) -> None:
-    """Note something that leaves the schema as it is: how it stood last remains recorded."""
-    took = {"duration": sa.literal(monotonic() - work.began)}
-    migration.execute(LOG.insert().values(row_of(migration, entry, work) | took))
+    """Write a row for what leaves the schema as it is: the last snapshot remains the last."""
+    duration = {"duration": sa.literal(monotonic() - work.began)}
+    migration.execute(LOG.insert().values(row_of(migration, entry, work) | duration))
 
 
 def row_of(migration: MigrationContext, entry: Entry, work: Work | None) -> dict[str, Any]:
-    """What there is to say of it."""
-    values = made_by(migration, work) | {
+    """Return the columns of a row for what is no step, but for its snapshot."""
+    values = origin_columns(migration, work) | {
         "revision": entry.revision,
         "direction": entry.direction,
         "state": "done",
@@ -161,46 +163,46 @@ def row_of(migration: MigrationContext, entry: Entry, work: Work | None) -> dict
     return {name: as_sql(name, value) for name, value in values.items()}
 
 
-def made_by(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
-    """When and by whom; a script can only say when it is run, and as which role."""
+def origin_columns(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
+    """Return the columns for time and author; a script only has the time and the role of its run."""
     if work is not None:
         return {
             "started": work.started,
             "username": operator(),
             "host": socket.gethostname(),
-            "build": SCHEMA_REVISION,
+            "build": migration.opts["build"],
         }
     if migration.dialect.name == "postgresql":
-        by: dict[str, Any] = {
+        columns: dict[str, Any] = {
             "started": sa.func.clock_timestamp(),
             "username": sa.text("session_user"),
         }
     else:
-        by = {"started": sa.func.current_timestamp()}
-    return by | {"build": SCHEMA_REVISION}
+        columns = {"started": sa.func.current_timestamp()}
+    return columns | {"build": migration.opts["build"]}
 
 
-def seen(migration: MigrationContext) -> dict[str, Any]:
-    """The schema as it stands, and the server that says so."""
+def schema_columns(migration: MigrationContext) -> dict[str, Any]:
+    """Return the columns for the schema as it stands, and the server's version."""
     dialect = migration.dialect.name
     query = SNAPSHOT[dialect]
     if migration.as_sql and dialect == "postgresql":
-        query = f"SELECT {SCRIPT_FUNCTION}()"  # a script has it once, not behind every step
+        query = f"SELECT {SCRIPT_FUNCTION}()"  # a script contains the query once, not in every step
     return {"snapshot": as_text(query), "server": as_text(SERVER[dialect])}
 
 
 def as_sql(name: str, value: Any) -> Any:
-    """A value for a column."""
+    """Return a value as SQL of the column's type."""
     return value if isinstance(value, sa.ClauseElement) else sa.literal(value, LOG.c[name].type)
 
 
 def as_text(query: str) -> sa.TextClause:
-    """A query as a value; no colon in it is taken for a parameter."""
+    """Return a query as a value; no colon in it is taken for a parameter."""
     return sa.text("({})".format(query.replace(":", r"\:")))
 
 
 def is_half(half: Half) -> sa.ColumnElement[bool]:
-    """The row of a step that was begun and not finished."""
+    """Return the condition for the row of a step that was begun and not finished."""
     return sa.and_(
         LOG.c.revision == half.revision,
         LOG.c.direction == half.direction,
@@ -209,27 +211,15 @@ def is_half(half: Half) -> sa.ColumnElement[bool]:
 
 
 def operator() -> str:
-    """Who runs this program."""
+    """Return the name of the user who runs this program."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return str(os.getuid())
 
 
-def checksum(path: str | Path) -> str:
-    """The SHA-256 of a revision file, whatever ends its lines."""
-    source = Path(path).read_text(encoding="utf-8")  # which makes every line end alike
-    return hashlib.sha256(source.encode()).hexdigest()
-
-
-def prepare(connection: Connection, _: object = None) -> None:
-    """Make the table if it is missing."""
-    with connection.begin():
-        create(MigrationContext.configure(connection))
-
-
 def unfinished(connection: Connection) -> Half | None:
-    """The step that a run which was killed, or which failed, left half done."""
+    """Return the step that a killed or failed run left half done; None if there is none."""
     row = connection.execute(
         sa.select(LOG.c.revision, LOG.c.direction).where(LOG.c.state == "started")
     ).first()
@@ -237,7 +227,7 @@ def unfinished(connection: Connection) -> Half | None:
 
 
 def undone_revisions(connection: Connection) -> set[str]:
-    """The revisions whose last step was down."""
+    """Return the revisions whose last step was a downgrade."""
     rows = connection.execute(
         sa.select(LOG.c.revision, LOG.c.direction)
         .where(LOG.c.state == "done", LOG.c.direction.in_(("upgrade", "downgrade", "stamp")))
@@ -248,7 +238,7 @@ def undone_revisions(connection: Connection) -> set[str]:
 
 
 def last_verified(connection: Connection) -> str | None:
-    """The last backup that was restored elsewhere and found equal, in words."""
+    """Return the last backup that was restored elsewhere and was equal, in words; None: none."""
     row = connection.execute(
         sa.select(LOG.c.started, LOG.c.message)
         .where(LOG.c.direction == "backup", LOG.c.message.contains(VERIFIED))

@@ -2,45 +2,51 @@
 
 import json
 import logging
+from functools import partial
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safely.backup.fingerprint import revision_of
-from safely.database import LOCK_TIMEOUT, connected, read
+from safely.environment import Environment
 from safely.ledger.drift import Drift
 from safely.ledger.ledger import LOG, SNAPSHOT, as_text, unfinished
 from safely.ledger.replay_rules import Schema, comparable, reworded
 from safely.ledger.snapshot import differences
 from safely.postgresql.server import asking, make_roles
+from safely.revisions import in_order
 from safely.scratch import databases as scratch
-from service.settings import Settings
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 
-async def look(engine: AsyncEngine, script: ScriptDirectory, app_role: str) -> Drift:
-    """How a database differs from one in which its revisions are run now, with this APP_ROLE.
+async def drift_against_replay(environment: Environment) -> Drift:
+    """Return the differences from a database in which the revisions are run now.
 
-    It needs no ledger. Raises CommandError where nothing can be said.
+    It needs no ledger. Raise CommandError where the two can't be compared.
     """
-    revision = await read(engine, where_it_stands, script)
-    replayed = await replay(engine, revision, app_role)
-    drift = compared(replayed, await read(engine, schema_of), revision, script)
-    if not app_role and any(words.startswith("grant on schema at_") for words in drift.differences):
-        log.warning("APP_ROLE is not set here: the rights that migrations gave it look like drift")
+    revision = await environment.read(partial(revision_to_replay, environment))
+    replayed = await replay(environment, revision)
+    drift = compared(replayed, await environment.read(schema_of), revision, environment.script)
+    granted = any(words.startswith("grant on schema at_") for words in drift.differences)
+    if granted and not environment.project.app_role:
+        log.warning(
+            "env.py names no role of the application here: the rights that migrations gave it look "
+            "like drift"
+        )
     return drift
 
 
-def where_it_stands(connection: Connection, script: ScriptDirectory) -> str:
-    """The revision to replay to; raises CommandError if none says how the schema should be."""
-    revision = revision_of(connection)
-    if revision == "base":
+def revision_to_replay(environment: Environment, connection: Connection) -> str:
+    """Return the revision that the database is at.
+
+    Raise CommandError if no file, or an unfinished step, says how its schema should be.
+    """
+    revision = environment.revision(connection)
+    if revision is None:
         raise CommandError("the database is at no revision: there is nothing to replay")
-    if revision not in numbers(script):
+    if revision not in in_order(environment.script):
         raise CommandError(
             f"the database is at {revision}, which these files don't have: replay it with the "
             "build that does"
@@ -54,30 +60,26 @@ def where_it_stands(connection: Connection, script: ScriptDirectory) -> str:
     return revision
 
 
-def numbers(script: ScriptDirectory) -> set[str]:
-    """The revisions that there are files for."""
-    return {revision.revision for revision in script.walk_revisions()}
-
-
-async def replay(engine: AsyncEngine, revision: str, app_role: str) -> Schema:
-    """What the revisions make of an empty database, on a server of the same version."""
-    async with scratch.database(engine) as url:
-        if app_role and engine.dialect.name == "postgresql":
+async def replay(environment: Environment, revision: str) -> Schema:
+    """Return what the revisions make of an empty database, on a server of the same version."""
+    role = environment.project.app_role
+    async with scratch.database(environment.engine) as url:
+        if role and environment.engine.dialect.name == "postgresql":
             async with asking(url) as connection:
-                await make_roles(connection, [app_role])
-        await scratch.alembic(url, "upgrade", revision, app_role=app_role)
-        async with connected(Settings(database_url=url), LOCK_TIMEOUT) as copy:
-            return await read(copy, schema_of)
+                await make_roles(connection, [role])
+        await scratch.alembic(environment, url, "upgrade", revision)
+        async with environment.at(url) as copy:
+            return await copy.read(schema_of)
 
 
 def schema_of(connection: Connection) -> Schema:
-    """The schema as it stands."""
-    found = connection.scalar(sa.select(as_text(SNAPSHOT[connection.dialect.name])))
-    schema: Schema = json.loads(str(found))
+    """Return the schema as it stands."""
+    text = connection.scalar(sa.select(as_text(SNAPSHOT[connection.dialect.name])))
+    schema: Schema = json.loads(str(text))
     return reworded(schema) if connection.dialect.name == "sqlite" else schema
 
 
-def compared(replayed: Schema, found: Schema, revision: str, script: ScriptDirectory) -> Drift:
-    """What is drift of all that differs."""
-    due, there = comparable(replayed, found, numbers(script))
-    return Drift(f"a replay of the revisions to {revision}", differences(due, there))
+def compared(replayed: Schema, actual: Schema, revision: str, script: ScriptDirectory) -> Drift:
+    """Return the differences that are drift."""
+    schemas = comparable(replayed, actual, in_order(script))
+    return Drift(f"a replay of the revisions to {revision}", differences(*schemas))

@@ -1,53 +1,58 @@
-"""What may differ between a database and a replay of its revisions, without being drift.
+"""Differences between a database and a replay of its revisions that are no drift.
 
-Both are values of safely.ledger.snapshot. Left out of them is what no revision decides:
+Both are values of safely.ledger.snapshot. What no revision decides is left out of them:
 
-- published versions that were purged, or that a stamp did not publish or has left behind, and
-  what an earlier release did not publish with them;
-- the triggers that fill in for builds that are gone, and those of what is set aside;
+- published versions that were purged, that a stamp did not publish or has left behind, and what
+  an earlier release did not publish with them;
+- triggers that serve builds which are gone, and those of what is set aside;
 - rights that a deployment gives beforehand: on the schema itself, and by default;
-- how SQLite words a table that was copied, or changed piece by piece.
+- the words in which SQLite keeps a table that was copied, or changed piece by piece.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 Schema = dict[str, str]
 
-VERSION = re.compile(r"(?:^| )at_(\d+)(?=[. ]|$)")
-PUBLISHED_SINCE = re.compile(r"\bat_\d+\.(?:migration_log|seen_by_owner\(\))")
+VERSION = re.compile(r"""(?:^| )"?at_([^". ]+)(?=[". ]|$)""")
+PUBLISHED_SINCE = re.compile(r"""at_[^.]+\.(?:migration_log|seen_by_owner\(\))""")
 FILLS_IN = re.compile(r"trigger (fill_missing_\d+) on ")  # by the column's number, which may differ
-NEEDED_BEFORE = re.compile(r"'(\d+)'\)$")  # by the builds of that revision
+NEEDED_BEFORE = re.compile(r"'([^']*)'\)$")  # by the builds of that revision
 HELPER = re.compile(r"function (?:fill_missing|sync_retyped)\(\)$")
-DEPLOYED = re.compile(r"default grant |grant on schema (?!at_\d)")
-ASIDE = re.compile(r"\b_aside_\d+_")
+DEPLOYED = re.compile(r"""default grant |grant on schema (?!"?at_)""")
+ASIDE = re.compile(r"\b_aside_")
 
 TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\w+|[^\s\w]""")
 CHECKED_INLINE = re.compile(r"(?<=.)((?: CONSTRAINT \w+)? CHECK \(.*\))")
 OF_THE_TABLE = ("CONSTRAINT ", "CHECK ", "PRIMARY ", "UNIQUE ", "FOREIGN ")
 
 
-def comparable(replayed: Schema, found: Schema, known: Collection[str]) -> tuple[Schema, Schema]:
-    """Both without what may differ; `known` are the revisions that there are files for."""
-    replayed, found = decided(replayed), decided(found)
-    published = {version_of(name) for name in found} - {None}
-    left = set(known) - {version_of(name) for name in replayed}
-    filled = fillers(replayed) & fillers(found)
-    return {
+def comparable(replayed: Schema, actual: Schema, revisions: Sequence[str]) -> tuple[Schema, Schema]:
+    """Return both without what may differ.
+
+    `revisions`: those that there are files for, in order.
+    """
+    replayed, actual = decided(replayed), decided(actual)
+    published = {version_of(name) for name in actual} - {None}
+    unpublished = set(revisions) - {version_of(name) for name in replayed}
+    shared = fill_ins(replayed) & fill_ins(actual)
+    wanted = {
         name: definition
         for name, definition in replayed.items()
-        if filler(name, definition) not in filled
-        and (name in found or is_due(name, definition, published))
-    }, {
-        name: definition
-        for name, definition in found.items()
-        if filler(name, definition) not in filled
-        and (name in replayed or not (version_of(name) in left or HELPER.match(name)))
+        if fill_in(name, definition) not in shared
+        and (name in actual or is_due(name, definition, published, revisions))
     }
+    present = {
+        name: definition
+        for name, definition in actual.items()
+        if fill_in(name, definition) not in shared
+        and (name in replayed or not (version_of(name) in unpublished or HELPER.match(name)))
+    }
+    return wanted, present
 
 
 def decided(schema: Schema) -> Schema:
-    """Without the rights of a deployment, and the triggers of what is set aside."""
+    """Return the schema without the rights of a deployment, and triggers of what is set aside."""
     return {
         name: definition
         for name, definition in schema.items()
@@ -57,34 +62,39 @@ def decided(schema: Schema) -> Schema:
 
 
 def version_of(name: str) -> str | None:
-    """The published version that something belongs to."""
-    found = VERSION.search(name)
-    return found[1] if found else None
+    """Return the published version that an object belongs to; None if to none."""
+    match = VERSION.search(name)
+    return match[1] if match else None
 
 
-def filler(name: str, definition: str) -> str | None:
-    """What a trigger does that fills in for older builds, whatever its number."""
-    found = FILLS_IN.match(name)
-    return definition.replace(found[1], "") if found else None
+def fill_in(name: str, definition: str) -> str | None:
+    """Return what a trigger does that fills in for older builds, without its column's number."""
+    match = FILLS_IN.match(name)
+    return definition.replace(match[1], "") if match else None
 
 
-def fillers(schema: Schema) -> set[str | None]:
-    """All of them."""
-    return {filler(name, definition) for name, definition in schema.items()} - {None}
+def fill_ins(schema: Schema) -> set[str | None]:
+    """Return what all triggers of the schema do that fill in for older builds."""
+    return {fill_in(name, definition) for name, definition in schema.items()} - {None}
 
 
-def is_due(name: str, definition: str, published: Collection[str | None]) -> bool:
-    """Whether something must be there that a replay makes, and that is missing."""
+def is_due(
+    name: str, definition: str, published: Collection[str | None], revisions: Sequence[str]
+) -> bool:
+    """Return whether an object that a replay makes, and that is missing, must be there."""
     if version := version_of(name):
         return version in published and not PUBLISHED_SINCE.search(name)
     if FILLS_IN.match(name):
-        before = NEEDED_BEFORE.search(definition)
-        return before is not None and any(str(version) < before[1] for version in published)
+        needed = NEEDED_BEFORE.search(definition)
+        if needed is None or needed[1] not in revisions:
+            return False
+        older = revisions[: revisions.index(needed[1])]
+        return any(version in older for version in published)
     return not HELPER.match(name)
 
 
 def reworded(schema: Schema) -> Schema:
-    """What SQLite keeps of statements, in words that depend on what was made only.
+    """Return the statements that SQLite keeps in words that do not depend on their history.
 
     Without quotes and line breaks, a table's parts in order of their names, without what is aside.
     """
@@ -92,7 +102,7 @@ def reworded(schema: Schema) -> Schema:
 
 
 def rewritten(statement: str) -> str:
-    """One of them."""
+    """Return one of SQLite's statements in those words."""
     words = [word[1:-1] if word[0] == '"' else word for word in TOKEN.findall(statement)]
     if words[:2] != ["CREATE", "TABLE"]:
         return " ".join(words)
@@ -102,7 +112,7 @@ def rewritten(statement: str) -> str:
 
 
 def parts_of(words: list[str]) -> Iterator[str]:
-    """A table's columns and constraints; a CHECK that stands at its column is one for itself."""
+    """Yield a table's columns and constraints; a CHECK at its column is a part of its own."""
     depth, part = 0, ""
     for word in [*words, ","]:
         depth += (word == "(") - (word == ")")

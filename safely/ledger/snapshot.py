@@ -3,8 +3,8 @@
 Each query gives one text and takes no parameters, so it can also stand as `(…)` in an INSERT.
 Databases with the same schema give the same object: after a dump and a restore, under other
 owners, whatever the session's settings. Left out: what is set aside, the tables that tell of
-migrations, what extensions bring, comments, owners, aggregates, operators, and what no schema
-holds. Names are bare in the schema that is migrated.
+migrations, objects of extensions, comments, owners, aggregates, operators, and objects outside of
+schemas. Names are bare in the schema that is migrated.
 """
 
 import re
@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from difflib import SequenceMatcher
 
-# What pg_get_…def writes depends on the session. As pg_dump does, we set what matters, but only
-# until the last line sets it back. The order holds because each CTE needs rows of the one before,
-# and because no function that minds the settings stands in a WHERE, which might run earlier.
+# pg_get_…def depends on the session's settings. As pg_dump does, the query sets those that matter;
+# its last line sets them back. The order holds because each CTE needs rows of the one before, and
+# because no function that depends on the settings stands in a WHERE, which might run earlier.
 QUERY = r"""
 WITH settings (name, steady) AS (VALUES ('search_path', 'pg_catalog, pg_temp'), ('TimeZone', 'UTC'),
   ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('extra_float_digits', '1'),
@@ -26,7 +26,7 @@ steadied AS MATERIALIZED (
   SELECT home, count(set_config(name, steady, true)) FROM session, settings GROUP BY home),
 places AS MATERIALIZED (
   SELECT n.*, CASE WHEN nspname = home THEN '' ELSE quote_ident(nspname) || '.' END AS prefix
-  FROM pg_namespace n, steadied WHERE nspname = home OR nspname ~ '^at_[0-9]+$'),
+  FROM pg_namespace n, steadied WHERE nspname = home OR starts_with(nspname, 'at_')),
 extensions AS MATERIALIZED (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
 relations AS MATERIALIZED (
   SELECT c.*, c.tableoid AS classid, prefix, prefix || quote_ident(relname) AS name
@@ -165,7 +165,7 @@ SELECT CASE WHEN (SELECT count(set_config(key, value, true)) FROM jsonb_each_tex
 
 
 def postgresql(home: str) -> str:
-    """The query for PostgreSQL; `home` is the schema that is migrated, as an expression."""
+    """Return the query for PostgreSQL; `home` is the schema that is migrated, as an expression."""
     return QUERY.format(home=home)
 
 
@@ -180,62 +180,66 @@ SELECT json_group_object(name, sql) FROM (
 )
 """
 
-LONG = 160  # characters; of a longer definition a sentence shows a part
+LONG = 160  # characters; a sentence shows a part of a longer definition
 PLURALS = {"index": "indexes", "policy": "policies", "statistics": "statistics"}
-PART_OF = {  # where name and definition say what it is part of; an index names our schema as well
+PART_OF = {  # by kind: how name and definition tell the object that it is part of
     "column": r"(.+)\.",
     "grant": r"on (.+) to ",
     "sequence": r"(?s:.+) owned by (.+)",
-    "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!at_\d+\.)\w+\.)?("[^"]*"|[^\s("]+)',
+    "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!"?at_[^.]*\.)\w+\.)?("[^"]*"|[^\s("]+)',
 }
 
 
-def differences(recorded: dict[str, str], found: dict[str, str]) -> list[str]:
-    """What happened to `recorded` so that it became `found`: a sentence per object, sorted.
+def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """Return a sentence for each object that differs, sorted.
 
-    What comes or goes with a table, a view, a schema or a column is told in its sentence.
+    An object that comes or goes with a table, a view, a schema or a column is part of its sentence.
     """
-    gone = {name: recorded[name] for name in recorded.keys() - found.keys()}
-    added = {name: found[name] for name in found.keys() - recorded.keys()}
-    kept = {name: (recorded[name], found[name]) for name in recorded.keys() & found.keys()}
-    sentences = [f"{name}: is gone{told}" for name, told in gathered(gone, gone=True)]
-    sentences += [f"{name}: was added{told}" for name, told in gathered(added, gone=False)]
-    sentences += [f"{name}: {change(old, new)}" for name, (old, new) in kept.items() if old != new]
+    gone = {name: recorded[name] for name in recorded.keys() - actual.keys()}
+    added = {name: actual[name] for name in actual.keys() - recorded.keys()}
+    common = {name: (recorded[name], actual[name]) for name in recorded.keys() & actual.keys()}
+    sentences = [f"{name}: is gone{details}" for name, details in gathered(gone, gone=True)]
+    sentences += [f"{name}: was added{details}" for name, details in gathered(added, gone=False)]
+    sentences += [
+        f"{name}: {change(old, new)}" for name, (old, new) in common.items() if old != new
+    ]
     return sorted(sentences)
 
 
 def gathered(objects: dict[str, str], *, gone: bool) -> Iterator[tuple[str, str]]:
-    """Those that are part of no other, each with what there is to tell of it in brackets."""
+    """Yield the objects that are part of no other one, each with details in brackets."""
     wholes = {name: whole(name, objects, gone=gone) for name in sorted(objects)}
     for name in set(wholes.values()):
         kind, parts = name.split()[0], [part for part in wholes if wholes[part] == name != part]
-        told = [] if objects[name] == kind else ["was " * gone + cut(words(objects[name]))]
+        details = [] if objects[name] == kind else ["was " * gone + cut(words(objects[name]))]
         if kind in {"schema", "table", "view"}:
             counts = Counter(part.split()[0] for part in parts)
-            told += [f"{n} {k if n == 1 else PLURALS.get(k, k + 's')}" for k, n in counts.items()]
+            details += [
+                f"{n} {k if n == 1 else PLURALS.get(k, k + 's')}" for k, n in counts.items()
+            ]
         elif parts:
-            told += [f"with {', '.join(parts)}"]
-        yield name, f" ({', '.join(told)})" if told else ""
+            details += [f"with {', '.join(parts)}"]
+        yield name, f" ({', '.join(details)})" if details else ""
 
 
 def whole(name: str, objects: dict[str, str], *, gone: bool) -> str:
-    """The outermost of the objects that this one is part of, or itself."""
+    """Return the outermost of the objects that this one is part of, or itself."""
     kind, _, own = name.partition(" ")
-    said = re.match(PART_OF.get(kind, ".+ on (.+)"), f"{own}\n{objects[name]}")
-    place = said[1] if said else ""
-    nearest = [f"constraint {own} on {place}"]  # which an index of that name serves
+    match = re.match(PART_OF.get(kind, ".+ on (.+)"), f"{own}\n{objects[name]}")
+    place = match[1] if match else ""
+    nearest = [f"constraint {own} on {place}"]  # an index of that name serves it
     if gone and kind in {"constraint", "index", "statistics"}:
-        # a column that goes takes along what speaks of it
-        spoken = re.findall(r'"[^"]+"|\w+', objects[name])
-        nearest += (f"column {place}.{word}" for word in spoken)
-    nearest += (f"{what} {place}" for what in ("column", "table", "view", "sequence"))
+        # these go with a column that their definition mentions
+        mentioned = re.findall(r'"[^"]+"|\w+', objects[name])
+        nearest += (f"column {place}.{word}" for word in mentioned)
+    nearest += (f"{kind} {place}" for kind in ("column", "table", "view", "sequence"))
     nearest += (place, f"schema {own.partition('.')[0]}")
     above = next((other for other in nearest if other in objects and other != name), None)
     return whole(above, objects, gone=gone) if above else name
 
 
 def change(old: str, new: str) -> str:
-    """Was this, is now that; of long definitions only the words that differ and some around."""
+    """Return old and new definition in words; of long ones only where they differ, and around."""
     was, now = words(old), words(new)
     if was == now:
         return "only its white space changed"
@@ -246,12 +250,12 @@ def change(old: str, new: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Its words, each with the blank, comma or bracket that follows."""
+    """Return the text's words, each with the blank, comma or bracket that follows."""
     return re.findall(r"[^ ,(]+[ ,(]*|[ ,(]+", " ".join(text.split()))
 
 
 def cut(parts: list[str], start: int = 0, end: int | None = None) -> str:
-    """Some of the words in quotes, with dots where there are more."""
+    """Return some of the words in quotes, with dots where others were left out."""
     text = "".join(parts[start:end]).strip()
     more = len(text) > LONG or end not in {None, len(parts)}
     return f'"{"… " * (start > 0)}{text[:LONG]}{" …" * more}"'

@@ -18,7 +18,7 @@ from safely.operations.connection import (
 )
 from safely.progress import progress
 
-log = logging.getLogger("migrations.safely")
+log = logging.getLogger("safely")
 
 BATCH = 2_000  # rows that one statement walks over, and at most locks
 FIRST_BATCH = 100

@@ -20,7 +20,7 @@ from safely.operations.connection import (
     run,
 )
 
-log = logging.getLogger("migrations.safely")
+log = logging.getLogger("safely")
 
 # an index name is unique in its schema, and the revisions' tables are in the current one
 IS_VALID = (

@@ -14,7 +14,7 @@ from safely.ledger.ledger import Work
 POLL = 0.02  # seconds; a step gives up a lock after some 100 ms
 SECONDS_BETWEEN_LINES = 5.0
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 WAITING = text("""\
 SELECT extract(epoch FROM clock_timestamp() - waitstart)::float AS seconds, (

@@ -1,51 +1,49 @@
-"""What a run leaves for Prometheus: a textfile, which the node exporter's collector picks up.
-
-Names are those of the service where both tell the same.
-"""
+"""Metrics of a run for Prometheus, in a file for the node exporter's textfile collector."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import ModuleType
+from typing import Any
 
-from alembic import context
-from alembic.runtime.migration import MigrationContext, RevisionStep
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from alembic.util import CommandError
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safely.database import read
-from safely.run.steps import Step, half_of
+from safely.alembic_internals import RevisionStep, Step
+from safely.environment import Environment
+from safely.revisions import in_order
 
-LOOK_TIMEOUT = 5.0  # seconds until the database is taken not to answer
+DATABASE_TIMEOUT = 5.0  # seconds until the database is taken not to answer
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 
 class Run:
-    """A command that migrates, as it went so far."""
+    """The durations and the outcome of a command that migrates."""
 
     def __init__(self) -> None:
         self.began = time.monotonic()
         self.succeeded = False
-        self.reached: str | None = None  # the database's revision, "0" where it has none
+        self.heads: tuple[str, ...] | None = None  # of the database; None where it does not answer
         self.steps: dict[tuple[str, str], float] = {}  # seconds by revision and direction
 
     @contextmanager
     def timed(self, step: Step) -> Iterator[None]:
-        """Note how long a step takes, with its retries, unless it fails."""
+        """Measure how long a step takes, with its retries, unless it fails."""
         began = time.monotonic()
         yield
         if isinstance(step, RevisionStep):
-            self.steps[half_of(step)] = time.monotonic() - began
+            direction = "upgrade" if step.is_upgrade else "downgrade"
+            self.steps[step.revision.revision, direction] = time.monotonic() - began
 
-    def registry(self) -> CollectorRegistry:
-        """What is known of it."""
-        registry = CollectorRegistry()
+    def write(self, prometheus: ModuleType, environment: Environment, path: str) -> None:
+        """Write the metrics; the file is replaced at once."""
+        registry = prometheus.CollectorRegistry()
 
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(name, meaning, labels, registry=registry)
+        def gauge(name: str, meaning: str, *labels: str) -> Any:
+            return prometheus.Gauge(name, meaning, labels, registry=registry)
 
         gauge("migration_last_run_timestamp_seconds", "When the last run ended.").set(time.time())
         gauge("migration_last_run_success", "Whether it did what it should.").set(self.succeeded)
@@ -65,37 +63,58 @@ class Run:
             "The schema's revision: the one that the build knows, the one the database is at.",
             "of",
         )
-        for of, name in (("build", context.script.get_current_head()), ("database", self.reached)):
-            if name is not None and name.isdecimal():
-                revision.labels(of).set(int(name))
-        return registry
+        # ids may be hashes: the number of a revision is its place in the history
+        places = {id_: number for number, id_ in enumerate(in_order(environment.script), start=1)}
+        database = None if self.heads is None else [places.get(head) for head in self.heads]
+        for of, number in (
+            ("build", places.get(environment.build)),
+            (
+                "database",
+                None if database is None or None in database else max(database, default=0),
+            ),
+        ):
+            if number is not None:
+                revision.labels(of).set(number)
+        try:
+            prometheus.write_to_textfile(path, registry)
+        except OSError as error:
+            log.warning("can't write the metrics to %s: %s", path, error.strerror)
 
 
 @asynccontextmanager
-async def measured(engine: AsyncEngine, path: str) -> AsyncIterator[Run]:
-    """Measure what is done inside, and write it to the file there, however it ends; "": don't."""
-    run = Run()
+async def measured(environment: Environment, path: str) -> AsyncIterator[Run]:
+    """Measure what is done inside, and write it to a file, however it ends; "": don't."""
+    run, prometheus = Run(), load() if path else None
     try:
         yield run
         run.succeeded = True
     finally:
-        if path:
-            run.reached = await reached(engine)
-            try:
-                write_to_textfile(path, run.registry())  # replaces it in one go
-            except OSError as error:
-                log.warning("METRICS_TEXTFILE: can't write %s: %s", path, error.strerror)
+        if prometheus is not None:
+            run.heads = await heads_of(environment)
+            run.write(prometheus, environment, path)
 
 
-async def reached(engine: AsyncEngine) -> str | None:
-    """The revision that the database is at, "0" where it has none; None where it does not tell."""
+def load() -> ModuleType:
+    """Return prometheus_client; raise CommandError where it isn't installed."""
+    try:
+        # of the extra `metrics`; most projects do without
+        import prometheus_client  # noqa: PLC0415
+    except ImportError:
+        raise CommandError(
+            "metrics_textfile needs prometheus-client: pip install 'safely[metrics]'"
+        ) from None
+    return prometheus_client
 
-    def newest(connection: Connection) -> str:
-        return max(MigrationContext.configure(connection).get_current_heads(), default="0")
+
+async def heads_of(environment: Environment) -> tuple[str, ...] | None:
+    """Return the heads that the database is at; None where it does not answer."""
+
+    def heads(connection: Connection) -> tuple[str, ...]:
+        return environment.migration(connection).get_current_heads()
 
     try:
-        async with asyncio.timeout(LOOK_TIMEOUT):
-            return await read(engine, newest)
-    except Exception as error:  # noqa: BLE001  # why the run failed is being told already
+        async with asyncio.timeout(DATABASE_TIMEOUT):
+            return await environment.read(heads)
+    except Exception as error:  # noqa: BLE001  # the reason why the run failed is raised already
         log.debug("the database does not tell its revision: %s", type(error).__name__)
         return None

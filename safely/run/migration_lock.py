@@ -1,9 +1,9 @@
-"""One migrator at a time (PostgreSQL; on SQLite the write lock does it).
+"""The migration lock: one migrator at a time (PostgreSQL; on SQLite the write lock does it).
 
 The lock is polled for, never waited for: a session that waits inside a statement would be one
-more transaction that CREATE INDEX CONCURRENTLY has to outwait, and the two would deadlock.
-The session that takes the steps holds it: that of a migrator which was killed goes on building
-an index to the end before it notices, and until then it is not over.
+more transaction that CREATE INDEX CONCURRENTLY has to wait for, and the two would deadlock.
+The session that runs the steps holds it. The server's session of a migrator that was killed goes
+on building an index to its end before it notices, and holds the lock until then.
 """
 
 import asyncio
@@ -16,16 +16,13 @@ from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-KEY = 0x75736572  # "user", in every database its own lock
+from safely.errors import NO_SESSION
+
 POLL = 0.2  # seconds
 POOLER_TIMEOUT = 5.0  # seconds
-NO_SESSION = (
-    "DATABASE_URL leads through a pooler, and migrating needs a session of its own (for locks, "
-    "timeouts and the turn): connect to PostgreSQL directly. Nothing was changed"
-)
 SECONDS_BETWEEN_LINES = 5.0
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 HOLDER = text("""\
 SELECT format('pid %s, since %s', pid, date_trunc('second', backend_start))
@@ -35,22 +32,22 @@ WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
 
 
 @asynccontextmanager
-async def turn(
-    engine: AsyncEngine, patience: float, lock_timeout: str
+async def migration_lock(
+    engine: AsyncEngine, key: int, patience: float, lock_timeout: str
 ) -> AsyncIterator[tuple[AsyncConnection, AsyncConnection | None]]:
-    """Hold the right to migrate; raise CommandError after `patience` seconds of asking for it.
+    """Hold the migration lock; raise CommandError where it is not free within `patience` seconds.
 
-    Yields the connection to migrate on, which holds it, and one beside it that commits by itself
-    (None on SQLite).
+    Yield the connection that holds it, to migrate on, and one beside it in AUTOCOMMIT mode (None
+    on SQLite). `lock_timeout` is that of the engine's connections.
     """
     async with engine.connect() as connection:
         if engine.dialect.name != "postgresql":
             yield connection, None
             return
-        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as beside:
-            await refuse_pooler(engine, beside, lock_timeout)
-            await ask_for_it(connection, time.monotonic() + patience)
-            yield connection, beside
+        async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as monitor:
+            await refuse_pooler(engine, monitor, lock_timeout)
+            await acquire(connection, key, time.monotonic() + patience)
+            yield connection, monitor
 
 
 async def refuse_pooler(
@@ -58,37 +55,37 @@ async def refuse_pooler(
 ) -> None:
     """Raise CommandError unless this connection is a session of its own.
 
-    A transaction pooler gives it another server process as soon as somebody else has taken the
-    last one: then locks are held by strangers, and timeouts are set for them. Any pooler may
-    swallow the timeouts that we ask for when connecting.
+    A transaction pooler gives it another server process as soon as another client has taken the
+    last one: then strangers hold our locks, and get our timeouts. Any pooler may swallow the
+    timeouts that we ask for when connecting.
     """
     if await connection.scalar(text("SHOW lock_timeout")) != lock_timeout:
         raise CommandError(NO_SESSION)
     pid = text("SELECT pg_backend_pid()")
-    mine = await connection.scalar(pid)
+    first = await connection.scalar(pid)
     async with engine.connect() as other:
         await other.scalar(pid)  # in a transaction, which keeps its server process
         try:
-            again = await asyncio.wait_for(connection.scalar(pid), POOLER_TIMEOUT)
+            second = await asyncio.wait_for(connection.scalar(pid), POOLER_TIMEOUT)
         except TimeoutError:
-            again = None  # the pooler has only one
-    if again != mine:
+            second = None  # the pooler has only one server process
+    if first != second:
         raise CommandError(NO_SESSION)
 
 
-async def ask_for_it(connection: AsyncConnection, deadline: float) -> None:
-    """Poll until it is ours."""
-    taken = text("SELECT pg_try_advisory_lock(:key)")
-    said = 0.0
+async def acquire(connection: AsyncConnection, key: int, deadline: float) -> None:
+    """Poll for the lock until the connection's session holds it."""
+    attempt = text("SELECT pg_try_advisory_lock(:key)")
+    logged = 0.0
     while True:
-        is_ours = await connection.scalar(taken, {"key": KEY})
-        holder = await connection.scalar(HOLDER, {"key": KEY}) or "somebody who just finished"
-        await connection.rollback()  # the session keeps the lock; nobody has to outwait us
+        is_ours = await connection.scalar(attempt, {"key": key})
+        holder = await connection.scalar(HOLDER, {"key": key}) or "somebody who just finished"
+        await connection.rollback()  # the session keeps the lock, and has no transaction open
         if is_ours:
             return
         if time.monotonic() > deadline:
             raise CommandError(f"another migrator is at work ({holder}); nothing was changed")
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
+        if time.monotonic() - logged > SECONDS_BETWEEN_LINES:
+            logged = time.monotonic()
             log.info("another migrator is at work (%s): waiting", holder)
         await asyncio.sleep(POLL)

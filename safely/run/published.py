@@ -1,37 +1,38 @@
 """Published versions (PostgreSQL): a schema `at_<revision>` with a view per table.
 
-Each build of the service reads and writes through the version it was made for. A view follows
+Each build of the application reads and writes through the version it was made for. A view follows
 renames by itself, so what is published is never replaced, only added and withdrawn.
 
 Order matters. Clients lock a view and then its table. A transaction that has locked the table and
-then wants a live view meets them head on; so a step publishes new views after its body, and what
+then wants a live view deadlocks with them; so a step publishes new views after its body, and what
 it undid is withdrawn later, in a transaction of its own.
 """
 
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from safely.alembic_internals import MigrationContext, version_table
+from safely.database import APPLICATION_NAME
 from safely.operations.aside import PREFIX
-from safely.operations.connection import literal, run
+from safely.operations.connection import literal, quoted, run
 
 LEDGER = "migration_log"
-OURS = ("alembic_version", LEDGER)  # tables that tell of migrations, not of the application
 STATE = "schema_state"  # one row: the revision that the database is at
 SEEN_BY_OWNER = "seen_by_owner"  # what the service may know of, and its role can't see
 
-# of columns that are set aside, the bytes a row that their statistics tell; since when somebody
-# who migrates is connected, by pid
-SEEN = """\
+# bytes per row of columns that are set aside, by their statistics; by pid, since when a migrator
+# is connected
+SEEN = f"""\
 SELECT jsonb_build_object(
   'widths', (SELECT jsonb_object_agg(
                format('%s.%s.%s', schemaname, tablename, attname), avg_width * (1 - null_frac))
              FROM pg_stats WHERE starts_with(attname, '_aside_')),
   'migrating', (SELECT jsonb_object_agg(pid, backend_start) FROM pg_stat_activity
-                WHERE datname = current_database() AND application_name = 'migrations'))"""
+                WHERE datname = current_database() AND application_name = '{APPLICATION_NAME}'))"""
 
 # relkind r and p: tables, and those divided into partitions; the partitions themselves are not
-# published. Views keep their owner's rights: the service's role needs none on the tables.
-# What is there is left as it is; only what earlier releases did not publish yet is added to it.
+# published. Views keep their owner's rights: the application's role needs none on the tables.
+# A version that is there is left as it is; only what earlier releases lacked is added to it.
 PUBLISH = """\
 DO $publish$
 DECLARE
@@ -46,7 +47,7 @@ BEGIN
       SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
       FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
       WHERE relnamespace = current_schema::regnamespace
-        AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN {ours}
+        AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ({own})
         AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
       GROUP BY relname
     LOOP
@@ -54,12 +55,12 @@ BEGIN
                      item.relname, item.columns, item.relname);
     END LOOP;
     -- max() makes it a view that can't be written through
-    CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM alembic_version;
+    CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM {version_table};
   END IF;
-  IF to_regclass('{version}.{ledger}') IS NULL THEN
+  IF to_regclass({ledger_view}) IS NULL THEN
     -- and so does OFFSET; tableoid tells which schema it is that is migrated
     CREATE VIEW {version}.{ledger} AS SELECT tableoid, * FROM {ledger} OFFSET 0;
-    -- who may not use the schema can't call it either
+    -- a role without USAGE on the schema can't call it either
     CREATE FUNCTION {version}.{seen_by_owner}() RETURNS jsonb LANGUAGE sql STABLE SECURITY DEFINER
       SET search_path = pg_catalog, pg_temp AS $seen$ {seen} $seen$;
   END IF;
@@ -79,12 +80,12 @@ BEGIN
     END LOOP;
     EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON {version}.{state}, {version}.{ledger} FROM %I',
                    role);
-  ELSIF role <> '' AND NOT has_table_privilege(role, '{version}.{ledger}', 'SELECT') THEN
+  ELSIF role <> '' AND NOT has_table_privilege(role, {ledger_view}, 'SELECT') THEN
     EXECUTE format('GRANT SELECT ON {version}.{ledger} TO %I', role);
   END IF;
 END $publish$"""
 
-# whether PUBLISH would add anything to a version that is there
+# whether PUBLISH would add anything to a version that is there; :version is quoted
 LACKING = """\
 SELECT to_regnamespace(:version) IS NOT NULL AND (
   to_regclass(:version || '.{ledger}') IS NULL
@@ -92,13 +93,13 @@ SELECT to_regnamespace(:version) IS NOT NULL AND (
        has_schema_privilege(:role, to_regnamespace(:version)::oid, 'USAGE')
        AND has_table_privilege(:role, to_regclass(:version || '.{ledger}'), 'SELECT')) END)"""
 
-# only this is ours to drop: what somebody else put there makes this fail, and stays
+# No CASCADE: what somebody else put into the schema makes this fail, and stays.
 WITHDRAW = """\
 DO $withdraw$
 DECLARE
   views text := (
     SELECT string_agg(format('{version}.%I', viewname), ', ')
-    FROM pg_views WHERE schemaname = {name}
+    FROM pg_views WHERE schemaname = {bare}
   );
 BEGIN
   IF views IS NOT NULL THEN
@@ -109,70 +110,92 @@ BEGIN
 END $withdraw$"""
 
 PUBLISHED = """\
-SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$' ORDER BY 1"""
+SELECT substr(nspname, 4) FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid
+WHERE starts_with(nspname, 'at_') AND relname = 'schema_state' AND relkind = 'v' ORDER BY 1"""
 
-# who is connected to this database, by the name that a build gives its connections
-BUILDS = """\
-SELECT application_name, count(*) AS connections FROM pg_stat_activity
-WHERE datname = current_database() AND application_name ~ '^users@[0-9]+$'
-GROUP BY 1 ORDER BY 1"""
-BUILD = "users@"
+BUILDS = text("""\
+SELECT substr(application_name, length(:prefix) + 1) AS revision, count(*) AS connections
+FROM pg_stat_activity
+WHERE datname = current_database() AND starts_with(application_name, :prefix)
+GROUP BY 1 ORDER BY 1""")
 
 
 def schema_of(revision: str) -> str:
-    """The schema in which a revision is published."""
+    """Return the schema in which a revision is published."""
     return f"at_{revision}"
 
 
-def publish(revision: str, app_role: str) -> None:
+def own_tables(migration: MigrationContext) -> tuple[str, ...]:
+    """Return the tables that tell of migrations, and are not the application's."""
+    return ("alembic_version", migration.version_table, LEDGER)
+
+
+def publish(migration: MigrationContext, revision: str) -> None:
     """Publish the tables as they stand, unless this revision is published already.
 
-    `app_role` may read and write them, and read the ledger; empty: nobody but the owner.
+    The application's role may read and write them, and read the ledger.
     """
     version = schema_of(revision)
     run(
         PUBLISH.format(
-            version=version,
-            name=literal(version),
-            role=literal(app_role),
-            ours=OURS,
+            version=quoted(version),
+            name=literal(quoted(version)),
+            role=literal(migration.opts["project"].app_role),
+            own=", ".join(map(literal, own_tables(migration))),
             prefix=literal(PREFIX),
             state=STATE,
             ledger=LEDGER,
+            ledger_view=literal(f"{quoted(version)}.{LEDGER}"),
             seen_by_owner=SEEN_BY_OWNER,
             seen=SEEN,
+            version_table=version_table(migration),
         )
     )
 
 
-def lacks_something(connection: Connection, revision: str, app_role: str) -> bool:
-    """Whether `publish` would add to what is published of a revision.
+def lacks_something(migration: MigrationContext, revision: str) -> bool:
+    """Return whether `publish` would add to what is published of a revision.
 
-    An earlier release published less, or APP_ROLE is set since.
+    An earlier release published less, or the application has a role since.
     """
-    if connection.dialect.name != "postgresql":
+    connection = migration.connection
+    if connection is None or connection.dialect.name != "postgresql":
         return False
-    asked = {"version": schema_of(revision), "role": app_role}
-    return bool(connection.scalar(text(LACKING.format(ledger=LEDGER)), asked))
+    role = migration.opts["project"].app_role
+    parameters = {"version": quoted(schema_of(revision)), "role": role}
+    return bool(connection.scalar(text(LACKING.format(ledger=LEDGER)), parameters))
 
 
 def withdraw(revision: str) -> None:
-    """Take a published version back; who uses it gets 42P01 from now on."""
+    """Drop a published version; its users get 42P01 from now on."""
     version = schema_of(revision)
-    run(WITHDRAW.format(version=version, name=literal(version), seen_by_owner=SEEN_BY_OWNER))
+    run(
+        WITHDRAW.format(version=quoted(version), bare=literal(version), seen_by_owner=SEEN_BY_OWNER)
+    )
 
 
 def refuse_unknown_role(connection: Connection, app_role: str) -> None:
-    """Raise CommandError if APP_ROLE names nobody."""
+    """Raise CommandError if the application's role does not exist."""
     if not app_role or connection.dialect.name != "postgresql":
         return
     known = text("SELECT count(*) FROM pg_roles WHERE rolname = :role")
     if not connection.scalar(known, {"role": app_role}):
-        raise CommandError(f"APP_ROLE names no role of this server: {app_role}")
+        raise CommandError(f"the application's role is no role of this server: {app_role}")
 
 
 def revisions(connection: Connection) -> list[str]:
-    """The revisions that are published, in order."""
+    """Return the revisions that are published."""
     if connection.dialect.name != "postgresql":
         return []
     return list(connection.scalars(text(PUBLISHED)))
+
+
+def connected_builds(connection: Connection, project: str) -> dict[str, int]:
+    """Return the revisions of the project's builds that are connected, with their connections.
+
+    SQLite does not tell: none.
+    """
+    if connection.dialect.name != "postgresql":
+        return {}
+    rows = connection.execute(BUILDS, {"prefix": f"{project}@"})
+    return {revision: number for revision, number in rows}  # noqa: C416  # rows are no tuples to mypy

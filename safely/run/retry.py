@@ -1,64 +1,146 @@
-"""Trying again until it needs to make nobody wait."""
+"""Attempts at a step, until no lock is in its way."""
 
 import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Any
 
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safely.errors import is_lock_timeout
 from safely.ledger.ledger import Work
 from safely.run.blockers import watched
-from service.database_errors import is_lock_timeout
+from safely.run.trace import Trace
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between two attempts, doubled each time
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 
-async def attempt(
+class Overtaken(Exception):  # noqa: N818  # nothing is wrong
+    """Another migrator has taken the step in the meantime: what is left must be planned again."""
+
+
+class Step:
+    """One attempt at a revision: `async with step as connection:`.
+
+    What is done inside must configure Alembic's context with `options`. A lock timeout inside is
+    not raised: the transaction is rolled back, and another attempt follows.
+    """
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        monitor: AsyncConnection | None,
+        options: dict[str, Any],
+        work: Work,
+        trace: Trace,
+    ) -> None:
+        self.connection = connection
+        self.monitor = monitor  # sees who blocks the connection; None on SQLite
+        self.options = options
+        self.work = work
+        self.trace = trace
+        self.is_done = False
+        self.is_overtaken = False
+        self.lock_timeout: BaseException | None = None
+        self.context = AsyncExitStack()
+
+    async def __aenter__(self) -> AsyncConnection:
+        self.context.enter_context(self.trace.of(self.connection))
+        await self.context.enter_async_context(watched(self.connection, self.monitor, self.work))
+        return self.connection
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            if error is None:
+                self.is_done = True
+            elif isinstance(error, Exception):
+                await self.connection.rollback()
+                self.is_overtaken = isinstance(error, Overtaken)
+                if is_lock_timeout(error):
+                    self.lock_timeout = error
+        finally:
+            await self.context.aclose()
+        if isinstance(error, TypeError) and "multiple values for keyword argument" in str(error):
+            name = str(error).rpartition(" ")[2]
+            raise CommandError(
+                f"env.py gives {name} to context.configure() beside the options of safely, which "
+                "contain it: leave it out there"
+            ) from error
+        return self.lock_timeout is not None or self.is_overtaken
+
+    def blocker(self) -> str:
+        """Return who held the lock, as far as it was seen, as a sentence."""
+        if self.monitor is None:
+            return "another process is writing"
+        holder = self.work.blocker or "somebody who is gone by now"
+        return f"a lock was held for too long by {holder}"
+
+
+async def attempts(  # noqa: PLR0913  # each is said by its name
     connection: AsyncConnection,
-    beside: AsyncConnection | None,
+    monitor: AsyncConnection | None,
+    options: dict[str, Any],
+    *,
+    patience: float,
+    trace: Trace,
+    work: Work | None = None,
+) -> AsyncGenerator[Step, None]:
+    """Yield a step again and again until it is done, for at most `patience` seconds.
+
+    The step is tried again, never the command: `+2` counted anew after a success would overshoot.
+    """
+    work = work or Work()
+    deadline, pause = time.monotonic() + patience, FIRST_PAUSE
+    while True:
+        step = Step(connection, monitor, {**options, "work": work}, work, trace)
+        yield step
+        if step.is_done:
+            trace.done(work)
+        if step.is_done or step.is_overtaken:
+            return
+        if step.lock_timeout is None:
+            raise CommandError(
+                "env.py took a step without running it: `async with step as connection:` must "
+                "await connection.run_sync(do_run_migrations, step.options)"
+            )
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"gave up after {patience:g} s: {step.blocker()}. The step was undone; "
+                "run the command again, it goes on from there"
+            ) from step.lock_timeout
+        log.info("%s; trying again", step.blocker())
+        await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # not a secret
+        pause = min(pause * 2, LONGEST_PAUSE)
+        work.attempts += 1
+
+
+async def attempt(  # noqa: PLR0913, PLR0917  # each is said by its name
+    connection: AsyncConnection,
+    monitor: AsyncConnection | None,
     action: Callable[[Connection, dict[str, Any]], None],
     options: dict[str, Any],
     patience: float,
+    trace: Trace | None = None,
 ) -> Work:
-    """Try an action until nobody's lock is in its way, for at most `patience` seconds.
-
-    Gives how it went.
-
-    `beside` is a connection from which to see who is in the way.
-    The step is tried again, never the command: `+2` counted anew after a success would overshoot.
-    """
-    deadline, pause, work = time.monotonic() + patience, FIRST_PAUSE, Work()
-    while True:
-        try:
-            async with watched(connection, beside, work):
-                await connection.run_sync(action, {**options, "work": work})
-        except Exception as error:
-            await connection.rollback()
-            if not is_lock_timeout(error):
-                raise
-            blocker = blocked_by(connection, work)
-            if time.monotonic() > deadline:
-                raise CommandError(
-                    f"gave up after {patience:g} s: {blocker}. The step was undone; "
-                    "run the command again, it goes on from there"
-                ) from error
-            log.info("%s; trying again", blocker)
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # not a secret
-            pause = min(pause * 2, LONGEST_PAUSE)
-            work.attempts += 1
-        else:
-            return work
-
-
-def blocked_by(connection: AsyncConnection, work: Work) -> str:
-    """Who held the lock, as far as it was seen."""
-    if connection.dialect.name != "postgresql":
-        return "another process is writing"
-    return f"a lock was held for too long by {work.blocker or 'somebody who is gone by now'}"
+    """Run an action, and again while a lock is in its way; return how that went."""
+    work = Work()
+    steps = attempts(
+        connection, monitor, options, patience=patience, trace=trace or Trace(""), work=work
+    )
+    async for step in steps:
+        async with step as own:
+            await own.run_sync(action, step.options)
+    return work

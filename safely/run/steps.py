@@ -1,57 +1,244 @@
-"""The steps that an Alembic command plans, and what belongs to each of them."""
+"""The steps of an Alembic command, and what belongs to the transaction of each.
+
+A step's transaction: a row in the ledger, the revision's body, its published version, the row
+finished with the schema's snapshot.
+"""
 
 import functools
 import logging
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from alembic import context
-from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SAWarning
 
+from safely import alembic_internals as alembic
+from safely.alembic_internals import MigrationContext, MigrationInfo, RevisionStep, Step
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
+from safely.project import Project
+from safely.revisions import with_ancestors
 from safely.run import published
+from safely.run.retry import Overtaken
 
-log = logging.getLogger("migrations")
+USABLE_ID = re.compile(r"[A-Za-z0-9_.]+")
 
-Step = RevisionStep | StampStep
-Command = Callable[[Any, MigrationContext], Iterable[Step]]
-
-
-class Overtaken(Exception):  # noqa: N818  # nothing is wrong
-    """Another migrator has taken the step in the meantime; plan again."""
+log = logging.getLogger("safely")
 
 
-def command() -> Command:
-    """What Alembic was called to do; to be asked first, since configuring a step overwrites it."""
-    context.configure(dialect_name="sqlite")  # any will do
-    fn: Command = context.get_context().opts["fn"]
-    return fn
+def only(planned: Step, project: Project) -> alembic.Work:
+    """Return the work of one step, for context.configure(fn=…).
+
+    It raises Overtaken where the database is not any more where the step begins.
+    """
+
+    def work(heads: Collection[str], migration: MigrationContext) -> Iterator[Step]:
+        refuse_transaction(migration)
+        if not is_due(planned, heads, script_of(migration)):
+            raise Overtaken
+        prepare(migration, project)
+        yield recorded(planned, migration)
+
+    return work
 
 
-def plan(connection: Connection, fn: Command, options: dict[str, Any]) -> list[Step]:
-    """What the command wants done now; commands that do their work while planning do it here."""
-    steps: list[Step] = []
+def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Work:
+    """Return the work of a command under `--sql`: all of its steps, with the ledger's table."""
 
-    def planned(heads: Any, migration: MigrationContext) -> list[Step]:
-        refuse_blind(connection)
-        refuse_unknown(heads)
-        steps.extend(fn(heads, migration))
-        return []
+    def work(heads: Collection[str], migration: MigrationContext) -> Iterator[Step]:
+        prepare(migration, project)
+        migration.opts.update(work=None, lock_timeout=lock_timeout)
+        if migration.dialect.name == "postgresql":
+            migration.impl.static_output(f"SET lock_timeout = '{lock_timeout}';")
+        steps = fn(heads, migration)
+        with in_schema(migration, project):
+            ledger.create(migration)
+        for step in steps:
+            yield recorded(step, migration)
 
-    # Alembic would make its table already here, before it is our turn, and eight would collide
-    configure(connection, {**options, "fn": planned, "dont_mutate": True})
-    run()
-    connection.rollback()  # planning reads; who reads on would be an old transaction to outwait
-    return steps
+    return work
 
 
-def refuse_blind(connection: Connection) -> None:
-    """Refuse a role that sees nothing, to which every database looks empty."""
+def prepare(migration: MigrationContext, project: Project) -> None:
+    """Let the callback `end` of every step run first, and tell the ledger who migrates."""
+    script = script_of(migration)
+    migration.opts.update(
+        project=project, build=project.build or ", ".join(script.get_heads()), script=script
+    )
+    migration.on_version_apply_callbacks = (end, *migration.on_version_apply_callbacks)
+
+
+def script_of(migration: MigrationContext) -> ScriptDirectory:
+    """Return the script directory of the command that runs."""
+    assert migration.script is not None  # noqa: S101  # env.py runs for a command only
+    return migration.script
+
+
+@contextmanager
+def in_schema(migration: MigrationContext, project: Project) -> Iterator[None]:
+    """Look for unqualified names in the project's schema first; connections do so by themselves."""
+    needs = migration.as_sql and project.schema and migration.dialect.name == "postgresql"
+    if needs:
+        quoted = migration.dialect.identifier_preparer.quote_identifier(str(project.schema))
+        migration.impl.static_output(f'SET search_path = {quoted}, "$user", public;')
+    yield
+    if needs:
+        migration.impl.static_output("RESET search_path;")
+
+
+def recorded(step: Step, migration: MigrationContext) -> Step:
+    """Return the step with its row in the ledger written before its body runs."""
+    if isinstance(step, RevisionStep):
+        step.migration_fn = functools.partial(begin, migration, step)
+        functools.update_wrapper(step.migration_fn, body_of(step.revision, up=step.is_upgrade))
+    return step
+
+
+def body_of(script: Script, *, up: bool) -> Callable[..., None]:
+    """Return `upgrade` or `downgrade` of a revision file."""
+    function: Callable[..., None] = script.module.upgrade if up else script.module.downgrade
+    return function
+
+
+def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> None:
+    """Write the step's row, and run its body, in its transaction."""
+    half = half_of(step)
+    refuse_unusable_id(half.revision)
+    migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
+    with in_schema(migration, migration.opts["project"]):
+        ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
+        body_of(step.revision, up=step.is_upgrade)(**arguments)
+
+
+def end(
+    ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]
+) -> None:
+    """Publish the revision that is reached, and finish the step's row (on_version_apply)."""
+    del run_args
+    work = ctx.opts["work"]
+    if step.is_upgrade and not step.is_stamp:
+        reached = str(step.up_revision_id)
+    else:  # base has none, and below a merge there are several
+        reached = next(iter(heads)) if len(heads) == 1 else None
+    with in_schema(ctx, ctx.opts["project"]):
+        if reached is not None and ctx.dialect.name == "postgresql":
+            publish_due(ctx, reached, stamped=step.is_stamp)
+        if step.is_stamp:
+            record_stamp(ctx, reached, work)
+        else:
+            direction = "upgrade" if step.is_upgrade else "downgrade"
+            ledger.finish(ctx, Half(str(step.up_revision_id), direction), "done", work)
+
+
+def publish_due(migration: MigrationContext, revision: str, *, stamped: bool) -> None:
+    """Publish a revision if builds may rely on it.
+
+    A stamp says nothing of the columns: only for the head do the models tell them.
+    """
+    script = script_of(migration)
+    if revision in script.get_heads() or (not stamped and is_published(script, revision)):
+        published.publish(migration, revision)
+
+
+def is_published(script: ScriptDirectory, revision: str) -> bool:
+    """Return whether a revision gets a published version.
+
+    It does if it uses `safely`, or if the next one does.
+
+    Those from before `safely` was adopted have none: their views would stand in the way of the
+    plain operations that follow.
+    """
+    found = script.get_revision(revision)
+    if found is None:
+        return False
+    following = [script.get_revision(name) for name in found.nextrev]
+    return any(one is not None and uses_safely(one) for one in (found, *following))
+
+
+def uses_safely(script: Script) -> bool:
+    """Return whether a revision file imports `safely` or something of it."""
+    for value in vars(script.module).values():
+        name = getattr(value, "__name__", "") if hasattr(value, "__path__") else ""
+        if name == "safely" or str(getattr(value, "__module__", "")).startswith("safely."):
+            return True
+    return False
+
+
+def record_stamp(migration: MigrationContext, reached: str | None, work: Work | None) -> None:
+    """Write a row for a revision at which somebody says that the database is."""
+    script = script_of(migration).get_revision(reached) if reached else None
+    ledger.record(migration, Entry("stamp", reached or "base", "said to be there", script), work)
+
+
+def half_of(step: RevisionStep) -> Half:
+    """Return the ledger's name of the step."""
+    return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
+
+
+def is_due(step: Step, heads: Collection[str], script: ScriptDirectory) -> bool:
+    """Return whether the database is where the step begins."""
+    if not isinstance(step, RevisionStep):
+        return set(heads) == set(step.from_revisions)
+    applied = with_ancestors(script, *heads)
+    if step.is_upgrade:
+        return step.revision.revision not in applied and applied >= set(step.from_revisions)
+    return step.revision.revision in heads
+
+
+def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> bool:
+    """Return whether the database is where the step ends."""
+    if not isinstance(step, RevisionStep):
+        return set(heads) >= set(step.to_revisions)
+    return (step.revision.revision in with_ancestors(script, *heads)) == step.is_upgrade
+
+
+def undo(half: Half, migration: MigrationContext) -> None:
+    """Undo the half of a step that was begun, by the step's opposite."""
+    script = script_of(migration).get_revision(half.revision)
+    assert script is not None  # noqa: S101  # get_revision raises for an unknown one
+    forwards = half.direction == "downgrade"
+    migration.opts.update(revision=half.revision, is_upgrade=forwards)
+    body_of(script, up=forwards)()
+    ledger.finish(migration, half, "undone", migration.opts["work"])
+
+
+def adopt(migration: MigrationContext) -> None:
+    """Record a stamp on the revision at which the database is already."""
+    reached = min(migration.get_current_heads(), default=None)
+    if reached is not None and migration.dialect.name == "postgresql":
+        publish_due(migration, reached, stamped=True)
+    record_stamp(migration, reached, migration.opts["work"])
+
+
+def complete(migration: MigrationContext) -> None:
+    """Add what earlier releases did not publish to the version where the database is."""
+    heads = migration.get_current_heads()
+    if len(heads) == 1 and published.lacks_something(migration, heads[0]):
+        published.publish(migration, heads[0])
+        ledger.renew_snapshot(migration)
+        log.info("completed the published version %s", heads[0])
+
+
+def withdraw(revision: str, migration: MigrationContext) -> None:
+    """Withdraw the published version of a revision that was undone."""
+    published.withdraw(revision)
+    ledger.renew_snapshot(migration)
+
+
+def refuse_transaction(migration: MigrationContext) -> None:
+    """Raise CommandError where a statement ran on the connection before context.configure()."""
+    if alembic.was_in_transaction(migration):
+        raise CommandError(
+            "a statement ran before context.configure(): Alembic would take its transaction for "
+            "somebody else's, and roll everything back at the end"
+        )
+
+
+def require_schema_usage(connection: Connection) -> None:
+    """Raise CommandError for a role without USAGE, to which every table looks missing."""
     if connection.dialect.name != "postgresql":
         return
     if connection.scalar(text("SELECT current_schema")) is None:
@@ -60,172 +247,21 @@ def refuse_blind(connection: Connection) -> None:
         )
 
 
-def refuse_unknown(heads: Collection[str]) -> None:
-    """Refuse a database that is ahead of these files, in words."""
-    known = {script.revision for script in context.script.walk_revisions()}
+def refuse_unknown(heads: Collection[str], script: ScriptDirectory) -> None:
+    """Raise CommandError for a database that is ahead of these files."""
+    known = {revision.revision for revision in script.walk_revisions()}
     if unknown := sorted(set(heads) - known):
         raise CommandError(
             f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
-            f"of this build, which knows {max(known, default='none')}. There is nothing to "
-            "migrate; a service of this build is ready on it as it is"
+            f"of this build, which knows {', '.join(script.get_heads()) or 'none'}. There is "
+            "nothing to migrate; a service of this build is ready on it as it is"
         )
 
 
-def noted(fn: Command) -> Command:
-    """The same steps, each noted in the ledger before its body runs, and known to `safely`."""
-
-    def steps(heads: Any, migration: MigrationContext) -> Iterator[Step]:
-        for step in fn(heads, migration):
-            if isinstance(step, RevisionStep):
-                step.migration_fn = functools.partial(begin, migration, step)
-                functools.update_wrapper(step.migration_fn, body(step))
-            yield step
-
-    return steps
-
-
-def body(step: RevisionStep) -> Callable[..., None]:
-    """The function of the revision file."""
-    module = step.revision.module
-    function: Callable[..., None] = module.upgrade if step.is_upgrade else module.downgrade
-    return function
-
-
-def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> None:
-    """Run a step's body, in its transaction."""
-    half = half_of(step)
-    migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
-    ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
-    body(step)(**arguments)
-
-
-def half_of(step: RevisionStep) -> Half:
-    """What the ledger calls the step."""
-    return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
-
-
-def end(
-    ctx: MigrationContext, step: MigrationInfo, heads: set[str], run_args: dict[str, Any]
-) -> None:
-    """What belongs to every step's transaction, after its body (Alembic's on_version_apply)."""
-    del run_args
-    reached, work = min(heads, default=None), ctx.opts["work"]
-    if reached is not None and ctx.dialect.name == "postgresql":
-        if step.is_stamp:
-            publish_newest(ctx, reached)
-        else:
-            published.publish(reached, ctx.opts["app_role"])
-    if step.is_stamp:
-        stamped(ctx, reached, work)
-    else:
-        direction = "upgrade" if step.is_upgrade else "downgrade"
-        ledger.finish(ctx, Half(str(step.up_revision_id), direction), "done", work)
-
-
-def publish_newest(migration: MigrationContext, reached: str) -> None:
-    """Publish what was stamped if it is the newest: only there do the files tell the columns."""
-    if reached == context.script.get_current_head():
-        published.publish(reached, migration.opts["app_role"])
-
-
-def stamped(migration: MigrationContext, reached: str | None, work: Work | None) -> None:
-    """Note where somebody says that the database is."""
-    script = context.script.get_revision(reached) if reached else None
-    entry = Entry("stamp", reached or "base", "said to be there", script)
-    ledger.record(migration, entry, work)
-
-
-def perform(step: Step, connection: Connection, options: dict[str, Any]) -> None:
-    """Take one step, in its transaction."""
-
-    def only_this(heads: Collection[str], _: MigrationContext) -> list[Step]:
-        if set(heads) != set(step.from_revisions):
-            raise Overtaken
-        return [step]
-
-    configure(connection, {**options, "fn": noted(only_this), "dont_mutate": False})
-    run()
-
-
-def undo(half: Half, connection: Connection, options: dict[str, Any]) -> None:
-    """Undo the half of a step that was begun, by the step's opposite."""
-    script = context.script.get_revision(half.revision)
-    forwards = half.direction == "downgrade"
-
-    def opposite(_: Collection[str], migration: MigrationContext) -> None:
-        migration.opts.update(revision=half.revision, is_upgrade=forwards)
-        (script.module.upgrade if forwards else script.module.downgrade)()
-        ledger.finish(migration, half, "undone", migration.opts["work"])
-
-    beside_steps(connection, opposite, options)
-
-
-def adopt(connection: Connection, options: dict[str, Any]) -> None:
-    """Note a stamp on the revision at which the database is already."""
-
-    def as_it_is(heads: Collection[str], migration: MigrationContext) -> None:
-        reached = min(heads, default=None)
-        if reached is not None and migration.dialect.name == "postgresql":
-            publish_newest(migration, reached)
-        stamped(migration, reached, migration.opts["work"])
-
-    beside_steps(connection, as_it_is, options)
-
-
-def complete(connection: Connection, options: dict[str, Any]) -> None:
-    """Add what earlier releases did not publish to the version where the database is."""
-
-    def completed(heads: Collection[str], migration: MigrationContext) -> None:
-        reached, app_role = min(heads, default=None), options["app_role"]
-        if reached and published.lacks_something(connection, reached, app_role):
-            published.publish(reached, app_role)
-            ledger.look_again(migration)
-            log.info("completed the published version %s", reached)
-
-    beside_steps(connection, completed, options)
-
-
-def withdraw(revision: str, connection: Connection, options: dict[str, Any]) -> None:
-    """Take back the published version of a revision that was undone."""
-
-    def taken_back(_: Collection[str], migration: MigrationContext) -> None:
-        published.withdraw(revision)
-        ledger.look_again(migration)
-
-    beside_steps(connection, taken_back, options)
-
-
-def beside_steps(
-    connection: Connection,
-    work: Callable[[Collection[str], MigrationContext], None],
-    options: dict[str, Any],
-) -> None:
-    """Do something in a transaction of its own where `op` works, without going anywhere."""
-
-    def no_steps(heads: Collection[str], migration: MigrationContext) -> list[Step]:
-        with migration.begin_transaction(_per_migration=True):
-            work(heads, migration)
-        return []
-
-    configure(connection, {**options, "fn": no_steps, "dont_mutate": True})
-    run()
-
-
-def configure(connection: Connection, options: dict[str, Any]) -> None:
-    """Set Alembic up on a connection that has no transaction yet."""
-    if connection.in_transaction():
+def refuse_unusable_id(revision: str) -> None:
+    """Raise CommandError for a revision id that can't be part of a schema's name."""
+    if not USABLE_ID.fullmatch(revision):
         raise CommandError(
-            "a statement ran before context.configure(): Alembic would take its transaction for "
-            "somebody else's, and roll everything back at the end"
+            f"{revision!r} can't be the id of a revision here, since schemas and columns are named "
+            "after it: use letters, digits, _ and ."
         )
-    context.configure(connection=connection, **options)
-
-
-def run() -> None:
-    """Run what is configured."""
-    with warnings.catch_warnings():
-        # SQLite's expression indexes can't be reflected; Alembic leaves them alone, and says so
-        warnings.filterwarnings("ignore", "Skipped unsupported reflection", SAWarning)
-        warnings.filterwarnings("ignore", "autogenerate skipping .* expression-based", UserWarning)
-        with context.begin_transaction():
-            context.run_migrations()

@@ -1,1 +1,1 @@
-"""Databases to throw away."""
+"""Databases to throw away, and a PostgreSQL server for development."""

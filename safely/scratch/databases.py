@@ -34,7 +34,7 @@ NOT_INSTALLED = (
     "installed here: run this from a clone (`make .venv/installed`)"
 )
 
-log = logging.getLogger("migrations")
+log = logging.getLogger("safely")
 
 ROOT = Path(__file__).parent.parent.parent
 

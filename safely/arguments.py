@@ -1,0 +1,74 @@
+"""What `alembic -x name=value …` tells a migration."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.runtime.environment import EnvironmentContext
+from alembic.util import CommandError
+
+from safely.database import LOCK_TIMEOUT
+
+PATIENCE = 300.0  # seconds
+NAMES = ("backup", "drift", "lock_timeout", "patience", "trace", "verify")
+SIMILAR = 0.75  # how alike an unknown name and one of ours are, of 1, so that it is a slip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """The arguments that `safely` knows; a project may have others of its own."""
+
+    patience: float = PATIENCE
+    """Seconds until a step, or the wait for the migration lock, is given up."""
+    lock_timeout: str = LOCK_TIMEOUT
+    """How long a statement may wait for a lock, such as `100ms`."""
+    accept_drift: bool = False
+    """Whether a schema that was edited by hand is recorded as it is, instead of refused."""
+    backup: Path | None = None
+    """The directory of a backup that is made before the first step."""
+    verify: bool = False
+    """Whether that backup is restored elsewhere and compared."""
+    trace: str = ""
+    """The file that gets each statement with the locks that it took; empty: none."""
+
+
+def of(environment: EnvironmentContext) -> Arguments:
+    """Return the arguments of the command that runs; raise CommandError for a wrong one."""
+    values = environment.get_x_argument(as_dictionary=True)
+    refuse_slips(set(values))
+    patience = str(values.get("patience", PATIENCE))
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", patience):
+        raise CommandError("-x patience=… takes a number of seconds")
+    drift = str(values.get("drift", "refuse"))
+    if drift not in ("accept", "refuse"):
+        raise CommandError("-x drift=… takes accept or refuse")
+    backup, verify = values.get("backup"), values.get("verify", "no")
+    if backup == "" or verify not in ("yes", "no") or (verify == "yes" and not backup):
+        raise CommandError("say -x backup=DIRECTORY, and beside it perhaps -x verify=yes")
+    return Arguments(
+        patience=float(patience),
+        lock_timeout=lock_timeout(environment),
+        accept_drift=drift == "accept",
+        backup=Path(str(backup)) if backup else None,
+        verify=verify == "yes",
+        trace=str(values.get("trace", "")),
+    )
+
+
+def lock_timeout(environment: EnvironmentContext) -> str:
+    """Return the lock timeout; raise CommandError for one that is out of bounds.
+
+    A second or more would meet PostgreSQL's deadlock_timeout.
+    """
+    text = str(environment.get_x_argument(as_dictionary=True).get("lock_timeout", LOCK_TIMEOUT))
+    if not re.fullmatch(r"[1-9]\d{0,2}ms", text):
+        raise CommandError("-x lock_timeout=… takes 1ms to 999ms, less than deadlock_timeout")
+    return text
+
+
+def refuse_slips(names: set[str]) -> None:
+    """Raise CommandError for a name that looks like a misspelt one of ours."""
+    for name in sorted(names - set(NAMES)):
+        if similar := difflib.get_close_matches(name, NAMES, n=1, cutoff=SIMILAR):
+            raise CommandError(f"-x {name}=… is unknown: did you mean -x {similar[0]}=…?")

@@ -1,0 +1,308 @@
+"""What an env.py calls: Project, create_engine, guarded, offline_options.
+
+```python
+project = Project(name="shop", metadata=Base.metadata)
+
+
+def run_migrations_offline() -> None:
+    context.configure(
+        url=url,
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},
+        **offline_options(project),
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def do_run_migrations(connection, options) -> None:
+    context.configure(connection=connection, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_async_migrations() -> None:
+    engine = create_engine(url)
+    async with guarded(project, engine) as steps:
+        async for step in steps:
+            async with step as connection:
+                await connection.run_sync(do_run_migrations, step.options)
+    await engine.dispose()
+```
+"""
+
+import asyncio
+import logging
+import re
+import signal
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import URL
+from sqlalchemy.exc import SAWarning
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from safely import alembic_internals as alembic
+from safely import arguments, autogenerate, database, invocation
+from safely.alembic_internals import EnvironmentContext, MigrationContext
+from safely.errors import why_unreachable
+from safely.invocation import Invocation
+from safely.project import Project
+from safely.run import steps
+from safely.run.migrator import MIGRATING, Migrator, refuse_several_heads
+from safely.run.retry import Step
+
+__all__ = ["Project", "create_engine", "guarded", "in_one_line", "offline_options", "run"]
+
+LOGGERS = ("alembic.runtime.migration", "alembic.runtime.plugins", "alembic.util.messaging")
+SET_UP = ("Context impl", "Will assume", "Generating static", "setup plugin", "setting up")
+EXPECTED_WARNINGS = (  # SQLite's expression indexes can't be reflected, and are left alone
+    ("Skipped unsupported reflection", SAWarning),
+    ("autogenerate skipping .* expression-based", UserWarning),
+)
+
+
+def create_engine(address: str | URL) -> AsyncEngine:
+    """Return the engine for `guarded`: lock timeout and isolation as migrations need them.
+
+    `address`: `postgresql+asyncpg://user:password@host/name`, `sqlite+aiosqlite:///file`, or
+    `embedded:///name` for a PostgreSQL that `safely` runs for development (the extra `rehearse`).
+    Raise CommandError for another driver, naming the one that can be used. The caller disposes of
+    the engine.
+    """
+    context = running()
+    address = invocation.of(context.config).address or address
+    development = None
+    if str(address).startswith("embedded:"):
+        development = embedded(str(address))
+        address = development.url
+    engine = database.engine_for(address, lock_timeout=arguments.lock_timeout(context))
+    return engine.execution_options(safely=True, development=development)
+
+
+def embedded(address: str) -> Any:
+    """Return the development server of an address; raise CommandError where there is none."""
+    try:
+        # production images leave it out
+        from safely.scratch.embedded import locate  # noqa: PLC0415
+    except ImportError:
+        raise CommandError(
+            f"{address} is a database for development, and this installation has none: give the "
+            "address of a server"
+        ) from None
+    return locate(address)
+
+
+@asynccontextmanager
+async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncIterator[Step]]:
+    """Yield the steps of the command that Alembic runs, each safe to be killed and to be repeated.
+
+    ```python
+    async with guarded(project, engine) as steps:
+        async for step in steps:  # one revision, or one attempt at it
+            async with step as connection:
+                await connection.run_sync(do_run_migrations, step.options)
+    ```
+
+    `engine` is one of `create_engine`. Around the steps: one migrator at a time, drift refused,
+    lock timeouts retried, the ledger, published versions. Raise CommandError, which Alembic prints
+    as one line, for all that can be foreseen.
+    """
+    context = running()
+    if alembic.is_configured(context):
+        raise CommandError(
+            "env.py calls context.configure() before the first step of safely: call it in "
+            "do_run_migrations(connection, options) alone, with **options"
+        )
+    if not engine.get_execution_options().get("safely"):
+        raise CommandError(
+            "guarded() needs an engine of safely.env.create_engine(url): another one lacks the "
+            "timeouts and the isolation that migrations need"
+        )
+    check_history(context, project)
+    call = invocation.of(context.config)
+    if call.address:
+        project = replace(project, app_role=call.app_role, metrics_textfile="")
+    migrator = Migrator(context, project, engine)
+    context.context_opts["fn"] = refuse_plain
+    taken = command_steps(migrator, call) if call.command else started(migrator)
+    with expected_only(), quiet_set_up():
+        async with database.in_words(engine), aclosing(taken):
+            yield taken
+        if not migrator.is_finished:
+            raise CommandError(
+                "env.py left the loop over the steps of safely before its end: not all was done"
+            )
+
+
+def offline_options(project: Project) -> dict[str, Any]:
+    """Return the options of context.configure() with which `--sql` prints what would be run."""
+    context = running()
+    check_history(context, project)
+    given = arguments.of(context)
+    if given.backup:
+        raise CommandError("-x backup=DIR backs a database up, and --sql asks none: leave it out")
+    fn: alembic.Work = context.context_opts["fn"]
+
+    def other(heads: Any, migration: MigrationContext) -> Any:
+        autogenerate.set_up(migration, project)
+        return fn(heads, migration)
+
+    silence_set_up()
+    return {
+        "target_metadata": project.tables,
+        "transaction_per_migration": True,
+        "transactional_ddl": True,
+        "fn": steps.printed(fn, project, given.lock_timeout) if fn.__name__ in MIGRATING else other,
+    }
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run the coroutine by asyncio.run; raise CommandError inside a running event loop."""
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        main.close()
+        raise CommandError(
+            "Alembic was called inside a running event loop; "
+            "call it in a thread: await asyncio.to_thread(command.upgrade, config, 'head')"
+        )
+    asyncio.run(main)
+
+
+@contextmanager
+def in_one_line(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise exceptions of these kinds as CommandError, which Alembic prints as one line."""
+    try:
+        yield
+    except kinds as error:
+        raise CommandError(str(error)) from error
+
+
+def running() -> EnvironmentContext:
+    """Return the context of the env.py that runs; raise CommandError outside of Alembic."""
+    context = alembic.current_environment()
+    if context is None:
+        raise CommandError(
+            "safely.env works only in an env.py that Alembic runs: type `alembic upgrade head`, or "
+            "`python -m safely COMMAND`"
+        )
+    return context
+
+
+def check_history(context: EnvironmentContext, project: Project) -> None:
+    """Raise CommandError for two files with one revision id; in a numbered project for two heads.
+
+    Alembic only warns of the first, and takes one of the files.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        try:
+            script = ScriptDirectory.from_config(context.config)
+            heads = script.get_heads()
+        except UserWarning as warning:
+            if not (twice := re.match(r"Revision (\S+) is present more than once", str(warning))):
+                raise
+            raise CommandError(
+                f"two revision files have the number {twice[1]}: give the one that is not yet "
+                "applied anywhere another one (file name and `revision`), and make its "
+                "`down_revision` the other"
+            ) from None
+    if project.numbered and len(heads) > 1:
+        refuse_several_heads(script, numbered=True)
+
+
+def refuse_plain(*_: Any) -> list[alembic.Step]:
+    """Raise CommandError: the work of a command whose env.py does not pass the step's options."""
+    raise CommandError(
+        "env.py does not pass the options of the step to Alembic: write "
+        "context.configure(connection=connection, **options), and give do_run_migrations the "
+        "step.options"
+    )
+
+
+async def started(migrator: Migrator) -> AsyncGenerator[Step, None]:
+    """Yield the steps of Alembic's command, once the development server runs."""
+    await start(migrator.engine)
+    async with aclosing(migrator.steps()) as taken:
+        async for step in taken:
+            yield step
+
+
+async def start(engine: AsyncEngine) -> None:
+    """Start the development server, where the engine's address names one."""
+    if development := engine.get_execution_options().get("development"):
+        await asyncio.to_thread(development.start)
+
+
+async def command_steps(migrator: Migrator, call: Invocation) -> AsyncGenerator[Step, None]:
+    """Yield a step that learns how env.py configures Alembic, and run a command of `safely`."""
+    assert call.command is not None  # noqa: S101  # the caller has looked
+    engine = migrator.engine
+    development = engine.get_execution_options().get("development")
+    is_there = development.exists if development else database.is_there(engine)
+    unreachable = "" if call.needs_database or is_there else "there is no database yet"
+    async with AsyncExitStack() as stack:
+        try:
+            if not unreachable:
+                await start(engine)
+                reading = engine.execution_options(reading=True).connect()
+                connection = await stack.enter_async_context(reading)
+        except Exception as error:
+            reason = why_unreachable(error)
+            if call.needs_database or reason is None:
+                raise
+            unreachable = f"can't reach {engine.url.render_as_string()}: {reason}"
+        if not unreachable:
+            async with aclosing(migrator.probe(connection)) as tries:
+                async for step in tries:
+                    yield step
+    environment = replace(migrator.environment, unreachable=unreachable)
+    call.exit_code = await until_terminated(call.command(environment))
+    migrator.is_finished = True
+
+
+async def until_terminated(command: Awaitable[int]) -> int:
+    """Run a command; SIGTERM ends it as ^C does, so that it leaves nothing behind."""
+    task = asyncio.ensure_future(command)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+@contextmanager
+def expected_only() -> Iterator[None]:
+    """Silence warnings about what is as it should be."""
+    with warnings.catch_warnings():
+        for message, category in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message, category)
+        yield
+
+
+@contextmanager
+def quiet_set_up() -> Iterator[None]:
+    """Leave out of the log how Alembic sets itself up, which it would tell at every step."""
+    silence_set_up()
+    try:
+        yield
+    finally:
+        for name in LOGGERS:
+            logging.getLogger(name).removeFilter(is_no_set_up)
+
+
+def silence_set_up() -> None:
+    """Leave out of the log how Alembic sets itself up."""
+    for name in LOGGERS:
+        logging.getLogger(name).addFilter(is_no_set_up)
+
+
+def is_no_set_up(record: logging.LogRecord) -> bool:
+    """Return whether a line of the log says what is done, such as which revision runs."""
+    return not str(record.msg).startswith(SET_UP)

@@ -1,0 +1,262 @@
+"""A migration's way: the plan, the migration lock, drift, the steps, a fresh look at the result."""
+
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeAlias
+
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from safely import alembic_internals as alembic
+from safely import arguments, autogenerate, database
+from safely.alembic_internals import EnvironmentContext, MigrationContext, RevisionStep
+from safely.environment import Environment
+from safely.ledger import drift, ledger
+from safely.project import Project
+from safely.run import published, steps
+from safely.run.metrics import Run, measured
+from safely.run.migration_lock import migration_lock
+from safely.run.retry import Step, attempts
+from safely.run.trace import Trace
+
+MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
+
+Session: TypeAlias = tuple[AsyncConnection, AsyncConnection | None]
+"""The connection that holds the migration lock, and one that sees who blocks it."""
+
+log = logging.getLogger("safely")
+
+
+class Migrator:
+    """Runs one command of Alembic, step by step, through env.py."""
+
+    def __init__(self, context: EnvironmentContext, project: Project, engine: AsyncEngine) -> None:
+        self.context = context
+        self.project = project
+        self.engine = engine  # as env.py made it
+        self.script: ScriptDirectory = context.script
+        self.fn: alembic.Work = context.context_opts["fn"]
+        self.arguments = arguments.of(context)
+        self.environment = Environment(
+            project=project, config=context.config, script=self.script, engine=engine
+        )
+        self.todo: list[alembic.Step] = []
+        self.trace = Trace("")
+        self.is_backed_up = self.is_overtaken = self.is_finished = False
+
+    async def steps(self) -> AsyncGenerator[Step, None]:
+        """Yield each step of the command for env.py to run, and do what belongs around them."""
+        async for step in self.plan():
+            yield step
+        if self.fn.__name__ in MIGRATING:
+            refuse_several_heads(self.script, numbered=self.project.numbered)
+            async with (
+                measured(self.environment, self.project.metrics_textfile) as run,
+                aclosing(self.migrate(run)) as taken,
+            ):
+                async for step in taken:
+                    yield step
+        self.is_finished = True
+
+    async def plan(self) -> AsyncGenerator[Step, None]:
+        """Yield a step in which the command says what is to be done, seen from where it is now.
+
+        Other commands than those that migrate do their whole work in it.
+        """
+        self.todo = []
+        async with (
+            self.engine.execution_options(reading=True).connect() as connection,
+            aclosing(self.reading(connection, self.planning)) as tries,
+        ):
+            async for step in tries:
+                yield step
+            await connection.commit()  # what `alembic ensure_version` did
+
+    def planning(self, heads: Collection[str], migration: MigrationContext) -> list[alembic.Step]:
+        """Collect the command's steps; work of a command, for context.configure(fn=…)."""
+        self.learn(migration)
+        steps.refuse_unknown(heads, self.script)
+        if self.fn.__name__ in MIGRATING:
+            self.todo = list(self.fn(heads, migration))
+        else:
+            autogenerate.set_up(migration, self.project)
+            self.fn(heads, migration)
+        return []
+
+    async def probe(self, connection: AsyncConnection) -> AsyncGenerator[Step, None]:
+        """Yield a step that only learns how env.py configures Alembic's context."""
+
+        def learn(_: Collection[str], migration: MigrationContext) -> list[alembic.Step]:
+            self.learn(migration)
+            return []
+
+        async with aclosing(self.reading(connection, learn)) as tries:
+            async for step in tries:
+                yield step
+
+    def reading(
+        self, connection: AsyncConnection, work: alembic.Work
+    ) -> AsyncGenerator[Step, None]:
+        """Return an attempt at work that only reads."""
+        # before the lock is ours Alembic must not make its table: several migrators would collide
+        options = {**self.options(), "fn": work, "dont_mutate": True}
+        return attempts(connection, None, options, patience=0, trace=Trace(""))
+
+    def options(self) -> dict[str, Any]:
+        """Return what env.py passes to context.configure() for every step."""
+        return {
+            "target_metadata": self.project.tables,
+            "transaction_per_migration": True,
+            "transactional_ddl": True,  # SQLite too: safely.database begins its transactions
+            "dont_mutate": False,
+        }
+
+    def learn(self, migration: MigrationContext) -> None:
+        """Learn from env.py's own context.configure() where the version table is."""
+        steps.refuse_transaction(migration)
+        connection = migration.connection
+        assert connection is not None  # noqa: S101  # the context is not one of --sql
+        steps.require_schema_usage(connection)
+        schema, engine = migration.version_table_schema, self.engine
+        if self.project.schema and connection.dialect.name == "postgresql":
+            # from here on unqualified names are looked for elsewhere
+            schema = schema or connection.scalar(text("SELECT current_schema"))
+            self.context.context_opts.setdefault("version_table_schema", schema)
+            engine = database.engine_for(
+                self.engine.url,
+                lock_timeout=self.arguments.lock_timeout,
+                schema=self.project.schema,
+            )
+        self.environment = Environment(
+            project=self.project,
+            config=self.context.config,
+            script=self.script,
+            engine=engine,
+            version_table=migration.version_table,
+            version_table_schema=schema,
+        )
+
+    async def migrate(self, run: Run) -> AsyncGenerator[Step, None]:
+        """Take the migration lock, and yield the steps that are left by then."""
+        given, is_stamp = self.arguments, self.fn.__name__ == "do_stamp"
+        engine, key = self.environment.engine, self.project.lock_key
+        self.trace, self.is_backed_up = Trace(given.trace), given.backup is None
+        await self.environment.read(published.refuse_unknown_role, self.project.app_role)
+        async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
+            refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
+            await self.work(session, ledger.create if is_stamp else refuse_drift)
+            self.is_overtaken = True
+            while self.is_overtaken:
+                async for step in self.plan():
+                    yield step
+                await self.get_ready(session)
+                async with aclosing(self.take(session, run)) as taken:
+                    async for step in taken:
+                        yield step
+            if not self.todo:
+                await self.work(session, steps.adopt if is_stamp else steps.complete)
+        if self.todo or is_stamp:
+            await self.confirm()
+        else:
+            log.info("nothing to do")
+
+    async def get_ready(self, session: Session) -> None:
+        """Back up if that was asked, and undo the half of a step that a killed run left."""
+        half = await self.environment.read(ledger.unfinished)
+        if not self.is_backed_up and (self.todo or half):
+            await self.back_up()
+            self.is_backed_up = True
+        if half and not (self.todo and is_half(self.todo[0], half)):
+            log.info(
+                "%s %s was begun and not finished: undoing it first", half.direction, half.revision
+            )
+            await self.work(session, partial(steps.undo, half))
+        await self.withdraw_undone(session)
+
+    async def take(self, session: Session, run: Run) -> AsyncGenerator[Step, None]:
+        """Yield the planned steps, one after the other, until another migrator is ahead."""
+        connection, monitor = session
+        patience, self.is_overtaken = self.arguments.patience, False
+        for planned in self.todo:
+            options = self.options() | {
+                "fn": steps.only(planned, self.project),
+                "lock_timeout": self.arguments.lock_timeout,
+            }
+            tries = attempts(connection, monitor, options, patience=patience, trace=self.trace)
+            with run.timed(planned):
+                async with aclosing(tries):
+                    async for step in tries:
+                        yield step
+                        self.is_overtaken = step.is_overtaken
+            if self.is_overtaken:
+                return
+            await self.withdraw_undone(session)
+
+    async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
+        """Do something beside the steps in its own transaction, until no lock is in its way."""
+        connection, monitor = session
+
+        def act(migration: MigrationContext) -> None:
+            steps.prepare(migration, self.project)
+            action(migration)
+
+        options = {"lock_timeout": self.arguments.lock_timeout}
+        tries = attempts(
+            connection, monitor, options, patience=self.arguments.patience, trace=self.trace
+        )
+        async for step in tries:
+            async with step as own:
+                await own.run_sync(partial(self.environment.work, act), step.options)
+
+    async def back_up(self) -> None:
+        """Make the backup of `-x backup=DIR`; raise CommandError if it fails."""
+        # an upgrade without a backup need not import it
+        from safely.backup.backup import before_migrating  # noqa: PLC0415
+
+        assert self.arguments.backup is not None  # noqa: S101  # the caller has looked
+        await before_migrating(
+            self.environment, directory=self.arguments.backup, verify=self.arguments.verify
+        )
+
+    async def withdraw_undone(self, session: Session) -> None:
+        """Withdraw the published versions of revisions that were undone, also by a killed run."""
+        there = set(await self.environment.read(published.revisions))
+        for revision in sorted(there & await self.environment.read(ledger.undone_revisions)):
+            await self.work(session, partial(steps.withdraw, revision))
+
+    async def confirm(self) -> None:
+        """Log where a connection of its own sees the database; raise if not where it should be."""
+
+        def look(connection: Connection) -> tuple[str, ...]:
+            return self.environment.migration(connection).get_current_heads()
+
+        heads = await self.environment.read(look)
+        place = ", ".join(sorted(heads)) or "base"
+        if self.todo and not steps.is_reached(self.todo[-1], heads, self.script):
+            wanted = ", ".join(self.todo[-1].to_revisions) or "base"
+            raise CommandError(f"the database is at {place} instead of {wanted}: nothing was kept")
+        log.info("the database is at %s", place)
+
+
+def is_half(step: alembic.Step, half: ledger.Half) -> bool:
+    """Return whether the step is the one of which a killed run did a half."""
+    return isinstance(step, RevisionStep) and steps.half_of(step) == half
+
+
+def refuse_several_heads(script: ScriptDirectory, *, numbered: bool) -> None:
+    """Raise CommandError where the history has two ends: nothing says which to migrate to."""
+    heads = script.get_heads()
+    if len(heads) < 2:  # noqa: PLR2004  # several
+        return
+    way_out = (
+        "make one of them follow the other (its `down_revision`); this project keeps one line and "
+        "no merges"
+        if numbered
+        else "make one of them follow the other (its `down_revision`), or merge them (alembic "
+        "merge heads)"
+    )
+    raise CommandError(f"the history has {len(heads)} heads, {', '.join(sorted(heads))}: {way_out}")
