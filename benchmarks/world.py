@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.people import FORMATS
-from safely.scratch.embedded import DATABASE, INSTALLED, Server
+from safely.scratch.embedded import INSTALLED, Server
 from service.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def must(fact: object, otherwise: str) -> None:
 class Database:
     """A database of the PostgreSQL, as psql sees it."""
 
-    def __init__(self, server: Server, name: str = DATABASE) -> None:
+    def __init__(self, server: Server, name: str = "postgres") -> None:
         self.server = server
         self.name = name
 

@@ -12,7 +12,7 @@ from service.models import SCHEMA_REVISION, Base
 from service.settings import Settings, SettingsError
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s [%(name)s] %(message)s")
-logging.getLogger("alembic.util").propagate = False  # Alembic prints its errors as well
+logging.getLogger("alembic.util").setLevel("CRITICAL")  # Alembic prints its errors as well
 with in_one_line(SettingsError):
     settings = Settings.from_environment(os.environ)
 project = Project(
@@ -45,7 +45,7 @@ def do_run_migrations(connection: Connection, options: dict[str, Any]) -> None:
 
 
 async def run_async_migrations() -> None:
-    engine = create_engine(settings.database_url)
+    engine = create_engine(settings.database_address)
     async with guarded(project, engine) as steps:
         async for step in steps:
             async with step as connection:

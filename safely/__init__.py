@@ -1,8 +1,13 @@
-"""The one safe spelling of each operation that can hurt a table in use.
+"""The operations that a revision calls in the place of Alembic's, safe on a database in use.
 
-Each takes what Alembic's own operation of that name takes, works on PostgreSQL and on SQLite,
-can be run again after it was killed halfway, and under `--sql` prints what it would do.
-Autogenerate writes these names.
+An operation has the name and the arguments of Alembic's own, where there is one. It works on
+PostgreSQL and on SQLite, can be run again after it was killed halfway, and under `--sql` prints
+what it would do. `alembic revision --autogenerate` writes them.
+
+"An instant" of a lock is the time of a change in the catalogue, some milliseconds; the wait for
+the lock, with clients in a queue behind it, is cut off by `lock_timeout`, and the step retried.
+Builds of earlier revisions work through views of the columns as they were (PostgreSQL).
+`schema=` is the schema of the application's tables; without it, it is the current schema.
 """
 
 import logging
@@ -49,10 +54,15 @@ __all__ = [
 ]
 
 
-def nothing_to_undo(why: str) -> None:
-    """Say why a downgrade leaves things as they are."""
+def nothing_to_undo(reason: str) -> None:
+    """State in a downgrade why it changes nothing; the reason goes to the log, or the script.
+
+    Locks nothing. Builds of every revision go on as they are.
+
+    Example: `safely.nothing_to_undo("names that were filled in do no harm")`
+    """
     context = op.get_context()
     if context.as_sql:
-        context.impl.static_output(f"-- nothing to undo: {why}")
+        context.impl.static_output(f"-- nothing to undo: {reason}")
     else:
-        logging.getLogger("safely").info("nothing to undo: %s", why)
+        logging.getLogger("safely").info("nothing to undo: %s", reason)

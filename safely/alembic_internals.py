@@ -5,7 +5,9 @@ and a test calls it.
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, TypeAlias
 
@@ -13,10 +15,9 @@ from alembic import context
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
-from alembic.ddl.postgresql import PostgresqlImpl
-from alembic.ddl.sqlite import SQLiteImpl
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
+from sqlalchemy import Index
 
 Step: TypeAlias = RevisionStep | StampStep
 Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
@@ -24,6 +25,7 @@ Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
 
 USED = (  # module, name in it, attribute of that or ""
     ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),
+    ("alembic.util.langhelpers", "ModuleClsProxy", "_install_proxy"),
     ("alembic.runtime.environment", "EnvironmentContext", "context_opts"),
     ("alembic.runtime.environment", "EnvironmentContext", "_migration_context"),
     ("alembic.runtime.migration", "MigrationContext", "_in_external_transaction"),
@@ -41,15 +43,16 @@ __all__ = [
     "EnvironmentContext",
     "MigrationContext",
     "MigrationInfo",
-    "PostgresqlImpl",
     "RevisionStep",
-    "SQLiteImpl",
     "StampStep",
     "Step",
     "Work",
+    "compare_indexes_without_collation",
     "current_environment",
+    "ignore_identities",
     "is_configured",
     "missing",
+    "nested",
     "render_server_default",
     "render_type",
     "version_table",
@@ -60,6 +63,21 @@ __all__ = [
 def current_environment() -> EnvironmentContext | None:
     """Return the EnvironmentContext whose env.py is running; None outside of one."""
     return getattr(context, "_proxy", None)
+
+
+@contextmanager
+def nested(inner: EnvironmentContext) -> Iterator[EnvironmentContext]:
+    """Yield a context in which `alembic.context` and `op` work, also while an env.py runs.
+
+    Alembic has one at a time, and its own exit would leave none for the env.py that runs.
+    """
+    outer = current_environment()
+    try:
+        with inner:
+            yield inner
+    finally:
+        if outer is not None:
+            outer.__enter__()
 
 
 def is_configured(environment: EnvironmentContext) -> bool:
@@ -78,13 +96,29 @@ def version_table(migration: MigrationContext) -> str:
     return str(preparer.format_table(migration._version))  # noqa: SLF001  # here it is allowed
 
 
-def missing() -> list[str]:
-    """Return a sentence for each name of USED that this version of Alembic lacks."""
+def missing(used: Iterable[tuple[str, str, str]] = USED) -> list[str]:
+    """Return a sentence for each name of `used` that this version of Alembic lacks."""
     sentences = []
-    for module, name, attribute in USED:
+    for module, name, attribute in used:
         there = getattr(import_module(module), name, None)
         if there is None:
             sentences.append(f"{module} has no {name} any more")
         elif attribute and not (hasattr(there, attribute) or attribute in inspect.getsource(there)):
             sentences.append(f"{module}.{name} has no {attribute} any more")
     return sentences
+
+
+def compare_indexes_without_collation(impl: Any) -> None:
+    """Let a context compare index expressions without COLLATE, which PostgreSQL does not return."""
+    clean = impl._cleanup_index_expr  # noqa: SLF001  # here it is allowed
+
+    def without_collation(index: Index, expression: str) -> str:
+        return str(clean(index, re.sub(r' COLLATE "?\w+"?', "", expression)))
+
+    impl._cleanup_index_expr = without_collation  # noqa: SLF001  # of this context alone
+
+
+def ignore_identities(impl: Any) -> None:
+    """Let a context compare no identity columns: SQLite has AUTOINCREMENT in their place."""
+    nothing: tuple[set[str], set[str], bool] = (set(), set(), False)
+    impl._compare_identity_default = lambda *_: nothing  # noqa: SLF001  # of this context alone

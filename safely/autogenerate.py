@@ -3,7 +3,6 @@
 Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,11 +16,13 @@ from alembic.operations.ops import (
 )
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import CheckConstraint, Index
+from sqlalchemy import CheckConstraint
 
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
+    compare_indexes_without_collation,
+    ignore_identities,
     render_server_default,
     render_type,
 )
@@ -77,20 +78,11 @@ def is_ours(item: Any, name: str | None) -> bool:
 
 
 def compare_as_the_database_does(impl: Any) -> None:
-    """Let this context compare what PostgreSQL and SQLite don't tell back as it was written.
-
-    PostgreSQL tells index expressions without their COLLATE; SQLite has no identity columns, and
-    AUTOINCREMENT does their work.
-    """
+    """Let this context compare what the database does not return as it was written."""
     if impl.__dialect__ == "postgresql":
-        clean = impl._cleanup_index_expr  # noqa: SLF001  # see alembic_internals.USED
-
-        def without_collation(index: Index, expression: str) -> str:
-            return str(clean(index, re.sub(r' COLLATE "?\w+"?', "", expression)))
-
-        impl._cleanup_index_expr = without_collation  # noqa: SLF001  # of this context alone
+        compare_indexes_without_collation(impl)
     elif impl.__dialect__ == "sqlite":
-        impl._compare_identity_default = lambda *_: (set(), set(), False)  # noqa: SLF001  # likewise
+        ignore_identities(impl)
 
 
 def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:

@@ -64,9 +64,14 @@ class Project:
 
     @property
     def lock_key(self) -> int:
-        """The key of the migration lock: the first four bytes of the name.
+        """The key of the migration lock."""
+        return lock_key(self.name)
 
-        Releases before the one that introduced Project used the key of the name `users`, and must
-        wait for this one. Two projects in one database whose names begin alike wait for each other.
-        """
-        return int.from_bytes(self.name.encode()[:4], "big")
+
+def lock_key(name: str) -> int:
+    """Return the key of a project's migration lock: the first four bytes of the name.
+
+    Releases before the one that introduced Project used the key of the name `users`, and must wait
+    for this one. Two projects in one database whose names begin alike wait for each other.
+    """
+    return int.from_bytes(name.encode()[:4], "big")

@@ -42,7 +42,7 @@ class SettingsError(Exception):
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting, by the name of its environment variable in lower case.
 
-    `database_url` may be `embedded`: see `service.embedded`.
+    `database_url` may be `embedded`: see `database_address`.
     Times are seconds, sizes are bytes.
     """
 
@@ -71,9 +71,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def dialect_url(self) -> str:
         """Return the driver's URL without an address, for SQL that is only printed."""
-        if self.database_url.startswith("embedded"):
+        if self.database_url == "embedded":
             return DRIVERS["postgresql"] + "://"
         return async_url(self.database_url).drivername + "://"
+
+    @property
+    def database_address(self) -> str:
+        """Return the `database_url`; for `embedded` the address of the development database.
+
+        `safely.scratch.embedded` starts that database.
+        """
+        return "embedded:///users" if self.database_url == "embedded" else self.database_url
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":

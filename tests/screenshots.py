@@ -19,8 +19,8 @@ import httpx
 from PIL import Image
 
 from safely.scratch import databases as scratch
-from safely.scratch.embedded import DATABASE
 from tests.browser import Browser, chromium
+from tests.commands import run_alembic
 from tests.paths import ROOT
 from tests.servers import free_port, service_process, wait_until_ready
 
@@ -122,7 +122,7 @@ class History:
 
     async def alembic(self, *arguments: str) -> None:
         """Run an Alembic command on the database."""
-        await scratch.alembic(self.url, *arguments)
+        await asyncio.to_thread(run_alembic, self.url, *arguments)
 
     @asynccontextmanager
     async def client(self, name: str, statement: str | None = None) -> AsyncIterator[None]:
@@ -158,7 +158,8 @@ async def take_screenshots(directory: Path, *, everything: bool) -> None:
     """Lead a database through its history, and take the screenshots on the way."""
     port = free_port()
     async with scratch.server() as server, chromium() as browser:
-        history = History(server.url(DATABASE))
+        server.create_database("users")
+        history = History(server.url("users"))
         page = f"http://127.0.0.1:{port}/evolution"
         camera = Camera(browser, page, directory, everything=everything)
         async with service_process(DATABASE_URL=history.url, PORT=str(port), ACCESS_LOG="off"):

@@ -1,4 +1,4 @@
-"""What a file is that is to be restored, and whether it can be read to its end."""
+"""A backup file: its kind, what it contains, and whether it can be read to its end."""
 
 import re
 import subprocess
@@ -10,130 +10,137 @@ from typing import IO, NamedTuple
 
 from alembic.util import CommandError
 
-from safely.postgresql.programs import Advance, Program, running, tool
+from safely.postgresql.programs import Advance, Program, find_program, running
 
-MAGIC = {b"PGDMP": "postgresql", b"SQLite format 3\0": "sqlite"}
+MAGIC = {b"PGDMP": "postgresql", b"SQLite format 3\0": "sqlite"}  # first bytes: dialect
 NAMES = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}
-NEWEST = 0  # any version will do: a newer pg_restore reads what the older ones read
+ANY_VERSION = 0  # a newer pg_restore also reads the dumps of older versions
 RIGHTS = re.compile(r"\d+; \d+ \d+ (ACL|DEFAULT ACL|POLICY) ")
-# whom an entry of those names, and it has one line; what a policy asks comes after
+# the roles in a GRANT, a REVOKE, or the first line of a policy; its condition, which follows, may
+# contain the same words
 ROLE = r'(?:"(?:[^"]|"")+"|[^\s";,]+)'
-NAMED = re.compile(rf"\b(?:TO|FROM|FOR ROLE|SESSION AUTHORIZATION) ({ROLE}(?:, {ROLE})*)")
-ASKED = re.compile(r" (?:USING|WITH CHECK) \(")
-SERVERS_OWN = {"", "PUBLIC", "pg_database_owner"}
+ROLES = re.compile(rf"\b(?:TO|FROM|FOR ROLE|SESSION AUTHORIZATION) ({ROLE}(?:, {ROLE})*)")
+CONDITION = re.compile(r" (?:USING|WITH CHECK) \(")
+PREDEFINED = {"", "PUBLIC", "pg_database_owner"}  # on every server
 
 
 class Archive(NamedTuple):
-    """A dump of PostgreSQL, as its list tells it."""
+    """A dump of PostgreSQL in the custom format."""
 
     file: Path
     program: Path  # the pg_restore that reads it
     server: int  # major version of the server that was dumped
-    entries: list[str]  # what it holds, a line each
+    entries: list[str]  # its table of contents, as `pg_restore --list` prints it
 
     def owners(self) -> set[str]:
-        """The roles that own what it holds."""
-        return {line.rpartition(" ")[2] for line in self.entries} - SERVERS_OWN
+        """Return the roles that own the objects in it."""
+        return {line.rpartition(" ")[2] for line in self.entries} - PREDEFINED
 
 
-def kind_of(file: Path) -> str:
-    """`postgresql` or `sqlite`; raises CommandError for a file that is neither."""
+def dialect_of(file: Path) -> str:
+    """Return `postgresql` or `sqlite`; raise CommandError for a file that is no backup."""
     try:
         with file.open("rb") as opened:
             beginning = opened.read(100)
     except OSError as error:
         raise CommandError(f"can't read {file}: {error.strerror}") from None
-    for magic, kind in MAGIC.items():
+    for magic, dialect in MAGIC.items():
         if beginning.startswith(magic):
-            return kind
+            return dialect
     if beginning.startswith(b"--"):
-        raise CommandError(f"{file} is a script, and not in the custom format: psql can run it")
+        raise CommandError(
+            f"{file} is an SQL script, and not a dump in the custom format: run it with psql"
+        )
     raise CommandError(
-        f"{file} is not a backup: neither a dump of PostgreSQL in the custom format nor an SQLite "
-        "file, or cut off at its very beginning"
+        f"{file} is not a backup: it is neither a dump of PostgreSQL in the custom format nor an "
+        "SQLite file, or it was cut off near its beginning"
     )
 
 
 def refuse_other_kind(file: Path, dialect: str) -> None:
-    """Raise CommandError for a file that goes into another kind of database."""
-    if (kind := kind_of(file)) != dialect:
+    """Raise CommandError for a backup of another kind of database."""
+    if (its_dialect := dialect_of(file)) != dialect:
         raise CommandError(
-            f"{file} is a backup of {NAMES[kind]}, and DATABASE_URL leads to {NAMES[dialect]}"
+            f"{file} is a backup of {NAMES[its_dialect]}, and the database is {NAMES[dialect]}"
         )
 
 
-async def listed(file: Path) -> Archive:
-    """What an archive holds; raises CommandError where it is cut off, or too new to be read."""
-    program = tool("pg_restore", NEWEST)
-    lines = (await written(file, program, "--list")).splitlines()
+async def read_contents(file: Path) -> Archive:
+    """Read a dump's table of contents; raise CommandError where it is cut off or too new."""
+    program = find_program("pg_restore", ANY_VERSION)
+    lines = (await output_of(program, "--list", file=file)).splitlines()
     server = re.search(r"Dumped from database version: (\d+)", "\n".join(lines))
     entries = [line for line in lines if line and not line.startswith(";")]
     return Archive(file, program, int(server[1]) if server else 0, entries)
 
 
-async def read_through(archive: Archive, advance: Advance) -> int:
-    """Read an archive to its end; the number of lines. Raises CommandError if it can't be done."""
+async def read_to_end(archive: Archive, advance: Advance) -> int:
+    """Read a dump to its end and return the number of lines; raise CommandError if it is damaged.
+
+    `advance` gets the number of further lines.
+    """
     lines = 0
     options = ("--file=-", str(archive.file))
     async with running(archive.program, *options, stdout=subprocess.PIPE) as reader:
         async for chunk in reader.output():
-            lines += (more := chunk.count(b"\n"))
+            more = chunk.count(b"\n")
+            lines += more
             advance(more)
-        await finish(archive.file, reader)
+        await finish(reader, archive.file)
     return lines
 
 
-async def roles_named(archive: Archive) -> set[str]:
-    """The roles that grants and policies in it name."""
+async def roles_with_rights(archive: Archive) -> set[str]:
+    """Return the roles in the dump's grants and policies."""
     rights = [line for line in archive.entries if RIGHTS.match(line)]
     if not rights:
         return set()
-    with selection(rights) as entries:
-        options = ("--file=-", "--use-list=/dev/stdin")
-        script = await written(archive.file, archive.program, *options, stdin=entries)
+    options = ("--file=-", "--use-list=/dev/stdin")
+    with entry_list(rights) as stdin:
+        script = await output_of(archive.program, *options, file=archive.file, stdin=stdin)
     return roles_in(script)
 
 
 def roles_in(script: str) -> set[str]:
-    """Whom the statements name that give rights."""
-    found = set()
+    """Return the roles to which the script's statements give rights, or from which they take."""
+    roles = set()
     for line in script.splitlines():
         if line.startswith("--"):
             continue
-        for names in NAMED.findall(ASKED.split(line)[0]):
-            found |= {name.strip('"').replace('""', '"') for name in re.findall(ROLE, names)}
-    return found - SERVERS_OWN
+        for names in ROLES.findall(CONDITION.split(line)[0]):
+            roles |= {name.strip('"').replace('""', '"') for name in re.findall(ROLE, names)}
+    return roles - PREDEFINED
 
 
 @contextmanager
-def selection(entries: list[str]) -> Iterator[IO[bytes]]:
-    """A file with the entries that pg_restore shall heed, for its --use-list=/dev/stdin."""
+def entry_list(entries: list[str]) -> Iterator[IO[bytes]]:
+    """Yield a file with the entries that pg_restore shall restore, for --use-list=/dev/stdin."""
     with tempfile.TemporaryFile() as file:
         file.write("\n".join(entries).encode(errors="surrogateescape"))
         file.seek(0)
         yield file
 
 
-async def written(
-    file: Path, program: Path, *options: str, stdin: IO[bytes] | int = subprocess.DEVNULL
+async def output_of(
+    program: Path, *options: str, file: Path, stdin: IO[bytes] | int = subprocess.DEVNULL
 ) -> str:
-    """What pg_restore writes about an archive."""
-    asked = (*options, str(file))
-    async with running(program, *asked, stdin=stdin, stdout=subprocess.PIPE) as reader:
+    """Run pg_restore on a dump and return its output; raise CommandError if it fails."""
+    arguments = (*options, str(file))
+    async with running(program, *arguments, stdin=stdin, stdout=subprocess.PIPE) as reader:
         text = b"".join([chunk async for chunk in reader.output()])
-        await finish(file, reader)
+        await finish(reader, file)
     return text.decode(errors="surrogateescape")
 
 
-async def finish(file: Path, reader: Program) -> None:
-    """Raise CommandError with a sentence about the file unless all of it was read."""
+async def finish(reader: Program, file: Path) -> None:
+    """Wait for pg_restore; raise CommandError unless it read the whole file."""
     try:
         await reader.finish()
     except CommandError:
-        said = reader.complaint()
-        if "unsupported version" in said:
+        message = reader.error_message()
+        if "unsupported version" in message:
             raise CommandError(
-                f"{file} was written by a newer pg_dump than {reader.path} can read ({said}): "
+                f"{file} was written by a newer pg_dump than {reader.path} can read ({message}): "
                 "install PostgreSQL's client programs of that version"
             ) from None
-        raise CommandError(f"{file} is damaged or cut off ({said})") from None
+        raise CommandError(f"{file} is damaged or cut off ({message})") from None

@@ -1,50 +1,56 @@
-"""Backing up: one file with all that the database held at one moment, while everybody goes on.
+"""Backing up: one file with the content of the database at one moment, while clients write.
 
-The moment is a snapshot, which pg_dump and the counting of rows share; so a verified backup is
-compared exactly, however many write meanwhile.
+pg_dump and the fingerprint share a snapshot. So a backup is compared exactly with the database,
+however many clients write meanwhile.
 """
 
 import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from safely.backup import archive, fingerprint, sqlite_files
-from safely.backup.backup_files import Part, part
+from safely.backup.backup_files import backup_file
 from safely.backup.fingerprint import Fingerprint
 from safely.backup.restore import into_scratch
-from safely.database import LOCK_TIMEOUT, connected, read
+from safely.database import is_there
+from safely.environment import Environment
+from safely.errors import causes
+from safely.files import PartialFile
 from safely.ledger import ledger
-from safely.postgresql.programs import running, tool
-from safely.postgresql.server import beside, counted, major_of
+from safely.postgresql.programs import find_program, running
+from safely.postgresql.server import autocommit_of, copied_rows, current_schema, major_of
 from safely.progress import progress
 from safely.run.retry import attempt
-from safely.scratch import databases as scratch
-from service.database_errors import causes
-from service.settings import Settings
 
 DIRECTORY = "backups"
-LOCK_WAIT = 10_000  # milliseconds; who queues behind us for a lock lets everybody queue behind him
-NOTING = 10.0  # seconds that the ledger's row is tried
-MOST = 10  # differences that the ledger keeps
+# Milliseconds. While we wait for a lock on a table, all that come later wait behind us.
+LOCK_WAIT = 10_000
+LEDGER_PATIENCE = 10.0  # seconds for which writing the ledger's row is retried
+DIFFERENCES = 10  # at most, in the ledger
 
-WHY = {  # a table can't be locked, by SQLSTATE
+WHY_NOT_LOCKED = {  # by SQLSTATE
     "42501": "this role may not read everything; use the one that owns the tables",
     "55P03": "somebody has locked a table for too long; run it again",
     "42P01": "the schema is being changed right now; run it again",
 }
-NO_ROOM = "No space left on device"
-ESTIMATE = sa.text("""\
+DISK_FULL = "No space left on device"
+NO_SCRATCH = (
+    "verifying a backup needs the directory safely/scratch, which this installation (an image for "
+    "production) leaves out: back up without it, and verify where `pip install safely[rehearse]` "
+    "was run. Nothing was written"
+)
+ESTIMATED_ROWS = sa.text("""\
 SELECT sum(reltuples) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relkind = 'r' AND reltuples > 0 AND nspname !~ '^pg_|^information_schema$'""")
 
@@ -52,7 +58,7 @@ log = logging.getLogger("safely")
 
 
 class Backup(NamedTuple):
-    """A backup that was made."""
+    """A backup that was written."""
 
     file: Path
     bytes: int
@@ -60,167 +66,208 @@ class Backup(NamedTuple):
     revision: str
     tables: int
     rows: int
-    verified: bool | None = None  # None: nobody looked
-    differences: list[str] = []  # noqa: RUF012  # never changed
+    verified: bool | None = None  # None: not tried
+    differences: list[str] = []  # noqa: RUF012  # nobody changes it
 
     def words(self) -> str:
-        """What the ledger says of it."""
+        """Return the text that the ledger has of it."""
         words = f"{self.file.name}, {self.bytes} bytes"
         if self.verified:
             return f"{words}{ledger.VERIFIED}{self.tables} tables, {self.rows} rows"
         if self.verified is None:
             return f"{words}, not verified"
-        return f"{words}, verification failed: {'; '.join(self.differences[:MOST])}"
+        return f"{words}, verification failed: {'; '.join(self.differences[:DIFFERENCES])}"
 
 
-async def back_up(engine: AsyncEngine, directory: Path, *, verify: bool) -> Backup | None:
-    """Write a backup into a directory, and note it in the ledger; None for an empty database.
+async def back_up(environment: Environment, directory: Path, *, verify: bool) -> Backup | None:
+    """Write a backup into a directory and record it in the ledger; return None if there is no data.
 
-    Raises CommandError, and leaves no file that looks like a backup, if it can't be done.
+    With `verify`, restore it into a scratch database and compare. Raise CommandError where it can't
+    be done; then no file in the directory looks like a complete backup.
     """
-    url, work = engine.url.render_as_string(hide_password=False), ledger.Work()
-    with part(directory, engine.dialect.name) as file:
-        write = dumped if engine.dialect.name == "postgresql" else copied
-        seen = await write(engine, url, file, checksums=verify)
-        if seen.is_empty:
+    engine, work = environment.engine, ledger.Work()
+    if not is_there(engine):
+        raise CommandError(f"there is no {engine.url.database}")
+    if verify:
+        require_scratch()
+    with backup_file(directory, environment.project.name, engine.dialect.name) as part:
+        write = write_dump if engine.dialect.name == "postgresql" else write_copy
+        content = await write(environment, part, checksums=verify)
+        if content.is_empty:
             return None
-        await read_to_its_end(file.path, seen.rows)
-        size, kept = file.size, file.keep()
-    made = Backup(kept, size, 0, seen.revision, len(seen.tables), seen.rows)
+        await read_to_end(part.path, content.rows)
+        size, file = part.size, part.complete()
+    backup = Backup(file, size, 0, content.revision, len(content.tables), content.rows)
     try:
         if verify:
-            made = await verified(engine, made, seen)
+            backup = await verified(environment, backup, content)
     finally:
-        made = made._replace(seconds=round(time.monotonic() - work.began, 3))
-        await note(engine, made, work)
-    return made
+        backup = backup._replace(seconds=round(time.monotonic() - work.began, 3))
+        await record(environment, backup, work)
+    return backup
 
 
-async def before_migrating(engine: AsyncEngine, *, directory: Path, verify: bool) -> None:
-    """Back up, unless there is nothing; raise CommandError if that, or verifying it, fails."""
-    made = await back_up(engine, directory, verify=verify)
-    if made is None:
+async def before_migrating(environment: Environment, *, directory: Path, verify: bool) -> None:
+    """Back up, unless there is no data; raise CommandError if that, or the verification, fails."""
+    backup = await back_up(environment, directory, verify=verify)
+    if backup is None:
         log.info("no backup: the database is empty")
-    elif made.verified is False:
-        raise CommandError(f"{made.words()}. Nothing was migrated")
+    elif backup.verified is False:
+        raise CommandError(f"{backup.words()}. Nothing was migrated")
     else:
-        log.info("backed up: %s", made.words())
+        log.info("backed up: %s", backup.words())
 
 
-async def dumped(engine: AsyncEngine, url: str, file: Part, *, checksums: bool) -> Fingerprint:
-    """Let pg_dump write the file; what it saw, and the sequences as they were before."""
-    async with beside(engine) as other:
-        program = tool("pg_dump", await major_of(other))
-        places = [place for _, place in await fingerprint.tables_of(other)]
-        rows = int(await other.scalar(ESTIMATE) or 0)
-    async with frozen(engine, places) as connection:
-        snapshot = await connection.scalar(sa.text("SELECT pg_export_snapshot()"))
-        sequences = await fingerprint.sequences_of(connection)
-        name = f"migrations-{uuid4().hex[:8]}"  # by which its progress is found
-        # a name, since into an open file it writes its table of contents twice
-        options = ("--format=custom", "--no-password", f"--file={file.path}")
-        seeing = (f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}")
-        keeps = (file.descriptor,)
+async def write_dump(
+    environment: Environment, part: PartialFile, *, checksums: bool
+) -> Fingerprint:
+    """Let pg_dump write the file; return the fingerprint of what it contains.
+
+    The sequences in it are those from before pg_dump ran, which may be behind those in the dump.
+    """
+    engine = environment.engine
+    async with autocommit_of(engine) as connection:
+        program = find_program("pg_dump", await major_of(connection))
+        tables = await fingerprint.read_tables(connection)
+        rows = int(await connection.scalar(ESTIMATED_ROWS) or 0)
+    async with snapshot(engine, [table.qualified_name for table in tables]) as connection:
+        await connection.run_sync(environment.revision)  # raises CommandError for several heads
+        exported = await connection.scalar(sa.text("SELECT pg_export_snapshot()"))
+        sequences = await fingerprint.read_sequences(connection)
+        name = f"migrations-{uuid4().hex[:8]}"  # of its connection, to watch its progress
+        options = (
+            "--format=custom",
+            "--no-password",
+            # to standard output it would write its table of contents again at the end, and a file
+            # that was cut off would go unnoticed
+            f"--file={part.path}",
+            f"--snapshot={exported}",
+            f"--lock-wait-timeout={LOCK_WAIT}",
+        )
         with progress("backing up", rows) as advance:
             async with (
-                running(program, *options, *seeing, url=url, name=name, keeps=keeps) as dump,
-                counted(engine, name, advance),
+                running(
+                    program,
+                    *options,
+                    url=engine.url,
+                    application_name=name,
+                    descriptors=(part.descriptor,),
+                ) as dump,
+                copied_rows(engine, name, advance),
             ):
                 await dump.finish()
-        seen = await fingerprint.of_postgresql(connection, checksums=checksums)
-    return seen._replace(sequences=sequences)
+        content = await fingerprint.of_postgresql(connection, environment, checksums=checksums)
+    return content._replace(sequences=sequences)
 
 
 @asynccontextmanager
-async def frozen(engine: AsyncEngine, places: list[str]) -> AsyncIterator[AsyncConnection]:
-    """A connection that sees one moment, and whose tables nobody alters meanwhile.
+async def snapshot(engine: AsyncEngine, tables: list[str]) -> AsyncIterator[AsyncConnection]:
+    """Yield a connection that sees one moment, with locks that keep the tables from being altered.
 
-    So the locks come first: pg_dump asks the catalogue of the snapshot and that of now. Who waits
-    for a lock behind ours, and before pg_dump's, makes everybody wait: that ends after LOCK_WAIT.
+    The locks come before the snapshot, since pg_dump reads the catalogue both as of the snapshot
+    and as of now. A client that waits for a lock behind ours, and before pg_dump's, makes all
+    clients wait; LOCK_WAIT ends that.
     """
     options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     async with engine.execution_options(**options).connect() as connection:
         await connection.execute(sa.text(f"SET LOCAL lock_timeout = {LOCK_WAIT}"))
-        if places:
-            tables = ", ".join(places).replace(":", r"\:")
+        if tables:
+            names = ", ".join(tables).replace(":", r"\:")
             try:
-                await connection.execute(sa.text(f"LOCK TABLE {tables} IN ACCESS SHARE MODE"))
+                await connection.execute(sa.text(f"LOCK TABLE {names} IN ACCESS SHARE MODE"))
             except DBAPIError as error:
                 for cause in causes(error):
-                    if reason := WHY.get(getattr(cause, "sqlstate", "")):
+                    if reason := WHY_NOT_LOCKED.get(getattr(cause, "sqlstate", "")):
                         raise CommandError(f"{cause}: {reason}") from None
                 raise
         yield connection
 
 
-async def copied(_: AsyncEngine, url: str, file: Part, *, checksums: bool) -> Fingerprint:
-    """Let SQLite write the file; what it held at that moment."""
-    source = sqlite_files.file_of(url)
-    with progress("backing up", await sqlite_files.rows_in(source)) as advance:
-        return await sqlite_files.back_up(source, file.path, advance, checksums=checksums)
+async def write_copy(
+    environment: Environment, part: PartialFile, *, checksums: bool
+) -> Fingerprint:
+    """Let SQLite write the file; return the fingerprint of what it contains."""
+    file = sqlite_files.file_of(environment.engine.url)
+    await environment.read(environment.revision)  # raises CommandError for several heads
+    rows = await sqlite_files.rows_in(file)
+    of_sqlite = partial(fingerprint.of_sqlite, environment=environment, checksums=checksums)
+    with progress("backing up", rows) as advance:
+        return await sqlite_files.back_up(file, part.path, of_sqlite, rows, advance)
 
 
-async def read_to_its_end(file: Path, rows: int) -> None:
+async def read_to_end(file: Path, rows: int) -> None:
     """Raise CommandError unless every byte of a backup can be read."""
-    if archive.kind_of(file) == "sqlite":
+    if archive.dialect_of(file) == "sqlite":
         await sqlite_files.check(file)
         return
     with progress("reading the backup", rows) as advance:
-        await archive.read_through(await archive.listed(file), advance)
+        await archive.read_to_end(await archive.read_contents(file), advance)
 
 
-async def verified(engine: AsyncEngine, made: Backup, seen: Fingerprint) -> Backup:
-    """Restore it elsewhere, and compare; one that differs loses its name.
+def require_scratch() -> None:
+    """Raise CommandError where scratch databases can't be made."""
+    try:
+        import safely.scratch.databases  # noqa: F401, PLC0415  # production images leave it out
+    except ImportError:
+        raise CommandError(NO_SCRATCH) from None
 
-    Raises CommandError where there is no place for it.
+
+async def verified(environment: Environment, backup: Backup, content: Fingerprint) -> Backup:
+    """Restore a backup into a scratch database, compare, and return the backup with the result.
+
+    A backup that differs is renamed to `….failed`. Raise CommandError where there is no place for
+    a scratch database.
     """
+    from safely.scratch import databases as scratch  # noqa: PLC0415  # production images lack it
+
+    engine = environment.engine
+    schema = await current_schema(engine) if engine.dialect.name == "postgresql" else None
     try:
         async with scratch.database(engine) as url:
-            differences = await compared(made.file, url, seen)
+            differences = await compare(environment, backup.file, url, schema, content)
     except CommandError as error:
-        raise CommandError(f"{made.file} was written, and is not verified: {error}") from None
+        raise CommandError(f"{backup.file} was written, and is not verified: {error}") from None
     if differences:
-        bad = made.file.rename(made.file.with_name(f"{made.file.name}.failed"))
-        made = made._replace(file=bad)
-    return made._replace(verified=not differences, differences=differences)
+        failed = backup.file.rename(backup.file.with_name(f"{backup.file.name}.failed"))
+        backup = backup._replace(file=failed)
+    return backup._replace(verified=not differences, differences=differences)
 
 
-async def compared(file: Path, url: str, seen: Fingerprint) -> list[str]:
-    """What differs once it is restored into a scratch database."""
+async def compare(
+    environment: Environment, file: Path, url: str, schema: str | None, content: Fingerprint
+) -> list[str]:
+    """Restore a backup into an empty scratch database; return how it differs from `content`.
+
+    `schema` is that of the application's tables (PostgreSQL).
+    """
     try:
-        with progress("restoring it elsewhere", seen.rows) as advance:
+        with progress("restoring it elsewhere", content.rows) as advance:
             await into_scratch(file, url, advance)
     except CommandError as error:
-        if NO_ROOM in str(error):
-            raise  # which says nothing of the backup
+        if DISK_FULL in str(error):
+            raise  # the backup may be good
         return [f"it can't be restored: {error}"]
-    return fingerprint.differences(seen, await look(url))
+    restored = await fingerprint.of_database(environment, url, schema)
+    return fingerprint.differences(content, restored)
 
 
-async def look(url: str) -> Fingerprint:
-    """What is in a database that nobody changes, with checksums."""
-    if url.startswith("sqlite"):
-        return await sqlite_files.look(sqlite_files.file_of(url))
-    settings = Settings(database_url=url)
-    async with connected(settings, LOCK_TIMEOUT) as engine, engine.connect() as connection:
-        return await fingerprint.of_postgresql(connection, checksums=True)
+async def record(environment: Environment, backup: Backup, work: ledger.Work) -> None:
+    """Record a backup in the ledger; where that is impossible, log why."""
+    entry = ledger.Entry("backup", backup.revision, backup.words())
 
-
-async def note(engine: AsyncEngine, made: Backup, work: ledger.Work) -> None:
-    """Note it in the ledger, if there is one that can be written."""
-    entry = ledger.Entry("backup", made.revision, made.words())
-
-    def noted(connection: Connection, _: dict[str, Any]) -> None:
+    def insert(connection: Connection, _: dict[str, Any]) -> None:
         with connection.begin():
-            ledger.note(MigrationContext.configure(connection), entry, work)
+            ledger.note(environment.migration(connection), entry, work)
+
+    def has_ledger(connection: Connection) -> bool:
+        return sa.inspect(connection).has_table(ledger.LOG.name)
 
     try:
-        if not await read(
-            engine, lambda connection: sa.inspect(connection).has_table(ledger.LOG.name)
-        ):
-            log.info("there is no %s to note the backup in", ledger.LOG.name)
+        if not await environment.read(has_ledger):
+            log.info("there is no %s to record the backup in", ledger.LOG.name)
             return
-        async with engine.connect() as connection:
-            await attempt(connection, None, noted, {}, NOTING)
+        async with environment.engine.connect() as connection:
+            await attempt(connection, None, insert, {}, LEDGER_PATIENCE)
     except (CommandError, DBAPIError, OSError) as error:
-        log.warning("the backup is not noted in %s: %s", ledger.LOG.name, [*causes(error)][-1])
+        *_, first_cause = causes(error)
+        log.warning("the backup is not recorded in %s: %s", ledger.LOG.name, first_cause)

@@ -1,107 +1,47 @@
-"""Files of backups: a name that ends in .part until all of it is on the disk."""
+"""The files of backups: named by project and time, and readable by their owner only."""
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from alembic.util import CommandError
 
-SUFFIXES = {"postgresql": ".dump", "sqlite": ".sqlite"}
+from safely import files
+from safely.files import SUFFIX, PartialFile
 
-
-class Part:
-    """A file that is being written, by us or by a program that got it from us.
-
-    Who writes holds a lock on it, which the kernel lets go when the last of them ends, however.
-    """
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
-        self.descriptor = descriptor
-        self.kept: Path | None = None
-
-    @property
-    def size(self) -> int:
-        """Its bytes so far."""
-        return os.fstat(self.descriptor).st_size
-
-    @property
-    def final(self) -> Path:
-        """What it will be called."""
-        return self.path.with_suffix("")
-
-    def keep(self) -> Path:
-        """Give it its name, now that it is whole; it survives a power cut from then on."""
-        os.fsync(self.descriptor)
-        self.path.rename(self.final)
-        sync_directory(self.path.parent)
-        self.kept = self.final
-        return self.final
+EXTENSIONS = {"postgresql": ".dump", "sqlite": ".sqlite"}  # by dialect
 
 
 @contextmanager
-def part(directory: Path, dialect: str) -> Iterator[Part]:
-    """A new file, readable for nobody else, which is gone at the end unless it was kept.
+def backup_file(directory: Path, project: str, dialect: str) -> Iterator[PartialFile]:
+    """Yield a new file in the directory, which is made if need be; delete it unless completed.
 
-    Raises CommandError where it can't be written.
+    Raise CommandError where it can't be written.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        remove_abandoned(directory)
-        new = begun(directory, SUFFIXES[dialect])
+        files.remove_abandoned(directory, f"{project}-*{SUFFIX}")
+        part = create(directory, project, EXTENSIONS[dialect])
         try:
-            yield new
+            yield part
         finally:
-            if new.kept is None:
-                new.path.unlink(missing_ok=True)
-            os.close(new.descriptor)
+            part.close()
     except OSError as error:
         raise CommandError(f"can't write a backup to {directory}: {error.strerror}") from None
 
 
-def begun(directory: Path, suffix: str) -> Part:
-    """An empty file of this second, which is ours alone."""
-    name = f"users-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+def create(directory: Path, project: str, extension: str) -> PartialFile:
+    """Create a file named by this second; if that name is taken, `-2` and so on are appended."""
+    name = f"{project}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     number = 1
     while True:
-        path = directory / f"{name}{f'-{number}' * (number > 1)}{suffix}.part"
+        final = directory / f"{name}{f'-{number}' * (number > 1)}{extension}"
         number += 1
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            part = files.create(final.with_name(final.name + SUFFIX), final, mode=0o600)
         except FileExistsError:
             continue
-        new = Part(path, descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if is_at(descriptor, path):  # nobody took it for abandoned before it was locked
-            if not new.final.exists():
-                return new
-            path.unlink()
-        os.close(descriptor)
-
-
-def remove_abandoned(directory: Path) -> None:
-    """Remove what killed runs have left; what somebody writes is left alone."""
-    for path in directory.glob("users-*.part"):
-        with suppress(OSError), path.open("rb") as file:  # or it is somebody else's
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if is_at(file.fileno(), path):
-                path.unlink()
-
-
-def is_at(descriptor: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    return False
-
-
-def sync_directory(directory: Path) -> None:
-    """Let a new name survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if not final.exists():
+            return part
+        part.close()

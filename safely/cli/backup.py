@@ -1,21 +1,22 @@
-"""backup: a file with all that the database holds."""
+"""backup: writes a file with the content of the database."""
 
 import argparse
 import asyncio
 import json
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from safely.backup.backup import DIRECTORY, back_up
-from safely.cli import NO, WELL, at_the_database
+from safely.cli import NO, WELL
+from safely.environment import Environment
 
-WHAT = "write all that the database holds to a file, while everybody goes on"
+WHAT = "write the content of the database to a file, while clients go on writing"
+NEEDS_DATABASE = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, and whether to try it."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "directory",
         nargs="?",
@@ -30,19 +31,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def run(options: argparse.Namespace, _: ScriptDirectory) -> int:
-    """Write it, and tell what is in it."""
+async def run(options: argparse.Namespace, environment: Environment) -> int:
+    """Back up, print the result, and return the exit code."""
     try:
-        async with at_the_database() as engine:
-            made = await back_up(engine, options.directory, verify=options.verify)
+        backup = await back_up(environment, options.directory, verify=options.verify)
     except asyncio.CancelledError:
         raise CommandError("interrupted before the backup was complete and verified") from None
-    if made is None:
+    if backup is None:
         raise CommandError("there is nothing to back up: the database is empty")
     if options.json:
-        print(json.dumps(made._asdict(), default=str))
-    elif made.differences:
-        print("\n  ".join([f"{made.file} is not what the database held:", *made.differences]))
+        print(json.dumps(backup._asdict(), default=str))
+    elif backup.differences:
+        heading = f"{backup.file} differs from the database:"
+        print("\n  ".join([heading, *backup.differences]))
     else:
-        print(f"{made.file.parent}/{made.words()}")
-    return NO if made.verified is False else WELL
+        print(f"{backup.file.parent}/{backup.words()}")
+    return NO if backup.verified is False else WELL

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from safely.cli import WELL
 from safely.environment import Environment
 from safely.ledger import drift, ledger
+from safely.words import duration
 
 WHAT = "what was done to the schema, when, by whom, and how long it took"
 NEEDS_DATABASE = True
@@ -20,7 +21,7 @@ COLUMNS = (
     "state",
     "message",
     "started",
-    "seconds",
+    "duration",
     "attempts",
     "longest wait",
     "by",
@@ -50,14 +51,14 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of a table with aligned columns."""
-    cells = [COLUMNS, *(in_words(row) for row in rows)]
+    cells = [COLUMNS, *map(cells_of, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(line).rstrip()
 
 
-def in_words(row: dict[str, Any]) -> tuple[str, ...]:
+def cells_of(row: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a row of the ledger."""
     message = " ".join((row["message"] or "").split())
     if len(message) > LONGEST_MESSAGE:
@@ -68,14 +69,14 @@ def in_words(row: dict[str, Any]) -> tuple[str, ...]:
         row["state"],
         message,
         f"{row['started']:%Y-%m-%d %H:%M:%S}",
-        in_seconds(row["duration"]),
+        in_words(row["duration"]),
         str(row["attempts"] or ""),
-        in_seconds(row["longest_lock_wait"]),
+        in_words(row["longest_lock_wait"]),
         "@".join(filter(None, (row["username"], row["host"]))),
         row["build"],
     )
 
 
-def in_seconds(value: float | None) -> str:
-    """Return a duration with milliseconds; empty for None."""
-    return "" if value is None else f"{value:.3f}"
+def in_words(seconds: float | None) -> str:
+    """Return a duration; empty where none was recorded."""
+    return "" if seconds is None else duration(seconds)

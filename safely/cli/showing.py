@@ -1,4 +1,4 @@
-"""A rehearsal on the screen: how far it is, and what was found."""
+"""A rehearsal on the screen: its progress, and its result. Needs the extra `rehearse`."""
 
 import sys
 import time
@@ -9,11 +9,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from safely.rehearsal.report import Latency, Rehearsed, Report, Way, short
-from safely.rehearsal.verdict import seconds, size
+from safely.rehearsal.report import Latency, Report, RevisionResult, StepResult, in_one_line
+from safely.rehearsal.values import AFTER_DOWNGRADE, AFTER_SECOND_UPGRADE
+from safely.words import duration, size
 
-WHEN = ("after the way down:", "up again:")
-WIDE = 160  # where no terminal sets a limit
+WIDTH = 160  # columns where no terminal sets a limit
 HEADINGS = (
     "revision", "up", "rows/s", "p50", "p99 before", "during", "longest wait", "served", "failed",
     "WAL", "space", "down", "longest wait", "undone",
@@ -21,15 +21,15 @@ HEADINGS = (
 
 
 class Showing:
-    """Live on a terminal, a line for each step elsewhere."""
+    """Shows the progress: a table that is updated on a terminal, a line for each step elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.began = time.monotonic()
         self.report: Report | None = None
-        self.doing = ""
+        self.activity = ""
         self.console = Console(stderr=True, markup=False)
-        self.live = Live(console=self.console, get_renderable=self.shown, transient=True)
+        self.live = Live(console=self.console, get_renderable=self.screen, transient=True)
 
     def __enter__(self) -> Self:
         if self.console.is_terminal and not self.quiet:
@@ -40,103 +40,117 @@ class Showing:
         if self.live.is_started:
             self.live.stop()
 
-    def progress(self, report: Report, doing: str) -> None:
-        """Show how far it is."""
-        self.report, self.doing = report, doing
+    def progress(self, report: Report, activity: str) -> None:
+        """Show the report so far and what is being done now."""
+        self.report, self.activity = report, activity
         if not (self.quiet or self.live.is_started):
             passed = time.monotonic() - self.began
-            print(f"{passed:6.1f} s  {doing}", file=sys.stderr, flush=True)
+            print(f"{passed:6.1f} s  {activity}", file=sys.stderr, flush=True)
 
-    def shown(self) -> RenderableType:
-        """What stands on the terminal now."""
-        line = Text(f"{time.monotonic() - self.began:.0f} s  {self.doing}", style="bold")
+    def screen(self) -> RenderableType:
+        """Return what the terminal shows now."""
+        line = Text(f"{time.monotonic() - self.began:.0f} s  {self.activity}", style="bold")
         return Group(table(self.report), line) if self.report else line
 
 
-def summary(report: Report) -> None:
-    """Print what was found."""
-    wide = None if sys.stdout.isatty() else WIDE
-    console = Console(width=wide, highlight=False, markup=False)
+def print_summary(report: Report) -> None:
+    """Print the result of a rehearsal."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
     if not report.revisions:
-        console.print("nothing is pending: name where to begin, such as --from base")
+        console.print("nothing is pending: name a revision to begin at, such as --from base")
         return
-    console.print(f"rehearsed on {report.source}, in {seconds(report.ended - report.began)}")
+    console.print(f"rehearsed on {report.source}, in {duration(report.ended - report.began)}")
     console.print(table(report))
-    for one in report.revisions:
-        statements(console, one)
-    for name, rule in report.unwritten.items():
-        console.print(f"nobody wrote to {name}: made up rows break its rule {rule}", markup=False)
-    for words in report.problems:
-        console.print(f"NO  {words}", style="bold red", markup=False)
+    for result in report.revisions:
+        print_statements(console, result)
+    for name, reason in report.left_out.items():
+        console.print(f"{name}: {reason}")
+    for name, reason in report.unwritten.items():
+        console.print(f"{name}: no client wrote to it, since generated rows violate {reason}")
+    for problem in report.problems:
+        console.print(f"NO  {problem}", style="bold red")
     if not report.problems:
-        stays = [f"{one.revision}: {one.leaves}" for one in report.revisions if one.leaves]
-        words = f"but for what stays ({'; '.join(stays)})" if stays else "without a loss"
-        console.print(f"YES  within all budgets; undone and back {words}", style="bold green")
+        console.print(f"YES  within all budgets; {undone_in_words(report)}", style="bold green")
+
+
+def undone_in_words(report: Report) -> str:
+    """Return what a rehearsal without problems shows about the way back."""
+    kept = [f"{one.revision}: {one.leaves}" for one in report.revisions if one.leaves]
+    words = f"but for what stays ({'; '.join(kept)})" if kept else "without a loss"
+    untried = [one.revision for one in report.revisions if one.not_undone]
+    beside = f"; the downgrade of {', '.join(untried)} was not tried" if untried else ""
+    return f"undone and back {words}{beside}"
 
 
 def table(report: Report) -> Table:
-    """A line for each revision."""
-    found = Table(*HEADINGS, box=None, pad_edge=False)
-    for one in report.revisions:
-        found.add_row(*row(one))
-    return found
+    """Return the table with a row for each revision."""
+    rows = Table(*HEADINGS, box=None, pad_edge=False)
+    for result in report.revisions:
+        rows.add_row(*row(result))
+    return rows
 
 
-def row(one: Rehearsed) -> list[str]:
-    """A revision: the way up, then the way down."""
-    up, down = one.up, one.down
+def row(result: RevisionResult) -> list[str]:
+    """Return the cells of a revision: its upgrade, then its downgrade."""
+    up, down = result.up, result.down
+    name = f"{result.revision} {result.message}"
     if up is None or not up.ok:
-        return [f"{one.revision} {one.message}", "failed" if up else "…"]
+        return [name, "failed" if up else "…"]
     return [
-        f"{one.revision} {one.message}",
-        seconds(up.seconds),
+        name,
+        duration(up.seconds),
         f"{up.rate:,.0f}" if up.rate else "",
-        latency(up.during, "p50"),
-        latency(up.before, "p99"),
-        latency(up.during, "p99"),
-        waited(up),
+        milliseconds(up.during, "p50"),
+        milliseconds(up.before, "p99"),
+        milliseconds(up.during, "p99"),
+        longest_wait(up),
         f"{up.served:,}",
-        f"{sum(way.failed for way in one.ways):,}",
+        f"{sum(step.failed for step in result.steps):,}",
         size(up.wal),
         size(up.space),
-        seconds(down.seconds) if down else "",
-        waited(down) if down else "",
-        undone(one),
+        duration(down.seconds) if down else "",
+        longest_wait(down) if down else "",
+        undone(result),
     ]
 
 
-def undone(one: Rehearsed) -> str:
-    """How the way down went."""
-    if any(when in words for words in one.problems for when in WHEN):
+def undone(result: RevisionResult) -> str:
+    """Return, in a word or two, whether the downgrade undid the revision."""
+    if result.not_undone:
+        return "not tried"
+    states = (f"{AFTER_DOWNGRADE}:", f"{AFTER_SECOND_UPGRADE}:")
+    if any(problem.startswith(states) for problem in result.problems):
         return "no"
-    if one.again is None:
-        return "no" if one.problems else "…"
-    if one.leaves:
+    if result.again is None:
+        return "no" if result.problems else "…"
+    if result.leaves:
         return "but for values"
-    return "yes, values back" if one.compared else "yes"
+    return "yes, values back" if result.compared else "yes"
 
 
-def latency(found: Latency | None, name: str) -> str:
-    """A time of it."""
-    return f"{getattr(found, name) * 1000:.1f} ms" if found else ""
+def milliseconds(latency: Latency | None, name: str) -> str:
+    """Return one figure of a latency, such as its `p99`; empty where nothing was served."""
+    return f"{getattr(latency, name) * 1000:.1f} ms" if latency else ""
 
 
-def waited(way: Way) -> str:
-    """The longest wait for a lock of the migrator; shorter ones than are looked for go unseen."""
-    return seconds(way.longest_wait) if way.waits else "none seen"
+def longest_wait(step: StepResult) -> str:
+    """Return the longest wait for a lock of the migrator; very short ones are not observed."""
+    return duration(step.longest_wait) if step.waits else "none seen"
 
 
-def statements(console: Console, one: Rehearsed) -> None:
-    """What was said on the way up, with the locks that it took."""
-    console.print(f"\n{one.revision} {one.message}", style="bold", markup=False)
-    for statement in one.up.statements if one.up else ():
+def print_statements(console: Console, result: RevisionResult) -> None:
+    """Print the statements of an upgrade, with the locks that each took."""
+    console.print(f"\n{result.revision} {result.message}", style="bold")
+    for statement in result.up.statements if result.up else ():
         locks = ", ".join(f"{mode} on {name}" for name, mode in statement.locks.items())
         times = f"{statement.times} times, " if statement.times > 1 else ""
-        held = f"; {locks}, held for {seconds(statement.held)}" if locks else ""
+        held = f"; {locks}, held for {duration(statement.held)}" if locks else ""
         console.print(
-            f"  {short(statement.sql)}\n    {times}{seconds(statement.seconds)}{held}", markup=False
+            f"  {in_one_line(statement.sql)}\n    {times}{duration(statement.seconds)}{held}"
         )
-    if one.up and one.up.rewritten:
-        console.print(f"  rewritten: {', '.join(one.up.rewritten)}", markup=False)
-    if one.leaves:
-        console.print(f"  its way down leaves: {one.leaves}", markup=False)
+    if result.up and result.up.rewritten:
+        console.print(f"  rewritten: {', '.join(result.up.rewritten)}")
+    if result.leaves:
+        console.print(f"  its downgrade leaves: {result.leaves}")
+    if result.not_undone:
+        console.print(f"  its downgrade was not tried: {result.not_undone}")

@@ -140,9 +140,8 @@ def renew_snapshot(migration: MigrationContext) -> None:
 
 def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None:
     """Write a row for what is no step, with a snapshot of the schema."""
-    migration.execute(
-        LOG.insert().values(row_of(migration, entry, work) | schema_columns(migration))
-    )
+    row = row_of(migration, entry, work) | schema_columns(migration)
+    migration.execute(LOG.insert().values(row))
 
 
 def note(migration: MigrationContext, entry: Entry, work: Work) -> None:
@@ -164,7 +163,7 @@ def row_of(migration: MigrationContext, entry: Entry, work: Work | None) -> dict
 
 
 def origin_columns(migration: MigrationContext, work: Work | None) -> dict[str, Any]:
-    """Return the columns for time and author; a script only has the time and the role of its run."""
+    """Return the columns for time and author; a script has the time and the role of its run."""
     if work is not None:
         return {
             "started": work.started,

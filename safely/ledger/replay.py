@@ -14,7 +14,7 @@ from safely.ledger.drift import Drift
 from safely.ledger.ledger import LOG, SNAPSHOT, as_text, unfinished
 from safely.ledger.replay_rules import Schema, comparable, reworded
 from safely.ledger.snapshot import differences
-from safely.postgresql.server import asking, make_roles
+from safely.postgresql.server import autocommit, create_roles
 from safely.revisions import in_order
 from safely.scratch import databases as scratch
 
@@ -65,8 +65,8 @@ async def replay(environment: Environment, revision: str) -> Schema:
     role = environment.project.app_role
     async with scratch.database(environment.engine) as url:
         if role and environment.engine.dialect.name == "postgresql":
-            async with asking(url) as connection:
-                await make_roles(connection, [role])
+            async with autocommit(url) as connection:
+                await create_roles(connection, [role])
         await scratch.alembic(environment, url, "upgrade", revision)
         async with environment.at(url) as copy:
             return await copy.read(schema_of)

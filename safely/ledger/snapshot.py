@@ -200,9 +200,7 @@ def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     common = {name: (recorded[name], actual[name]) for name in recorded.keys() & actual.keys()}
     sentences = [f"{name}: is gone{details}" for name, details in gathered(gone, gone=True)]
     sentences += [f"{name}: was added{details}" for name, details in gathered(added, gone=False)]
-    sentences += [
-        f"{name}: {change(old, new)}" for name, (old, new) in common.items() if old != new
-    ]
+    sentences += [f"{name}: {change(*both)}" for name, both in common.items() if both[0] != both[1]]
     return sorted(sentences)
 
 

@@ -1,51 +1,29 @@
-"""Applied revision files that were edited, where there is a ledger that knows."""
+"""Compare the files of applied revisions with the ledger."""
 
-import os
-from pathlib import Path
-
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from safely.database import LOCK_TIMEOUT, connected, read, settings_found
+from safely.environment import Environment
 from safely.ledger import drift
-from safely.lint.findings import Finding, found
-from safely.scratch import embedded
-from service.settings import Settings, async_url
+from safely.lint.findings import Finding
 
-MENDING = (
-    "put the file back as it was (git restore), and write a new revision for what it should do"
-)
+REMEDY = "put the file back as it was (git restore), and write a new revision for what it should do"
 
 
-async def edited(directory: ScriptDirectory) -> dict[str, Finding]:
-    """The edited files by their revisions; raise CommandError where there is nothing to ask."""
-    async with connected(existing(), LOCK_TIMEOUT) as engine:
-        files = await read(engine, look, directory)
+async def edited_files(environment: Environment) -> dict[str, Finding]:
+    """Return a finding for each file that was edited after it was applied, by its revision.
+
+    The caller makes sure that there is a database, since connecting creates an SQLite file. Raise
+    CommandError where the database has no ledger.
+    """
+    descriptions = await environment.read(read_ledger, environment)
     return {
-        revision: found("edited-file", (1, 1), MENDING, words=words.partition(": ")[2])
-        for revision, words in files.items()
+        revision: Finding.of("edited-file", (1, 1), REMEDY, edit=description.partition(": ")[2])
+        for revision, description in descriptions.items()
     }
 
 
-def look(connection: Connection, directory: ScriptDirectory) -> dict[str, str]:
-    """The edited files, each in words; raise CommandError where there is no ledger."""
+def read_ledger(connection: Connection, environment: Environment) -> dict[str, str]:
+    """Return a description of each edit, by the revision of the file."""
     drift.refuse_missing(connection)
-    heads = MigrationContext.configure(connection).get_current_heads()
-    return drift.edited_files(connection, directory, heads)
-
-
-def existing() -> Settings:
-    """The settings of a database that is there already; none is made by looking."""
-    named = [os.environ.get(name) for name in ("DATABASE_URL", "DATABASE_URL_FILE")]
-    own = any(
-        (embedded.data_directory() / name).exists() for name in ("postgresql", "users.sqlite")
-    )
-    if not own and all(name in (None, "", "embedded") for name in named):
-        raise CommandError("no DATABASE_URL, and no embedded database in this clone")
-    settings = settings_found()
-    url = async_url(settings.database_url)
-    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
-        raise CommandError(f"there is no file {url.database}")
-    return settings
+    heads = environment.migration(connection).get_current_heads()
+    return drift.edited_files(connection, environment.script, heads)

@@ -1,80 +1,131 @@
-"""What no SQL shows: what the file imports, calls, and leaves out."""
+"""Checks of a revision file that no SQL allows: imports, calls, and a missing downgrade."""
 
 import ast
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
 
 from safely.lint import plain_sql, spelling
-from safely.lint.findings import Finding, found
+from safely.lint.directions import Direction, raw_op_names
+from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
 from safely.lint.statements import Change
-from safely.lint.ways import raw
 
-FOREIGN = "service"
-LOADERS = ("import_module", "__import__")
-WAY_BACK = (
+ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
+LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
+IMPORT_FUNCTIONS = ("import_module", "__import__")
+DOWNGRADE = (
     'def downgrade() -> None:\n    safely.nothing_to_undo("what stays as it is, and does no harm")'
 )
-
-
-def check(source: Source, made: set[str], *, idle: bool) -> Iterator[Finding]:
-    """Everything that is checked here; `idle`: the way down printed nothing."""
-    yield from imports(source)
-    yield from empty_downgrade(source, idle=idle)
-    for call in source.calls:
-        table = source.table(call) or "the table"
-        if safe := spelling.of_call(source, call):
-            yield found("raw-op", call.lines, safe, **raw(call, table, new=table in made))
-        elif call.by == "op" and call.name in ("get_bind", "run_async"):
-            yield found("unseen", call.lines, stopped="")
-        elif call.by == "safely" and call.name == "backfill" and not call.up:
-            yield from overwritten(source, call)
-
-
-def imports(source: Source) -> Iterator[Finding]:
-    """The service's code, by any of the ways to import it."""
-    for node in ast.walk(source.tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names = [str(node.module)]
-        elif isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith(LOADERS):
-            names = [source.text(node.args[0]) or ""]
-        for name in names:
-            if name.partition(".")[0] == FOREIGN and isinstance(node, ast.stmt | ast.expr):
-                lines = (node.lineno, node.end_lineno or node.lineno)
-                yield found("imports-service", lines, COPY, module=name)
-
-
 COPY = (
-    "# what the revision needs of it, written down here as it is today:\n"
-    'users = sa.table("users", sa.column("id"), sa.column("full_name"))'
+    "# a copy of what the revision needs, as it is today, such as\n"
+    'customers = sa.table("customers", sa.column("id"), sa.column("full_name"))'
 )
 
 
-def empty_downgrade(source: Source, *, idle: bool) -> Iterator[Finding]:
-    """A way down that is missing, does nothing and doesn't say so, or only raises."""
-    down = source.function("downgrade")
-    if down is None:
-        yield found("empty-downgrade", source.head(up=True), WAY_BACK)
-    elif all(says_nothing(statement) for statement in down.body) or idle:
-        yield found("empty-downgrade", (down.lineno, down.end_lineno or down.lineno), WAY_BACK)
+def check(
+    direction: Direction, script: ScriptDirectory, *, is_merge: bool, is_undone: bool
+) -> Iterator[Finding]:
+    """Yield the findings in the file of a revision.
+
+    `direction` is the upgrade. `is_merge`: the revision merges branches. `is_undone`: the downgrade
+    printed something, or the upgrade printed nothing.
+    """
+    source = direction.source
+    yield from imports(source, Path(script.dir))
+    if not (is_merge and is_empty(source)):
+        yield from empty_downgrade(source, is_undone=is_undone)
+    for call in source.calls:
+        table = source.table(call) or "the table"
+        if safe := spelling.of_call(source, call, direction.metadata):
+            names = raw_op_names(call, table, is_new=table in direction.new_tables)
+            yield Finding.of("raw-op", call.lines, safe, **names)
+        elif call.owner == "op" and call.name in ("get_bind", "run_async"):
+            yield Finding.of("unseen", call.lines, stopped="")
+        elif call.owner == "safely" and call.name == "backfill" and not call.up:
+            yield from lossy_backfill(source, call)
 
 
-def says_nothing(statement: ast.stmt) -> bool:
-    """Whether a statement undoes nothing."""
+def imports(source: Source, script_directory: Path) -> Iterator[Finding]:
+    """Yield a finding for each import of the application's code."""
+    for node in ast.walk(source.tree):
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [str(node.module)]
+        elif (
+            isinstance(node, ast.Call)
+            and node.args
+            and ast.unparse(node.func).endswith(IMPORT_FUNCTIONS)
+        ):
+            modules = [source.text(node.args[0]) or ""]
+        for module in modules:
+            if isinstance(node, ast.stmt | ast.expr) and is_application(module, script_directory):
+                lines = (node.lineno, node.end_lineno or node.lineno)
+                yield Finding.of("imports-service", lines, COPY, module=module)
+
+
+def is_application(module: str, script_directory: Path) -> bool:
+    """Return whether a module is the application's code.
+
+    That is a module below the current directory or the parent of the script directory, unless it is
+    installed as a library or lies in the script directory itself.
+    """
+    package, _, rest = module.partition(".")
+    if not package or package in ALLOWED_IMPORTS:
+        return False
+    try:
+        spec = find_spec(package)
+    except ValueError:  # the module was made without a file
+        return False
+    if spec is None:
+        return False
+    places = spec.submodule_search_locations or ([spec.origin] if spec.origin else [])
+    return any(
+        LIBRARIES.isdisjoint(path.parts)
+        and not path.is_relative_to(script_directory.resolve())
+        and any(
+            path.is_relative_to(root.resolve()) for root in (Path.cwd(), script_directory.parent)
+        )
+        for path in (Path(place, *rest.split(".")).resolve() for place in places)
+    )
+
+
+def empty_downgrade(source: Source, *, is_undone: bool) -> Iterator[Finding]:
+    """Yield a finding if the downgrade is missing, does nothing silently, or only raises."""
+    downgrade = source.function("downgrade")
+    if downgrade is None:
+        yield Finding.of("empty-downgrade", source.first_line(up=True), DOWNGRADE)
+    elif not is_undone or all(does_nothing(statement) for statement in downgrade.body):
+        lines = (downgrade.lineno, downgrade.end_lineno or downgrade.lineno)
+        yield Finding.of("empty-downgrade", lines, DOWNGRADE)
+
+
+def is_empty(source: Source) -> bool:
+    """Return whether neither upgrade nor downgrade does anything."""
+    functions = [source.function(name) for name in ("upgrade", "downgrade")]
+    bodies = [function.body for function in functions if function is not None]
+    return all(does_nothing(statement) for body in bodies for statement in body)
+
+
+def does_nothing(statement: ast.stmt) -> bool:
+    """Return whether a statement changes nothing: pass, return, raise or a docstring."""
     if isinstance(statement, ast.Return):
-        return statement.value is None
+        return statement.value is None or isinstance(statement.value, ast.Constant)
     if isinstance(statement, ast.Expr):
         return isinstance(statement.value, ast.Constant)
     return isinstance(statement, ast.Pass | ast.Raise)
 
 
-def overwritten(source: Source, call: Call) -> Iterator[Finding]:
-    """A backfill on the way down, which writes over what was there."""
+def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
+    """Yield a finding if a backfill in the downgrade overwrites values."""
     keywords = {keyword.arg: keyword.value for keyword in call.node.keywords}
-    given = dict(zip(("table", "assignments"), call.arguments(), strict=False)) | keywords
-    parts = {str(name): text for name, node in given.items() if (text := source.text(node))}
+    parameters = dict(zip(("table", "assignments"), call.arguments(), strict=False)) | keywords
+    parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
     if plain_sql.overwrites(Change("update", parts)):
-        what = parts.get("table", "rows")
-        yield found("lossy-downgrade", call.lines, plain_sql.LEFT_ALONE, what=what)
+        what = f"values of {parts.get('table', 'the table')}"
+        yield Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)

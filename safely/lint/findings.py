@@ -7,65 +7,71 @@ from typing import NamedTuple
 from safely.lint.rules import RULES
 from safely.lint.source import Source, comments
 
-SUPPRESSION = re.compile(  # other comments may stand before it and behind it on the line
+SUPPRESSION = re.compile(  # a line may have other comments before and after this one
     r"(?:^|(?<=\s))#\s*lint:(?P<rules>[^:]*?)(?::(?P<reason>.*?))?"
     r"(?=#\s*(?:lint:|noqa|type:|fmt:|pragma:)|$)"
 )
-FOR_NO_COMMENT = "edited-file"  # the ledger says it, and refuses
-TO_SPLIT = ("two-subjects", "two-tables")
+NOT_SUPPRESSIBLE = "edited-file"  # the comment would be one more edit
+SPLITTING_RULES = ("two-subjects", "two-tables")  # the remedy is to write several revisions
 Lines = tuple[int, int]
+"""The first and the last line of a piece of code."""
 
 
 class Finding(NamedTuple):
-    """Something wrong with a revision, on these lines of its file."""
+    """Something harmful in a revision file."""
 
     rule: str
-    line: int
+    line: int  # the first
     last: int
     message: str
     why: str
-    safe: str | None  # what to write instead
+    safe: str | None  # the code to write instead
+
+    @classmethod
+    def of(cls, rule: str, lines: Lines, safe: str | None = None, **names: str) -> "Finding":
+        """Return a finding with the texts of a rule, in which `names` replace the placeholders."""
+        message, why = (text.format_map(Names(names)) for text in RULES[rule])
+        return cls(rule, *lines, message, why.strip(), safe)
 
 
 class Suppression(NamedTuple):
-    """A comment that says which rules don't matter on a line, and why."""
+    """A comment that suppresses rules on a line."""
 
-    line: int  # of the comment
-    target: int  # that it speaks of
+    line: int  # where the comment stands
+    target: int  # the line of code to which it applies
     rules: list[str]
     reason: str
 
 
-class Fields(dict[str, str]):
-    """What a rule's words are filled in with; what isn't known is `…`."""
+class Names(dict[str, str]):
+    """The names to put into the texts of a rule; a missing one becomes `…`."""
 
     def __missing__(self, name: str) -> str:
         return "…"
 
 
-def found(rule: str, lines: Lines, safe: str | None = None, **fields: str) -> Finding:
-    """A finding in the words of its rule."""
-    message, why = (words.format_map(Fields(fields)) for words in RULES[rule])
-    return Finding(rule, *lines, message, why.strip(), safe)
+def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings by line, without those that another finding covers.
 
-
-def once(findings: Iterable[Finding]) -> list[Finding]:
-    """Each trouble once, the first time that it is told, in the order of the lines."""
-    first = {}
+    Of two findings of one rule on one line, the first stays.
+    """
+    first_findings = {}
     for finding in reversed(list(findings)):
-        # of squawk's own words the first tell: one slip of the pen is many syntax errors
-        words = finding.message if finding.rule in RULES else ""
-        first[finding.line, finding.rule, words] = finding
-    left = sorted(first.values(), key=lambda finding: (finding.line, finding.rule))
-    return [finding for finding in left if not any(covers(other, finding) for other in left)]
+        # squawk reports one typing error as several syntax errors with different messages
+        message = finding.message if finding.rule in RULES else ""
+        first_findings[finding.line, finding.rule, message] = finding
+    candidates = by_line(first_findings.values())
+    return [
+        finding for finding in candidates if not any(covers(other, finding) for other in candidates)
+    ]
 
 
 def covers(one: Finding, other: Finding) -> bool:
-    """Whether one finding says all that the other says."""
+    """Return whether the first finding makes the second superfluous."""
     if other.rule == "raw-op" and one.rule != "raw-op" and one.safe and other.safe:
         same_call = one.line == other.line and one.safe.startswith("safely.")
         return same_call or other.safe in one.safe
-    if other.rule in TO_SPLIT and one.rule == "two-tables":  # both are cured by splitting
+    if other.rule in SPLITTING_RULES and one.rule == "two-tables":
         return other.rule == "two-subjects" or one.line < other.line
     return (one.rule, other.rule) == ("empty-downgrade", "unrendered") and (
         one.line <= other.line <= one.last
@@ -73,34 +79,47 @@ def covers(one: Finding, other: Finding) -> bool:
 
 
 def suppressions(source: Source) -> Iterator[Suppression]:
-    """Those in a file; one that stands alone speaks of the next line of code below it."""
-    skipped = {line for line, _, is_alone in comments(source) if is_alone}
-    skipped |= {line for line, text in enumerate(source.lines, start=1) if not text.strip()}
+    """Yield the suppressions in a file.
+
+    A comment behind code applies to that line, a comment on a line of its own to the next code.
+    """
+    lines_without_code = {line for line, _, is_alone in comments(source) if is_alone}
+    lines_without_code |= {
+        line for line, text in enumerate(source.lines, start=1) if not text.strip()
+    }
     for line, text, is_alone in comments(source):
         for match in SUPPRESSION.finditer(text):
             target = line
-            while is_alone and target in skipped:
+            while is_alone and target in lines_without_code:
                 target += 1
             rules = [rule.strip() for rule in match["rules"].split(",")]
             yield Suppression(line, target, rules, (match["reason"] or "").strip())
 
 
-def unsuppressed(source: Source, findings: list[Finding]) -> list[Finding]:
-    """Those that no comment argues away, and the comments that argue badly."""
-    left, more = list(findings), []
-    for given in suppressions(source):
-        lines = (given.line, given.line)
-        if not re.search(r"[^\W_]", given.reason):  # dots and dashes are none
-            rules = ", ".join(given.rules)
-            more.append(
-                found("no-reason", lines, f"# lint: {rules}: why it is safe here", rules=rules)
-            )
+def apply_suppressions(source: Source, findings: list[Finding]) -> list[Finding]:
+    """Return the findings that no comment suppresses, and a finding for each wrong comment."""
+    remaining, wrong_comments = list(findings), []
+    for suppression in suppressions(source):
+        lines = (suppression.line, suppression.line)
+        if not re.search(r"[^\W_]", suppression.reason):  # dots and dashes are no reason
+            rules = ", ".join(suppression.rules)
+            safe = f"# lint: {rules}: why it is safe here"
+            wrong_comments.append(Finding.of("no-reason", lines, safe, rules=rules))
             continue
-        for rule in given.rules:
-            meant = [f for f in findings if f.rule == rule and f.line <= given.target <= f.last]
-            if rule == FOR_NO_COMMENT:
-                more.append(found("not-suppressible", lines, rules=rule))
-            elif not meant:
-                more.append(found("unused-suppression", lines, rules=rule))
-            left = [finding for finding in left if finding not in meant]
-    return sorted([*left, *more], key=lambda finding: (finding.line, finding.rule))
+        for rule in suppression.rules:
+            suppressed = [
+                finding
+                for finding in findings
+                if finding.rule == rule and finding.line <= suppression.target <= finding.last
+            ]
+            if rule == NOT_SUPPRESSIBLE:
+                wrong_comments.append(Finding.of("not-suppressible", lines, rules=rule))
+            elif not suppressed:
+                wrong_comments.append(Finding.of("unused-suppression", lines, rules=rule))
+            remaining = [finding for finding in remaining if finding not in suppressed]
+    return by_line([*remaining, *wrong_comments])
+
+
+def by_line(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings in the order of their lines, and on one line by rule."""
+    return sorted(findings, key=lambda finding: (finding.line, finding.rule))

@@ -1,16 +1,22 @@
 """The safe spelling of plain SQL, which is also what Alembic prints for its own operations.
 
-`…` stands for what the SQL doesn't say.
+`…` stands for what the SQL doesn't tell.
 """
 
 import re
 from collections.abc import Callable
 
-from safely.lint.statements import Change, bare, enclosed, items, parted, words
+from safely.lint.statements import (
+    Change,
+    identifiers,
+    items,
+    parenthesized,
+    split_before,
+    unqualified,
+)
 
-FILL = ", fill=…)  # what rows, and builds that write none, get there"
-RESUMED = "  # where: must stop being true of a row once it is changed, or it is changed again"
-LEFT_ALONE = 'safely.nothing_to_undo("why the rows are left as they are")'
+RESUMED = "  # where: must be false for a row once it is changed, else it is changed again"
+NOTHING_TO_UNDO = 'safely.nothing_to_undo("why the rows stay as they are")'
 ACTION = r"ON (DELETE|UPDATE) (CASCADE|RESTRICT|SET NULL|SET DEFAULT)"
 TYPES = {
     "bigint": "sa.BigInteger()",
@@ -33,191 +39,216 @@ TYPES = {
     "uuid": "sa.Uuid()",
     "varchar": "sa.String()",
 }
-ENDS_TYPE = (
+AFTER_TYPE = (
     r"(?:DEFAULT|NOT NULL|NULL|CHECK|UNIQUE|PRIMARY|REFERENCES|GENERATED|COLLATE|CONSTRAINT)\b"
 )
 
 
 def of_change(change: Change) -> str | None:
-    """What to write in the place of SQL that does this; None if `safely` knows nothing better."""
-    spelled = SPELLINGS.get(change.kind)
-    return spelled(change) if spelled else None
+    """Return the code to write instead of the SQL; None if `safely` has nothing better."""
+    spelling = SPELLINGS.get(change.kind)
+    return spelling(change) if spelling else None
 
 
-def say(function: str, *arguments: str) -> str:
-    """A call of `safely`."""
+def safely_call(function: str, *arguments: str) -> str:
+    """Return a call of `safely`."""
     return f"safely.{function}({', '.join(arguments)})"
 
 
-def named(change: Change, part: str) -> str:
-    """A name that the SQL says, as Python."""
-    return quoted(bare(change.parts[part])) if part in change.parts else "…"
+def name_literal(change: Change, part: str) -> str:
+    """Return a name from the SQL as a Python string; `…` if it is missing."""
+    return string_literal(unqualified(change.parts[part])) if part in change.parts else "…"
 
 
-def quoted(text: str) -> str:
-    """A string as the house writes it."""
+def string_literal(text: str) -> str:
+    """Return a Python string, in double quotes where they need no escape."""
     return repr(text) if set('"\\') & set(text) else f'"{text}"'
 
 
-def columns(text: str | None) -> str:
-    """What stands between commas as a list of Python; an expression stays SQL."""
+def text_literal(sql: str) -> str:
+    """Return SQL as sa.text()."""
+    return f"sa.text({string_literal(sql)})"
+
+
+def column_list(text: str | None) -> str:
+    """Return columns as a Python list; an expression becomes sa.text()."""
     if text is None:
         return "[…]"
-    said = (
-        quoted(bare(item)) if re.fullmatch(r'[\w$]+|"[^"]+"', item) else f"sa.text({quoted(item)})"
+    literals = (
+        string_literal(unqualified(item))
+        if re.fullmatch(r'[\w$]+|"[^"]+"', item)
+        else text_literal(item)
         for item in items(text)
     )
-    return f"[{', '.join(said)}]"
+    return f"[{', '.join(literals)}]"
 
 
 def create_index(change: Change) -> str:
-    """With its columns and expressions, UNIQUE and WHERE."""
-    what, behind = enclosed(change.parts["rest"])
+    """Return the spelling of CREATE INDEX, with its columns, UNIQUE and WHERE."""
+    columns, rest = parenthesized(change.parts["rest"])
     options = ["unique=True"] if "unique" in change.parts else []
-    if where := re.search(r"\bWHERE (.*)", behind, re.IGNORECASE):
-        options.append(f"postgresql_where=sa.text({quoted(where[1])})")
-    return say(
-        "create_index", named(change, "name"), named(change, "table"), columns(what), *options
-    )
+    if where := re.search(r"\bWHERE (.*)", rest, re.IGNORECASE):
+        options.append(f"postgresql_where={text_literal(where[1])}")
+    name, table = name_literal(change, "name"), name_literal(change, "table")
+    return safely_call("create_index", name, table, column_list(columns), *options)
 
 
 def create_foreign_key(change: Change) -> str:
-    """With its columns, and what happens when a row goes that is referred to."""
+    """Return the spelling of ADD FOREIGN KEY, with its ON DELETE and ON UPDATE."""
     actions = re.findall(ACTION, change.parts.get("rest", ""), re.IGNORECASE)
-    return say(
+    return safely_call(
         "create_foreign_key",
-        *(named(change, part) for part in ("name", "table", "referent")),
-        columns(change.parts["columns"]),
-        columns(change.parts.get("remote")),
-        *(f'on{event.lower()}="{what.upper()}"' for event, what in actions),
+        *(name_literal(change, part) for part in ("name", "table", "referent")),
+        column_list(change.parts["columns"]),
+        column_list(change.parts.get("remote")),
+        *(f'on{event.lower()}="{action.upper()}"' for event, action in actions),
     )
 
 
 def create_check(change: Change) -> str:
-    """With its condition."""
-    condition, _ = enclosed(change.parts["rest"])
-    name, table = named(change, "name"), named(change, "table")
-    return say("create_check_constraint", name, table, quoted(condition))
+    """Return the spelling of ADD CHECK."""
+    condition, _ = parenthesized(change.parts["rest"])
+    name, table = name_literal(change, "name"), name_literal(change, "table")
+    return safely_call("create_check_constraint", name, table, string_literal(condition))
 
 
 def create_unique(change: Change) -> str:
-    """With its columns."""
-    name, table = named(change, "name"), named(change, "table")
-    return say("create_unique_constraint", name, table, columns(change.parts["columns"]))
+    """Return the spelling of ADD UNIQUE."""
+    name, table = name_literal(change, "name"), name_literal(change, "table")
+    columns = column_list(change.parts["columns"])
+    return safely_call("create_unique_constraint", name, table, columns)
 
 
 def backfill(change: Change) -> str:
-    """Without a WHERE, the rows to change are those that aren't yet as they will be."""
-    assignments = change.parts.get("assignments", "")
-    if (
-        "within" in change.parts or parted(assignments, r"FROM\b")[1]
-    ):  # it takes what it needs by subqueries
-        return say("backfill", named(change, "table"), "…", "where=…") + RESUMED
+    """Return the spelling of UPDATE.
+
+    Without a WHERE, it changes the rows that don't have the new value yet.
+    """
+    table, assignments = name_literal(change, "table"), change.parts.get("assignments", "")
+    if "cte" in change.parts or split_before(assignments, r"FROM\b")[1]:
+        # the author must turn the other tables into subqueries
+        return safely_call("backfill", table, "…", "where=…") + RESUMED
     column, _, value = (text.strip() for text in items(assignments)[0].partition("="))
-    given = change.parts.get("where")
-    where = given or f"{column} IS DISTINCT FROM {value}"
-    where = where.replace(f"{change.parts['table']}.", "")  # which SQLAlchemy writes before columns
-    spelled = say("backfill", named(change, "table"), quoted(assignments), f"where={quoted(where)}")
-    ends = not overwrites(change) if given else words(column).isdisjoint(words(value))
-    return spelled if ends else spelled + RESUMED
+    condition = change.parts.get("where")
+    where = condition or f"{column} IS DISTINCT FROM {value}"
+    where = where.replace(f"{change.parts['table']}.", "")  # SQLAlchemy writes it before columns
+    assigned = string_literal(assignments)
+    spelling = safely_call("backfill", table, assigned, f"where={string_literal(where)}")
+    if condition:
+        becomes_false = not overwrites(change)
+    else:
+        becomes_false = identifiers(column).isdisjoint(identifiers(value))
+    return spelling if becomes_false else spelling + RESUMED
 
 
 def overwrites(change: Change) -> bool:
-    """Whether an UPDATE loses values: all but those that are filled in where there was none."""
+    """Return whether an UPDATE overwrites values; where it only replaces NULLs, none is lost."""
     where = change.parts.get("where", "")
-    assigned = [item.partition("=")[0] for item in items(change.parts.get("assignments", ""))]
-    return not assigned or not all(
+    columns = [item.partition("=")[0] for item in items(change.parts.get("assignments", ""))]
+    return not columns or not all(
         re.search(rf"\b{re.escape(column.strip())} IS NULL\b", where, re.IGNORECASE)
-        for column in assigned
+        for column in columns
     )
 
 
 def type_of(definition: str) -> str:
-    """The type with which a definition begins, as SQLAlchemy's; `…` for rarer ones."""
-    name, _ = parted(definition, ENDS_TYPE)
+    """Return the SQLAlchemy type for a column definition; `…` for a rare one."""
+    name, _ = split_before(definition, AFTER_TYPE)
     return TYPES.get(name.lower(), "…")
 
 
 def add_column(change: Change) -> str:
-    """With its default, and NOT NULL."""
+    """Return the spelling of ADD COLUMN, with its default and NOT NULL."""
     definition = change.parts["definition"]
-    default, (_, required) = default_of(definition), parted(definition, r"NOT NULL\b")
-    options = [f", server_default=sa.text({quoted(default)})"] if default else []
-    return add_column_only(change, *options, ", nullable=False" if required else "")
+    default, (_, not_null) = default_of(definition), split_before(definition, r"NOT NULL\b")
+    options = [f", server_default={text_literal(default)}"] if default else []
+    return add_plain_column(change, *options, ", nullable=False" if not_null else "")
 
 
-def add_column_only(change: Change, *options: str) -> str:
-    """The column and its type."""
-    kind = type_of(change.parts["definition"])
-    column = f"sa.Column({named(change, 'column')}, {kind}{''.join(options)})"
-    return say("add_column", named(change, "table"), column)
+def add_plain_column(change: Change, *options: str) -> str:
+    """Return the spelling of ADD COLUMN with the type only, and with these options."""
+    type_ = type_of(change.parts["definition"])
+    column = f"sa.Column({name_literal(change, 'column')}, {type_}{''.join(options)})"
+    return safely_call("add_column", name_literal(change, "table"), column)
 
 
-def add_required(change: Change) -> str:
-    """In two steps, with a value for those that have none."""
-    return f"{add_column_only(change)}\n{of_change(change._replace(kind='not null'))}"
+def add_required_column(change: Change) -> str:
+    """Return the spelling of ADD COLUMN NOT NULL without a default: in two steps."""
+    return f"{add_plain_column(change)}\n{of_change(change._replace(kind='not null'))}"
 
 
-def add_checked(change: Change) -> str:
-    """A column, and then its CHECK."""
-    table, column = (bare(change.parts[part]) for part in ("table", "column"))
-    _, rule = parted(change.parts["definition"], r"CHECK\b")
-    condition, _ = enclosed(rule[len("CHECK") :].strip())
-    names = (f"ck_{table}_{column}", table, condition)
-    return f"{add_column_only(change)}\n{say('create_check_constraint', *map(quoted, names))}"
+def add_checked_column(change: Change) -> str:
+    """Return the spelling of ADD COLUMN CHECK: in two steps."""
+    table, column = (unqualified(change.parts[part]) for part in ("table", "column"))
+    _, check = split_before(change.parts["definition"], r"CHECK\b")
+    condition, _ = parenthesized(check[len("CHECK") :].strip())
+    arguments = map(string_literal, (f"ck_{table}_{column}", table, condition))
+    return f"{add_plain_column(change)}\n{safely_call('create_check_constraint', *arguments)}"
 
 
 def default_of(definition: str) -> str:
-    """The default in a column's definition; empty if it has none."""
-    _, default = parted(definition, r"DEFAULT\b")
-    return parted(default.partition(" ")[2], ENDS_TYPE)[0]
+    """Return the default in a column definition; empty if it has none."""
+    _, default = split_before(definition, r"DEFAULT\b")
+    return split_before(default.partition(" ")[2], AFTER_TYPE)[0]
 
 
-def fill_in(change: Change, add: str) -> str:
-    """How a column gets a default that differs from row to row; `add`: how it is added without."""
-    default = default_of(change.parts["definition"])
-    if not default:  # computed, or an identity
-        default = "…"
-    table, column = named(change, "table"), named(change, "column")
-    name = bare(change.parts["column"])
+def add_volatile_column(change: Change, add_column: str) -> str:
+    """Return the spelling of ADD COLUMN with a default that differs from row to row.
+
+    `add_column` is the code that adds the column without its default.
+    """
+    default = default_of(change.parts["definition"]) or "…"  # `…`: generated, or an identity
+    table, column = name_literal(change, "table"), name_literal(change, "column")
+    name = unqualified(change.parts["column"])
+    assignment, where = string_literal(f"{name} = {default}"), f'where="{name} IS NULL"'
     return "\n".join(
         (
-            add,
-            say("change_default", table, column, f"sa.text({quoted(default)})"),
-            say("backfill", table, quoted(f"{name} = {default}"), f'where="{name} IS NULL"'),
+            add_column,
+            safely_call("change_default", table, column, text_literal(default)),
+            safely_call("backfill", table, assignment, where),
         )
     )
 
 
-def simply(function: str, *parts: str) -> Callable[[Change], str]:
-    """The spelling of what takes names only."""
-    return lambda change: say(function, *(named(change, part) for part in parts))
+def require_column(table: str, column: str) -> str:
+    """Return the spelling of SET NOT NULL, for two Python expressions."""
+    call = safely_call("require_column", table, column, "fill=…")
+    return f"{call}  # fill: the value for existing rows, and for builds that write none"
+
+
+def with_names(function: str, *parts: str) -> Callable[[Change], str]:
+    """Return a function that spells a change as a call with these parts as its arguments."""
+    return lambda change: safely_call(function, *(name_literal(change, part) for part in parts))
+
+
+def of_column(function: str, last_argument: Callable[[Change], str]) -> Callable[[Change], str]:
+    """Return a function that spells a change as a call with table, column and one more argument."""
+    return lambda change: safely_call(
+        function,
+        name_literal(change, "table"),
+        name_literal(change, "column"),
+        last_argument(change),
+    )
 
 
 SPELLINGS: dict[str, Callable[[Change], str]] = {
     "add column": add_column,
     "check": create_check,
     "create index": create_index,
-    "default": lambda change: (
-        simply("change_default", "table", "column")(change)[:-1]
-        + f", sa.text({quoted(change.parts['default'])}))"
-    ),
-    "drop column": simply("drop_column", "table", "column"),
-    "drop constraint": simply("drop_constraint", "name", "table"),
-    "drop index": simply("drop_index", "name", "table"),
-    "drop table": simply("drop_table", "table"),
+    "default": of_column("change_default", lambda change: text_literal(change.parts["default"])),
+    "drop column": with_names("drop_column", "table", "column"),
+    "drop constraint": with_names("drop_constraint", "name", "table"),
+    "drop index": with_names("drop_index", "name", "table"),
+    "drop table": with_names("drop_table", "table"),
     "foreign key": create_foreign_key,
-    "no default": lambda change: (
-        simply("change_default", "table", "column")(change)[:-1] + ", None)"
+    "no default": of_column("change_default", lambda _: "None"),
+    "not null": lambda change: require_column(
+        name_literal(change, "table"), name_literal(change, "column")
     ),
-    "not null": lambda change: simply("require_column", "table", "column")(change)[:-1] + FILL,
-    "null": simply("allow_null", "table", "column"),
-    "rename column": simply("rename_column", "table", "column", "new"),
-    "truncate": simply("drop_table", "table"),
-    "type": lambda change: (
-        simply("change_type", "table", "column")(change)[:-1]
-        + f", {type_of(change.parts['type'])})"
-    ),
+    "null": with_names("allow_null", "table", "column"),
+    "rename column": with_names("rename_column", "table", "column", "new"),
+    "truncate": with_names("drop_table", "table"),
+    "type": of_column("change_type", lambda change: type_of(change.parts["type"])),
     "unique": create_unique,
     "update": backfill,
 }

@@ -1,110 +1,129 @@
-"""A revision as SQL, by itself: each statement with the line of the file that emitted it.
+"""The SQL of one revision, each statement with the line of the file that emitted it.
 
-Only the body runs, against Alembic's own offline context, set up as env.py sets it up. So nothing
-that the migrator adds (the ledger's rows, the published version, timeouts) has to be told apart:
-it isn't there. Who emitted a statement is read from the stack at the moment it is written.
+Only the body of the revision runs, in Alembic's offline mode. So the SQL has nothing that the
+migrator adds: no rows of the ledger, no published version, no timeouts. The line of a statement is
+read from the call stack at the moment when Alembic writes it.
 """
 
 import inspect
 import io
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from alembic.config import Config
 from alembic.operations import Operations
-from alembic.runtime.environment import EnvironmentContext
 from alembic.script import Script, ScriptDirectory
 
-from safely.database import LOCK_TIMEOUT
-from service.models import Base
+from safely.alembic_internals import EnvironmentContext, nested
 
 SAFELY = "safely"
+BEGIN, COMMIT = "BEGIN;", "COMMIT;"
 
 
 class Statement(NamedTuple):
-    """What was emitted at once."""
+    """A piece of SQL that the revision emitted at once."""
 
     text: str
-    line: int | None  # of the revision's file; None: nobody there asked for it
-    trusted: bool  # `safely` said it
-    transaction: int  # those of one transaction share a number
+    line: int | None
+    """The line of the revision file; None if Alembic emitted it by itself."""
+    from_safely: bool
+    """Whether an operation of `safely` emitted it; the tests of `safely` check what these do."""
+    transaction: int
+    """The statements of one transaction have the same number; negative if it was not rendered."""
 
 
 class Failure(NamedTuple):
-    """What a body raised instead of being printed."""
+    """The error with which a body ended, and the line of the file that raised it."""
 
     error: Exception
     line: int | None
 
 
 class Rendering(NamedTuple):
-    """The SQL of one direction, as far as it could be printed."""
+    """The SQL of one direction, up to the failure if there is one."""
 
     statements: list[Statement]
     failure: Failure | None = None
 
 
-class Tape(io.StringIO):
-    """Where Alembic prints to; keeps who made it print."""
+class Recorder(io.StringIO):
+    """A stream to which Alembic writes SQL; it records which line emitted each statement."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = path
         self.statements: list[Statement] = []
-        self.inside, self.number = False, 0
+        self.in_transaction, self.transaction = False, 0
 
     def write(self, text: str) -> int:
-        """Take a statement; Alembic hands over one at a time, with its BEGIN and COMMIT."""
+        """Record a statement; Alembic writes one at a time, also BEGIN and COMMIT."""
         text = text.strip()
-        if text in ("BEGIN;", "COMMIT;"):
-            self.inside = text == "BEGIN;"
-        if not self.inside or text == "BEGIN;":  # outside each statement is one of its own
-            self.number += 1
-        frame, called = inspect.currentframe(), None
+        if text in (BEGIN, COMMIT):
+            self.in_transaction = text == BEGIN
+        if not self.in_transaction or text == BEGIN:  # in autocommit, each has its own transaction
+            self.transaction += 1
+        frame, callee = inspect.currentframe(), None
         while frame is not None and frame.f_code.co_filename != self.path:
-            frame, called = frame.f_back, frame
+            frame, callee = frame.f_back, frame
         line = None if frame is None else frame.f_lineno
-        trusted = called is not None and str(called.f_globals["__name__"]).startswith(SAFELY)
-        self.statements.append(Statement(text, line, trusted, self.number))
+        module = "" if callee is None else str(callee.f_globals["__name__"])
+        from_safely = module.startswith(SAFELY)
+        self.statements.append(Statement(text, line, from_safely, self.transaction))
         return len(text)
 
 
-def render(directory: ScriptDirectory, script: Script, *, up: bool) -> Rendering:
-    """Print the SQL of one direction of one revision, for PostgreSQL; needs no server."""
-    body = getattr(script.module, "upgrade" if up else "downgrade", None)
-    tape = Tape(script.path)
+def render(
+    script: ScriptDirectory,
+    revision: Script,
+    metadata: sa.MetaData,
+    options: Mapping[str, Any],
+    *,
+    up: bool,
+) -> Rendering:
+    """Return the SQL of one direction of one revision, for PostgreSQL; needs no server.
+
+    `options` are those that env.py passes to context.configure(); those that decide where the SQL
+    goes are replaced.
+    """
+    body = getattr(revision.module, "upgrade" if up else "downgrade", None)
     if body is None:
         return Rendering([])
-    # what a body prints is not the report's
-    with EnvironmentContext(Config(), directory, as_sql=True) as env, redirect_stdout(sys.stderr):
-        env.configure(
-            dialect_name="postgresql",
-            dialect_opts={"paramstyle": "named"},
-            literal_binds=True,
-            transactional_ddl=True,
-            transaction_per_migration=True,
-            target_metadata=Base.metadata,
-            output_buffer=tape,
-            lock_timeout=LOCK_TIMEOUT,
-        )
-        migration = env.get_context()
-        migration.opts.update(revision=script.revision, is_upgrade=up)
+    recorder = Recorder(revision.path)
+    offline = {
+        "connection": None,
+        "url": None,
+        "dialect_name": "postgresql",
+        "dialect_opts": {"paramstyle": "named"},
+        "literal_binds": True,
+        "transactional_ddl": True,
+        "transaction_per_migration": True,
+        "target_metadata": metadata,
+        "output_buffer": recorder,
+    }
+    with (
+        nested(EnvironmentContext(Config(), script, as_sql=True)) as environment,
+        redirect_stdout(sys.stderr),  # a body may print; standard output is for the findings
+    ):
+        environment.configure(**{**options, **offline})
+        migration = environment.get_context()
+        migration.opts.update(revision=revision.revision, is_upgrade=up)
         try:
             with Operations.context(migration), migration.begin_transaction(_per_migration=True):
                 body()
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
-            tape.write("COMMIT;")  # a linter would find the transaction open
-            return Rendering(tape.statements, Failure(error, line_of(error, script.path)))
-    return Rendering(tape.statements)
+        except Exception as error:  # noqa: BLE001  # any error of the body becomes a finding
+            recorder.write(COMMIT)  # or squawk would report that the transaction is left open
+            return Rendering(recorder.statements, Failure(error, line_of(error, revision.path)))
+    return Rendering(recorder.statements)
 
 
-def line_of(error: BaseException, path: str | Path) -> int | None:
-    """The line of the file that raised, or that called who raised; None if it wasn't there."""
-    found, step = None, error.__traceback__
-    while step is not None:
-        if step.tb_frame.f_code.co_filename == str(path):
-            found = step.tb_lineno
-        step = step.tb_next
-    return found
+def line_of(error: BaseException, path: str) -> int | None:
+    """Return the innermost line of the file in the traceback; None if the file isn't in it."""
+    line, entry = None, error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == path:
+            line = entry.tb_lineno
+        entry = entry.tb_next
+    return line

@@ -1,194 +1,199 @@
-"""What can be found, in words: what the line does, and why it hurts.
+"""The rules: what each reports about a line of a revision, and why that hurts.
 
-In the manner of strong_migrations: which lock, who waits, and whether that grows with the table.
-`{table}`, `{column}`, … are those of the very line.
+The messages name the lock, the clients that wait for it, and whether the wait grows with the table.
+`{table}`, `{column}`, … stand for the names in the reported line.
 """
 
 from typing import NamedTuple
 
-GROWS = "the longer, the more rows there are"
+GROWS = "and the wait grows with the table"
 
 
 class Rule(NamedTuple):
-    """A rule's two sentences."""
+    """The texts of a rule."""
 
     message: str
     why: str
 
 
 RULES = {
-    # --- who waits
+    # clients wait
     "plain-index": Rule(
-        "builds {name} while nobody can write to {table}",
-        "CREATE INDEX holds SHARE on {table} until the index stands: every INSERT, UPDATE and "
-        f"DELETE waits, {GROWS}; readers go on.",
+        "creating the index {name} blocks writes to {table} until it is built",
+        "CREATE INDEX holds SHARE on {table} until the index is built: every INSERT, UPDATE and "
+        f"DELETE waits, {GROWS}. Reads go on.",
     ),
     "plain-index-drop": Rule(
-        "drops {name} under a lock on its table",
-        "DROP INDEX takes ACCESS EXCLUSIVE on the table: for an instant, but it waits for whoever "
-        "reads or writes there, and everybody else queues behind it.",
+        "dropping the index {name} blocks reads and writes of its table",
+        "DROP INDEX takes ACCESS EXCLUSIVE on the table. It needs the lock for an instant only, "
+        "but it waits for every transaction that uses the table, and all later queries queue "
+        "behind it.",
     ),
     "concurrently-in-transaction": Rule(
-        "says CONCURRENTLY inside of a transaction",
-        "PostgreSQL refuses that. Outside, a killed run leaves an INVALID index, which slows every "
-        "write down and helps nobody.",
+        "CONCURRENTLY can't run inside a transaction",
+        "PostgreSQL refuses it. Outside of a transaction, an interrupted run leaves an INVALID "
+        "index, which slows down every write and serves no query.",
     ),
     "not-null-at-once": Rule(
-        "makes {table}.{column} NOT NULL in one step",
-        "SET NOT NULL holds ACCESS EXCLUSIVE on {table} while every row is looked at: readers and "
-        f"writers wait, {GROWS}. And builds that still write NULL fail from then on.",
+        "making {table}.{column} NOT NULL in one step blocks reads and writes of {table}",
+        "SET NOT NULL holds ACCESS EXCLUSIVE on {table} while PostgreSQL checks every row: reads "
+        f"and writes wait, {GROWS}. Builds that still write NULL fail from then on.",
     ),
     "required-column": Rule(
-        "adds {table}.{column} NOT NULL without a value for it",
-        "The rows that are there have none, so it fails; and older builds, which don't know the "
-        "column, could not insert any more.",
+        "adding {table}.{column} as NOT NULL without a default fails if {table} has rows",
+        "The existing rows have no value for the column. Older builds don't know it, so they could "
+        "no longer insert rows.",
     ),
     "volatile-default": Rule(
-        "adds {table}.{column} with a value that differs from row to row",
-        "It is computed for every row: the whole table is written anew under ACCESS EXCLUSIVE on "
-        f"{{table}}, readers and writers wait, {GROWS}.",
+        "adding {table}.{column} with a default that differs from row to row rewrites {table}",
+        "PostgreSQL computes the value for every row and rewrites the whole table under ACCESS "
+        f"EXCLUSIVE on {{table}}: reads and writes wait, {GROWS}.",
     ),
     "type-change": Rule(
-        "changes the type of {table}.{column} in place",
-        "ALTER COLUMN TYPE holds ACCESS EXCLUSIVE on {table} while every row and every index is "
-        f"written anew: readers and writers wait, {GROWS}. PostgreSQL refuses it under a published "
-        "version, and older builds read the old type.",
+        "changing the type of {table}.{column} in place rewrites {table}",
+        "ALTER COLUMN TYPE holds ACCESS EXCLUSIVE on {table} while PostgreSQL rewrites every row "
+        f"and every index: reads and writes wait, {GROWS}. PostgreSQL refuses it while a published "
+        "version shows the column, and older builds expect the old type.",
     ),
     "rewrite": Rule(
-        "writes {table} anew",
-        f"It holds ACCESS EXCLUSIVE on {{table}} all the while: readers and writers wait, {GROWS}.",
+        "the statement rewrites {table}",
+        "It holds ACCESS EXCLUSIVE on {table} until every row is rewritten: reads and writes wait, "
+        f"{GROWS}.",
     ),
     "backfill-at-once": Rule(
-        "changes rows of {table} in one statement",
-        "Each row that it has changed stays locked until the transaction ends: who writes one "
-        f"of them waits, {GROWS}. Killed, it begins again from nothing.",
+        "changing rows of {table} in one statement blocks other writes to them",
+        "Each changed row stays locked until the transaction ends: other writes to it wait, "
+        f"{GROWS}. An interrupted run starts again from nothing.",
     ),
     "delete-at-once": Rule(
-        "deletes rows of {table} in one statement",
-        "They are gone, and no downgrade brings them back. Each stays locked until the transaction "
-        f"ends: who writes one of them waits, {GROWS}.",
+        "deleting rows of {table} loses them, and blocks other writes to them",
+        "No downgrade brings the rows back. Each row stays locked until the transaction ends: "
+        f"other writes to it wait, {GROWS}.",
     ),
     "check-at-once": Rule(
-        "adds {name} to {table} and checks every row at once",
-        "ADD CONSTRAINT holds ACCESS EXCLUSIVE on {table} while every row is checked: readers and "
-        f"writers wait, {GROWS}.",
+        "adding {name} to {table} checks every row, and blocks reads and writes meanwhile",
+        "ADD CONSTRAINT holds ACCESS EXCLUSIVE on {table} while PostgreSQL checks every row: reads "
+        f"and writes wait, {GROWS}.",
     ),
     "check-and-validate": Rule(
-        "validates {name} in the transaction that adds it",
-        "The ACCESS EXCLUSIVE lock on {table} (of a foreign key: SHARE ROW EXCLUSIVE on both "
-        "tables), which adding takes for an instant, is kept while VALIDATE checks every row: "
-        f"readers and writers wait, {GROWS}.",
+        "validating {name} in the transaction that adds it keeps {table} locked",
+        "Adding the constraint takes ACCESS EXCLUSIVE on {table} (a foreign key: SHARE ROW "
+        "EXCLUSIVE on both tables). The transaction keeps this lock while VALIDATE checks every "
+        f"row: reads and writes wait, {GROWS}.",
     ),
     "foreign-key-at-once": Rule(
-        "adds {name} to {table} and checks every row at once",
-        "ADD FOREIGN KEY holds SHARE ROW EXCLUSIVE on {both} while every row is looked up: every "
-        f"INSERT, UPDATE and DELETE there waits, {GROWS}; readers go on.",
+        "adding {name} to {table} checks every row, and blocks writes meanwhile",
+        "ADD FOREIGN KEY holds SHARE ROW EXCLUSIVE on {both} while PostgreSQL looks up every row: "
+        f"every INSERT, UPDATE and DELETE there waits, {GROWS}. Reads go on.",
     ),
     "unique-at-once": Rule(
-        "makes {columns} of {table} unique while nobody can use the table",
-        "ADD UNIQUE holds ACCESS EXCLUSIVE on {table} while its index is built: readers and "
-        f"writers wait, {GROWS}.",
+        "making {columns} of {table} unique blocks reads and writes until the index is built",
+        "ADD UNIQUE holds ACCESS EXCLUSIVE on {table} while PostgreSQL builds the index: reads and "
+        f"writes wait, {GROWS}.",
     ),
     "primary-key-at-once": Rule(
-        "makes a primary key of {table} while nobody can use it",
-        "ADD PRIMARY KEY holds ACCESS EXCLUSIVE on {table} while its index is built: readers and "
-        f"writers wait, {GROWS}. Build a unique index with safely.create_index first; then "
-        "ADD PRIMARY KEY USING INDEX takes an instant.",
+        "adding a primary key to {table} blocks reads and writes until its index is built",
+        "ADD PRIMARY KEY holds ACCESS EXCLUSIVE on {table} while PostgreSQL builds the index: "
+        f"reads and writes wait, {GROWS}. Create a unique index with safely.create_index first: "
+        "then ADD PRIMARY KEY USING INDEX takes an instant.",
     ),
     "two-tables": Rule(
-        "locks {table} in the transaction that has locked {first}",
-        "A lock is kept until the transaction ends: while this waits for {table}, everybody waits "
-        "for {first}; and a client that has used {table} and now wants {first} meets it head on, "
-        "which ends in a deadlock.",
+        "locking {table} in the transaction that has locked {first} can block both",
+        "The transaction keeps its locks until it ends: while it waits for {table}, every client "
+        "waits for {first}. A client that has used {table} and then needs {first} causes a "
+        "deadlock.",
     ),
     "table-lock": Rule(
-        "locks {tables} in {mode} mode",
-        "LOCK TABLE keeps it until the transaction ends, whatever else that does: {who} all the "
-        "while. Leave it out: `safely` takes the locks that its steps need, each for an instant.",
+        "LOCK TABLE locks {tables} in {mode} mode",
+        "The transaction keeps the lock until it ends, whatever else it does: {blocked} all that "
+        "time. Remove the statement: `safely` takes the locks that its steps need, each for an "
+        "instant.",
     ),
     "lock-timeout": Rule(
-        "sets lock_timeout by itself",
-        "env.py sets it when it connects (100 ms), so that nobody queues behind a migration for "
-        "longer. Set here, it holds for what comes after as well, however long somebody reads.",
+        "the revision sets lock_timeout itself",
+        "The migration's connection has a lock_timeout already, so that clients queue behind a "
+        "migration for a fraction of a second only. A value that is set here stays for all later "
+        "statements, and clients may queue behind them for longer.",
     ),
-    # --- what is lost
+    # data is lost
     "plain-drop": Rule(
-        "drops {what} with what it holds",
-        "What is dropped is gone, and no downgrade brings it back. Older builds, which go on "
-        "reading and writing it, fail; PostgreSQL refuses it under their published version. "
-        "ACCESS EXCLUSIVE on {table}, for an instant.",
+        "dropping {what} deletes its data for good",
+        "No downgrade brings the data back. Older builds, which still read and write it, fail; "
+        "PostgreSQL refuses the statement while a published version shows the data. The statement "
+        "takes ACCESS EXCLUSIVE on {table} for an instant.",
     ),
     "lossy-downgrade": Rule(
-        "loses {what} on the way down",
-        "What was written there since the upgrade is gone for good, at night, when somebody rolls "
-        "back in a hurry; the next upgrade begins with nothing.",
+        "the downgrade loses {what} for good",
+        "Data that was written since the upgrade is lost when somebody rolls back in a hurry, and "
+        "the next upgrade starts without it.",
     ),
     "empty-downgrade": Rule(
-        "doesn't say how this revision is undone",
-        "`alembic downgrade` then says that it went down, and nothing did; or it fails at night, "
-        "when somebody rolls back in a hurry.",
+        "the revision doesn't say how to undo it",
+        "`alembic downgrade` reports success and changes nothing, or it fails when somebody rolls "
+        "back in a hurry.",
     ),
     "prefer-identity": Rule(
-        "numbers the rows of {table} by a serial",
-        "A serial is full at 2,147,483,647 unless it is big, and to widen a primary key takes a "
-        "second column and two releases; its sequence is a thing of its own, with rights of its "
-        "own.",
+        "{table} numbers its rows with a serial",
+        "A serial ends at 2,147,483,647 unless it is a bigserial, and widening a primary key takes "
+        "a second column and two releases. The sequence of a serial is a separate object with "
+        "privileges of its own.",
     ),
     "prefer-timestamp-tz": Rule(
-        "keeps a time in {table} without its zone",
-        "TIMESTAMP forgets the offset that it was given: what was written in two zones can't be "
-        "told apart afterwards, and no later change of the type brings it back.",
+        "{table} stores a time without its time zone",
+        "TIMESTAMP ignores the offset of a value. Values from two time zones can't be told apart "
+        "later, and no change of the type brings the offset back.",
     ),
     "drop-default": Rule(
-        "drops the default of {table}.{column}",
-        "Builds that don't know the column leave it out: where it is NOT NULL, they can't insert "
-        "any more. ACCESS EXCLUSIVE on {table}, for an instant.",
+        "dropping the default of {table}.{column} breaks builds that don't know the column",
+        "Older builds leave the column out. Where it is NOT NULL, their inserts fail from then on. "
+        "The statement takes ACCESS EXCLUSIVE on {table} for an instant.",
     ),
-    # --- what the file is
+    # the file
     "raw-op": Rule(
-        "{says} a safe spelling in `safely`",
-        "Plain Alembic can't be run again where a killed run stopped, doesn't bring back what was "
-        "set aside, and on SQLite copies tables with losses. {lock}",
+        "{code} has a safe spelling in `safely`",
+        "Plain Alembic can't resume an interrupted run, doesn't bring back data that was set "
+        "aside, and on SQLite loses parts of the tables that it copies. {lock}",
     ),
     "two-subjects": Rule(
-        "has {number} subjects: {subjects}",
-        "A revision that does one thing can be judged, tried again and undone by itself. Of two, "
-        "the second one's trouble undoes the first, or leaves it behind half applied.",
+        "the revision has {number} subjects: {subjects}",
+        "A revision with one subject can be judged, retried and undone by itself. In a revision "
+        "with two, a failure of the second undoes the first or leaves it half applied.",
     ),
     "imports-service": Rule(
-        "imports {module}",
-        "The service's code goes on changing, and this file runs on every new database for years: "
-        "one day it does something else than it did, or can't be imported any more.",
+        "the revision imports {module}",
+        "The application's code keeps changing, and this file runs on every new database for "
+        "years: one day it does something else, or the import fails.",
     ),
     "edited-file": Rule(
-        "was edited since it was applied: {words}",
-        "Databases that applied the old file have another schema than those to come. `alembic "
-        "upgrade` refuses to work with it.",
+        "the file was edited after it was applied: {edit}",
+        "Databases to which the old file was applied have another schema than databases to come. "
+        "`alembic upgrade` refuses to run.",
     ),
-    "refused": Rule("is refused by `safely`: {words}", "`alembic upgrade` refuses it as well."),
-    # --- what can't be seen
+    "refused": Rule("`safely` refuses this: {error}", "`alembic upgrade` refuses it as well."),
+    # lint can't check it
     "unseen": Rule(
-        "does what neither this nor `--sql` can see",
-        "What runs inside of a block or on the connection itself has locks and losses that nobody "
-        "could check here.{stopped}",
+        "neither lint nor `--sql` can see what this does",
+        "Statements in a block or on the connection itself may lock tables or lose data, and "
+        "nobody could check that here.{stopped}",
     ),
     "unrendered": Rule(
-        "can't be printed as SQL: {words}",
-        "Nobody who reviews `alembic upgrade --sql` sees what it does, and what stands behind this "
-        "line was not checked for locks.",
+        "the revision can't be printed as SQL: {error}",
+        "Nobody who reviews `alembic upgrade --sql` sees what the revision does, and lint could "
+        "not check the code after this line.",
     ),
-    # --- suppressions
+    # suppressions
     "no-reason": Rule(
-        "suppresses {rules} without a reason",
-        "Who reads it later must know why it is safe here. Without a reason it suppresses nothing.",
+        "the comment suppresses {rules} without a reason",
+        "Later readers must know why the line is safe here. A comment without a reason suppresses "
+        "nothing.",
     ),
     "not-suppressible": Rule(
-        "suppresses {rules}, which no comment can",
+        "no comment can suppress {rules}",
         "`alembic upgrade` refuses an edited file all the same, and the comment itself is an edit. "
-        "Take it out, and put the file back as it was (git restore).",
+        "Remove the comment, and put the file back as it was (git restore).",
     ),
     "unused-suppression": Rule(
-        "suppresses {rules}, which isn't found there",
-        "What it would hide one day is something that nobody has thought about.",
+        "the comment suppresses {rules}, but the line has no such finding",
+        "Some day the comment would hide a finding that nobody has thought about.",
     ),
 }

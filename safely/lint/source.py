@@ -1,4 +1,4 @@
-"""A revision file as it is written: the operations that it calls, and where."""
+"""A revision file as source code: the operations that it calls, and on which lines."""
 
 import ast
 import io
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 OP, SAFELY = "alembic.op", "safely"
-EXECUTING = {"execute", "exec_driver_sql", "scalar", "scalars"}
-NAME_FIRST = {  # what these are called with comes before their table
+EXECUTING = {"execute", "exec_driver_sql", "scalar", "scalars"}  # methods that run SQL
+NAME_FIRST = {  # operations whose first argument is the name of a constraint or index
     "create_check_constraint",
     "create_exclude_constraint",
     "create_foreign_key",
@@ -20,47 +20,50 @@ NAME_FIRST = {  # what these are called with comes before their table
     "drop_index",
 }
 TABLE_KEYWORDS = ("table_name", "source_table")
-VALUES = {"comment", "fill", "name", "server_default", "type_"}  # keywords that name no column
+VALUE_KEYWORDS = {"comment", "fill", "name", "server_default", "type_"}  # they name no column
 
 
 class Call(NamedTuple):
-    """A call of `op`, of what `op.batch_alter_table` gives, of `safely`, or that runs SQL."""
+    """A call of an operation, or of a method that runs SQL."""
 
-    by: str  # "op", "batch", "safely", or "sql" for what runs it on a connection
+    owner: str
+    """`op`; `batch` for what op.batch_alter_table() yields; `safely`; or `sql` for a connection."""
     name: str
     node: ast.Call
-    function: str  # within which it stands
-    batch: ast.expr | None = None  # the table of the batch
+    function: str
+    """The function of the file in which the call stands."""
+    batch_table: ast.expr | None = None
 
     @property
     def lines(self) -> tuple[int, int]:
-        """The first and the last."""
+        """The first and the last line of the call."""
         return self.node.lineno, self.node.end_lineno or self.node.lineno
 
     @property
     def up(self) -> bool:
-        """Whether it belongs to the way up; what both ways use does."""
+        """Whether the upgrade may run it; other functions than downgrade count as upgrade."""
         return self.function != "downgrade"
 
     def arguments(self) -> list[ast.expr]:
-        """Those by position, the table of a batch among them as `op` would have it."""
-        given = list(self.node.args)
-        if self.batch is not None:
-            given.insert(1 if self.name in NAME_FIRST else 0, self.batch)
-        return given
+        """Return the positional arguments that `op` would take; a batch omits the table."""
+        arguments = list(self.node.args)
+        if self.batch_table is not None:
+            arguments.insert(1 if self.name in NAME_FIRST else 0, self.batch_table)
+        return arguments
 
 
 class Source(NamedTuple):
-    """A file, parsed."""
+    """A parsed revision file."""
 
     path: Path
     lines: list[str]
     tree: ast.Module
-    assigned: dict[str, ast.expr]  # what a name stands for that is assigned once
+    assignments: dict[str, ast.expr]
+    """The value of each name that is assigned exactly once."""
     calls: list[Call]
 
     def function(self, name: str) -> ast.FunctionDef | None:
-        """One of the file's functions."""
+        """Return the function of this name; None if the file has none."""
         return next(
             (
                 node
@@ -70,13 +73,13 @@ class Source(NamedTuple):
             None,
         )
 
-    def head(self, *, up: bool) -> tuple[int, int]:
-        """Where what belongs to no line is told: at the function's first."""
+    def first_line(self, *, up: bool) -> tuple[int, int]:
+        """Return the first line of upgrade or downgrade, for findings about no line in it."""
         function = self.function("upgrade" if up else "downgrade")
         return (1, 1) if function is None else (function.lineno, function.lineno)
 
     def call_at(self, line: int) -> Call | None:
-        """The operation whose call begins there, or else the innermost around."""
+        """Return the call that begins on a line, else the innermost call around the line."""
         for call in self.calls:
             if call.lines[0] == line:
                 return call
@@ -84,109 +87,121 @@ class Source(NamedTuple):
         return min(around, key=lambda call: call.lines[1] - call.lines[0], default=None)
 
     def text(self, node: ast.expr | None) -> str | None:
-        """A string that stands there, as SQL or plainly, or that the name there stands for."""
-        if isinstance(node, ast.Name):
-            node = self.assigned.get(node.id, node)
+        """Return a string that stands in the file as a literal, in sa.text() or behind a name.
+
+        None for any other expression.
+        """
+        node = self.resolve(node)
         if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).endswith("text"):
-            node = node.args[0]
-        if isinstance(node, ast.Name):
-            node = self.assigned.get(node.id, node)
+            node = self.resolve(node.args[0])
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
         return None
 
-    def strings(self, node: ast.AST, known: frozenset[str] = frozenset()) -> Iterator[str]:
-        """The texts in an expression that may name columns, and in what its names stand for."""
+    def resolve(self, node: ast.expr | None) -> ast.expr | None:
+        """Return the value of a name that is assigned exactly once; any other node as it is."""
+        return self.assignments.get(node.id, node) if isinstance(node, ast.Name) else node
+
+    def strings(self, node: ast.AST, visited: frozenset[str] = frozenset()) -> Iterator[str]:
+        """Yield the strings in an expression that may name columns, also those behind names."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
-        elif isinstance(node, ast.Name) and node.id in self.assigned and node.id not in known:
-            yield from self.strings(self.assigned[node.id], known | {node.id})
-        elif not (isinstance(node, ast.keyword) and node.arg in VALUES):
+        elif isinstance(node, ast.Name) and node.id in self.assignments and node.id not in visited:
+            yield from self.strings(self.assignments[node.id], visited | {node.id})
+        elif not (isinstance(node, ast.keyword) and node.arg in VALUE_KEYWORDS):
             for child in ast.iter_child_nodes(node):
-                yield from self.strings(child, known)
+                yield from self.strings(child, visited)
 
     def table(self, call: Call) -> str | None:
-        """The table that an operation is about; None if that can't be read."""
-        given = {keyword.arg: keyword.value for keyword in call.node.keywords}
+        """Return the name of an operation's table; None if the file doesn't tell."""
+        keywords = {keyword.arg: keyword.value for keyword in call.node.keywords}
         for keyword in TABLE_KEYWORDS:
-            if keyword in given:
-                return self.text(given[keyword])
+            if keyword in keywords:
+                return self.text(keywords[keyword])
         arguments, at = call.arguments(), 1 if call.name in NAME_FIRST else 0
         return self.text(arguments[at]) if len(arguments) > at else None
 
 
 def read(path: Path) -> Source:
-    """Parse a file; it was loaded already, so it can be."""
-    text = path.read_text(encoding="utf-8")
+    """Parse a revision file; the caller has loaded it before, so its syntax is right."""
+    text = read_text(path)
     tree = ast.parse(text)
     values: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            values.setdefault(node.targets[0].id, []).append(node.value)
-    assigned = {name: found[0] for name, found in values.items() if len(found) == 1}
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                values.setdefault(target.id, []).append(node.value)
+    assignments = {name: nodes[0] for name, nodes in values.items() if len(nodes) == 1}
     calls = sorted(operations(tree), key=lambda call: (call.lines[0], call.node.col_offset))
-    return Source(path, text.splitlines(), tree, assigned, calls)
+    return Source(path, text.splitlines(), tree, assignments, calls)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a Python file, in the encoding that it declares."""
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def operations(tree: ast.Module) -> Iterator[Call]:
-    """Every operation that the file calls, by whatever name it has imported it."""
-    names = imported(tree)
+    """Yield every call of an operation, whatever the file calls its module."""
+    full_names = imported_names(tree)
     for function in tree.body:
-        within = getattr(function, "name", "")
-        batches = batch_tables(function, names)
+        function_name = getattr(function, "name", "")
+        tables = batch_tables(function, full_names)
         for node in ast.walk(function):
             if not isinstance(node, ast.Call):
                 continue
-            owner, _, name = dotted(node.func, names).rpartition(".")
+            owner, _, name = full_name(node.func, full_names).rpartition(".")
             if owner == OP or owner.startswith(SAFELY):
-                yield Call("op" if owner == OP else "safely", name, node, within)
-            elif owner in batches:
-                yield Call("batch", name, node, within, batches[owner])
+                yield Call("op" if owner == OP else "safely", name, node, function_name)
+            elif owner in tables:
+                yield Call("batch", name, node, function_name, tables[owner])
             elif isinstance(node.func, ast.Attribute) and node.func.attr in EXECUTING:
-                yield Call("sql", node.func.attr, node, within)
+                yield Call("sql", node.func.attr, node, function_name)
 
 
-def imported(tree: ast.Module) -> dict[str, str]:
-    """What each imported name stands for."""
-    names: dict[str, str] = {}
+def imported_names(tree: ast.Module) -> dict[str, str]:
+    """Return the full name, such as `alembic.op`, of each imported name."""
+    full_names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names |= {
+            full_names |= {
                 alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
             }
         elif isinstance(node, ast.Import):
-            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
-    return names
+            full_names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+    return full_names
 
 
-def dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """A name with its dots, as its module has it; empty for other expressions."""
+def full_name(node: ast.expr, full_names: dict[str, str]) -> str:
+    """Return the full dotted name of an expression; empty if it is no name."""
     if isinstance(node, ast.Name):
-        return names.get(node.id, node.id)
+        return full_names.get(node.id, node.id)
     if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value, names)}.{node.attr}"
+        return f"{full_name(node.value, full_names)}.{node.attr}"
     return ""
 
 
-def batch_tables(within: ast.AST, names: dict[str, str]) -> dict[str, ast.expr]:
-    """The names that `with op.batch_alter_table(…) as …` gives, with their tables."""
-    found = {}
-    for node in ast.walk(within):
+def batch_tables(tree: ast.AST, full_names: dict[str, str]) -> dict[str, ast.expr]:
+    """Return the table of each name in `with op.batch_alter_table(table) as name`."""
+    tables = {}
+    for node in ast.walk(tree):
         if isinstance(node, ast.With):
             for item in node.items:
                 call, name = item.context_expr, item.optional_vars
                 if (
                     isinstance(call, ast.Call)
-                    and dotted(call.func, names) == f"{OP}.batch_alter_table"
+                    and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
                     and isinstance(name, ast.Name)
                     and call.args
                 ):
-                    found[name.id] = call.args[0]
-    return found
+                    tables[name.id] = call.args[0]
+    return tables
 
 
 def comments(source: Source) -> Iterator[tuple[int, str, bool]]:
-    """Each comment: its line, its text, and whether it stands alone there."""
+    """Yield the line and the text of each comment, and whether the line has nothing else."""
     code = io.StringIO("\n".join(source.lines) + "\n")
     for token in tokenize.generate_tokens(code.readline):
         if token.type == tokenize.COMMENT:

@@ -1,6 +1,6 @@
-"""The safe spelling of a call of `op`, with what it is called with.
+"""The safe spelling of a call of `op`, with the arguments of the call.
 
-`…` stands where only the author knows what belongs there.
+`…` stands for what only the author knows.
 """
 
 import ast
@@ -8,106 +8,111 @@ import inspect
 import io
 import tokenize
 
+import sqlalchemy as sa
 from alembic import op
 
 import safely
-from safely.lint.plain_sql import FILL
+from safely.lint.plain_sql import require_column
 from safely.lint.source import Call, Source
-from service.models import Base
 
-# what goes by the same name in both, and is another thing in each
+# the operations of `op` for which `safely` has its own, and not the same function
 COUNTERPARTS = {
     name
     for name in safely.__all__
     if hasattr(op, name) and getattr(op, name) is not getattr(safely, name)
 }
-NEEDLESS = {
+SUPERFLUOUS = {  # keywords whose work `safely` does by itself
     "if_exists",
     "if_not_exists",
     "postgresql_concurrently",
     "postgresql_not_valid",
     "schema",
 }
-STEPS = ("server_default", "nullable", "unique", "index", "primary_key")
+LATER_STEPS = ("server_default", "nullable", "unique", "index", "primary_key")
 
 
-def of_call(source: Source, call: Call) -> str | None:
-    """What to write in the place of a call of `op`; None where plain Alembic is fine."""
-    if call.by not in ("op", "batch"):
+def of_call(source: Source, call: Call, metadata: sa.MetaData) -> str | None:
+    """Return the code to write instead of a call of `op`; None where plain Alembic is fine."""
+    if call.owner not in ("op", "batch"):
         return None
     if call.name == "alter_column":
-        return altered(call)
+        return alter_column(call)
     if call.name not in COUNTERPARTS:
         return None
-    given = call.arguments()
-    arguments = [code(argument) for argument in given]
+    nodes = call.arguments()
+    arguments = [code(node) for node in nodes]
     if call.name.endswith(("check_constraint", "drop_constraint")) and is_check(call):
-        arguments[:1] = [named(source, call, given[0])]
+        arguments[:1] = [check_name(source, call, nodes[0], metadata)]
     arguments += keywords(call)
     return f"safely.{call.name}({', '.join(arguments)})".replace("op.f(", "safely.f(")
 
 
 def is_check(call: Call) -> bool:
-    """Whether it is about a CHECK, to whose name Alembic gives the house's beginning."""
-    kind = [keyword.value for keyword in call.node.keywords if keyword.arg == "type_"]
-    return call.name == "create_check_constraint" or any(ast.unparse(k) == "'check'" for k in kind)
+    """Return whether a call adds or drops a CHECK."""
+    types = [keyword.value for keyword in call.node.keywords if keyword.arg == "type_"]
+    return call.name == "create_check_constraint" or any(
+        ast.unparse(node) == "'check'" for node in types
+    )
 
 
-def named(source: Source, call: Call, name: ast.expr) -> str:
-    """A CHECK's name as the database has it, which is what `safely` takes."""
+def check_name(source: Source, call: Call, name: ast.expr, metadata: sa.MetaData) -> str:
+    """Return the name of a CHECK as the database has it, which is what `safely` takes.
+
+    Alembic's operations apply the naming convention of the metadata to a name without op.f().
+    """
     table = source.table(call)
     if table is None or not (isinstance(name, ast.Constant) and isinstance(name.value, str)):
-        return code(name)  # op.f(…) says that it is the whole name
-    convention = Base.metadata.naming_convention["ck"]
-    return f'"{convention}"' % {"table_name": table, "constraint_name": name.value}
+        return code(name)
+    check = sa.CheckConstraint("true", name=name.value)
+    # attaching the CHECK to a table applies the convention, if there is one for CHECKs
+    sa.Table(table, sa.MetaData(naming_convention=metadata.naming_convention), check)
+    return f'"{check.name}"'
 
 
 def keywords(call: Call) -> list[str]:
-    """The keyword arguments that the safe one takes as well."""
-    taken = inspect.signature(getattr(safely, call.name)).parameters
-    others = any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in taken.values())
+    """Return the keyword arguments that the function of `safely` takes as well."""
+    parameters = inspect.signature(getattr(safely, call.name)).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())
     return [
         f"{keyword.arg}={code(keyword.value)}"
         for keyword in call.node.keywords
-        if keyword.arg in taken or (others and keyword.arg not in NEEDLESS)
+        if keyword.arg in parameters or (takes_any and keyword.arg not in SUPERFLUOUS)
     ]
 
 
-def altered(call: Call) -> str | None:
-    """One line for each thing that `op.alter_column` changes."""
-    column = ", ".join(map(code, call.arguments()[:2]))
-    given = {keyword.arg: keyword.value for keyword in call.node.keywords}
+def alter_column(call: Call) -> str | None:
+    """Return one line for each change that op.alter_column makes; None if it makes none."""
+    names = [code(node) for node in call.arguments()[:2]]
+    column = ", ".join(names)
+    values = {keyword.arg: keyword.value for keyword in call.node.keywords}
     lines = []
-    if "type_" in given:
-        lines.append(f"safely.change_type({column}, {code(given['type_'])})")
-    if "server_default" in given:
-        lines.append(f"safely.change_default({column}, {code(given['server_default'])})")
-    if nullable := given.get("nullable"):
-        required = isinstance(nullable, ast.Constant) and nullable.value is False
-        lines.append(
-            f"safely.require_column({column}{FILL}" if required else f"safely.allow_null({column})"
-        )
-    if "new_column_name" in given:
-        lines.append(f"safely.rename_column({column}, {code(given['new_column_name'])})")
+    if "type_" in values:
+        lines.append(f"safely.change_type({column}, {code(values['type_'])})")
+    if "server_default" in values:
+        lines.append(f"safely.change_default({column}, {code(values['server_default'])})")
+    if nullable := values.get("nullable"):
+        not_null = isinstance(nullable, ast.Constant) and nullable.value is False
+        lines.append(require_column(*names) if not_null else f"safely.allow_null({column})")
+    if "new_column_name" in values:
+        lines.append(f"safely.rename_column({column}, {code(values['new_column_name'])})")
     return "\n".join(lines) or None
 
 
-def column_only(source: Source, call: Call) -> str | None:
-    """A call that adds a column, without what comes in steps of its own; None for other calls."""
+def add_plain_column(source: Source, call: Call) -> str | None:
+    """Return a call that adds the column without what later steps add; None for other calls."""
     if call.name != "add_column" or len(call.arguments()) < 2:  # noqa: PLR2004  # table, column
         return None
     table, column = call.arguments()[:2]
-    if isinstance(column, ast.Name):
-        column = source.assigned.get(column.id, column)
+    column = source.resolve(column) or column
     if not isinstance(column, ast.Call):
         return None
-    kept = [word for word in column.keywords if word.arg not in STEPS]
+    options = [keyword for keyword in column.keywords if keyword.arg not in LATER_STEPS]
     parts = [part for part in column.args if "ForeignKey" not in ast.unparse(part)]
-    return f"safely.add_column({code(table)}, {code(ast.Call(column.func, parts, kept))})"
+    return f"safely.add_column({code(table)}, {code(ast.Call(column.func, parts, options))})"
 
 
 def code(node: ast.expr) -> str:
-    """An expression as the house writes it: in double quotes where they fit."""
+    """Return an expression as source code, in double quotes where they need no escape."""
     text = ast.unparse(node)
     tokens = [
         token._replace(string=f'"{token.string[1:-1]}"')

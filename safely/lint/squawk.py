@@ -1,4 +1,4 @@
-"""squawk, the SQL linter: asked about each direction by itself, and put into our words."""
+"""Run squawk, the SQL linter, on each direction of a revision, and make findings of its remarks."""
 
 import json
 import os
@@ -13,32 +13,31 @@ from typing import Any, NamedTuple
 from alembic.util import CommandError
 
 from safely.lint import plain_sql
+from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.rendering import Statement
-from safely.lint.statements import Change, bare, changes
-from safely.lint.ways import Way
-from service.models import Base
+from safely.lint.statements import Change, changes, unqualified
 
-OLDEST = "15"  # the PostgreSQL that the project still runs on
+OLDEST_POSTGRESQL = "15"  # that `safely` supports; what squawk reports depends on it
 
-# what isn't asked, and why
-OFF = {
-    "require-lock-timeout": "env.py sets it when it connects, which no SQL shows",
-    "require-statement-timeout": "likewise; and one would cut a long index build",
-    "prefer-robust-stmts": "a revision is one transaction, or `safely` bears to be run again; "
-    "`raw-op` tells of what doesn't",
-    "adding-field-with-default": "takes -1 and CURRENT_DATE for values that differ from row to "
-    "row; `volatile-default` asks which functions are called",
-    "prefer-bigint-over-int": "whether 2^31 is enough is a question of the subject: ages are below",
-    "prefer-bigint-over-smallint": "likewise",
-    "prefer-text-field": "a matter of taste where safely.change_type widens without a long lock",
-    "renaming-column": "published versions follow a rename, so older builds don't notice",
-    "renaming-table": "likewise",
-    "ban-drop-constraint": "what a rule forbade is allowed from then on, which breaks nobody",
-    "ban-drop-not-null": "likewise; that readers learn of NULL first, no SQL shows",
+# rules of squawk that are ignored, and why
+IGNORED = {
+    "require-lock-timeout": "the migration's connection has one, which the SQL doesn't show",
+    "require-statement-timeout": "it would cancel a long index build",
+    "prefer-robust-stmts": "a revision is one transaction, or `safely` can resume it; "
+    "`raw-op` reports the rest",
+    "adding-field-with-default": "it takes -1 and CURRENT_DATE for values that differ from row to "
+    "row; `volatile-default` knows which functions do",
+    "prefer-bigint-over-int": "whether 2^31 is enough depends on the values",
+    "prefer-bigint-over-smallint": "whether 2^15 is enough depends on the values",
+    "prefer-text-field": "safely.change_type widens a varchar without a long lock",
+    "renaming-column": "older builds use a published version, which keeps the old name",
+    "renaming-table": "older builds use a published version, which keeps the old name",
+    "ban-drop-constraint": "older builds write nothing that the constraint forbade",
+    "ban-drop-not-null": "older builds write no NULL; whether they can read one, no SQL shows",
 }
-ON_THE_WAY_UP = {"ban-drop-default", "ban-drop-view", "ban-drop-function", "ban-drop-type"}
-OURS = {  # their rules: what we call them, for the changes that they are about
+IGNORED_IN_DOWNGRADES = {"ban-drop-default", "ban-drop-view", "ban-drop-function", "ban-drop-type"}
+OWN_RULES = {  # for a rule of squawk: our own rule for each kind of change
     "require-concurrent-index-creation": {"create index": "plain-index"},
     "require-concurrent-index-deletion": {"drop index": "plain-index-drop"},
     "ban-concurrent-index-creation-in-transaction": {"create index": "concurrently-in-transaction"},
@@ -68,18 +67,18 @@ OURS = {  # their rules: what we call them, for the changes that they are about
         "type": "prefer-timestamp-tz",
     },
 }
-SAFE: dict[str, Callable[[Change], str | None]] = {  # where it isn't that of the call
+SAFE_CODE: dict[str, Callable[[Change], str | None]] = {  # where that of the call doesn't help
     "drop-default": lambda _: None,
     "prefer-identity": lambda _: (
         'sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity())'
     ),
     "prefer-timestamp-tz": lambda _: "sa.DateTime(timezone=True)",
-    "required-column": plain_sql.add_required,
+    "required-column": plain_sql.add_required_column,
 }
 
 
 class Remark(NamedTuple):
-    """What squawk says of a statement."""
+    """A remark of squawk about a statement."""
 
     rule: str
     statement: Statement
@@ -87,28 +86,37 @@ class Remark(NamedTuple):
     help: str | None
 
 
-def ask(ways: list[Way]) -> list[list[Remark]]:
-    """What squawk says of each, in one run; raise CommandError where it can't be asked."""
-    with tempfile.TemporaryDirectory(prefix="users-lint-") as name:
+def check(directions: list[Direction]) -> list[list[Remark]]:
+    """Return the remarks about each direction, from one run of squawk.
+
+    Raise CommandError where squawk isn't installed or fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="safely-lint-") as name:
         directory = Path(name)
-        files = [directory / f"{number}.sql" for number in range(len(ways))]
-        lines = [write(file, way.statements) for file, way in zip(files, ways, strict=True)]
-        (directory / "none.toml").touch()  # somebody's own settings are not the project's
-        answer = run(directory, [file.name for file in files])
-    remarks: list[list[Remark]] = [[] for _ in ways]
-    for said in answer:
-        number = int(Path(said["file"]).stem)
-        statement = lines[number][min(said["line"], len(lines[number]) - 1)]
-        remarks[number].append(Remark(said["rule_name"], statement, said["message"], said["help"]))
+        files = [directory / f"{number}.sql" for number in range(len(directions))]
+        statements_by_line = [
+            write(file, direction.statements)
+            for file, direction in zip(files, directions, strict=True)
+        ]
+        # without it squawk would read a configuration file of the user's
+        (directory / "empty.toml").touch()
+        report = run(directory, [file.name for file in files])
+    remarks: list[list[Remark]] = [[] for _ in directions]
+    for entry in report:
+        number = int(Path(entry["file"]).stem)
+        lines = statements_by_line[number]
+        statement = lines[min(entry["line"], len(lines) - 1)]
+        remark = Remark(entry["rule_name"], statement, entry["message"], entry["help"])
+        remarks[number].append(remark)
     return remarks
 
 
 def write(file: Path, statements: list[Statement]) -> list[Statement]:
-    """Write the SQL; return the statement that each line belongs to."""
+    """Write the SQL to a file; return the statement of each line."""
     lines: list[Statement] = []
     with file.open("w", encoding="utf-8") as out:
         for statement in statements:
-            # squawk's own comments would suppress without a reason, and unseen
+            # squawk's own comments need no reason, and nothing would report an unused one
             text = statement.text.replace("squawk-ignore", "squawk ignore")
             out.write(text + "\n")
             lines += [statement] * (text.count("\n") + 1)
@@ -116,57 +124,67 @@ def write(file: Path, statements: list[Statement]) -> list[Statement]:
 
 
 def run(directory: Path, files: list[str]) -> list[dict[str, Any]]:
-    """Run the program on files; return its findings."""
-    where = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    program = shutil.which("squawk", path=where)
+    """Run squawk on files in a directory; return its report."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    program = shutil.which("squawk", path=path)
     if program is None:
         raise CommandError(
-            "squawk is not installed: it is the development dependency `squawk-cli` "
-            "(`make .venv/installed` in a clone)"
+            "squawk, which checks the SQL, is not installed: pip install 'safely[lint]'"
         )
-    arguments = ["--reporter=json", f"--pg-version={OLDEST}", "--config=none.toml", *files]
-    process = subprocess.run(  # noqa: S603  # the program that was just found, and our own files
-        [program, *arguments], cwd=directory, capture_output=True, check=False, encoding="utf-8"
+    options = ["--reporter=json", f"--pg-version={OLDEST_POSTGRESQL}", "--config=empty.toml"]
+    process = subprocess.run(  # noqa: S603  # squawk, on files that `check` has written
+        [program, *options, *files],
+        cwd=directory,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
     )
     try:
-        found: list[dict[str, Any]] = json.loads(process.stdout)
+        report: list[dict[str, Any]] = json.loads(process.stdout)
     except ValueError:
-        said = (process.stderr or process.stdout).strip().splitlines()
-        raise CommandError(f"squawk failed: {said[-1] if said else process.returncode}") from None
-    return found
+        output = (process.stderr or process.stdout).strip().splitlines()
+        reason = output[-1] if output else f"exit code {process.returncode}"
+        raise CommandError(f"squawk failed: {reason}") from None
+    return report
 
 
-def findings(way: Way, remarks: list[Remark]) -> Iterator[Finding]:
-    """The remarks in our words where we have a safe spelling, and else in its own."""
+def findings(direction: Direction, remarks: list[Remark]) -> Iterator[Finding]:
+    """Yield a finding for each remark that matters: of a rule of ours, or of squawk's own."""
     for remark in remarks:
         rule, statement = remark.rule, remark.statement
-        if rule in OFF or (rule in ON_THE_WAY_UP and not way.up):
+        if rule in IGNORED or (rule in IGNORED_IN_DOWNGRADES and not direction.up):
             continue
-        known = OURS.get(rule, {})
-        about = [change for change in changes(statement.text) if change.kind in known]
-        for change in about:
-            ours = known[change.kind]
-            if applies(way, change):
-                if ours == "plain-drop" and not way.up:
-                    ours = "lossy-downgrade"
-                finding = way.finding(ours, statement, change)
-                yield finding._replace(safe=SAFE[ours](change) if ours in SAFE else finding.safe)
-        if not about:
-            _, lines = way.place(statement)
+        own_rules = OWN_RULES.get(rule, {})
+        relevant = [change for change in changes(statement.text) if change.kind in own_rules]
+        for change in relevant:
+            own_rule = own_rules[change.kind]
+            if hurts(direction, change):
+                if own_rule == "plain-drop" and not direction.up:
+                    own_rule = "lossy-downgrade"
+                finding = direction.finding(own_rule, statement, change)
+                if own_rule in SAFE_CODE:
+                    finding = finding._replace(safe=SAFE_CODE[own_rule](change))
+                yield finding
+        if not relevant:
+            _, lines = direction.location(statement)
             yield Finding(rule, *lines, remark.message, remark.help or "", None)
 
 
-def applies(way: Way, change: Change) -> bool:
-    """Whether it matters here: nobody uses a new table yet, and NOT VALID looks at no row."""
-    if change.kind == "create table":
+def hurts(direction: Direction, change: Change) -> bool:
+    """Return whether a change hurts; on a new table it doesn't, nor with NOT VALID."""
+    if change.kind == "create table":  # the remark is about a column's type
         return True
     if change.kind == "no default":
-        return not nullable(change)
-    return way.in_use(change.table) and "NOT VALID" not in change.parts.get("rest", "").upper()
+        return not is_nullable(direction, change)
+    not_valid = "NOT VALID" in change.parts.get("rest", "").upper()
+    return direction.in_use(change.table) and not not_valid
 
 
-def nullable(change: Change) -> bool:
-    """Whether the models say that the column needs no value."""
-    table = Base.metadata.tables.get(change.table)
-    column = None if table is None else table.columns.get(bare(change.parts["column"]))
-    return column is not None and bool(column.nullable)
+def is_nullable(direction: Direction, change: Change) -> bool:
+    """Return whether the models say that the column may be NULL."""
+    name = unqualified(change.parts["column"])
+    return any(
+        bool(table.columns[name].nullable)
+        for table in direction.metadata.tables.values()
+        if table.name == change.table and name in table.columns
+    )

@@ -1,7 +1,7 @@
-"""SQL taken apart: its statements, and what each of them changes.
+"""Split SQL into statements, and tell what each of them changes.
 
-No parser of SQL: squawk is one, and finds most. This reads as much as is needed to name the table
-and the column in a message, and to check what squawk doesn't.
+This is no parser of SQL: squawk has one, and finds most problems. The patterns here read as much as
+the messages need (the table, the column) and as the checks need that squawk lacks.
 """
 
 import re
@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 TOKEN = re.compile(
-    r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<text>(?P<tag>\$\w*\$).*?(?P=tag)|'(?:[^']|'')*')"""
+    r"""(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<literal>(?P<tag>\$\w*\$).*?(?P=tag)|'(?:[^']|'')*')"""
     r"""|(?P<space>\s+)|"[^"]*"|.""",
     re.DOTALL,
 )
-ONE = r'(?:"[^"]+"|[A-Za-z_][\w$]*)'
-TABLE = rf"(?P<table>(?:{ONE}\.)?{ONE})"
-TABLES = rf"(?:ONLY )?{TABLE}(?P<more>(?:, ?(?:ONLY )?(?:{ONE}\.)?{ONE})*)"
-NAME, COLUMN = rf"(?P<name>{ONE})", rf"(?P<column>{ONE})"
+IDENTIFIER = r'(?:"[^"]+"|[A-Za-z_][\w$]*)'
+QUALIFIED = rf"(?:{IDENTIFIER}\.)?{IDENTIFIER}"
+TABLE = rf"(?P<table>{QUALIFIED})"
+TABLES = rf"(?:ONLY )?{TABLE}(?P<more>(?:, ?(?:ONLY )?{QUALIFIED})*)"
+NAME, COLUMN = rf"(?P<name>{IDENTIFIER})", rf"(?P<column>{IDENTIFIER})"
 
-# of all these the first that fits holds
+# kinds of statements; the first pattern that matches decides
 KINDS = {
     "create table": rf"CREATE (?:\w+ )*TABLE (?:IF NOT EXISTS )?{TABLE}",
     "create index": rf"CREATE (?P<unique>UNIQUE )?INDEX (?P<concurrently>CONCURRENTLY )?"
@@ -29,21 +30,21 @@ KINDS = {
     "truncate": rf"TRUNCATE (?:TABLE )?{TABLES}",
     "lock": rf"LOCK (?:TABLE )?{TABLES}(?: IN (?P<mode>[A-Z ]+) MODE)?",
     "rewrite": rf"(?:CLUSTER|VACUUM (?:\(.*?FULL.*?\)|FULL)) (?:\w+ )*?{TABLE}$",
-    "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{ONE}) )?SET "
+    "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{IDENTIFIER}) )?SET "
     r"(?P<assignments>.*)",
-    "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{ONE}))?",
+    "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{IDENTIFIER}))?",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }
 MERGE = rf"MERGE INTO (?:ONLY )?{TABLE} "
 WHERE = r'(?<!")\bWHERE\b'
-COMMON = r"\bAS (?:(?:NOT )?MATERIALIZED )?\("  # what stands in a WITH
-BEHIND = r"\b(?:SELECT|VALUES|INSERT INTO|UPDATE|DELETE FROM|MERGE INTO) (?!AS\b)"  # it
+CTE = r"\bAS (?:(?:NOT )?MATERIALIZED )?\("  # begins the body of a common table expression
+AFTER_CTES = r"\b(?:SELECT|VALUES|INSERT INTO|UPDATE|DELETE FROM|MERGE INTO) (?!AS\b)"
 ALTER = rf"ALTER TABLE (?:IF EXISTS )?(?:ONLY )?{TABLE} (?P<actions>.*)"
-ACTIONS = {
+ACTIONS = {  # of ALTER TABLE; the first pattern that matches decides
     "validate": rf"VALIDATE CONSTRAINT {NAME}",
     "foreign key": rf"ADD (?:CONSTRAINT {NAME} )?FOREIGN KEY ?\((?P<columns>[^)]*)\) "
-    rf"REFERENCES (?P<referent>(?:{ONE}\.)?{ONE}) ?(?:\((?P<remote>[^)]*)\))?(?P<rest>.*)",
+    rf"REFERENCES (?P<referent>{QUALIFIED}) ?(?:\((?P<remote>[^)]*)\))?(?P<rest>.*)",
     "check": rf"ADD (?:CONSTRAINT {NAME} )?CHECK ?(?P<rest>\(.*)",
     "unique": rf"ADD (?:CONSTRAINT {NAME} )?UNIQUE ?(?:NULLS .*?)?\((?P<columns>[^)]*)\)",
     "primary key": rf"ADD (?:CONSTRAINT {NAME} )?PRIMARY KEY",
@@ -57,180 +58,191 @@ ACTIONS = {
     r"(?: (?:COLLATE|USING) .*)?$",
     "default": rf"ALTER (?:COLUMN )?{COLUMN} SET DEFAULT (?P<default>.*)",
     "no default": rf"ALTER (?:COLUMN )?{COLUMN} DROP DEFAULT",
-    "rename column": rf"RENAME (?!CONSTRAINT |TO )(?:COLUMN )?{COLUMN} TO (?P<new>{ONE})",
+    "rename column": rf"RENAME (?!CONSTRAINT |TO )(?:COLUMN )?{COLUMN} TO (?P<new>{IDENTIFIER})",
     "rewrite": r"SET (?:LOGGED|UNLOGGED|TABLESPACE|ACCESS METHOD)\b",
-    "harmless": rf"(?:ALTER (?:COLUMN )?{ONE} SET STATISTICS|SET \(|RESET \(|ATTACH |CLUSTER ON)",
+    "harmless": rf"(?:ALTER (?:COLUMN )?{IDENTIFIER} SET STATISTICS|SET \(|RESET \(|ATTACH "
+    r"|CLUSTER ON)",
     "alter": r"",
 }
-# they let nobody write, or nobody in; the others of the same statements do neither
-LOCKING = set(ACTIONS) - {"validate", "harmless"} | {
+# these block writes, or reads and writes, of their table
+BLOCKING = set(ACTIONS) - {"validate", "harmless"} | {
     "create trigger",
     "drop table",
     "truncate",
     "lock",
     "rewrite",
 }
-GENTLE = ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE")
+MODES_WITHOUT_WAITING = ("ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE")
 
 
 class Sql(NamedTuple):
-    """A statement on one line and without comments, and the same with its texts blotted out."""
+    """A statement on one line, without comments."""
 
     flat: str
-    blotted: str  # of the same length, for patterns
+    masked: str
+    """`flat` with the content of its string literals replaced by `x`; of the same length."""
 
 
 class Change(NamedTuple):
-    """Something that a statement does."""
+    """A change that a statement makes."""
 
     kind: str
-    parts: dict[str, str]  # as they are written; what isn't, is missing
+    """A key of KINDS or ACTIONS."""
+    parts: dict[str, str]
+    """Pieces of the SQL as they are written, by the groups of the pattern; others are missing."""
 
     @property
     def table(self) -> str:
-        """Its name without schema and quotes; empty if it has none."""
-        return bare(self.parts.get("table", ""))
+        """The name of the table, without schema and quotes; empty if there is none."""
+        return unqualified(self.parts.get("table", ""))
 
     @property
     def tables(self) -> list[str]:
-        """All that it names where it may name several."""
-        more = self.parts.get("more", "").split(",")[1:]
-        return [self.table, *(bare(name.strip().split(" ")[-1]) for name in more)]
+        """The names of all tables, for a statement that may name several."""
+        others = self.parts.get("more", "").split(",")[1:]
+        return [self.table, *(unqualified(name.strip().split(" ")[-1]) for name in others)]
 
     @property
     def mode(self) -> str:
-        """What LOCK TABLE takes."""
+        """The lock mode of LOCK TABLE."""
         return self.parts.get("mode", "ACCESS EXCLUSIVE").upper()
 
     @property
-    def locks(self) -> bool:
-        """Whether writers or readers of the table have to wait."""
+    def blocks(self) -> bool:
+        """Whether writes, or reads and writes, of the table have to wait."""
         if self.kind == "lock":
-            return self.mode not in GENTLE
-        return self.kind in LOCKING or (
+            return self.mode not in MODES_WITHOUT_WAITING
+        return self.kind in BLOCKING or (
             self.kind == "create index" and "concurrently" not in self.parts
         )
 
 
 def split(text: str) -> Iterator[Sql]:
-    """The statements of a text."""
-    flat = blotted = ""
+    """Yield the statements of a text."""
+    flat = masked = ""
     for token in TOKEN.finditer(text + ";"):
         piece = token.group()
         if piece == ";":
             if flat.strip():
-                yield Sql(flat.rstrip(), blotted.rstrip())
-            flat = blotted = ""
+                yield Sql(flat.rstrip(), masked.rstrip())
+            flat = masked = ""
         elif token["comment"] or token["space"]:
             space = "" if not flat or flat.endswith(" ") else " "
-            flat, blotted = flat + space, blotted + space
+            flat, masked = flat + space, masked + space
         else:
             flat += piece
-            blotted += piece[0] + "x" * (len(piece) - 2) + piece[-1] if token["text"] else piece
+            masked += piece[0] + "x" * (len(piece) - 2) + piece[-1] if token["literal"] else piece
+
+
+def mask(text: str) -> str:
+    """Return SQL without its comments and the content of its string literals."""
+    return " ".join(statement.masked for statement in split(text))
 
 
 def changes(text: str) -> Iterator[Change]:
-    """What the statements of a text do, as far as this knows them."""
+    """Yield the changes that the statements of a text make, as far as the patterns know them."""
     for statement in split(text):
-        for one in unfolded(statement):
-            # `safely` can't be told what the rest of a statement gives
-            within = {} if one == statement else {"within": ""}
-            yield from changed(one, **within)
+        for part in without_ctes(statement):
+            # of a statement with CTEs, no call of `safely` can take over the other parts
+            context = {} if part == statement else {"cte": ""}
+            yield from changes_of(part, **context)
 
 
-def unfolded(statement: Sql) -> Iterator[Sql]:
-    """The statements that one consists of: those in its WITH, and the one behind it."""
-    blotted = statement.blotted
-    if not re.match(r"WITH\b", blotted, re.IGNORECASE):
+def without_ctes(statement: Sql) -> Iterator[Sql]:
+    """Yield the statements in the common table expressions, and the statement after them."""
+    masked = statement.masked
+    if not re.match(r"WITH\b", masked, re.IGNORECASE):
         yield statement
         return
-    behind = next(outside(blotted, BEHIND), len(blotted))
-    for at in outside(blotted[:behind], COMMON):
-        body, _ = enclosed(statement.flat[blotted.index("(", at) :])
+    end = next(top_level(masked, AFTER_CTES), len(masked))
+    for at in top_level(masked[:end], CTE):
+        body, _ = parenthesized(statement.flat[masked.index("(", at) :])
         for inner in split(body):
-            yield from unfolded(inner)
-    yield Sql(statement.flat[behind:], blotted[behind:])
+            yield from without_ctes(inner)
+    yield Sql(statement.flat[end:], masked[end:])
 
 
-def changed(statement: Sql, **more: str) -> Iterator[Change]:
-    """What a statement without a WITH does."""
-    if altered := re.match(ALTER, statement.blotted, re.IGNORECASE):
-        start = altered.start("actions")
-        for action in listed(Sql(statement.flat[start:], statement.blotted[start:])):
-            yield matched(ACTIONS, action, table=bare(altered["table"]))
-    elif merged := re.match(MERGE, statement.blotted, re.IGNORECASE):
+def changes_of(statement: Sql, **parts: str) -> Iterator[Change]:
+    """Yield the changes of one statement without CTEs; add `parts` to theirs."""
+    if alter := re.match(ALTER, statement.masked, re.IGNORECASE):
+        start = alter.start("actions")
+        for action in split_at_commas(Sql(statement.flat[start:], statement.masked[start:])):
+            yield first_match(ACTIONS, action, table=unqualified(alter["table"]))
+    elif merge := re.match(MERGE, statement.masked, re.IGNORECASE):
         for kind in ("update", "delete"):
-            if re.search(rf"\bTHEN {kind}\b", statement.blotted, re.IGNORECASE):
-                yield Change(kind, {"table": bare(merged["table"]), "within": ""})
-    elif re.match(r"(?:UPDATE|DELETE)\b", statement.blotted, re.IGNORECASE):
-        kept, _ = parted(statement.flat, r"\bRETURNING\b")
-        head, where = parted(kept, WHERE)
-        more |= {"where": where[len("WHERE") :].strip()} if where else {}
-        yield from known(next(split(head)), more)
+            if re.search(rf"\bTHEN {kind}\b", statement.masked, re.IGNORECASE):
+                yield Change(kind, {"table": unqualified(merge["table"]), "cte": ""})
+    elif re.match(r"(?:UPDATE|DELETE)\b", statement.masked, re.IGNORECASE):
+        without_returning, _ = split_before(statement.flat, r"\bRETURNING\b")
+        head, where = split_before(without_returning, WHERE)
+        if where:
+            parts["where"] = where[len("WHERE") :].strip()
+        yield from known_change(next(split(head)), parts)
     else:
-        yield from known(statement, more)
+        yield from known_change(statement, parts)
 
 
-def known(statement: Sql, more: dict[str, str]) -> Iterator[Change]:
-    """What it does, if it is one of those that change something."""
-    if any(re.match(kind, statement.blotted, re.IGNORECASE) for kind in KINDS.values()):
-        yield matched(KINDS, statement, **more)
+def known_change(statement: Sql, parts: dict[str, str]) -> Iterator[Change]:
+    """Yield the change of a statement if one of the KINDS matches it."""
+    if any(re.match(kind, statement.masked, re.IGNORECASE) for kind in KINDS.values()):
+        yield first_match(KINDS, statement, **parts)
 
 
-def matched(kinds: dict[str, str], statement: Sql, **more: str) -> Change:
-    """What it does, by the first of the kinds that fits."""
-    for kind, pattern in kinds.items():
-        if found := re.match(pattern, statement.blotted, re.IGNORECASE):
-            spans = {name: found.span(name) for name in found.groupdict() if found[name]}
-            parts = {name: statement.flat[slice(*span)].strip() for name, span in spans.items()}
-            return Change(kind, parts | more)
-    raise AssertionError  # the last kind of an action fits all
+def first_match(patterns: dict[str, str], statement: Sql, **parts: str) -> Change:
+    """Return the change by the first pattern that matches; add `parts` to it."""
+    for kind, pattern in patterns.items():
+        if match := re.match(pattern, statement.masked, re.IGNORECASE):
+            spans = {name: match.span(name) for name in match.groupdict() if match[name]}
+            pieces = {name: statement.flat[slice(*span)].strip() for name, span in spans.items()}
+            return Change(kind, pieces | parts)
+    raise AssertionError  # the last of the ACTIONS matches everything
 
 
-def listed(statement: Sql) -> Iterator[Sql]:
-    """What stands between the commas that are in no parentheses."""
+def split_at_commas(statement: Sql) -> Iterator[Sql]:
+    """Yield the pieces between the commas that stand in no parentheses."""
     begin = 0
-    for at in [*outside(statement.blotted, ","), len(statement.blotted)]:
-        left = begin + (statement.flat[begin : begin + 1] == " ")
-        yield Sql(statement.flat[left:at], statement.blotted[left:at])
+    for at in [*top_level(statement.masked, ","), len(statement.masked)]:
+        start = begin + (statement.flat[begin : begin + 1] == " ")
+        yield Sql(statement.flat[start:at], statement.masked[start:at])
         begin = at + 1
 
 
-def outside(blotted: str, pattern: str) -> Iterator[int]:
-    """Where a pattern begins outside of parentheses."""
-    begins = {found.start() for found in re.finditer(pattern, blotted, re.IGNORECASE)}
+def top_level(masked: str, pattern: str) -> Iterator[int]:
+    """Yield each position outside of parentheses where the pattern matches."""
+    positions = {match.start() for match in re.finditer(pattern, masked, re.IGNORECASE)}
     depth = 0
-    for at, letter in enumerate(blotted):
-        if depth == 0 and at in begins:
+    for at, letter in enumerate(masked):
+        if depth == 0 and at in positions:
             yield at
         depth += (letter in "([") - (letter in ")]")
 
 
 def items(text: str) -> list[str]:
-    """What stands between the commas of a text."""
-    return [item.flat.strip() for statement in split(text) for item in listed(statement)]
+    """Return the pieces of a list in SQL, such as column names."""
+    return [item.flat.strip() for statement in split(text) for item in split_at_commas(statement)]
 
 
-def parted(text: str, pattern: str) -> tuple[str, str]:
-    """What stands before and from where a pattern begins, outside of parentheses and texts."""
-    blotted = "".join(statement.blotted for statement in split(text))
-    at = next(outside(blotted, pattern), len(text))
+def split_before(text: str, pattern: str) -> tuple[str, str]:
+    """Return the text before the first match, and the rest; the whole text without a match.
+
+    A match in parentheses or in a string literal doesn't count.
+    """
+    at = next(top_level(mask(text), pattern), len(text))
     return text[:at].strip(), text[at:].strip()
 
 
-def enclosed(text: str) -> tuple[str, str]:
-    """What stands in the parentheses with which a text begins, and what stands behind them."""
-    blotted = "".join(statement.blotted for statement in split(text))
+def parenthesized(text: str) -> tuple[str, str]:
+    """Return the content of the parentheses at the beginning of a text, and the text after them."""
     depth = 0
-    for at, letter in enumerate(blotted):
+    for at, letter in enumerate(mask(text)):
         depth += (letter == "(") - (letter == ")")
         if letter == ")" and depth == 0:
             return text[1:at].strip(), text[at + 1 :].strip()
     return text, ""
 
 
-def bare(name: str) -> str:
-    """A name without schema and quotes."""
+def unqualified(name: str) -> str:
+    """Return a name without schema and quotes."""
     return (
         name[-1 - name[::-1].find('"', 1) :].strip('"')
         if name.endswith('"')
@@ -238,7 +250,7 @@ def bare(name: str) -> str:
     )
 
 
-def words(text: str) -> set[str]:
-    """The names that stand in an expression, in lower case."""
-    blotted = " ".join(statement.blotted for statement in split(text))
-    return set(re.findall(r"[a-z_][a-z0-9_$]*", re.sub(r"'x*'", "", blotted).lower()))
+def identifiers(text: str) -> set[str]:
+    """Return the names and keywords in an expression, in lower case."""
+    without_literals = re.sub(r"'x*'", "", mask(text))
+    return set(re.findall(r"[a-z_][a-z0-9_$]*", without_literals.lower()))

@@ -1,16 +1,17 @@
-"""How many things a revision does: operations that share a column or a new table are one."""
+"""The subjects of a revision: operations about one column or one new table have one subject."""
 
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from safely.lint.findings import Finding, found
+from safely.lint.directions import Direction
+from safely.lint.findings import Finding
 from safely.lint.source import NAME_FIRST, Call, Source
 from safely.lint.spelling import code, of_call
-from safely.lint.statements import bare, changes, items, words
+from safely.lint.statements import changes, identifiers, items, unqualified
 
-# in an expression they name no column; and every row has an id
-NO_COLUMNS = {
+# words in an expression that name no column; and `id`, which most tables have
+NOT_COLUMNS = {
     "and", "between", "c", "case", "check", "coalesce", "collate", "current_date", "distinct",
     "else", "end", "false", "from", "id", "in", "interval", "is", "length", "like", "lower", "not",
     "now", "null", "or", "select", "then", "trim", "true", "upper", "when", "where",
@@ -18,104 +19,113 @@ NO_COLUMNS = {
 CHANGING = re.compile(
     r"(?:add|allow|alter|change|create|drop|exec|rename|require)_|backfill|execute"
 )
-NAMELESS = ("validate", "drop constraint", "drop index")  # SQL that doesn't say which columns
+WITHOUT_COLUMNS = ("validate", "drop constraint", "drop index")  # their SQL names no columns
 
 
 class Operation(NamedTuple):
-    """A call, and what it is about."""
+    """A call that changes the database, and what it is about."""
 
     call: Call
-    about: str  # in words
-    tables: set[str]  # its own, and new ones that it mentions
+    description: str
     table: str
-    columns: set[str]  # empty: that can't be read, and it may be any
+    tables: set[str]
+    """The table itself, and the new tables that the call mentions."""
+    columns: set[str]
+    """The columns that the call mentions; if empty, it may be about any column."""
 
 
-def check(source: Source, revision: str) -> Iterator[Finding]:
-    """Tell of a revision that does several things, at the line where the second begins."""
-    several = subjects(source)
+def check(direction: Direction) -> Iterator[Finding]:
+    """Yield a finding for a revision with several subjects, where the second begins."""
+    several = subjects(direction.source)
     if len(several) > 1:
-        yield found(
+        yield Finding.of(
             "two-subjects",
             several[1][0].call.lines,
-            split(source, revision),
+            revisions_to_write(direction),
             number=str(len(several)),
-            subjects="; ".join(subject[0].about for subject in several),
+            subjects="; ".join(subject[0].description for subject in several),
         )
 
 
-def split(source: Source, revision: str) -> str | None:
-    """The files to make of it, and what belongs into each; None if it does one thing."""
-    several = subjects(source)
+def revisions_to_write(direction: Direction) -> str | None:
+    """Return a file name and a body for each subject; None if there is only one."""
+    several = subjects(direction.source)
     if len(several) == 1:
         return None
-    lines = []
+    revision, lines = direction.revision, []
     for at, subject in enumerate(several):
-        number = f"{int(revision) + at:0{len(revision)}}" if revision.isdecimal() else f"…{at}"
+        id_ = f"{int(revision) + at:0{len(revision)}}" if direction.numbered else "…"
         verb = subject[0].call.name.partition("_")[0]
-        name = re.sub(r"\W+", "_", f"{verb} {subject[0].about}")
-        lines.append(f"{number}_{name}.py")
+        slug = re.sub(r"\W+", "_", f"{verb} {subject[0].description}")
+        lines.append(f"{id_}_{slug}.py")
         for operation in subject:
-            spelled = of_call(source, operation.call) or code(operation.call.node)
-            lines += [f"    {line}" for line in spelled.splitlines()]
+            safe = of_call(direction.source, operation.call, direction.metadata)
+            lines += [f"    {line}" for line in (safe or code(operation.call.node)).splitlines()]
     return "\n".join(lines)
 
 
 def subjects(source: Source) -> list[list[Operation]]:
-    """The operations of the way up, those together that are about one thing."""
+    """Return the operations of the upgrade, those with one subject together."""
     calls = [call for call in source.calls if call.up and CHANGING.match(call.name)]
-    made = {str(source.table(call)) for call in calls if call.name == "create_table"}
-    found: list[list[Operation]] = []
-    for operation in filter(None, (read(source, call, made) for call in calls)):
-        same = [subject for subject in found if any(joined(operation, o, made) for o in subject)]
-        found = [subject for subject in found if subject not in same]
-        found.append([*(o for subject in same for o in subject), operation])
-    return sorted(found, key=lambda subject: subject[0].call.lines)
+    new_tables = {str(source.table(call)) for call in calls if call.name == "create_table"}
+    groups: list[list[Operation]] = []
+    for call in calls:
+        if operation := read(source, call, new_tables):
+            same = [
+                group
+                for group in groups
+                if any(have_one_subject(operation, other, new_tables) for other in group)
+            ]
+            groups = [group for group in groups if group not in same]
+            groups.append([*(other for group in same for other in group), operation])
+    return sorted(groups, key=lambda group: group[0].call.lines)
 
 
-def joined(one: Operation, other: Operation, made: set[str]) -> bool:
-    """Whether two operations are about the same thing."""
-    if one.tables & other.tables & made:
+def have_one_subject(one: Operation, other: Operation, new_tables: set[str]) -> bool:
+    """Return whether two operations are about the same new table or the same column."""
+    if one.tables & other.tables & new_tables:
         return True
     if one.table != other.table:
         return False
     return not (one.columns and other.columns) or bool(one.columns & other.columns)
 
 
-def read(source: Source, call: Call, made: set[str]) -> Operation | None:
-    """What a call is about; None if that can't be read."""
+def read(source: Source, call: Call, new_tables: set[str]) -> Operation | None:
+    """Return the operation of a call; None if the file doesn't tell its table."""
     if call.name in ("execute", "exec_driver_sql"):
-        return read_sql(source, call, made)
+        return read_sql(source, call, new_tables)
     table = source.table(call)
     if table is None:
         return None
-    behind = call.arguments()[2 if call.name in NAME_FIRST else 1 :]
-    given = [*behind, *call.node.keywords]
-    said = {word for node in given for text in source.strings(node) for word in words(text)}
-    return Operation(
-        call, about(source, call, table), {table} | said & made, table, said - NO_COLUMNS - {table}
-    )
+    others = call.arguments()[2 if call.name in NAME_FIRST else 1 :]
+    nodes = [*others, *call.node.keywords]
+    names = {name for node in nodes for text in source.strings(node) for name in identifiers(text)}
+    return operation_of(call, describe(source, call, table), table, names, new_tables)
 
 
-def read_sql(source: Source, call: Call, made: set[str]) -> Operation | None:
-    """What plain SQL is about."""
+def read_sql(source: Source, call: Call, new_tables: set[str]) -> Operation | None:
+    """Return the operation of a call that runs SQL; None if the SQL changes no table."""
     text = source.text(call.node.args[0]) if call.node.args else None
     for change in changes(text or ""):
         if change.table:
-            parts = [] if change.kind in NAMELESS else list(change.parts.values())
-            said = words(" ".join(parts))
-            return Operation(
-                call,
-                " ".join((change.table, bare(change.parts.get("column", "")))).strip(),
-                {change.table} | said & made,
-                change.table,
-                said - NO_COLUMNS - {change.table},
-            )
+            parts = [] if change.kind in WITHOUT_COLUMNS else list(change.parts.values())
+            column = unqualified(change.parts.get("column", ""))
+            description = f"{change.table} {column}".strip()
+            names = identifiers(" ".join(parts))
+            return operation_of(call, description, change.table, names, new_tables)
     return None
 
 
-def about(source: Source, call: Call, table: str) -> str:
-    """What an operation is about, in words: its column, or what it makes or drops."""
+def operation_of(
+    call: Call, description: str, table: str, names: set[str], new_tables: set[str]
+) -> Operation:
+    """Return an operation that mentions these names: of new tables, and else of columns."""
+    columns = names - NOT_COLUMNS - {table}
+    return Operation(call, description, table, {table} | names & new_tables, columns)
+
+
+def describe(source: Source, call: Call, table: str) -> str:
+    """Return what an operation is about: `table.column`, its constraint or index, or its table."""
     arguments = call.arguments()
     if call.name in NAME_FIRST:
         name = next(source.strings(arguments[0]), None) if arguments else None

@@ -1,1 +1,1 @@
-"""The operations that a revision calls, one file per kind."""
+"""The operations that a revision calls, in one file for each kind."""

@@ -1,8 +1,8 @@
-"""Setting aside: what a "drop" does, so that nothing is lost and older builds go on.
+"""Setting aside: what a "drop" does, so that no value is lost and older builds go on.
 
 A column is renamed to `_aside_<revision>_<name>`, and so are its indexes and constraints; a table
-moves to the schema `aside_<revision>` (SQLite: it is renamed). The same revision, run the other
-way, finds them there and brings them back with what they hold. `python -m migrations purge`
+moves to the schema `aside_<revision>` (SQLite: it is renamed). The same revision, run in the other
+direction, finds them there and brings them back with their values. `python -m safely purge`
 drops them for good.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from safely.operations.connection import (
     Refused,
-    column_there,
+    has_column,
     literal,
     offline,
     postgresql,
@@ -23,10 +23,12 @@ from safely.operations.connection import (
     undoing,
 )
 
-LONGEST_NAME = 63  # bytes, on PostgreSQL; more are cut off
+LONGEST_NAME = 63  # bytes, on PostgreSQL, which silently cuts off the rest
 PREFIX = "_aside_"  # hidden from autogenerate and from published versions
+INDEX_NAME = re.compile(r'INDEX\s+(?:"(?:[^"]|"")+"|\S+)')  # in SQLite's CREATE INDEX
 
-# names longer than 63 bytes would be cut, so an index or constraint may keep a long one
+# an index or a constraint keeps its name where the new one would be longer than 63 bytes: cut off,
+# it could not be found again
 RENAME = """\
 DO $rename$
 DECLARE
@@ -39,13 +41,13 @@ BEGIN
   END IF;
   ALTER TABLE {table} RENAME COLUMN {old} TO {new};
   FOR item IN
-    SELECT change, name, {new_name} AS new_name
+    SELECT is_constraint, name, {new_name} AS new_name
     FROM (
-      SELECT 'ALTER TABLE {table} RENAME CONSTRAINT %I TO %I' AS change, conname::text AS name
+      SELECT true AS is_constraint, conname::text AS name
       FROM pg_constraint
       WHERE conrelid = {oid} AND number = ANY (conkey) AND contype <> 'n'
       UNION ALL
-      SELECT 'ALTER INDEX %I RENAME TO %I', relname::text
+      SELECT false, relname::text
       FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
       WHERE indrelid = {oid}
         AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = {oid})
@@ -55,78 +57,115 @@ BEGIN
     ) AS attached
     WHERE {condition}
   LOOP
-    EXECUTE format(item.change, item.name, item.new_name);
+    IF item.is_constraint THEN
+      EXECUTE format('ALTER TABLE %I RENAME CONSTRAINT %I TO %I',
+                     {table_text}, item.name, item.new_name);
+    ELSE
+      EXECUTE format('ALTER INDEX %I RENAME TO %I', item.name, item.new_name);
+    END IF;
   END LOOP;
-  {finally_};
+  {afterwards};
 END $rename$"""
 
 
-def aside(name: str) -> str:
-    """What a column is called while this revision has set it aside."""
-    hidden = f"{PREFIX}{revision()}_{name}"
+def hidden_name(name: str) -> str:
+    """Return the name that a column has while this revision has set it aside.
+
+    Raise Refused for one that the database would cut off.
+    """
+    return refuse_long(f"{hidden_prefix()}{name}", name)
+
+
+def hidden_prefix() -> str:
+    """Return what the name of everything that this revision has set aside begins with."""
+    return f"{PREFIX}{revision()}_"
+
+
+def hidden_schema() -> str:
+    """Return the schema of the tables that this revision has set aside (PostgreSQL).
+
+    Raise Refused for a name that the database would cut off.
+    """
+    return refuse_long(f"aside_{revision()}", "a table")
+
+
+def refuse_long(hidden: str, name: str) -> str:
+    """Return the name under which something is set aside; raise Refused if it is too long."""
     if len(hidden.encode()) > LONGEST_NAME:
         raise Refused(
-            f"{name} is too long to be set aside as {hidden}: the database keeps "
-            f"{LONGEST_NAME} bytes of a name"
+            f"{name} can't be set aside as {hidden}, which is too long: the database keeps "
+            f"{LONGEST_NAME} bytes of a name. Shorten the name, or the id of revision {revision()}"
         )
     return hidden
 
 
 def how_to_purge() -> str:
-    """How to be rid of what this revision set aside when it was run the other way."""
+    """Return the command that drops what this revision set aside when it ran the other way."""
     which = f"--before {revision()}" if undoing() else "--undone"
-    return f"`python -m migrations purge {which}` drops what was set aside"
+    return f"`python -m safely purge {which}` drops what was set aside"
 
 
-def is_aside(table_name: str, column_name: str) -> bool:
-    """Whether this revision has set the column aside, so that it can be brought back."""
-    return column_there(table_name, aside(column_name)) and not column_there(
+def is_set_aside(table_name: str, column_name: str) -> bool:
+    """Return whether this revision has set the column aside, and can bring it back."""
+    return has_column(table_name, hidden_name(column_name)) and not has_column(
         table_name, column_name
     )
 
 
 def set_column_aside(table_name: str, column_name: str) -> None:
-    """Rename a column, its indexes and its constraints."""
-    name = aside(column_name)
-    if not offline() and column_there(table_name, name):
+    """Rename a column, its indexes and its constraints to their hidden names.
+
+    Raise Refused where the revision has one of that name set aside already.
+    """
+    hidden, prefix = hidden_name(column_name), literal(hidden_prefix())
+    if not offline() and has_column(table_name, hidden):
         raise Refused(
-            f"{table_name}.{column_name} was set aside by this revision once before, and is "
-            f"there again: {how_to_purge()}"
+            f"{table_name}.{column_name} was set aside by this revision once before, and has "
+            f"been created again: {how_to_purge()}"
         )
     if not postgresql():
-        rename_on_sqlite(table_name, column_name, name)
-        rename_indexes(table_name, aside, mentioning=name)
+        rename_on_sqlite(table_name, column_name, hidden)
+        rename_indexes(table_name, hidden_name, mentioning=hidden)
         return
-    prefix = literal(aside(""))
-    names = {
-        "new_name": f"{prefix} || name",
-        "condition": f"octet_length({prefix} || name) <= 63",
-    }
-    run(RENAME.format(**columns(table_name, column_name, name), **names, finally_="NULL"))
+    run(
+        RENAME.format(
+            **renaming(table_name, column_name, hidden),
+            new_name=f"{prefix} || name",
+            condition=f"octet_length({prefix} || name) <= {LONGEST_NAME}",
+            afterwards="NULL",
+        )
+    )
 
 
-def bring_column_back(table_name: str, column_name: str, *, finally_: str = "NULL") -> None:
-    """Undo `set_column_aside`, and then run `finally_`; where nothing is aside, do nothing."""
-    name, prefix = aside(column_name), aside("")
+def bring_column_back(table_name: str, column_name: str, *, afterwards: str = "NULL") -> None:
+    """Undo `set_column_aside`; do nothing where the column is not set aside.
+
+    `afterwards` is a statement to execute in the same step, once the column is back (PostgreSQL).
+    """
+    hidden, prefix = hidden_name(column_name), hidden_prefix()
     if not postgresql():
-        if is_aside(table_name, column_name):
-            rename_on_sqlite(table_name, name, column_name)
+        if is_set_aside(table_name, column_name):
+            rename_on_sqlite(table_name, hidden, column_name)
             rename_indexes(
                 table_name, lambda index: index.removeprefix(prefix), mentioning=column_name
             )
         return
-    names = {
-        "new_name": f"substr(name, {len(prefix) + 1})",
-        "condition": f"starts_with(name, {literal(prefix)})",
-    }
-    run(RENAME.format(**columns(table_name, name, column_name), **names, finally_=finally_))
+    run(
+        RENAME.format(
+            **renaming(table_name, hidden, column_name),
+            new_name=f"substr(name, {len(prefix) + 1})",
+            condition=f"starts_with(name, {literal(prefix)})",
+            afterwards=afterwards,
+        )
+    )
 
 
-def columns(table_name: str, old: str, new: str) -> dict[str, str]:
-    """A column and its new name, for RENAME."""
+def renaming(table_name: str, old: str, new: str) -> dict[str, str]:
+    """Return what RENAME needs to know of a column and its new name."""
     return {
         "oid": regclass(table_name),
         "table": quoted(table_name),
+        "table_text": literal(table_name),
         "old": quoted(old),
         "old_text": literal(old),
         "new": quoted(new),
@@ -134,64 +173,71 @@ def columns(table_name: str, old: str, new: str) -> dict[str, str]:
 
 
 def rename_on_sqlite(table_name: str, old: str, new: str) -> None:
-    """Rename a column; SQLite takes along what mentions it."""
+    """Rename a column; SQLite renames it in indexes, triggers and CHECKs as well."""
     run(f"ALTER TABLE {quoted(table_name)} RENAME COLUMN {quoted(old)} TO {quoted(new)}")
 
 
 def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning: str = "") -> None:
-    """Make a table's indexes anew under other names, which SQLite can't change."""
-    made = rows(
+    """Rename a table's indexes, those whose SQL has `mentioning` in it.
+
+    SQLite can't rename an index, so each is dropped and created again.
+    """
+    indexes = rows(
         "SELECT name, sql FROM sqlite_master "
         "WHERE type = 'index' AND tbl_name = ? AND instr(sql, ?) > 0",
         table_name,
         mentioning,
     )
-    for name, sql in made:
+    for name, sql in indexes:
         run(f"DROP INDEX {quoted(name)}")
-        run(re.sub(r'INDEX\s+("[^"]+"|\S+)', f"INDEX {quoted(renamed(name))}", sql, count=1))
+        new_name = quoted(renamed(name)).replace("\\", r"\\")  # in a pattern's replacement
+        run(INDEX_NAME.sub(f"INDEX {new_name}", sql, count=1))
 
 
 def refuse_references(table_name: str, column_name: str | None = None) -> None:
-    """Raise Refused while foreign keys tie the column, or others to the table.
+    """Raise Refused while foreign keys bind the column, or other tables' bind the table.
 
-    They would go on being enforced, and newer builds can't heed what they don't see.
+    They would still be enforced, and newer builds can't obey a rule about what they don't see.
     """
     if offline():
         return
-    if tied := references(table_name, column_name):
+    if keys := foreign_keys(table_name, column_name):
         raise Refused(
             f"{table_name}{'.' + column_name if column_name else ''} can't be set aside: "
-            f"{', '.join(tied)} would still be enforced. Drop it first, with "
-            "safely.drop_constraint, and let the downgrade make it again"
+            f"{', '.join(keys)} would still be enforced. Drop it first, with "
+            "safely.drop_constraint, and let the downgrade create it again"
         )
 
 
-def references(table_name: str, column_name: str | None) -> list[str]:
-    """The foreign keys to the table, or from and to the column."""
+def foreign_keys(table_name: str, column_name: str | None) -> list[str]:
+    """Return the foreign keys to the table, or from and to the column, in words."""
     if postgresql():
-        tied = f"confrelid = {regclass(table_name)} AND conrelid <> confrelid"
+        table = regclass(table_name)
+        condition = f"confrelid = {table} AND conrelid <> confrelid"
         if column_name is not None:
             number = (
-                f"(SELECT attnum FROM pg_attribute WHERE attrelid = {regclass(table_name)} "
+                f"(SELECT attnum FROM pg_attribute WHERE attrelid = {table} "
                 f"AND attname = {literal(column_name)})"
             )
-            tied = (
-                f"confrelid = {regclass(table_name)} AND {number} = ANY (confkey) "
-                f"OR conrelid = {regclass(table_name)} AND {number} = ANY (conkey)"
+            condition = (
+                f"confrelid = {table} AND {number} = ANY (confkey) "
+                f"OR conrelid = {table} AND {number} = ANY (conkey)"
             )
-        found = rows(
+        keys = rows(
             "SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint "
-            f"WHERE contype = 'f' AND ({tied}) ORDER BY 1"
+            f"WHERE contype = 'f' AND ({condition}) ORDER BY 1"
         )
-        return [name for (name,) in found]
-    tied, values = 'refers."table" = ? AND tables.name <> ?', [table_name, table_name]
+        return [key for (key,) in keys]
+    condition, parameters = 'refers."table" = ? AND tables.name <> ?', [table_name, table_name]
     if column_name is not None:
-        tied = 'refers."table" = ? AND refers."to" = ? OR tables.name = ? AND refers."from" = ?'
-        values = [table_name, column_name] * 2
-    found = rows(
+        condition = (
+            'refers."table" = ? AND refers."to" = ? OR tables.name = ? AND refers."from" = ?'
+        )
+        parameters = [table_name, column_name] * 2
+    tables = rows(
         "SELECT DISTINCT tables.name FROM sqlite_master AS tables, "
         "pragma_foreign_key_list(tables.name) AS refers "
-        f"WHERE tables.type = 'table' AND ({tied})",
-        *values,
+        f"WHERE tables.type = 'table' AND ({condition})",
+        *parameters,
     )
-    return [f"a foreign key of {name}" for (name,) in found]
+    return [f"a foreign key of {name}" for (name,) in tables]

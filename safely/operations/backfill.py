@@ -1,4 +1,4 @@
-"""Changing many rows in small bites, so that nobody waits and a killed run goes on."""
+"""Changing many rows in batches: nobody waits for long, and a killed run can be resumed."""
 
 import logging
 import time
@@ -7,22 +7,23 @@ from alembic import op
 
 from safely.operations.connection import (
     Refused,
-    ask,
+    column_type,
+    in_schema,
     offline,
     outside_transaction,
     postgresql,
     quoted,
     regclass,
     run,
-    type_of,
+    scalar,
 )
 from safely.progress import progress
 
 log = logging.getLogger("safely")
 
-BATCH = 2_000  # rows that one statement walks over, and at most locks
-FIRST_BATCH = 100
-LONGEST_BATCH = 0.05  # seconds; the next one is smaller, since clients wait for its rows
+LARGEST_BATCH = 2_000  # rows that one statement reads, and at most locks
+FIRST_BATCH = 100  # rows
+LONGEST_BATCH = 0.05  # seconds; clients that want a row of the batch wait as long
 BEFORE_ALL = -(2**63)  # below every id
 
 ONE_BATCH = """\
@@ -53,67 +54,88 @@ BEGIN
 END $backfill$"""
 
 
-def backfill(table_name: str, assignments: str, *, where: str, batch: int = BATCH) -> None:
-    """UPDATE the rows that match `where`, in batches by `id`.
+def backfill(
+    table_name: str,
+    assignments: str,
+    *,
+    where: str,
+    batch: int = LARGEST_BATCH,
+    schema: str | None = None,
+) -> None:
+    """UPDATE the rows that match `where`, in batches along the column `id`, a number.
 
-    `where` must stop being true of a row that was changed: that is what lets a killed run be
-    resumed. On PostgreSQL each batch is a transaction, and older builds may write such rows
-    behind the walk: the table is walked again as long as that finds fewer than the time before.
-    On SQLite it is one statement of the revision's transaction. Offline, a DO block does it all.
+    `assignments` and `where` are SQL, as in UPDATE … SET … WHERE …. An assignment must make
+    `where` false: that is how a second run, after a kill, finds the rows that are left.
+    `batch` is the largest number of rows in one batch.
+
+    PostgreSQL: each batch is a transaction of its own, and locks its rows for some milliseconds.
+    Older builds may still write rows that match, behind the walk along the table: it is walked
+    again as long as a walk changes fewer rows than the one before.
+    SQLite: one statement in the revision's transaction. `--sql`: a DO block.
+
+    A backfill has no opposite: a downgrade says `safely.nothing_to_undo(…)`, or brings back what
+    was set aside. Raise Refused for a table without such an `id`.
+
+    Example: `safely.backfill("users", "name = 'Unknown'", where="name IS NULL")`
     """
-    refuse_other_key(table_name)
-    table = quoted(table_name)
-    if not postgresql():
-        run(f"UPDATE {table} SET {assignments} WHERE {where}")
-        return
-
-    def one_batch(reached: str, size: str) -> str:
-        return ONE_BATCH.format(
-            table=table, assignments=assignments, where=where, reached=reached, size=size
-        )
-
-    with outside_transaction():
-        if offline():
-            run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached", str(batch))))
+    with in_schema(schema, table_name):
+        refuse_without_id(table_name)
+        table = quoted(table_name)
+        if not postgresql():
+            run(f"UPDATE {table} SET {assignments} WHERE {where}")
             return
-        statement = one_batch("$1", "$2") + " FROM batch"
-        changed = walk(table_name, statement, batch)
-        before = changed + 1
-        while 0 < changed < before:
-            before, changed = changed, walk(table_name, statement, batch)
+
+        def one_batch(reached: str, size: str) -> str:
+            return ONE_BATCH.format(
+                table=table, assignments=assignments, where=where, reached=reached, size=size
+            )
+
+        with outside_transaction():
+            if offline():
+                run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached", str(batch))))
+                return
+            statement = one_batch("$1", "$2") + " FROM batch"
+            changed = walk(table_name, statement, batch)
+            before = changed + 1
+            while 0 < changed < before:
+                before, changed = changed, walk(table_name, statement, batch)
 
 
-def refuse_other_key(table_name: str) -> None:
-    """Raise Refused for a table that can't be walked over by a number."""
+def refuse_without_id(table_name: str) -> None:
+    """Raise Refused for a table that has no number `id` to walk along."""
     if offline() or not postgresql():
         return
-    if type_of(table_name, "id") not in ("smallint", "integer", "bigint"):
+    if column_type(table_name, "id") not in ("smallint", "integer", "bigint"):
         raise Refused(
-            f"{table_name} has no `id` that is a number, and rows are filled in by that, batch "
-            "after batch: change them in a revision of your own, some at a time"
+            f"{table_name} has no column `id` that is a number, and batches are made by that: "
+            "change its rows in a revision of your own, some at a time"
         )
 
 
 def walk(table_name: str, statement: str, largest: int) -> int:
-    """Walk over the table once, from the first id to the last; return how many rows changed."""
-    changed, seen, reached, size = 0, 0, BEFORE_ALL, min(FIRST_BATCH, largest)
+    """Walk along the table once, from the first id to the last; return how many rows changed."""
+    changed, walked, reached, size = 0, 0, BEFORE_ALL, min(FIRST_BATCH, largest)
     with progress(f"backfill of {table_name}", estimated_rows(table_name)) as advance:
         while True:
             began = time.monotonic()
-            last, walked, done = op.get_bind().exec_driver_sql(statement, (reached, size)).one()
+            last, in_batch, changed_in_batch = (
+                op.get_bind().exec_driver_sql(statement, (reached, size)).one()
+            )
             if last is None:
-                log.info("backfill of %s: %d rows walked", table_name, seen)
-                return changed
-            fits = LONGEST_BATCH / (time.monotonic() - began)  # as many times as many rows
-            size = max(1, min(largest, int(size * min(fits, 2))))
-            reached, changed, seen = last, changed + done, seen + walked
-            op.get_context().opts["work"].rows += walked
-            advance(walked)
+                break
+            # at most doubled, since one fast batch promises little about the next
+            factor = min(LONGEST_BATCH / (time.monotonic() - began), 2)
+            size = max(1, min(largest, int(size * factor)))
+            reached, changed, walked = last, changed + changed_in_batch, walked + in_batch
+            op.get_context().opts["work"].rows += in_batch
+            advance(in_batch)
+    log.info("backfill of %s: %d rows walked", table_name, walked)
+    return changed
 
 
 def estimated_rows(table_name: str) -> int:
-    """What the statistics say, corrected where there are none yet."""
-    estimate = int(ask(f"SELECT reltuples FROM pg_class WHERE oid = {regclass(table_name)}"))
+    """Return the number of rows by PostgreSQL's statistics, or counted where it has none yet."""
+    estimate = int(scalar(f"SELECT reltuples FROM pg_class WHERE oid = {regclass(table_name)}"))
     if estimate >= 0:
         return estimate
-    return int(ask(f"SELECT count(*) FROM {quoted(table_name)}"))
+    return int(scalar(f"SELECT count(*) FROM {quoted(table_name)}"))

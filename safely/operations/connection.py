@@ -1,14 +1,15 @@
-"""What every safe spelling asks of the connection that a revision runs on."""
+"""The connection on which a revision runs: queries, SQL text, transactions, the schema."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
 
-UNLESS = """\
+RUN_UNLESS = """\
 DO $unless$ BEGIN
   IF NOT ({condition}) THEN
     {statement};
@@ -18,104 +19,165 @@ END $unless$"""
 HAS_COLUMN = """\
 EXISTS (SELECT FROM pg_attribute WHERE attrelid = {} AND attname = {} AND NOT attisdropped)"""
 
+# a setting, and not a variable of ours: a script of `--sql` must find the old search_path, too
+ENTER_SCHEMA = """\
+DO $schema$ BEGIN
+  PERFORM set_config('safely.search_path', current_setting('search_path'), false);
+  PERFORM set_config(
+    'search_path',
+    concat_ws(', ', {identifier}, nullif(current_setting('search_path'), '')), false);
+  IF current_schema IS DISTINCT FROM {schema} THEN
+    RAISE EXCEPTION '%', {no_schema};
+  END IF;{tables}
+END $schema$"""
+
+REQUIRE_TABLE = """
+  IF to_regclass(format('%I.%I', {schema}, {table})) IS NULL THEN
+    RAISE EXCEPTION '%', {no_table};
+  END IF;"""
+
+LEAVE_SCHEMA = """\
+DO $schema$ BEGIN
+  PERFORM set_config('search_path', current_setting('safely.search_path'), false);
+END $schema$"""
+
+SCHEMA = "safely_schema"  # the option of Alembic's context that holds the schema of `in_schema`
+
 
 class Refused(CommandError):  # noqa: N818  # a refusal is not a fault
-    """The data or the schema forbids this step; the message says what to do about it.
+    """An operation can't be done with this data or this schema; the message says what to do.
 
     Alembic prints it as one line and exits with a code other than 0.
     """
 
 
 def postgresql() -> bool:
-    """Whether the revision runs on PostgreSQL; otherwise it is SQLite."""
+    """Return whether the revision runs on PostgreSQL; otherwise it runs on SQLite."""
     return op.get_context().dialect.name == "postgresql"
 
 
 def offline() -> bool:
-    """Whether SQL is printed (`--sql`) and there is nobody to ask."""
+    """Return whether SQL is only printed (`--sql`), without a connection."""
     return op.get_context().as_sql
 
 
 def revision() -> str:
-    """The revision that is being applied or undone."""
+    """Return the id of the revision that is being applied or undone."""
     return str(op.get_context().opts["revision"])
 
 
 def undoing() -> bool:
-    """Whether it is being undone."""
+    """Return whether the revision is being undone."""
     return not op.get_context().opts["is_upgrade"]
 
 
-def blind(table_name: str) -> str:
-    """The sentence for what can't be printed (SQLite)."""
-    return (
-        f"SQLite must look at {table_name} to change it, and `--sql` can't: "
-        "run `alembic upgrade` on the file itself"
-    )
-
-
 def run(statement: str) -> None:
-    """Execute SQL exactly as written: no colon in it is taken for a parameter."""
+    """Execute SQL exactly as written: a colon in it does not begin a parameter."""
     op.execute(sa.text(statement.replace(":", r"\:")))
 
 
-def ask(statement: str, *values: object) -> Any:
-    """The first column of the first row, or None; parameters as the driver spells them."""
-    return op.get_bind().exec_driver_sql(statement, values).scalar()
+def scalar(query: str, *parameters: object) -> Any:
+    """Return the first column of a query's first row, or None without a row.
 
-
-def rows(statement: str, *values: object) -> list[Any]:
-    """All the rows; parameters as the driver spells them."""
-    return list(op.get_bind().exec_driver_sql(statement, values).all())
-
-
-def unless(condition: str, statement: str) -> None:
-    """Execute a statement unless an earlier run that was killed did it already (PostgreSQL).
-
-    The database decides, so that a script can be sent again too.
+    Parameters are spelled as the driver spells them: `$1` on PostgreSQL, `?` on SQLite.
     """
-    run(UNLESS.format(condition=condition, statement=statement))
+    return op.get_bind().exec_driver_sql(query, parameters).scalar()
 
 
-def column_there(table_name: str, column_name: str) -> bool:
-    """Whether the table has the column."""
-    if postgresql():
-        there = HAS_COLUMN.format(regclass(table_name), literal(column_name))
-        return bool(ask(f"SELECT {there}"))
-    return bool(ask("SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table_name, column_name))
+def rows(query: str, *parameters: object) -> list[Any]:
+    """Return all rows of a query; parameters are spelled as the driver spells them."""
+    return list(op.get_bind().exec_driver_sql(query, parameters).all())
 
 
-def type_of(table_name: str, column_name: str) -> str:
-    """A column's type as the database words it."""
-    if not postgresql():
-        declared = "SELECT type FROM pragma_table_info(?) WHERE name = ?"
-        return str(ask(declared, table_name, column_name))
-    return str(
-        ask(
-            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute "
-            f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
+def run_unless(condition: str, statement: str) -> None:
+    """Execute a statement unless a condition holds, in one DO block (PostgreSQL).
+
+    The database checks the condition, so that a script of `--sql` can be sent a second time.
+    """
+    run(RUN_UNLESS.format(condition=condition, statement=statement))
+
+
+def refuse_offline(table_name: str) -> None:
+    """Raise Refused under `--sql`, for a change that SQLite makes by copying the table."""
+    if offline():
+        raise Refused(
+            f"SQLite changes {table_name} by copying it as it is, and `--sql` has no database to "
+            "read: run `alembic upgrade` on the file itself"
         )
+
+
+def refuse_rows(
+    query: str, problem: str, rows_do: str, remedy: str = "Correct them, and run this again"
+) -> None:
+    """Raise Refused if the query returns rows; the message counts them and shows the query."""
+    if offline():
+        return
+    if count := scalar(f"SELECT count(*) FROM ({query}) AS refused"):
+        raise Refused(f"{problem}: {count} row(s) {rows_do}. {remedy}. See them with: {query}")
+
+
+def required_name(name: str | None, table_name: str) -> str:
+    """Return the name of a constraint or an index; raise Refused without one.
+
+    Without a name, a second run would not find what a killed run has created.
+    """
+    if name is None:
+        raise Refused(
+            f"a constraint or an index of {table_name} has no name: write one in the place of "
+            "None, and give the models' MetaData a naming_convention"
+        )
+    return name
+
+
+def has_column(table_name: str, column_name: str) -> bool:
+    """Return whether the table has the column."""
+    if not postgresql():
+        return pragma_value("1", table_name, column_name) is not None
+    return bool(scalar(f"SELECT {HAS_COLUMN.format(regclass(table_name), literal(column_name))}"))
+
+
+def column_type(table_name: str, column_name: str) -> str:
+    """Return a column's type as the database spells it."""
+    if not postgresql():
+        return str(pragma_value("type", table_name, column_name))
+    return str(catalogue_value("format_type(atttypid, atttypmod)", table_name, column_name))
+
+
+def catalogue_value(expression: str, table_name: str, column_name: str) -> Any:
+    """Return an expression over a column's row in pg_attribute (PostgreSQL)."""
+    return scalar(
+        f"SELECT {expression} FROM pg_attribute "
+        f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
     )
 
 
-def type_name(type_: sa.types.TypeEngine[Any]) -> str:
-    """A type as SQL."""
+def pragma_value(expression: str, table_name: str, column_name: str) -> Any:
+    """Return an expression over a column's row in `PRAGMA table_info` (SQLite)."""
+    query = f"SELECT {expression} FROM pragma_table_info(?) WHERE name = ?"
+    return scalar(query, table_name, column_name)
+
+
+def type_sql(type_: sa.types.TypeEngine[Any]) -> str:
+    """Return a type as SQL, as SQLAlchemy spells it."""
     return type_.compile(dialect=op.get_context().dialect)
 
 
-def canonical(type_: sa.types.TypeEngine[Any]) -> str:
-    """A type as the database words it."""
+def normalized_type(type_: sa.types.TypeEngine[Any]) -> str:
+    """Return a type as the database spells it, to be compared with `column_type`."""
     if not postgresql():
-        return type_name(type_)
-    run(f"CREATE TEMPORARY TABLE safely_wanted (shown {type_name(type_)})")
-    words = type_of("safely_wanted", "shown")
+        return type_sql(type_)
+    run(f"CREATE TEMPORARY TABLE safely_wanted (shown {type_sql(type_)})")
+    name = column_type("safely_wanted", "shown")
     run("DROP TABLE safely_wanted")
-    return words
+    return name
 
 
 @contextmanager
 def empty_twin(table_name: str) -> Iterator[str]:
-    """The name of an empty table like this one, to try something on (PostgreSQL)."""
+    """Create an empty temporary table like this one, to try a change on (PostgreSQL).
+
+    Yield its name.
+    """
     name = "safely_twin"
     run(f"CREATE TEMPORARY TABLE {name} (LIKE {quoted(table_name)} INCLUDING ALL)")
     yield name
@@ -123,47 +185,149 @@ def empty_twin(table_name: str) -> Iterator[str]:
 
 
 def rewrites(table_name: str, change: str) -> bool:
-    """Whether ALTER TABLE with this change writes every row anew, to a new file (PostgreSQL)."""
+    """Return whether ALTER TABLE with this change writes every row to a new file (PostgreSQL)."""
     with empty_twin(table_name) as twin:
         file = f"SELECT pg_relation_filenode('{twin}'::regclass)"
-        before = ask(file)
+        before = scalar(file)
         run(f"ALTER TABLE {twin} {change}")
-        return bool(before != ask(file))
+        return bool(before != scalar(file))
 
 
 def quoted(name: str) -> str:
-    """An identifier, quoted where the database needs it."""
+    """Return an identifier, in quotes where the database needs them."""
     return op.get_context().dialect.identifier_preparer.quote(name)
 
 
 def literal(value: str | int) -> str:
-    """A value as SQL text, for statements that take no parameters."""
-    plain = str(value) if isinstance(value, str) else value  # a quoted name is a str of its own
-    compiled = sa.literal(plain).compile(
-        dialect=op.get_context().dialect, compile_kwargs={"literal_binds": True}
-    )
-    return str(compiled)
+    """Return a value as SQL, for statements that take no parameters."""
+    # a quoted_name, which is a str too, has no literal of its own
+    return expression_sql(sa.literal(str(value) if isinstance(value, str) else value))
+
+
+def expression_sql(expression: str | sa.ColumnElement[Any] | sa.TextClause) -> str:
+    """Return an expression as SQL; text is taken as written."""
+    if isinstance(expression, sa.ColumnElement):
+        dialect = op.get_context().dialect
+        return str(expression.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return str(expression)
+
+
+def qualified(table_name: str) -> str:
+    """Return a table as SQL with the schema that `in_schema` entered, for a query to be pasted."""
+    schema = op.get_context().opts.get(SCHEMA)
+    return quoted(table_name) if schema is None else f"{quoted(schema)}.{quoted(table_name)}"
 
 
 def regclass(table_name: str) -> str:
-    """A table for the catalogue's questions (PostgreSQL)."""
+    """Return SQL for a table's oid, to query the catalogue with (PostgreSQL)."""
     return f"{literal(quoted(table_name))}::regclass"
 
 
 @contextmanager
 def outside_transaction(*, patient: bool = False) -> Iterator[None]:
-    """Each statement within is a transaction of its own, on PostgreSQL.
+    """Run each statement in a transaction of its own, on PostgreSQL.
 
-    What the revision did before is committed, so whatever stands here must bear being run again
-    after a kill. `patient` lifts `lock_timeout`, for a statement whose lock blocks nobody but
-    which must outwait old transactions: cut short, CONCURRENTLY leaves an INVALID index.
+    What the revision did before is committed, so all that is done inside must bear to be done
+    again after a kill. `patient` lifts `lock_timeout`, for a statement whose lock blocks nobody
+    but which must outwait old transactions: a CONCURRENTLY that is cut off leaves an INVALID index.
     """
     if not postgresql():
         yield
         return
+    options = op.get_context().opts
     with op.get_context().autocommit_block():
-        if patient:
-            run("SET lock_timeout = 0")
+        try:
+            if patient:
+                run("SET lock_timeout = 0")
+            yield
+        finally:
+            if patient:
+                set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
+            if SCHEMA in options:
+                # the transaction that comes next may be rolled back, and the search_path with it
+                # to what it is here
+                set_back(LEAVE_SCHEMA)
+    if SCHEMA in options:
+        run(enter_schema(options[SCHEMA]))
+
+
+@contextmanager
+def in_schema(schema: str | None, *table_names: str) -> Iterator[None]:
+    """Run an operation in a schema: unqualified names and `current_schema` then mean this one.
+
+    On PostgreSQL the schema comes first in the search_path, which is set back at the end, also
+    when the operation is refused. None changes nothing.
+    Raise Refused on SQLite, for a schema that is missing, and for a table that is missing there:
+    the search_path would lead to a table of the same name in another schema.
+    """
+    if schema is None:
         yield
-        if patient:
-            run(f"SET lock_timeout = {literal(op.get_context().opts['lock_timeout'])}")
+        return
+    if not postgresql():
+        raise Refused(f"SQLite has no schemas: leave out schema={schema!r}")
+    if not offline():
+        refuse_missing(schema, table_names)
+        if scalar("SELECT current_schema") == schema:
+            yield
+            return
+    options = op.get_context().opts
+    options[SCHEMA] = schema
+    run(enter_schema(schema, table_names))
+    try:
+        yield
+    finally:
+        del options[SCHEMA]
+        set_back(LEAVE_SCHEMA)
+
+
+def enter_schema(schema: str, table_names: tuple[str, ...] = ()) -> str:
+    """Return SQL that puts a schema first in the search_path and raises for missing tables."""
+    return ENTER_SCHEMA.format(
+        identifier=literal(quoted(schema)),
+        schema=literal(schema),
+        no_schema=literal(no_schema(schema)),
+        tables="".join(
+            REQUIRE_TABLE.format(
+                schema=literal(schema),
+                table=literal(table_name),
+                no_table=literal(no_table(schema, table_name)),
+            )
+            for table_name in table_names
+        ),
+    )
+
+
+def set_back(statement: str) -> None:
+    """Execute a statement that sets a setting back, whatever state the connection is in.
+
+    An aborted transaction takes no statement, but its rollback sets the setting back; and a lost
+    connection has none. The error of either is on its way already, and must not be replaced.
+    """
+    with suppress(SQLAlchemyError):
+        run(statement)
+
+
+def refuse_missing(schema: str, table_names: tuple[str, ...]) -> None:
+    """Raise Refused unless the role may use the schema, and it has these tables."""
+    usable = (
+        f"has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = {literal(schema)}"
+    )
+    if not scalar(f"SELECT {usable}"):
+        raise Refused(no_schema(schema))
+    for table_name in table_names:
+        name = f"format('%I.%I', {literal(schema)}, {literal(table_name)})"
+        if scalar(f"SELECT to_regclass({name}) IS NULL"):
+            raise Refused(no_table(schema, table_name))
+
+
+def no_schema(schema: str) -> str:
+    """Return the message for a schema that is missing or closed to this role."""
+    return (
+        f"there is no schema {schema} that this role may use: create it first, or grant USAGE "
+        "on it to the role that migrates"
+    )
+
+
+def no_table(schema: str, table_name: str) -> str:
+    """Return the message for a table that is missing in a schema."""
+    return f"there is no table {table_name} in the schema {schema}: correct schema= or the name"

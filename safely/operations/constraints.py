@@ -1,175 +1,280 @@
-"""Constraints, added without holding anybody up while the rows are checked."""
+"""Constraints, added so that nobody waits while the rows are checked."""
 
 from collections.abc import Sequence
 from typing import Any
 
+import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import IntegrityError
 
 from safely.operations.connection import (
     Refused,
-    ask,
+    expression_sql,
+    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
+    qualified,
     quoted,
+    refuse_rows,
     regclass,
+    required_name,
     run,
-    unless,
+    run_unless,
+    scalar,
 )
 from safely.operations.indexes import create_index
 from safely.operations.rebuild import rebuilt
 
 HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
 
+Condition = str | sa.ColumnElement[bool] | sa.TextClause
 
-def create_check_constraint(constraint_name: str, table_name: str, condition: str) -> None:
-    """Add a CHECK: for new rows at once, then for the old ones while everybody goes on writing.
 
-    PostgreSQL: NOT VALID (an instant's lock), VALIDATE in a later transaction (blocks nobody).
-    SQLite: the table is copied. A constraint that is already there is only validated.
-    Raises Refused where rows break it, with a query that shows them.
+def create_check_constraint(
+    constraint_name: str | None,
+    table_name: str,
+    condition: Condition,
+    *,
+    schema: str | None = None,
+) -> None:
+    """Add a CHECK: it holds for new rows at once, and old rows are checked while everybody writes.
+
+    `constraint_name` is the name in the database: no naming convention is applied to it.
+
+    PostgreSQL: ACCESS EXCLUSIVE for an instant (NOT VALID); the rows are checked in a later
+    transaction (VALIDATE), which blocks neither readers nor writers. A constraint that a killed
+    run has added is only validated. SQLite: the table is copied.
+    The rule holds for older builds, too: they get an error for a row that breaks it.
+    The opposite is `safely.drop_constraint`.
+    Raise Refused where rows break the rule, with a query that shows them.
+
+    Example: `safely.create_check_constraint("ck_users_age", "users", "age BETWEEN 0 AND 150")`
     """
-    refuse_violations(constraint_name, table_name, condition)
-    if not postgresql():
+    with in_schema(schema, table_name):
+        name, rule = required_name(constraint_name, table_name), expression_sql(condition)
+        refuse_violations(name, table_name, rule)
+        if postgresql():
+            add_check(name, table_name, rule)
+            return
         with rebuilt(table_name) as table:
-            table.create_check_constraint(op.f(constraint_name), condition)
-        return
-    add_check(constraint_name, table_name, condition)
+            table.create_check_constraint(op.f(name), rule)
 
 
 def add_check(constraint_name: str, table_name: str, condition: str) -> None:
-    """Add a CHECK that no row breaks, as far as was known a moment ago (PostgreSQL)."""
-    add_unless_there(constraint_name, table_name, f"CHECK ({condition}) NOT VALID")
+    """Add and validate a CHECK that no row was seen to break (PostgreSQL)."""
+    add_constraint(constraint_name, table_name, f"CHECK ({condition}) NOT VALID")
     try:
         validate(constraint_name, table_name)
-    except IntegrityError:  # a row that broke it came in before the rule was there
+    except IntegrityError:  # a row that breaks it was written before the constraint was added
         refuse_violations(constraint_name, table_name, condition)
         raise
 
 
-def create_foreign_key(
-    constraint_name: str,
+def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
+    constraint_name: str | None,
     source_table: str,
     referent_table: str,
     local_cols: Sequence[str],
     remote_cols: Sequence[str],
-    **options: Any,
+    *,
+    onupdate: str | None = None,
+    ondelete: str | None = None,
+    deferrable: bool | None = None,
+    initially: str | None = None,
+    match: str | None = None,
+    source_schema: str | None = None,
+    referent_schema: str | None = None,
 ) -> None:
-    """Add a foreign key; takes what `op.create_foreign_key` takes.
+    """Add a foreign key: it holds for new rows at once, old rows are checked while all write.
 
-    PostgreSQL: NOT VALID (an instant's lock on both tables), VALIDATE in a later transaction.
-    SQLite: the table is copied. Raises Refused where rows refer to nothing, with a query.
+    PostgreSQL: SHARE ROW EXCLUSIVE on both tables for an instant (NOT VALID); the rows are checked
+    in a later transaction (VALIDATE), which blocks neither readers nor writers. A constraint that
+    a killed run has added is only validated. SQLite: the table is copied.
+    The rule holds for older builds, too.
+    The opposite is `safely.drop_constraint`. While the foreign key is there, its columns and the
+    table that it refers to can't be set aside.
+    Raise Refused where rows refer to a missing row, with a query that shows them, and for two
+    tables in different schemas: versions of one schema are published.
+
+    Example: `safely.create_foreign_key("fk_pets_owner", "pets", "users", ["owner"], ["id"])`
     """
-    dangling = dangling_rows(source_table, referent_table, local_cols, remote_cols)
-    refuse_dangling(constraint_name, source_table, dangling)
-    if not postgresql():
-        with rebuilt(source_table) as table:
-            table.create_foreign_key(
-                op.f(constraint_name),
-                referent_table,
-                list(local_cols),
-                list(remote_cols),
-                **options,
-            )
+    refuse_two_schemas(source_schema, referent_schema)
+    with in_schema(source_schema or referent_schema, source_table, referent_table):
+        name = required_name(constraint_name, source_table)
+        dangling = dangling_rows(source_table, referent_table, local_cols, remote_cols)
+        refuse_dangling(name, source_table, dangling)
+        if not postgresql():
+            with rebuilt(source_table) as table:
+                table.create_foreign_key(
+                    op.f(name),
+                    referent_table,
+                    list(local_cols),
+                    list(remote_cols),
+                    onupdate=onupdate,
+                    ondelete=ondelete,
+                    deferrable=deferrable,
+                    initially=initially,
+                    match=match,
+                )
+            return
+        local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
+        clauses = (
+            f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote})",
+            match and f"MATCH {match}",
+            ondelete and f"ON DELETE {ondelete}",
+            onupdate and f"ON UPDATE {onupdate}",
+            deferral(deferrable=deferrable, initially=initially),
+            "NOT VALID",
+        )
+        add_constraint(name, source_table, " ".join(filter(None, clauses)))
+        try:
+            validate(name, source_table)
+        except IntegrityError:  # a row that refers to a missing one was written in between
+            refuse_dangling(name, source_table, dangling)
+            raise
+
+
+def deferral(*, deferrable: bool | None, initially: str | None) -> str:
+    """Return when a constraint is checked, as SQL; empty for at once."""
+    clauses = (
+        "" if deferrable is None else "DEFERRABLE" if deferrable else "NOT DEFERRABLE",
+        initially and f"INITIALLY {initially}",
+    )
+    return " ".join(filter(None, clauses))
+
+
+def refuse_two_schemas(source_schema: str | None, referent_schema: str | None) -> None:
+    """Raise Refused for a foreign key from one schema to another.
+
+    A schema that is left out is the current one, which under `--sql` can't be asked for.
+    """
+    if source_schema == referent_schema or (offline() and None in (source_schema, referent_schema)):
         return
-    local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
-    actions = "".join(
-        f" ON {event.removeprefix('on').upper()} {options[event]}"
-        for event in ("ondelete", "onupdate")
-        if options.get(event)
-    )
-    add_unless_there(
-        constraint_name,
-        source_table,
-        f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote}){actions} NOT VALID",
-    )
-    try:
-        validate(constraint_name, source_table)
-    except IntegrityError:  # a row that refers to nothing came in before the rule was there
-        refuse_dangling(constraint_name, source_table, dangling)
-        raise
+    current = scalar("SELECT current_schema") if postgresql() else None
+    source, referent = source_schema or current, referent_schema or current
+    if source != referent:
+        raise Refused(
+            f"a foreign key from the schema {source} to the schema {referent}: safely publishes "
+            "the versions of one schema, so keep the tables of a project in one"
+        )
 
 
 def dangling_rows(
     source_table: str, referent_table: str, local_cols: Sequence[str], remote_cols: Sequence[str]
 ) -> str:
-    """The query for rows that refer to nothing."""
+    """Return the query for rows that refer to a missing row."""
     local = [f"source.{quoted(column)}" for column in local_cols]
     remote = [f"referent.{quoted(column)}" for column in remote_cols]
-    given = " AND ".join(f"{column} IS NOT NULL" for column in local)
-    alike = " AND ".join(f"{r} = {ours}" for r, ours in zip(remote, local, strict=True))
+    refers = " AND ".join(f"{column} IS NOT NULL" for column in local)
+    pairs = zip(remote, local, strict=True)
+    matches = " AND ".join(f"{remote_column} = {column}" for remote_column, column in pairs)
     return (
-        f"SELECT * FROM {quoted(source_table)} AS source WHERE {given} "
-        f"AND NOT EXISTS (SELECT 1 FROM {quoted(referent_table)} AS referent WHERE {alike})"
+        f"SELECT * FROM {qualified(source_table)} AS source WHERE {refers} "
+        f"AND NOT EXISTS (SELECT 1 FROM {qualified(referent_table)} AS referent WHERE {matches})"
     )
 
 
 def refuse_dangling(constraint_name: str, source_table: str, dangling: str) -> None:
-    """Raise Refused where rows refer to nothing."""
-    if offline():
-        return
-    count = ask(f"SELECT count(*) FROM ({dangling}) AS found")
-    if count:
-        raise Refused(
-            f"{constraint_name} can't be added: {count} row(s) of {source_table} refer to "
-            f"nothing. Mend them, and run this revision again. See them with: {dangling}"
-        )
+    """Raise Refused where rows refer to a missing row."""
+    refuse_rows(
+        dangling, f"{constraint_name} can't be added", f"of {source_table} refer to nothing"
+    )
 
 
-def create_unique_constraint(
-    constraint_name: str, table_name: str, columns: Sequence[str], **options: Any
+def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
+    constraint_name: str | None,
+    table_name: str,
+    columns: Sequence[str],
+    *,
+    schema: str | None = None,
+    deferrable: bool | None = None,
+    initially: str | None = None,
+    **options: Any,
 ) -> None:
-    """Add a UNIQUE constraint from an index that is built concurrently."""
-    if not postgresql():
-        with rebuilt(table_name) as table:
-            table.create_unique_constraint(op.f(constraint_name), list(columns), **options)
-        return
-    create_index(constraint_name, table_name, columns, unique=True)
-    attach(constraint_name, table_name)
+    """Add a UNIQUE constraint from an index that is built while everybody goes on working.
+
+    `options` are those of `safely.create_index`, such as `postgresql_nulls_not_distinct`.
+
+    PostgreSQL: the index as `safely.create_index` builds it; then ACCESS EXCLUSIVE for an instant.
+    SQLite: the table is copied.
+    The rule holds for older builds, too. The opposite is `safely.drop_constraint`.
+    Raise Refused where rows have the same values, with a query that shows them.
+
+    Example: `safely.create_unique_constraint("uq_users_email", "users", ["email"])`
+    """
+    with in_schema(schema, table_name):
+        name = required_name(constraint_name, table_name)
+        if not postgresql():
+            with rebuilt(table_name) as table:
+                table.create_unique_constraint(
+                    op.f(name),
+                    list(columns),
+                    deferrable=deferrable,
+                    initially=initially,
+                    **options,
+                )
+            return
+        create_index(name, table_name, columns, unique=True, **options)
+        attach(name, table_name, deferral(deferrable=deferrable, initially=initially))
 
 
-def attach(constraint_name: str, table_name: str) -> None:
+def attach(constraint_name: str, table_name: str, deferral: str = "") -> None:
     """Make the unique index of that name a constraint (PostgreSQL)."""
-    add_unless_there(constraint_name, table_name, f"UNIQUE USING INDEX {quoted(constraint_name)}")
+    rule = f"UNIQUE USING INDEX {quoted(constraint_name)} {deferral}"
+    add_constraint(constraint_name, table_name, rule.strip())
 
 
-def drop_constraint(constraint_name: str, table_name: str, type_: str | None = None) -> None:
-    """Drop a constraint (an instant's lock); one that is gone already is fine."""
-    if postgresql():
-        op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
-        return
-    with rebuilt(table_name) as table:
-        table.drop_constraint(op.f(constraint_name), type_)
+def drop_constraint(
+    constraint_name: str,
+    table_name: str,
+    type_: str | None = None,
+    *,
+    schema: str | None = None,
+    **_: Any,
+) -> None:
+    """Drop a constraint; one that a killed run has dropped is no error.
+
+    `constraint_name` is the name in the database: no naming convention is applied to it.
+    Alembic's `if_exists` is accepted, and always on.
+
+    PostgreSQL: ACCESS EXCLUSIVE for an instant (a foreign key: on both tables).
+    SQLite: the table is copied, and `type_` is needed: check, foreignkey, unique or primary.
+    Older builds don't notice. The opposite is the operation that creates the constraint.
+
+    Example: `safely.drop_constraint("ck_users_age", "users", "check")`
+    """
+    with in_schema(schema, table_name):
+        if postgresql():
+            op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
+            return
+        with rebuilt(table_name) as table:
+            table.drop_constraint(op.f(constraint_name), type_)
 
 
-def add_unless_there(constraint_name: str, table_name: str, rule: str) -> None:
-    """ALTER TABLE … ADD CONSTRAINT, unless it is there (PostgreSQL)."""
-    there = HAS_CONSTRAINT.format(name=literal(constraint_name), table=regclass(table_name))
+def add_constraint(constraint_name: str, table_name: str, rule: str) -> None:
+    """ALTER TABLE … ADD CONSTRAINT, unless the table has it (PostgreSQL)."""
+    exists = HAS_CONSTRAINT.format(name=literal(constraint_name), table=regclass(table_name))
     add = f"ALTER TABLE {quoted(table_name)} ADD CONSTRAINT {quoted(constraint_name)} {rule}"
-    unless(there, add)
+    run_unless(exists, add)
 
 
 def validate(constraint_name: str, table_name: str) -> None:
-    """Check the old rows, in a transaction of its own: adding's lock would be held for long."""
+    """Check the old rows, in a transaction of its own: the lock of adding would be kept."""
     with outside_transaction(patient=True):
         run(f"ALTER TABLE {quoted(table_name)} VALIDATE CONSTRAINT {quoted(constraint_name)}")
 
 
 def refuse_violations(
-    constraint_name: str, table_name: str, condition: str, rows: str | None = None
+    constraint_name: str, table_name: str, condition: str, source: str | None = None
 ) -> None:
-    """Raise Refused where rows already break the condition.
+    """Raise Refused where rows break the condition.
 
-    `rows`: what to look at instead of the table, such as a query that stands for it.
+    `source` is read instead of the table: a subquery with columns that the table has yet to get.
     """
-    if offline():
-        return
-    breaking = f"FROM {rows or quoted(table_name)} WHERE NOT ({condition})"
-    count = ask(f"SELECT count(*) {breaking}")
-    if count:
-        raise Refused(
-            f"{constraint_name} can't be added: {count} row(s) of {table_name} break it. "
-            f"Mend them, and run this revision again. See them with: SELECT * {breaking}"
-        )
+    refuse_rows(
+        f"SELECT * FROM {source or qualified(table_name)} WHERE NOT ({condition})",
+        f"{constraint_name} can't be added",
+        f"of {table_name} break it",
+    )

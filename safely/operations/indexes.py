@@ -1,4 +1,4 @@
-"""Indexes, built and dropped while everybody goes on writing."""
+"""Indexes, built and dropped while everybody goes on reading and writing."""
 
 import logging
 from collections.abc import Sequence
@@ -10,68 +10,95 @@ from sqlalchemy.exc import IntegrityError
 
 from safely.operations.connection import (
     Refused,
-    ask,
     empty_twin,
+    expression_sql,
+    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
+    qualified,
     quoted,
+    required_name,
     run,
+    scalar,
 )
 
 log = logging.getLogger("safely")
 
-# an index name is unique in its schema, and the revisions' tables are in the current one
-IS_VALID = (
-    "SELECT indisvalid FROM pg_index WHERE indexrelid = "
-    "(SELECT oid FROM pg_class WHERE relname = {} AND relnamespace = current_schema::regnamespace)"
-)
+# an index's name is unique in its schema, which is that of its table
+IS_VALID = """\
+SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE relname = {} AND nspname = current_schema"""
 
-Columns = Sequence[str | sa.ColumnElement[Any] | sa.TextClause]
+Column = str | sa.ColumnElement[Any] | sa.TextClause
+Columns = Sequence[Column]
 
 
 def create_index(
-    index_name: str, table_name: str, columns: Columns, *, unique: bool = False, **options: Any
+    index_name: str | None,
+    table_name: str,
+    columns: Columns,
+    *,
+    schema: str | None = None,
+    unique: bool = False,
+    **options: Any,
 ) -> None:
-    """Build an index without blocking readers or writers; takes what `op.create_index` takes.
+    """Build an index without blocking readers or writers.
 
-    PostgreSQL: CONCURRENTLY, waiting as long as it must; an INVALID index that a killed run left
-    is dropped first, and the new one is verified. SQLite: inside the revision's transaction,
-    without `COLLATE "C"`, which is how SQLite orders anyhow.
-    Raises Refused where a unique index meets duplicates, with a query that shows them.
+    `options` are those of `op.create_index`, such as `postgresql_where`; `if_not_exists` and
+    `postgresql_concurrently` are always on.
+
+    PostgreSQL: SHARE UPDATE EXCLUSIVE while it is built (CONCURRENTLY), which blocks nobody; it
+    waits for older transactions as long as they take. An INVALID index that a killed run left is
+    dropped first, and the new one is verified. SQLite: built in the revision's transaction,
+    without `COLLATE "C"`, which is the order of SQLite anyway.
+    Older builds don't notice, unless it is unique: that holds for them, too.
+    The opposite is `safely.drop_index`.
+    Raise Refused where a unique index meets duplicates, with a query that shows them, and where
+    another index has the name.
+
+    Example: `safely.create_index("ix_users_email", "users", [sa.text("lower(email)")])`
     """
-    whole_table = not any(option.endswith("_where") for option in options)
-    if unique and whole_table and not offline():
-        refuse_duplicates(index_name, table_name, columns)
-    if not postgresql():
-        op.create_index(
-            index_name, table_name, [for_sqlite(c) for c in columns], unique=unique, **options
-        )
-        return
-    with outside_transaction(patient=True):
-        if not offline():
-            make_room(index_name, table_name, columns, unique=unique, **options)
-        try:
+    for always_on in ("if_not_exists", "postgresql_concurrently"):
+        options.pop(always_on, None)
+    with in_schema(schema, table_name):
+        name = required_name(index_name, table_name)
+        whole_table = not any(option.endswith("_where") for option in options)
+        if unique and whole_table and not offline():
+            refuse_duplicates(name, table_name, columns)
+        if not postgresql():
             op.create_index(
-                index_name,
-                table_name,
-                list(columns),
-                unique=unique,
-                postgresql_concurrently=True,
-                if_not_exists=True,
-                **options,
+                name, table_name, [for_sqlite(c) for c in columns], unique=unique, **options
             )
-        except IntegrityError as error:  # a duplicate came in while it was being built
-            drop_concurrently(index_name, table_name)
-            raise duplicates(index_name, table_name, columns, "some") from error
-        verify(index_name)
+            return
+        with outside_transaction(patient=True):
+            if not offline():
+                make_room(name, table_name, columns, unique=unique, **options)
+            try:
+                op.create_index(
+                    name,
+                    table_name,
+                    list(columns),
+                    unique=unique,
+                    postgresql_concurrently=True,
+                    if_not_exists=True,
+                    **options,
+                )
+            except IntegrityError as error:  # a duplicate was written while it was being built
+                drop_concurrently(name, table_name)
+                raise duplicates(name, table_name, columns, "some") from error
+            verify(name)
 
 
 def build(index_name: str, table_name: str, definition: str, *, unique: bool) -> None:
-    """Build an index from what stands behind USING; an INVALID one is replaced (PostgreSQL)."""
+    """Build an index from what its definition says after USING (PostgreSQL).
+
+    Replace an INVALID one that a killed run left.
+    """
     with outside_transaction(patient=True):
-        if ask(IS_VALID.format(literal(index_name))) is False:
+        if scalar(IS_VALID.format(literal(index_name))) is False:
             drop_concurrently(index_name, table_name)
         run(
             f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY IF NOT EXISTS "
@@ -83,101 +110,121 @@ def build(index_name: str, table_name: str, definition: str, *, unique: bool) ->
 def make_room(
     index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
 ) -> None:
-    """Drop an INVALID index of that name; refuse one that is another than the one wanted."""
-    valid = ask(IS_VALID.format(literal(index_name)))
+    """Drop an INVALID index of that name; raise Refused for a valid one that is another."""
+    valid = scalar(IS_VALID.format(literal(index_name)))
     if valid is False:
         log.info("%s was left INVALID by an earlier run: dropping it", index_name)
         drop_concurrently(index_name, table_name)
     if not valid:
         return
-    # PostgreSQL words definitions its own way, so it is asked to word ours
+    # PostgreSQL spells a definition in its own way, so it has to spell ours, too
     with empty_twin(table_name) as twin:
         op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
-        wanted, there = (
-            ("unique " if worded(name).startswith("CREATE UNIQUE ") else "") + definition_of(name)
+        wanted, existing = (
+            ("unique " if create_statement(name).startswith("CREATE UNIQUE ") else "")
+            + definition_of(name)
             for name in ("safely_wanted", quoted(index_name))
         )
-    if there != wanted:
+    if existing != wanted:
         raise Refused(
-            f"there is another {index_name} already: it is {there}, and not {wanted}; "
-            "rename or drop it, and run this revision again"
+            f"there is another {index_name} already: it is {existing}, and not {wanted}; "
+            "rename or drop it, and run this again"
         )
 
 
 def definition_of(index_name: str) -> str:
-    """What an index is made of, as PostgreSQL words it: all that stands behind USING."""
-    return worded(index_name).partition(" USING ")[2]
+    """Return what an index's definition says after USING, as PostgreSQL spells it."""
+    return create_statement(index_name).partition(" USING ")[2]
 
 
-def worded(index_name: str) -> str:
-    """The whole CREATE INDEX."""
-    return str(ask(f"SELECT pg_get_indexdef({literal(index_name)}::regclass)"))
+def create_statement(index_name: str) -> str:
+    """Return the CREATE INDEX of an index, as PostgreSQL spells it."""
+    return str(scalar(f"SELECT pg_get_indexdef({literal(index_name)}::regclass)"))
 
 
-def drop_index(index_name: str, table_name: str, **options: Any) -> None:
-    """Drop an index without blocking readers or writers; one that is gone already is fine."""
-    if not postgresql():
-        op.drop_index(index_name, table_name, if_exists=True)
-        return
-    options.pop("if_exists", None)
-    with outside_transaction(patient=True):
-        drop_concurrently(index_name, table_name, **options)
+def drop_index(
+    index_name: str,
+    table_name: str | None = None,
+    *,
+    schema: str | None = None,
+    **options: Any,
+) -> None:
+    """Drop an index without blocking readers or writers; a missing one is no error.
+
+    `options` are those of `op.drop_index`; `if_exists` and `postgresql_concurrently` are always on.
+
+    PostgreSQL: SHARE UPDATE EXCLUSIVE (CONCURRENTLY), which blocks nobody; it waits for older
+    transactions as long as they take. SQLite: dropped in the revision's transaction.
+    Older builds don't notice. The opposite is `safely.create_index`.
+
+    Example: `safely.drop_index("ix_users_email", "users")`
+    """
+    with in_schema(schema):
+        if not postgresql():
+            op.drop_index(index_name, table_name, if_exists=True)
+            return
+        for always_on in ("if_exists", "postgresql_concurrently"):
+            options.pop(always_on, None)
+        with outside_transaction(patient=True):
+            # with the schema: the search_path would lead to an index of the same name elsewhere
+            drop_concurrently(index_name, table_name, schema=schema, **options)
 
 
-def drop_concurrently(index_name: str, table_name: str, **options: Any) -> None:
-    """DROP INDEX CONCURRENTLY, outside a transaction."""
+def drop_concurrently(index_name: str, table_name: str | None, **options: Any) -> None:
+    """DROP INDEX CONCURRENTLY, which PostgreSQL allows only outside a transaction."""
     op.drop_index(index_name, table_name, postgresql_concurrently=True, if_exists=True, **options)
 
 
 def verify(index_name: str) -> None:
-    """Raise unless the index stands and is valid; offline, print a statement that does."""
+    """Raise Refused unless the index is there and valid; offline, print a statement that does."""
     is_valid = IS_VALID.format(literal(index_name))
-    sentence = (
-        f"{index_name} is missing or INVALID; "
-        f"run DROP INDEX CONCURRENTLY IF EXISTS {quoted(index_name)}, and this revision again"
+    message = (
+        f"{index_name} is missing or INVALID: run "
+        f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(index_name)}, and then this again"
     )
     if offline():
         run(
             "DO $verify$ BEGIN\n"
-            f"  IF ({is_valid}) IS NOT TRUE THEN RAISE EXCEPTION {literal(sentence)}; END IF;\n"
+            f"  IF ({is_valid}) IS NOT TRUE THEN RAISE EXCEPTION '%', {literal(message)}; END IF;\n"
             "END $verify$"
         )
-    elif not ask(is_valid):
-        raise Refused(sentence)
+    elif not scalar(is_valid):
+        raise Refused(message)
 
 
-def for_sqlite(column: str | sa.ColumnElement[Any] | sa.TextClause) -> Any:
-    """The same column or expression without the collation's name."""
-    return column if isinstance(column, str) else sa.text(expression(column))
+def for_sqlite(column: Column) -> Any:
+    """Return a column or an expression without PostgreSQL's name of a collation."""
+    return column if isinstance(column, str) else sa.text(column_sql(column))
 
 
-def expression(column: str | sa.ColumnElement[Any] | sa.TextClause) -> str:
-    """A column or an expression as SQL."""
+def column_sql(column: Column) -> str:
+    """Return a column or an expression of an index as SQL."""
     if isinstance(column, str):
         return quoted(column)
-    return str(column) if postgresql() else str(column).replace(' COLLATE "C"', "")
+    sql = expression_sql(column)
+    return sql if postgresql() else sql.replace(' COLLATE "C"', "")
 
 
 def refuse_duplicates(index_name: str, table_name: str, columns: Columns) -> None:
-    """Raise Refused where rows already share what is to be unique."""
-    values = [expression(column) for column in columns]
-    known = " AND ".join(f"{value} IS NOT NULL" for value in values)
-    count = ask(
+    """Raise Refused where rows have the same values in columns that are to be unique."""
+    values = [column_sql(column) for column in columns]
+    not_null = " AND ".join(f"{value} IS NOT NULL" for value in values)
+    count = scalar(
         "SELECT count(*) FROM (SELECT 1 AS shared "
-        f"FROM {quoted(table_name)} WHERE {known} "
-        f"GROUP BY {', '.join(values)} HAVING count(*) > 1) AS found"
+        f"FROM {quoted(table_name)} WHERE {not_null} "
+        f"GROUP BY {', '.join(values)} HAVING count(*) > 1) AS duplicates"
     )
     if count:
         raise duplicates(index_name, table_name, columns, str(count))
 
 
 def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -> Refused:
-    """The refusal, with a query to paste."""
-    values = ", ".join(expression(column) for column in columns)
-    rows = "array_agg(id)" if postgresql() else "group_concat(id)"
+    """Return the error for duplicates, with a query that shows them."""
+    values = ", ".join(column_sql(column) for column in columns)
+    ids = "array_agg(id)" if postgresql() else "group_concat(id)"
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
-        f"of {table_name}. Mend them, and run this revision again. See them with: "
-        f"SELECT {values}, count(*), {rows} FROM {quoted(table_name)} "
+        f"of {table_name}. Correct them, and run this again. See them with: "
+        f"SELECT {values}, count(*), {ids} FROM {qualified(table_name)} "
         f"GROUP BY {values} HAVING count(*) > 1"
     )

@@ -1,29 +1,36 @@
-"""Columns, required while older builds still write NULL."""
+"""Columns that are made NOT NULL while older builds still write NULL."""
+
+import re
 
 import sqlalchemy as sa
 
-from safely.operations.aside import aside
-from safely.operations.backfill import backfill, refuse_other_key
+from safely.operations.aside import hidden_prefix
+from safely.operations.backfill import backfill, refuse_without_id
 from safely.operations.connection import (
     Refused,
-    ask,
+    catalogue_value,
+    expression_sql,
+    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
+    qualified,
     quoted,
+    refuse_rows,
     regclass,
     revision,
     run,
+    scalar,
 )
 from safely.operations.constraints import add_check
 from safely.operations.rebuild import rebuilt
 
 Fill = str | int | sa.TextClause
 
-# The trigger says UPDATE OF its column, and PostgreSQL keeps that as a number which follows
-# renames, and which pg_dump writes as the name of the day: no name or number is kept by us.
-# Its WHEN does the same, and spares every row that has a value the call of the function.
+# UPDATE OF names the column that is filled in. PostgreSQL stores its number, which follows renames,
+# and pg_dump writes the name that it has then; so the function reads the name from the catalogue.
+# The trigger's WHEN follows renames too, and saves the call for every row that has a value.
 FILL_FUNCTION = """\
 CREATE OR REPLACE FUNCTION fill_missing() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $fill$
@@ -45,7 +52,7 @@ BEGIN
   RETURN new;
 END $fill$"""
 
-# the number in the name only keeps two of them apart; the revision is for `purge`
+# the number only makes the name unique in the table; `purge` needs the revision
 CREATE_FILL_TRIGGER = """\
 DO $create$
 DECLARE
@@ -53,7 +60,7 @@ DECLARE
     SELECT attnum FROM pg_attribute WHERE attrelid = {oid} AND attname = {column}
   );
 BEGIN
-  -- who writes through a view has no rights on the schema that an expression may refer to
+  -- the function runs for writers whose search_path lacks the schema that an expression refers to
   EXECUTE format('ALTER FUNCTION fill_missing() SET search_path = %I, pg_temp', current_schema);
   EXECUTE format(
     'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF %I ON %I '
@@ -75,19 +82,19 @@ BEGIN
   END IF;
 END $drop$"""
 
-# its expression, without the texts in quotes
+# the triggers with an expression that uses the column; what stands in quotes is text
 USED_BY = r"""
 SELECT tgname FROM pg_trigger
 WHERE tgrelid = {oid} AND tgfoid = to_regproc('fill_missing')
   AND regexp_replace(split_part(encode(tgargs, 'escape'), '\000', 1), $$'[^']*'$$, '', 'g')
       ~ {column}"""
 
-# by another revision than the one at work
-HELPED_BY = r"""
+# the trigger of another revision that writes the column; encode() spells both alike
+WRITTEN_BY = r"""
 SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr)
 WHERE tgrelid = {oid} AND attname = {column}
   AND (tgfoid = to_regproc('fill_missing')
-       AND split_part(encode(tgargs, 'escape'), '\000', 2) <> {own}
+       AND split_part(encode(tgargs, 'escape'), '\000', 2) <> {revision}
        OR tgfoid = to_regproc('sync_retyped')
        AND split_part(encode(tgargs, 'escape'), '\000', 1) <> {prefix})
 LIMIT 1"""
@@ -97,82 +104,109 @@ SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum
 WHERE tgrelid = {oid} AND attname = {column} AND tgfoid = to_regproc('fill_missing')"""
 
 
-def require_column(table_name: str, column_name: str, *, fill: Fill | None = None) -> None:
+def require_column(
+    table_name: str, column_name: str, *, fill: Fill | None = None, schema: str | None = None
+) -> None:
     """Make a column NOT NULL while older builds still write NULL.
 
-    With `fill`, a trigger puts that value in for them and the old rows are filled in batches;
-    it stays until `allow_null`, and follows renames. `fill` is a value, or an expression over
-    the row for a column whose values must differ: sa.text("'unknown-' || id").
-    Without `fill`, rows that hold NULL are refused, and so are writers that send it from then on.
-    PostgreSQL: a CHECK is validated while everybody writes, so that SET NOT NULL needs no scan.
-    SQLite: the rows are filled and the table is copied; there is no trigger.
+    Alembic spells it `op.alter_column(…, nullable=False)`.
+
+    `fill` is a value, or an expression over the row where values must differ, such as
+    `sa.text("'unknown-' || id")`. A trigger writes it in the place of NULL, for builds that don't
+    know of the requirement, and old rows are filled in batches (`safely.backfill`). The trigger
+    stays until `safely.allow_null`, and follows renames.
+    Without `fill`, rows that hold NULL are refused, and builds that write NULL get an error.
+
+    PostgreSQL: SHARE ROW EXCLUSIVE for an instant (the trigger), ACCESS EXCLUSIVE for three
+    instants (a CHECK, NOT NULL, the CHECK goes); the rows are checked in between, in a transaction
+    that blocks nobody, so that SET NOT NULL reads none.
+    SQLite: old rows are filled in and the table is copied; there is no trigger.
+    The opposite is `safely.allow_null`; values that were filled in stay.
+    Raise Refused where rows hold NULL and there is no `fill`; where a trigger of another revision
+    writes the column; and with `fill` for a table without a number `id`.
+
+    Example: `safely.require_column("users", "name", fill="Unknown")`
     """
-    column = quoted(column_name)
-    if fill is not None:
-        refuse_other_key(table_name)
-        refuse_helped(table_name, column_name)
-        if postgresql():
-            with outside_transaction():
-                create_fill_trigger(table_name, column_name, fill)
-        backfill(table_name, f"{column} = {expression(fill)}", where=f"{column} IS NULL")
-    refuse_null(table_name, column_name)
-    if not postgresql():
-        with rebuilt(table_name) as table:
-            table.alter_column(column_name, nullable=False)
-        return
-    check = f"ck_{table_name}_{column_name}_required"
-    if offline() or nullable(table_name, column_name):
-        add_check(check, table_name, f"{column} IS NOT NULL")
-    with outside_transaction():
-        # two statements: in one, the CHECK goes first and the scan is back
-        run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
-        run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
+    with in_schema(schema, table_name):
+        column = quoted(column_name)
+        if fill is not None:
+            refuse_without_id(table_name)
+            refuse_other_trigger(table_name, column_name)
+            if postgresql():
+                with outside_transaction():
+                    create_fill_trigger(table_name, column_name, fill)
+            backfill(table_name, f"{column} = {fill_sql(fill)}", where=f"{column} IS NULL")
+        refuse_null(table_name, column_name)
+        if not postgresql():
+            with rebuilt(table_name) as table:
+                table.alter_column(column_name, nullable=False)
+            return
+        check = f"ck_{table_name}_{column_name}_required"
+        if offline() or not catalogue_value("attnotnull", table_name, column_name):
+            add_check(check, table_name, f"{column} IS NOT NULL")
+        with outside_transaction():
+            # two statements: a single one would drop the CHECK first, and then read every row
+            run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
+            run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
 
 
-def refuse_helped(table_name: str, column_name: str) -> None:
-    """Raise Refused where a trigger already sees to this column for older builds.
+def refuse_other_trigger(table_name: str, column_name: str) -> None:
+    """Raise Refused where a trigger of another revision writes this column for older builds.
 
-    Two of them would undo each other's work, and what a client wrote.
+    Two of them would undo each other's work, and overwrite what a client wrote.
     """
     if offline() or not postgresql():
         return
-    found = named(table_name, column_name)
-    if trigger := ask(
-        HELPED_BY.format(**found, prefix=literal(aside("")), own=literal(revision()))
-    ):
+    written_by = WRITTEN_BY.format(
+        **placeholders(table_name, column_name),
+        prefix=escaped(hidden_prefix()),
+        revision=escaped(revision()),
+    )
+    if trigger := scalar(written_by):
         raise Refused(
-            f"{table_name}.{column_name} is what {trigger} sees to for older builds: purge those "
-            "first (python -m migrations purge --before REV)"
+            f"{table_name}.{column_name} is written by the trigger {trigger} for older builds, "
+            "and a second one would undo its work: purge those builds first "
+            "(python -m safely purge --before REV)"
         )
 
 
-def refuse_used(table_name: str, column_name: str) -> None:
-    """Raise Refused where a fill-in expression says this column's name, which is to change."""
+def escaped(text: str) -> str:
+    """Return SQL for a text as `encode(…, 'escape')` spells it in a trigger's arguments."""
+    return f"encode(convert_to({literal(text)}, getdatabaseencoding()), 'escape')"
+
+
+def refuse_used_by_fill(table_name: str, column_name: str) -> None:
+    """Raise Refused where a fill-in expression uses the name of this column, which is to change."""
     if offline() or not postgresql():
         return
-    used = USED_BY.format(oid=regclass(table_name), column=literal(rf"\m{column_name}\M"))
-    if trigger := ask(used):
+    pattern = rf"\m{re.escape(column_name)}\M"
+    if trigger := scalar(USED_BY.format(oid=regclass(table_name), column=literal(pattern))):
         raise Refused(
-            f"{table_name}.{column_name} is what {trigger} fills another column in from, by its "
-            "name: purge the builds that need that first (python -m migrations purge)"
+            f"{table_name}.{column_name} is used by the trigger {trigger}, which fills in another "
+            "column for older builds, by its name: purge those builds first "
+            "(python -m safely purge --before REV)"
         )
 
 
 def create_fill_trigger(table_name: str, column_name: str, fill: Fill) -> None:
-    """Fill the value in for builds that don't know that it is required."""
+    """Create the trigger that writes `fill` in the place of NULL, and its function (PostgreSQL)."""
     run(FILL_FUNCTION)
-    given = literal(expression(fill))
-    found = named(table_name, column_name)
-    run(CREATE_FILL_TRIGGER.format(**found, fill=given, revision=literal(revision())))
+    run(
+        CREATE_FILL_TRIGGER.format(
+            **placeholders(table_name, column_name),
+            fill=literal(fill_sql(fill)),
+            revision=literal(revision()),
+        )
+    )
 
 
-def expression(fill: Fill) -> str:
-    """The value as SQL."""
-    return fill.text if isinstance(fill, sa.TextClause) else literal(fill)
+def fill_sql(fill: Fill) -> str:
+    """Return the value to fill in as SQL."""
+    return expression_sql(fill) if isinstance(fill, sa.TextClause) else literal(fill)
 
 
-def named(table_name: str, column_name: str) -> dict[str, str]:
-    """A column, for the statements above."""
+def placeholders(table_name: str, column_name: str) -> dict[str, str]:
+    """Return what the statements above need to know of a column."""
     return {
         "oid": regclass(table_name),
         "table": literal(table_name),
@@ -181,33 +215,31 @@ def named(table_name: str, column_name: str) -> dict[str, str]:
 
 
 def refuse_null(table_name: str, column_name: str) -> None:
-    """Raise Refused where rows still have no value."""
-    if offline():
-        return
-    table, column = quoted(table_name), quoted(column_name)
-    count = ask(f"SELECT count(*) FROM {table} WHERE {column} IS NULL")
-    if count:
-        raise Refused(
-            f"{table_name}.{column_name} can't be required: {count} row(s) have none. "
-            "Give safely.require_column a fill=, or backfill them first. See them with: "
-            f"SELECT * FROM {table} WHERE {column} IS NULL"
-        )
-
-
-def nullable(table_name: str, column_name: str) -> bool:
-    """Whether the column takes NULL (PostgreSQL)."""
-    return not ask(
-        f"SELECT attnotnull FROM pg_attribute "
-        f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
+    """Raise Refused where rows hold NULL."""
+    refuse_rows(
+        f"SELECT * FROM {qualified(table_name)} WHERE {quoted(column_name)} IS NULL",
+        f"{table_name}.{column_name} can't be required",
+        "have none",
+        "Give safely.require_column a fill=, or fill them in with safely.backfill first",
     )
 
 
-def allow_null(table_name: str, column_name: str) -> None:
-    """Undo `require_column`: NULL is allowed again, and nothing is filled in any more."""
-    if not postgresql():
-        with rebuilt(table_name) as table:
-            table.alter_column(column_name, nullable=True)
-        return
-    run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
-    found = named(table_name, column_name)
-    run(DROP_FILL_TRIGGER.format(**found, trigger=FILL_TRIGGER.format(**found)))
+def allow_null(table_name: str, column_name: str, *, schema: str | None = None) -> None:
+    """Undo `safely.require_column`: allow NULL again, and drop the trigger that fills it in.
+
+    Alembic spells it `op.alter_column(…, nullable=True)`.
+
+    PostgreSQL: ACCESS EXCLUSIVE for an instant. SQLite: the table is copied.
+    Older builds may read NULL in rows that newer builds write.
+    The opposite is `safely.require_column`.
+
+    Example: `safely.allow_null("users", "name")`
+    """
+    with in_schema(schema, table_name):
+        if not postgresql():
+            with rebuilt(table_name) as table:
+                table.alter_column(column_name, nullable=True)
+            return
+        run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
+        column = placeholders(table_name, column_name)
+        run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))

@@ -1,8 +1,8 @@
 """Columns of another type, and with another default.
 
 PostgreSQL: changing a type in place rewrites the table while nobody can read it, and is refused
-under a published view. So a second column of the new type stands beside the old one, a trigger
-keeps the two in step whoever writes which, and at the end they swap names: older builds go on
+under a published view. So a second column of the new type is added beside the old one, a trigger
+keeps the two in step whichever is written, and at the end they swap names: older builds go on
 with the old one, which is set aside. The same revision undone finds both and swaps them again.
 """
 
@@ -12,30 +12,33 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import ProgrammingError
 
-from safely.operations.aside import aside, how_to_purge, refuse_references
+from safely.operations.aside import hidden_name, hidden_prefix, how_to_purge, refuse_references
 from safely.operations.backfill import backfill
 from safely.operations.connection import (
     Refused,
-    ask,
-    blind,
-    canonical,
-    column_there,
+    catalogue_value,
+    column_type,
     empty_twin,
+    has_column,
+    in_schema,
     literal,
+    normalized_type,
     offline,
     outside_transaction,
     postgresql,
+    qualified,
     quoted,
+    refuse_offline,
+    refuse_rows,
     regclass,
     rows,
     run,
-    type_name,
-    type_of,
+    type_sql,
 )
 from safely.operations.constraints import attach
 from safely.operations.indexes import build, definition_of
 from safely.operations.rebuild import rebuilt
-from safely.operations.required import refuse_helped
+from safely.operations.required import refuse_other_trigger
 from safely.operations.retype_sql import (
     COPY_RULES,
     INDEXED,
@@ -47,68 +50,88 @@ from safely.operations.retype_sql import (
     WANTED,
 )
 
+Type = sa.types.TypeEngine[Any]
 
-def change_type(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> None:
-    """Change a column's type; the old column is set aside, and both are kept in step.
 
-    PostgreSQL: instants' locks; the rows are converted by a cast, in batches, while everybody
-    works, and CHECKs and indexes are made again beside the old ones. Raises Refused where a
-    value can't be converted, with a query that shows them.
-    SQLite: the table is copied, and the old values stay aside.
+def change_type(
+    table_name: str, column_name: str, type_: Type | type[Type], *, schema: str | None = None
+) -> None:
+    """Change a column's type; the old column is set aside, and the two are kept in step.
+
+    Alembic spells it `op.alter_column(…, type_=…)`.
+
+    PostgreSQL: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
+    converted by a cast, in batches (`safely.backfill`); CHECKs and indexes are created for the new
+    column, without blocking anybody. One that a killed run has changed is no error.
+    SQLite: the table is copied, and the old values are kept beside the new ones.
+    Older builds go on reading and writing the old type.
+    The opposite is `safely.change_type` to the old type in the same revision: it brings the old
+    column back, with the old values as they were written.
+    Raise Refused where a value can't be converted or would change, with a query that shows such
+    rows; for a column with foreign keys or in a primary key; where a rule or an index doesn't allow
+    the type; and where a trigger of another revision writes the column.
+
+    Example: `safely.change_type("users", "age", sa.BigInteger())`
     """
-    refuse_references(table_name, column_name)
-    if not postgresql():
-        change_on_sqlite(table_name, column_name, type_)
-        return
-    if not offline() and type_of(table_name, column_name) == canonical(type_):
-        return  # a run that was killed did it
-    refuse_helped(table_name, column_name)
-    words = wording(table_name, column_name, type_)
-    if not offline():
-        refuse_other_hidden(table_name, column_name, type_)
-        refuse_impossible(table_name, column_name, words["type"])
-    with outside_transaction():
-        run(SYNC_FUNCTION)
-        run(PREPARE.format(**words))
-    shown, hidden = quoted(column_name), quoted(aside(column_name))
-    # the trigger does it; who writes in the meantime sets it off too
-    unfilled = f"{hidden} IS NULL AND {shown} IS NOT NULL"
-    backfill(table_name, f"{shown} = {shown}", where=unfilled)
-    refuse_unconverted(table_name, column_name, words["type"], unfilled)
-    with outside_transaction():
-        run(COPY_RULES.format(**words))
-    with outside_transaction(patient=True):
-        run(VALIDATE_RULES.format(**words))
-    copy_indexes(table_name, column_name, words)
-    run(SWAP.format(**words))
+    type_ = sa.types.to_instance(type_)
+    with in_schema(schema, table_name):
+        refuse_references(table_name, column_name)
+        if not postgresql():
+            change_on_sqlite(table_name, column_name, type_)
+            return
+        if not offline() and column_type(table_name, column_name) == normalized_type(type_):
+            return  # a run that was killed has changed it
+        refuse_other_trigger(table_name, column_name)
+        column = placeholders(table_name, column_name, type_)
+        if not offline():
+            refuse_other_hidden(table_name, column_name, type_)
+            refuse_impossible(table_name, column_name, column["type"])
+        with outside_transaction():
+            run(SYNC_FUNCTION)
+            run(PREPARE.format(**column))
+        shown, hidden = quoted(column_name), quoted(hidden_name(column_name))
+        # writing the shown column makes the trigger fill the hidden one
+        unfilled = f"{hidden} IS NULL AND {shown} IS NOT NULL"
+        backfill(table_name, f"{shown} = {shown}", where=unfilled)
+        refuse_unconverted(table_name, column_name, column["type"], unfilled)
+        with outside_transaction():
+            run(COPY_RULES.format(**column))
+        with outside_transaction(patient=True):
+            run(VALIDATE_RULES.format(**column))
+        copy_indexes(table_name, column_name, column)
+        run(SWAP.format(**column))
 
 
-def wording(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> dict[str, str]:
-    """The two columns, for the statements above."""
-    hidden, prefix = aside(column_name), aside("")
-    words = {
+def placeholders(table_name: str, column_name: str, type_: Type) -> dict[str, str]:
+    """Return what the statements of retype_sql.py need to know of the two columns."""
+    hidden, prefix = hidden_name(column_name), hidden_prefix()
+    column = {
         "oid": regclass(table_name),
         "table": quoted(table_name),
+        "table_text": literal(table_name),
         "shown": quoted(column_name),
         "shown_text": literal(column_name),
         "hidden": quoted(hidden),
         "hidden_text": literal(hidden),
-        "type": type_name(type_),
+        "type": type_sql(type_),
+        "type_text": literal(type_sql(type_)),
         "prefix": literal(prefix),
         "length": str(len(prefix) + 1),  # where the name begins, counted from 1
         "required": quoted(f"{column_name}_required"),
-        "hidden_required": quoted(aside(f"{column_name}_required")),
+        "hidden_required": quoted(hidden_name(f"{column_name}_required")),
     }
-    return words | {"wanted": WANTED.format(**words), "indexed": INDEXED.format(**words)}
+    return column | {"wanted": WANTED.format(**column), "indexed": INDEXED.format(**column)}
 
 
-def refuse_other_hidden(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> None:
-    """Raise Refused if this revision has begun with another type, or names are too long for it."""
-    hidden = aside(column_name)
-    if column_there(table_name, hidden) and type_of(table_name, hidden) != canonical(type_):
+def refuse_other_hidden(table_name: str, column_name: str, type_: Type) -> None:
+    """Raise Refused if this revision has begun with another type, or a CHECK's name is too long."""
+    hidden = hidden_name(column_name)
+    if has_column(table_name, hidden) and (
+        begun := column_type(table_name, hidden)
+    ) != normalized_type(type_):
         raise Refused(
-            f"{table_name}.{column_name} was to be {type_of(table_name, hidden)} when this "
-            f"revision was begun, and is now to be {canonical(type_)}: {how_to_purge()}"
+            f"{table_name}.{column_name} was to become {begun} when this revision began, and is "
+            f"now to become {normalized_type(type_)}: {how_to_purge()}"
         )
     checks = rows(
         "SELECT conname FROM pg_constraint JOIN pg_attribute "
@@ -116,7 +139,7 @@ def refuse_other_hidden(table_name: str, column_name: str, type_: sa.types.TypeE
         f"AND conrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
     )
     for (name,) in checks:
-        aside(name)  # which refuses a name that is too long
+        hidden_name(name)  # refuses a name that is too long
 
 
 def refuse_impossible(table_name: str, column_name: str, type_: str) -> None:
@@ -128,104 +151,88 @@ def refuse_impossible(table_name: str, column_name: str, type_: str) -> None:
             run(f"ALTER TABLE {twin} ALTER COLUMN {column} TYPE {type_} USING {column}::{type_}")
     except ProgrammingError as error:
         raise Refused(
-            f"{table_name}.{column_name} can't become {type_}: {last_cause(error)}. Drop what "
-            "stands in the way first, or move over to a new column in steps"
+            f"{table_name}.{column_name} can't become {type_}: {last_cause(error)}. Drop the rule "
+            "or the index that forbids it first, or add a column of the new type and move over "
+            "to it in steps"
         ) from error
 
 
 def last_cause(error: BaseException) -> str:
-    """What the server itself said."""
+    """Return the message of the server, from which the error was raised."""
     return last_cause(error.__cause__) if error.__cause__ else str(error)
 
 
 def refuse_unconverted(table_name: str, column_name: str, type_: str, unfilled: str) -> None:
-    """Raise Refused where rows hold what the new type can't."""
+    """Raise Refused where rows hold a value that the new type can't hold, or would change."""
     if offline():
         return
-    table = quoted(table_name)
-    count = ask(f"SELECT count(*) FROM {table} WHERE {unfilled}")
-    if count:
-        raise Refused(
-            f"{table_name}.{column_name} can't become {type_}: {count} row(s) hold something "
-            "else. Mend them, and run this again. See them with: "
-            f"SELECT * FROM {table} WHERE {unfilled}"
-        )
-    if is_text(table_name, column_name) and not is_text(table_name, aside(column_name)):
-        return  # 007 and 7 are the same number; what stood there stays aside
-    shown, hidden = quoted(column_name), quoted(aside(column_name))
-    before = type_of(table_name, column_name)
-    changed = f"{hidden}::{before} IS DISTINCT FROM {shown}"
-    count = ask(f"SELECT count(*) FROM {table} WHERE {changed}")
-    if count:
-        raise Refused(
-            f"{table_name}.{column_name} can't become {type_}: {count} row(s) would hold another "
-            "value. Mend them, and run this again. See them with: "
-            f"SELECT * FROM {table} WHERE {changed}"
-        )
+    problem = f"{table_name}.{column_name} can't become {type_}"
+    select = f"SELECT * FROM {qualified(table_name)} WHERE"
+    refuse_rows(f"{select} {unfilled}", problem, "hold something else")
+    if is_text(table_name, column_name) and not is_text(table_name, hidden_name(column_name)):
+        return  # 007 and 7 are the same number; the text is kept in the column that is set aside
+    shown, hidden = quoted(column_name), quoted(hidden_name(column_name))
+    changed = f"{hidden}::{column_type(table_name, column_name)} IS DISTINCT FROM {shown}"
+    refuse_rows(f"{select} {changed}", problem, "would hold another value")
 
 
 def is_text(table_name: str, column_name: str) -> bool:
-    """Whether the column's type is one of texts (PostgreSQL)."""
-    return bool(
-        ask(
-            "SELECT typcategory = 'S' FROM pg_type JOIN pg_attribute ON atttypid = pg_type.oid "
-            f"WHERE attrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
-        )
-    )
+    """Return whether the column's type is one of texts (PostgreSQL)."""
+    category = "(SELECT typcategory FROM pg_type WHERE pg_type.oid = atttypid)"
+    return bool(catalogue_value(f"{category} = 'S'", table_name, column_name))
 
 
-def copy_indexes(table_name: str, column_name: str, words: dict[str, str]) -> None:
-    """Build the column's indexes again, on the hidden one (PostgreSQL)."""
+def copy_indexes(table_name: str, column_name: str, column: dict[str, str]) -> None:
+    """Build the column's indexes a second time, on the hidden column (PostgreSQL)."""
     if offline():
-        sentence = (
-            f"{table_name}.{column_name} has indexes, which a script can't build again without "
-            "having seen them: run `alembic upgrade`"
+        message = (
+            f"{table_name}.{column_name} has indexes, and a script was printed without knowing "
+            "them: run `alembic upgrade`"
         )
-        run(REFUSE_INDEXES.format(**words, sentence=literal(sentence)))
+        run(REFUSE_INDEXES.format(**column, message=literal(message)))
         return
-    for index, name, unique, constraint in rows(words["indexed"]):
+    for index, name, unique, constraint in rows(column["indexed"]):
         if constraint in ("p", "x"):
             raise Refused(
-                f"{table_name}.{column_name} is part of {name}, which can't be made a second "
+                f"{table_name}.{column_name} is part of {name}, which can't be created a second "
                 "time: add a column of the new type, and move over to it in steps"
             )
-        build(aside(name), table_name, on_hidden(index, words), unique=unique)
+        build(hidden_name(name), table_name, on_hidden_column(index, column), unique=unique)
         if constraint == "u":
-            attach(aside(name), table_name)
+            attach(hidden_name(name), table_name)
 
 
-def on_hidden(index: str, words: dict[str, str]) -> str:
-    """An index's definition as it reads for the hidden column, behind USING."""
-    definition = definition_of(index)
-    run("CREATE TEMPORARY TABLE safely_twin (LIKE {table})".format(**words))
-    run("ALTER TABLE safely_twin DROP COLUMN {hidden}".format(**words))
-    run(f"CREATE INDEX safely_wanted ON safely_twin USING {definition}")
-    run(
-        "ALTER TABLE safely_twin ALTER COLUMN {shown} TYPE {type} USING {shown}::{type}".format(
-            **words
-        )
-    )
-    run("ALTER TABLE safely_twin RENAME COLUMN {shown} TO {hidden}".format(**words))
-    found = definition_of("safely_wanted")
+def on_hidden_column(index: str, column: dict[str, str]) -> str:
+    """Return an index's definition for the hidden column, as it stands after USING."""
+    original = definition_of(index)
+    for statement in (
+        "CREATE TEMPORARY TABLE safely_twin (LIKE {table})",
+        "ALTER TABLE safely_twin DROP COLUMN {hidden}",
+        "CREATE INDEX safely_wanted ON safely_twin USING {original}",
+        "ALTER TABLE safely_twin ALTER COLUMN {shown} TYPE {type} USING {shown}::{type}",
+        "ALTER TABLE safely_twin RENAME COLUMN {shown} TO {hidden}",
+    ):
+        run(statement.format(**column, original=original))
+    definition = definition_of("safely_wanted")
     run("DROP TABLE safely_twin")
-    return found
+    return definition
 
 
-def change_on_sqlite(table_name: str, column_name: str, type_: sa.types.TypeEngine[Any]) -> None:
-    """Copy the table; what the values were before stays aside, in a BLOB, which converts none."""
-    if offline():
-        raise Refused(blind(table_name))
-    table, column, hidden = quoted(table_name), quoted(column_name), quoted(aside(column_name))
-    before = type_of(table_name, column_name)
-    if not column_there(table_name, aside(column_name)):
+def change_on_sqlite(table_name: str, column_name: str, type_: Type) -> None:
+    """Copy the table; the old values are kept in a hidden BLOB, which converts none."""
+    refuse_offline(table_name)
+    table, column = quoted(table_name), quoted(column_name)
+    hidden = quoted(hidden_name(column_name))
+    before = column_type(table_name, column_name)
+    if not has_column(table_name, hidden_name(column_name)):
         run(f"ALTER TABLE {table} ADD COLUMN {hidden} BLOB")
         run(f"UPDATE {table} SET {hidden} = {column}")
-        values = f"CAST({column} AS {type_name(type_)})"
+        values = f"CAST({column} AS {type_sql(type_)})"
     else:
-        # what nobody has changed since gets its old value back, to the letter
+        # a value that nobody has changed since gets its old spelling back: '007' for 7
         values = (
             f"CASE WHEN CAST({hidden} AS {before}) IS {column} THEN {hidden} "
-            f"ELSE CAST({column} AS {type_name(type_)}) END"
+            f"ELSE CAST({column} AS {type_sql(type_)}) END"
         )
     run(f"ALTER TABLE {table} ADD COLUMN _swap BLOB")
     run(f"UPDATE {table} SET _swap = {values}, {hidden} = {column}")
@@ -235,10 +242,22 @@ def change_on_sqlite(table_name: str, column_name: str, type_: sa.types.TypeEngi
     run(f"ALTER TABLE {table} DROP COLUMN _swap")
 
 
-def change_default(table_name: str, column_name: str, server_default: Any) -> None:
-    """Set a column's default for rows to come, or drop it with None (an instant's lock)."""
-    if postgresql():
-        op.alter_column(table_name, column_name, server_default=server_default)
-        return
-    with rebuilt(table_name) as table:
-        table.alter_column(column_name, server_default=server_default)
+def change_default(
+    table_name: str, column_name: str, server_default: Any, *, schema: str | None = None
+) -> None:
+    """Set a column's default for rows to come, or drop it with None.
+
+    Alembic spells it `op.alter_column(…, server_default=…)`.
+
+    PostgreSQL: ACCESS EXCLUSIVE for an instant. SQLite: the table is copied.
+    Rows that older builds insert without the column get the new default, too.
+    The opposite is `safely.change_default` with the old one.
+
+    Example: `safely.change_default("users", "age", "18")`
+    """
+    with in_schema(schema, table_name):
+        if postgresql():
+            op.alter_column(table_name, column_name, server_default=server_default)
+            return
+        with rebuilt(table_name) as table:
+            table.alter_column(column_name, server_default=server_default)

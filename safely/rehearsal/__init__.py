@@ -1,8 +1,8 @@
 """A rehearsal: the pending revisions on a copy, under traffic, with a verdict.
 
-Each revision goes up, down and up again. Meanwhile a reader and a writer of every published
-version work on the copy, what they wait for is seen from beside, and the migrator, which is the
-`alembic` of any other day, writes down what it says (`-x trace`).
+Each revision goes up, down and up again. Meanwhile a reader and a writer of every published version
+work on the copy, and an observer sees what they wait for. The migrator is the `alembic` of any
+other day; it writes its statements down (`-x trace`).
 """
 
 import gc
@@ -10,61 +10,59 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
-from alembic.script import ScriptDirectory
-
-from safely.rehearsal.copies import Source
-from safely.rehearsal.copy import Copy, Progress
-from safely.rehearsal.report import Budgets, Report, strip
+from safely.environment import Environment
+from safely.rehearsal.connection import quoted
+from safely.rehearsal.observer import Observer
+from safely.rehearsal.report import Budgets, Report, moments
+from safely.rehearsal.sources import Copy, Source
 from safely.rehearsal.traffic import Traffic
-from safely.rehearsal.witness import Witness
+from safely.rehearsal.up_and_down import Progress, Rehearsal
 from safely.scratch import databases as scratch
-from safely.scratch.embedded import DATABASE
 
-# commits are as slow as they are in earnest, and WAL is as much
+# commits take as long as in production, and write as much WAL
 DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
-ROOM = ("-c", "max_connections=500")  # for clients of many versions
+CONNECTIONS = ("-c", "max_connections=500")  # clients of many versions
+# comparing values must not use the cores on which the clients are measured
+ONE_CORE = {"max_parallel_workers_per_gather": "0"}
 
 
-async def rehearse(  # noqa: PLR0913  # each is said by its name
-    script: ScriptDirectory,
-    source: Source,
-    budgets: Budgets,
-    *,
-    to: str,
-    app_role: str,
-    progress: Progress,
+async def rehearse(
+    environment: Environment, source: Source, budgets: Budgets, *, to: str, progress: Progress
 ) -> Report:
-    """Rehearse what is pending on such a copy, up to a revision; raise CommandError if it can't."""
-    async with scratch.server(*DURABLE, *ROOM) as server:
-        url = server.url(DATABASE)
-        if app_role:
-            await scratch.tell(server, f'CREATE ROLE "{app_role}"')
+    """Rehearse the revisions that are pending on a copy made of the source, up to a revision.
+
+    Raise CommandError where the copy can't be made.
+    """
+    project = environment.project
+    async with scratch.server(*DURABLE, *CONNECTIONS) as server:
+        if project.app_role:
+            await scratch.execute(server, f"CREATE ROLE {quoted(project.app_role)}")
+        await scratch.execute(server, f"CREATE DATABASE {scratch.DATABASE}")
+        copy = Copy(environment, server.url(scratch.DATABASE))
         report = Report(str(source), budgets, time.time())
         progress(report, f"making the copy: {source}")
-        await source.make(url, app_role)
-        # comparing values must not take the cores away that clients are measured on
-        settings = {"max_parallel_workers_per_gather": "0"}
-        connection = await asyncpg.connect(url, server_settings=settings)
-        traffic, witness = Traffic(url, app_role), Witness(url)
+        await copy.make(source)
+        traffic = Traffic(copy.address, project.name, project.app_role)
+        observer = Observer(copy.address, f"{project.name}@", copy.bookkeeping)
+        connection = await copy.address.connect(**ONE_CORE)
+        rehearsal = Rehearsal(
+            copy, connection, environment.script, traffic, observer, report, progress
+        )
         try:
-            with without_pauses(), plainly():
-                async with witness.watching(), traffic.flowing():
-                    copy = Copy(
-                        connection, url, script, traffic, witness, report, progress, app_role
-                    )
-                    await copy.rehearse(source, to)
+            with garbage_collection_off(), first_error_of_group():
+                async with observer.observing(), traffic.flowing():
+                    await rehearsal.run(source, to)
         finally:
             await connection.close()
         report.ended = time.time()
         report.unwritten = traffic.unwritten
-        report.strip = strip(traffic.served, traffic.failed)
+        report.strip = moments(traffic.served, traffic.failed)
         return report
 
 
 @contextmanager
-def without_pauses() -> Iterator[None]:
-    """The garbage collector's pauses would be taken for the database's."""
+def garbage_collection_off() -> Iterator[None]:
+    """Switch the garbage collector off: its pauses would be measured as the database's."""
     gc.collect()
     gc.disable()
     try:
@@ -74,8 +72,8 @@ def without_pauses() -> Iterator[None]:
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Raise what ended a group of tasks as what it is."""
+def first_error_of_group() -> Iterator[None]:
+    """Raise, instead of an exception group of tasks, the first error in it."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,13 +1,14 @@
-"""What was said, which locks that took, and who is to blame for a wait."""
+"""The migrator's statements, the locks that each took, and the one to blame for a client's wait."""
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from safely.rehearsal.report import Statement, short
-from safely.rehearsal.witness import Held, Wait
+from safely.rehearsal.observer import HeldLock, Wait
+from safely.rehearsal.report import Statement, in_one_line
+from safely.run.table_locks import without_suffix
 
-MODES = (  # from weak to strong
+MODES = (  # from the weakest to the strongest
     "AccessShare",
     "RowShare",
     "RowExclusive",
@@ -20,85 +21,99 @@ MODES = (  # from weak to strong
 CHANGES = re.compile(
     r"\s*(ALTER|CREATE|DROP|COMMENT|INSERT|UPDATE|DELETE|DO|WITH)\b", re.IGNORECASE
 )
-OURS = re.compile(r"DO \$publish\$|migration_log|alembic_version")  # what belongs to every step
-TEMPORARY = re.compile(r"\s*(CREATE TEMPORARY|(ALTER|DROP) TABLE safely_)")  # nobody else's
+PUBLISHING = re.compile(r"DO \$publish\$")  # belongs to every step
+TEMPORARY = re.compile(r"\s*(CREATE TEMPORARY|(ALTER|DROP) TABLE safely_)")  # no client sees it
 QUICK = 0.1  # seconds
+CLOCKS = 0.001  # seconds by which the trace's clock and the server's may differ
 
-Line = dict[str, Any]  # what safely.run.trace writes
+Line = dict[str, Any]
+"""A line of the trace, which safely.run.trace writes."""
 
 
-def statements(said: list[Line], lines: list[Line], held: set[Held]) -> list[Statement]:
-    """What was said of the application's tables, the same words together."""
-    found: dict[str, Statement] = {}
-    for line in said:
-        locks = dict(strongest(tuple(lock) for lock in line.get("locks", ())))
+def statements(
+    executed: list[Line], lines: list[Line], held: set[HeldLock], bookkeeping: Iterable[str]
+) -> list[Statement]:
+    """Return the statements on the application's tables, executions of the same text together.
+
+    `executed`: the lines of statements among all `lines`.
+    """
+    by_text: dict[str, Statement] = {}
+    for line in executed:
         ended = line["began"] + line["seconds"]
-        # what is a transaction of its own holds nothing afterwards: it was seen from beside
-        seen = [one for one in held if line["began"] - 0.001 <= one.began <= ended]
-        locks = dict(strongest([*locks.items(), *((one.table, mode(one)) for one in seen)]))
-        if OURS.search(line["sql"]) or TEMPORARY.match(line["sql"]):
+        # a statement that is a transaction of its own holds nothing afterwards, so the trace has
+        # no locks of it: the observer saw them
+        seen = [lock for lock in held if line["began"] - CLOCKS <= lock.began <= ended]
+        locks = strongest(
+            [
+                *((table, mode) for table, mode in line.get("locks", ())),
+                *((lock.table, without_suffix(lock.mode)) for lock in seen),
+            ]
+        )
+        if belongs_to_migrating(line["sql"], bookkeeping):
             continue
         if not (locks or line.get("alone") or "error" in line):
             continue
-        statement = found.setdefault(line["sql"], Statement(line["sql"]))
+        statement = by_text.setdefault(line["sql"], Statement(line["sql"]))
         statement.times += 1
         statement.seconds += line["seconds"]
         statement.longest = max(statement.longest, line["seconds"])
-        statement.locks = dict(strongest([*statement.locks.items(), *locks.items()]))
-        until = ended if line.get("alone") else over(line, lines)
+        statement.locks = strongest([*statement.locks.items(), *locks.items()])
+        released = ended if line.get("alone") else end_of_transaction(line, lines)
         if locks:
-            statement.held = max(statement.held, until - line["began"])
-    return [one for one in found.values() if matters(one)]
+            statement.held = max(statement.held, released - line["began"])
+    return [statement for statement in by_text.values() if is_of_interest(statement)]
 
 
-def matters(statement: Statement) -> bool:
-    """Whether somebody wants to see it: not what only reads the catalogue, or sets something."""
-    reads = all(found == "AccessShare" for found in statement.locks.values())
-    return not reads or statement.longest > QUICK or bool(CHANGES.match(statement.sql))
+def belongs_to_migrating(sql: str, bookkeeping: Iterable[str]) -> bool:
+    """Return whether a statement is on none of the application's tables."""
+    names = any(re.search(rf"\b{re.escape(name)}\b", sql) for name in bookkeeping)
+    return names or bool(PUBLISHING.search(sql) or TEMPORARY.match(sql))
 
 
-def mode(held: Held) -> str:
-    """As the trace has it."""
-    return held.mode.removesuffix("Lock")
+def is_of_interest(statement: Statement) -> bool:
+    """Return whether a statement changes something, or took long."""
+    only_reads = all(mode == "AccessShare" for mode in statement.locks.values())
+    return not only_reads or statement.longest > QUICK or bool(CHANGES.match(statement.sql))
 
 
-def strongest(locks: Iterable[Sequence[str]]) -> Iterable[tuple[str, str]]:
-    """Of each table the strongest."""
-    best: dict[str, str] = {}
-    for table, found in locks:
-        if table not in best or MODES.index(found) > MODES.index(best[table]):
-            best[table] = found
-    return best.items()
+def strongest(locks: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the strongest mode of each table."""
+    modes: dict[str, str] = {}
+    for table, mode in locks:
+        if table not in modes or MODES.index(mode) > MODES.index(modes[table]):
+            modes[table] = mode
+    return modes
 
 
-def over(line: Line, lines: list[Line]) -> float:
-    """When the transaction of a statement was over."""
+def end_of_transaction(line: Line, lines: list[Line]) -> float:
+    """Return when the transaction of a statement was over, in seconds since 1970."""
     ended: float = line["began"] + line["seconds"]
-    return min((o["at"] for o in lines if o["what"] == "over" and o["at"] >= ended), default=ended)
+    ends = (other["at"] for other in lines if other["what"] == "over" and other["at"] >= ended)
+    return min(ends, default=ended)
 
 
-def blame(wait: Wait, said: list[Line], lines: list[Line]) -> str:
-    """The statement that a client waited for: the one that took most of that time.
+def blamed(wait: Wait, executed: list[Line], lines: list[Line]) -> str:
+    """Return, in one line, the statement that took most of the time of a client's wait.
 
-    Where an earlier one of its transaction had taken the lock, that is named as well.
+    Where an earlier statement of its transaction had taken the lock, that one is named as well.
     """
 
-    def shared(line: Line) -> float:
+    def overlap(line: Line) -> float:
         ended = min(line["began"] + line["seconds"], wait.began + wait.seconds)
         return float(ended - max(line["began"], wait.began))
 
-    longest = max(said, key=shared, default=None)
-    if longest is None or shared(longest) <= 0:
-        return short(wait.query)
-    words = short(longest["sql"])
-    for line in said:
-        takes = {table for table, found in line.get("locks", ()) if strong(found)}
-        table = wait.table and wait.table.rpartition(".")[2]
-        if table in takes and line["began"] < longest["began"] < over(line, lines):
-            return f"{words}, under the lock that {short(line['sql'])} took"
+    longest = max(executed, key=overlap, default=None)
+    if longest is None or overlap(longest) <= 0:
+        return in_one_line(wait.query)
+    words = in_one_line(longest["sql"])
+    for line in executed:
+        blocked = {table for table, mode in line.get("locks", ()) if blocks_clients(mode)}
+        is_earlier = line["began"] < longest["began"] < end_of_transaction(line, lines)
+        if wait.table in blocked and is_earlier:
+            return f"{words}, under the lock that {in_one_line(line['sql'])} took"
     return words
 
 
-def strong(found: str) -> bool:
-    """Whether readers or writers wait for it."""
-    return MODES.index(found) >= MODES.index("Share")
+def blocks_clients(mode: str) -> bool:
+    """Return whether readers or writers wait for a lock of this mode."""
+    return MODES.index(mode) >= MODES.index("Share")

@@ -1,4 +1,4 @@
-"""What a step did, from what it wrote down and from what was seen beside it."""
+"""The figures of a step, from the migrator's trace, the observer and the clients."""
 
 import json
 import re
@@ -6,98 +6,105 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from safely.rehearsal.locks import Line, blame, statements
-from safely.rehearsal.report import Latency, Way, short
+from safely.rehearsal.locks import Line, blamed, statements
+from safely.rehearsal.observer import Observer, Sizes
+from safely.rehearsal.report import Latency, StepResult, in_one_line
 from safely.rehearsal.traffic import Failed, Served
-from safely.rehearsal.witness import Size, Witness
 
 SCANS = re.compile(r"CREATE (UNIQUE )?INDEX|VALIDATE CONSTRAINT", re.IGNORECASE)
+MOST_ERRORS = 5
+MARGIN = 0.2  # seconds around a step in which sizes count as those of its beginning and end
 
 
-def measure(  # noqa: PLR0913  # each is another witness
+def measure(  # noqa: PLR0913  # each comes from another source
     direction: str,
     trace: Path,
-    witness: Witness,
+    observer: Observer,
     *,
     served: Sequence[Served],
     failed: Sequence[Failed],
     since: float,
     rewritten: list[str],
     rows: dict[str, int],
-) -> Way:
-    """What a step did, from what it wrote down and from what was seen beside it.
+) -> StepResult:
+    """Return the figures of a step.
 
-    From `since` until it said something, all was calm.
+    The time from `since` to the migrator's first statement is what the step is compared with.
+    `rows`: the estimated number of rows, by table.
     """
     lines = lines_of(trace)
-    said = [line for line in lines if line["what"] in {"statement", "failed"}]
-    began = said[0]["began"] if said else time.time()
-    ended = max((line["began"] + line["seconds"] for line in said), default=began)
+    executed = [line for line in lines if line["what"] in {"statement", "failed"}]
+    began = executed[0]["began"] if executed else time.time()
+    ended = max((line["began"] + line["seconds"] for line in executed), default=began)
     calm = (since, began)
     done = [line for line in lines if line["what"] == "done"]
-    waits = [wait for wait in witness.waits.values() if began <= wait.began <= ended]
+    waits = [wait for wait in observer.waits.values() if began <= wait.began <= ended]
     longest = max(waits, key=lambda wait: wait.seconds, default=None)
     during = between(served, began, ended)
-    wal, space = taken(witness.sizes, began, ended, calm)
-    return Way(
+    wal, space = needed(observer.sizes, began, ended, calm)
+    errors = dict.fromkeys(f"{query.version}: {query.error}" for query in failed)
+    return StepResult(
         direction=direction,
         began=began,
         ended=ended,
         seconds=ended - began,
         attempts=max((line["attempts"] for line in done), default=1),
-        rows=sum(line["rows"] for line in lines if "rows" in line) + scanned(said, rows),
-        statements=statements(said, lines, witness.held),
+        rows=sum(line["rows"] for line in lines if "rows" in line) + scanned(executed, rows),
+        statements=statements(executed, lines, observer.held, observer.bookkeeping),
         rewritten=rewritten,
         served=len(during),
         failed=len(failed),
-        errors=list(dict.fromkeys(f"at_{one.version}: {one.error}" for one in failed))[:5],
+        errors=list(errors)[:MOST_ERRORS],
         before=Latency.of(between(served, *calm)),
         during=Latency.of(during),
         longest_wait=longest.seconds if longest else 0.0,
         waits=len(waits),
-        blame=blame(longest, said, lines) if longest else None,
-        broken=broken(said),
+        blame=blamed(longest, executed, lines) if longest else None,
+        broken=last_error(executed),
         wal=wal,
         space=space,
     )
 
 
 def lines_of(trace: Path) -> list[Line]:
-    """What the migrator wrote down, line by line."""
+    """Return the lines that the migrator wrote."""
     if not trace.exists():
         return []
     return [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
 
 
-def broken(said: list[Line]) -> str | None:
-    """The error that a step ended with; one that a later statement followed was overcome."""
-    if not said or "error" not in said[-1]:
+def last_error(executed: list[Line]) -> str | None:
+    """Return the error of the last statement; an earlier one did not end the step."""
+    if not executed or "error" not in executed[-1]:
         return None
-    return f"{said[-1]['error']}; it came from {short(said[-1]['sql'])}"
+    return f"{executed[-1]['error']}; it came from {in_one_line(executed[-1]['sql'])}"
 
 
 def between(served: Sequence[Served], began: float, ended: float) -> list[Served]:
-    """The queries that were under way then."""
-    return [s for s in served if s.due < ended and began < s.due + s.seconds]
+    """Return the queries that were due, or under way, between two times."""
+    return [query for query in served if query.due < ended and began < query.due + query.seconds]
 
 
-def scanned(said: list[Line], rows: dict[str, int]) -> int:
-    """The rows that building indexes and checking rules went over."""
-    found = 0
-    for line in said:
+def scanned(executed: list[Line], rows: dict[str, int]) -> int:
+    """Return the number of rows that building indexes and checking constraints read."""
+    total = 0
+    for line in executed:
         if SCANS.search(line["sql"]):
-            tables = [name for name in rows if re.search(rf"\b{name}\b", line["sql"])]
-            found += max((rows[name] for name in tables), default=0)
-    return found
+            tables = [name for name in rows if re.search(rf"\b{re.escape(name)}\b", line["sql"])]
+            total += max((rows[name] for name in tables), default=0)
+    return total
 
 
-def taken(
-    sizes: Sequence[Size], began: float, ended: float, calm: tuple[float, float]
+def needed(
+    sizes: Sequence[Sizes], began: float, ended: float, calm: tuple[float, float]
 ) -> tuple[int, int]:
-    """Bytes of WAL that the step wrote, about, and bytes on disk that it needed at the most."""
-    during = [size for size in sizes if began - 0.2 <= size.at <= ended + 0.2]
+    """Return about how many bytes of WAL a step wrote, and how many on disk it needed at most.
+
+    What the clients wrote is taken off, at their rate in the calm before.
+    """
+    during = [size for size in sizes if began - MARGIN <= size.at <= ended + MARGIN]
     before = [size for size in sizes if calm[0] <= size.at <= calm[1]]
-    if len(during) < 2 or len(before) < 2:  # noqa: PLR2004  # a difference is of two
+    if len(during) < 2 or len(before) < 2:  # noqa: PLR2004  # a difference needs two
         return 0, 0
     rate = (before[-1].wal - before[0].wal) / (before[-1].at - before[0].at)
     clients = rate * (during[-1].at - during[0].at)

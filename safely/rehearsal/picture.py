@@ -1,19 +1,32 @@
-"""A rehearsal as a picture: latency over time, with the revisions marked."""
+"""Draws a rehearsal as an SVG: latency over time, with the revisions marked."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 
-from safely.rehearsal.report import PIECE, Moment, Report, Way
-from safely.rehearsal.verdict import seconds
+from safely.rehearsal.report import MOMENT, Moment, Report, StepResult
+from safely.words import duration
 
 WIDTH, HEIGHT = 1200, 420
 LEFT, RIGHT, TOP, FLOOR = 64, 24, 92, 366
-FASTEST, SLOWEST = 0.0002, 10.0  # seconds: the ends of the scale
+FASTEST, SLOWEST = 0.0002, 10.0  # seconds, at the ends of the scale
 MARKS = (0.001, 0.01, 0.1, 1.0, 10.0)
-STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 3600)  # seconds between two times
+INTERVALS = (
+    1,
+    2,
+    5,
+    10,
+    20,
+    30,
+    60,
+    120,
+    300,
+    600,
+    1200,
+    3600,
+)  # seconds between two times at the bottom
 MOST_TIMES = 12
-LEGEND = (  # look, words, pixels to the next
+LEGEND = (  # style, words, pixels to the next
     ("p50", "half of the queries", 160),
     ("p99", "99 of 100", 105),
     ("longest", "the slowest", 115),
@@ -59,12 +72,12 @@ STYLE = """
 
 
 def picture(report: Report) -> str:
-    """An SVG, for eyes by day and by night."""
+    """Return a rehearsal as an SVG, which follows the reader's choice of a light or dark page."""
     began = report.strip[0].at if report.strip else report.began
-    ended = report.strip[-1].at + PIECE if report.strip else began + 1
+    ended = report.strip[-1].at + MOMENT if report.strip else began + 1
     across = placed(began, ended)
-    ways = [
-        (one.revision, way) for one in report.revisions for way in one.ways if way.ended > began
+    steps = [
+        (one.revision, step) for one in report.revisions for step in one.steps if step.ended > began
     ]
     headline = f"What queries took while {len(report.revisions)} revisions went up, down, and up"
     drawn = [
@@ -72,8 +85,8 @@ def picture(report: Report) -> str:
         text(headline, LEFT, 34, "headline"),
         text(f"on {report.source}, by a reader and a writer of every published version", LEFT, 54),
         *legend(),
-        *(band(across, way) for _, way in ways),
-        *names(across, ways),
+        *(band(across, step) for _, step in steps),
+        *names(across, steps),
         *scale(),
         *budget(report),
         *(longest(across, moment) for moment in report.strip),
@@ -91,94 +104,94 @@ def picture(report: Report) -> str:
 
 
 def placed(began: float, ended: float) -> Across:
-    """From a time to where it is in the picture."""
+    """Return the function that gives the x of a time, in seconds since 1970."""
     unit = (WIDTH - LEFT - RIGHT) / (ended - began)
     return lambda at: round(LEFT + max(0.0, at - began) * unit, 1)
 
 
 def up(latency: float) -> float:
-    """How high a latency stands: ten times as long is one step up."""
+    """Return the y of a latency in seconds, on a logarithmic scale."""
     share = math.log(max(latency, FASTEST) / FASTEST) / math.log(SLOWEST / FASTEST)
     return round(FLOOR - min(1.0, share) * (FLOOR - TOP), 1)
 
 
 def scale() -> Iterator[str]:
-    """The lines of the grid, with what they stand for."""
+    """Yield the lines of the grid, with their latencies."""
     for mark in MARKS:
         yield level("grid", up(mark))
-        yield text(seconds(mark), LEFT - 8, up(mark) + 4, "small end")
+        yield text(duration(mark), LEFT - 8, up(mark) + 4, "small end")
 
 
-def level(look: str, at: float) -> str:
-    """A line from left to right."""
-    return f'<line class="{look}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
+def level(style: str, at: float) -> str:
+    """Return a line from left to right."""
+    return f'<line class="{style}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>'
 
 
 def budget(report: Report) -> Iterator[str]:
-    """What a client may wait."""
+    """Yield the line of the longest wait that the budget allows, and its words."""
     at = up(report.budgets.max_wait)
     yield level("budget", at)
-    words = f"a wait for the migrator may take {seconds(report.budgets.max_wait)}"
+    words = f"a wait for the migrator may take {duration(report.budgets.max_wait)}"
     yield text(words, WIDTH - RIGHT - 4, at - 5, "over end")
 
 
-def band(across: Across, way: Way) -> str:
-    """The time of a step."""
-    wide = max(2.0, round(across(way.ended) - across(way.began), 1))
+def band(across: Across, step: StepResult) -> str:
+    """Return the area of a step."""
+    wide = max(2.0, round(across(step.ended) - across(step.began), 1))
     return (
-        f'<rect class="{way.direction}" x="{across(way.began)}" y="{TOP}" '
+        f'<rect class="{step.direction}" x="{across(step.began)}" y="{TOP}" '
         f'width="{wide}" height="{FLOOR - TOP}"/>'
     )
 
 
-def names(across: Across, ways: Sequence[tuple[str, Way]]) -> Iterator[str]:
-    """The revisions, each where it was gone up first; its ways down and up again follow."""
-    for number, (revision, way) in enumerate(ways):
-        if number == 0 or ways[number - 1][0] != revision:
-            yield text(revision, across(way.began), TOP - 8, "name")
+def names(across: Across, steps: Sequence[tuple[str, StepResult]]) -> Iterator[str]:
+    """Yield the name of each revision, above its first upgrade."""
+    for number, (revision, step) in enumerate(steps):
+        if number == 0 or steps[number - 1][0] != revision:
+            yield text(revision, across(step.began), TOP - 8, "name")
 
 
 def longest(across: Across, moment: Moment) -> str:
-    """The slowest query of a moment."""
-    x, y = across(moment.at + PIECE / 2), up(moment.latency.longest)
+    """Return the dot of the slowest query of a moment."""
+    x, y = across(moment.at + MOMENT / 2), up(moment.latency.longest)
     return f'<circle class="longest" cx="{x}" cy="{y}" r="2"/>'
 
 
 def curve(across: Across, strip: Sequence[Moment], name: str) -> str:
-    """A percentile over time."""
+    """Return the line of a percentile over time."""
     points = (
-        f"{across(moment.at + PIECE / 2)},{up(getattr(moment.latency, name))}" for moment in strip
+        f"{across(moment.at + MOMENT / 2)},{up(getattr(moment.latency, name))}" for moment in strip
     )
     return f'<polyline class="{name}" points="{" ".join(points)}"/>'
 
 
 def failure(across: Across, moment: Moment) -> str:
-    """Queries that failed."""
+    """Return the dot of a moment in which queries failed."""
     return f'<circle class="failed" cx="{across(moment.at)}" cy="{FLOOR - 6}" r="4"/>'
 
 
 def clock(across: Across, began: float, ended: float) -> Iterator[str]:
-    """The time that passed."""
-    step = next((step for step in STEPS if (ended - began) / step <= MOST_TIMES), STEPS[-1])
-    for number in range(int((ended - began) / step) + 1):
-        at = number * step
+    """Yield the times at the bottom, from 0:00."""
+    every = next((one for one in INTERVALS if (ended - began) / one <= MOST_TIMES), INTERVALS[-1])
+    for number in range(int((ended - began) / every) + 1):
+        at = number * every
         yield text(f"{at // 60}:{at % 60:02}", across(began + at), FLOOR + 18, "small middle")
 
 
 def legend() -> Iterator[str]:
-    """What the colours mean, each beside a piece of it."""
+    """Yield a sample of each style, with what it means."""
     left, y = LEFT, HEIGHT - 16
-    for look, words, wide in LEGEND:
-        if look in {"upgrade", "downgrade"}:
-            yield f'<rect class="{look}" x="{left}" y="{y - 10}" width="14" height="12"/>'
-        elif look in {"longest", "failed"}:
-            yield f'<circle class="{look}" cx="{left + 7}" cy="{y - 4}" r="4"/>'
+    for style, words, wide in LEGEND:
+        if style in {"upgrade", "downgrade"}:
+            yield f'<rect class="{style}" x="{left}" y="{y - 10}" width="14" height="12"/>'
+        elif style in {"longest", "failed"}:
+            yield f'<circle class="{style}" cx="{left + 7}" cy="{y - 4}" r="4"/>'
         else:
-            yield f'<line class="{look}" x1="{left}" x2="{left + 14}" y1="{y - 4}" y2="{y - 4}"/>'
+            yield f'<line class="{style}" x1="{left}" x2="{left + 14}" y1="{y - 4}" y2="{y - 4}"/>'
         yield text(words, left + 20, y, "small")
         left += wide
 
 
-def text(words: str, x: float, y: float, look: str = "small") -> str:
-    """Words that begin there, or end or have their middle there."""
-    return f'<text class="{look}" x="{x}" y="{y}">{escape(words)}</text>'
+def text(words: str, x: float, y: float, style: str = "small") -> str:
+    """Return words at a point; their style says whether they begin, end or are centred there."""
+    return f'<text class="{style}" x="{x}" y="{y}">{escape(words)}</text>'

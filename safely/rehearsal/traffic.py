@@ -1,7 +1,7 @@
-"""A reader and a writer of every published version, at a steady pace.
+"""A reader and a writer of every version of the schema, each at a steady pace.
 
 A query that should have begun while its client still waited for the one before counts from when
-it should have: so a second that nothing was served in is seen in as many queries as it held up.
+it should have begun. So a second in which nothing is served shows in all queries that it delayed.
 """
 
 import asyncio
@@ -9,20 +9,28 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 import asyncpg
 
-from safely.rehearsal.people import MADE_UP_BADLY, NOBODY, Table, value
-from safely.run.published import schema_of
+from safely.rehearsal.application_tables import Column, Table
+from safely.rehearsal.connection import CopyAddress, quoted
+from safely.rehearsal.generated_rows import UNSUITABLE, NoValueError, first_line, insertion, value
+from safely.rehearsal.row_shares import CHANGED_ONE_IN, RowShares, condition, key_of
 
 RATE = 50.0  # queries a second of each client
-PAGE = 20
-LIVELY = 7  # one row in so many is changed by clients; the others' values can be compared
-STRANGERS = 10**9  # numbers from here on belong to rows that clients make
+MOST_VERSIONS = 16  # that have clients at the same time; the clients of the oldest leave
+PAGE = 20  # rows
+PARENTS = 50  # rows that a client's row may reference
+# Rows of clients have numbers from here on. The first references of PARENTS * PARENTS pairs of rows
+# count from the middle, since generated rows have the pairs at the beginning.
+FIRST_NUMBER = 10**9 + PARENTS * PARENTS // 2
+UPDATES, INSERTS = 0.5, 0.4  # of all writes; the others are deletions
 GONE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
-Act = Callable[[asyncpg.Connection, Table], Awaitable[bool]]  # whether anything was asked
+Query = Callable[[asyncpg.Connection, Table], Awaitable[bool]]
+"""Sends one query, and returns whether there was anything to send."""
 
 chance = random.Random(6)  # noqa: S311  # not a secret
 
@@ -30,217 +38,251 @@ chance = random.Random(6)  # noqa: S311  # not a secret
 class Served(NamedTuple):
     """A query that was answered."""
 
-    due: float  # seconds since 1970
+    due: float  # when it should have begun, in seconds since 1970
     seconds: float
 
 
 class Failed(NamedTuple):
-    """A query that was not."""
+    """A query that was answered by an error."""
 
     at: float
-    version: str
+    version: str  # in words
     error: str
-    rule: str | None = None  # of the database, that it broke
+    constraint: str | None = None  # that its row violated
 
 
 class Version:
-    """A published version with its clients."""
+    """A published version, or the tables themselves, with the clients that use it."""
 
-    def __init__(self, revision: str, tables: list[Table]) -> None:
-        self.revision = revision
+    def __init__(
+        self, revision: str, schema: str, tables: list[Table], *, is_published: bool
+    ) -> None:
+        self.revision = revision  # "": base
+        self.schema = schema
         self.tables = {table.name: table for table in tables}
+        self.is_published = is_published
+        self.written: dict[str, list[Column]] = {}  # by table: the columns that clients write
         self.clients: list[asyncio.Task[None]] = []
-        self.over = False  # it was taken back
+        self.is_over = False
 
-    def place(self, table: Table) -> str:
-        """Where its clients find a table."""
-        return f'{schema_of(self.revision)}."{table.name}"'
+    def __str__(self) -> str:
+        return self.schema if self.is_published else "the tables themselves"
+
+    def without_clients(self) -> "Version":
+        """Return the same version for new clients: those of before have stopped."""
+        tables = list(self.tables.values())
+        return Version(self.revision, self.schema, tables, is_published=self.is_published)
+
+    def place(self, table: str) -> str:
+        """Return where clients find a table, as an SQL identifier."""
+        return quoted(self.schema, table)
 
 
 class Traffic:
-    """Clients of every version, and what became of their queries."""
+    """Clients of every version, and the results of their queries."""
 
-    def __init__(self, url: str, role: str) -> None:
-        self.url = url
-        self.role = {"role": role} if role else {}  # that they work as; else as the owner
+    def __init__(self, address: CopyAddress, name: str, role: str) -> None:
+        self.address = address
+        self.name = name  # of the project
+        self.role = {"role": role} if role else {}  # of clients; else they work as the owner
+        self.shares = RowShares()
         self.served: list[Served] = []
         self.failed: list[Failed] = []
-        self.versions: dict[str, Version] = {}
-        self.rows: dict[str, int] = {}  # by table: the largest number that was there
-        self.made: dict[str, list[object]] = {}  # by table: the keys of rows that clients made
-        self.unwritten: dict[str, str] = {}  # by table: the rule that made up rows break
-        self.numbers = STRANGERS
-        self.over = False
+        self.versions: dict[str, Version] = {}  # that have clients, by schema
+        self.made: dict[str, list[tuple[object, ...]]] = {}  # by table: keys of clients' rows
+        self.unwritten: dict[str, str] = {}  # by table: why no client writes to it
+        self.numbers = FIRST_NUMBER
+        self.is_over = False
         self.tasks = asyncio.TaskGroup()
 
     @asynccontextmanager
     async def flowing(self) -> AsyncIterator[None]:
-        """Let them work meanwhile."""
+        """Let clients work until the end of the block."""
         async with self.tasks:
             try:
                 yield
             finally:
-                self.over = True
+                self.is_over = True
 
-    async def comes(self, version: Version) -> None:
-        """A version was published: a reader and a writer come."""
-        if version.revision in self.versions or not version.tables:
+    async def start(self, version: Version) -> None:
+        """Start a reader and a writer of a version, unless it has them."""
+        if version.schema in self.versions or not version.tables:
             return
-        await self.check(version)
-        self.versions[version.revision] = version
-        version.clients = [
-            self.tasks.create_task(self.client(version, act))
-            for act in (self.reads(version), self.writes(version))
-        ]
+        await self.choose_columns(version)
+        self.versions[version.schema] = version
+        for query in (self.read, self.write):
+            client = self.client(version, partial(query, version))
+            version.clients.append(self.tasks.create_task(client))
+        if len(self.versions) > MOST_VERSIONS:
+            await self.stop(next(iter(self.versions)))
 
-    async def check(self, version: Version) -> None:
-        """Find the tables that made up rows can't be written to, whatever a migration does."""
-        connection = await asyncpg.connect(self.url, server_settings=self.role)
+    async def stop(self, schema: str) -> None:
+        """Stop the clients of a version, each after its current query."""
+        if version := self.versions.pop(schema, None):
+            version.is_over = True
+            await asyncio.gather(*version.clients)
+
+    async def choose_columns(self, version: Version) -> None:
+        """Find out by an insertion that is rolled back which columns of each table can be written.
+
+        Generated values may violate a constraint. Then NULL and defaults are tried; then no client
+        writes to the table.
+        """
+        connection = await self.address.connect(**self.role_in(version))
         try:
-            for table in (table for table in version.tables.values() if table.written):
-                trial = connection.transaction()
-                await trial.start()
-                try:
-                    await self.insert(connection, version.place(table), table)
-                except MADE_UP_BADLY as error:
-                    self.unwritten[table.name] = error.constraint_name or str(error)
-                finally:
-                    await trial.rollback()
+            for table in version.tables.values():
+                for columns in (table.writable, table.required):
+                    version.written[table.name] = columns
+                    if (reason := await self.why_not(connection, version, table)) is None:
+                        self.unwritten.pop(table.name, None)
+                        break
+                    self.unwritten[table.name] = reason
         finally:
             await connection.close()
 
-    async def goes(self, revision: str) -> None:
-        """A version was taken back: its clients go, once they have met that or are between two."""
-        if version := self.versions.pop(revision, None):
-            version.over = True
-            await asyncio.gather(*version.clients)
+    async def why_not(
+        self, connection: asyncpg.Connection, version: Version, table: Table
+    ) -> str | None:
+        """Return why a row can't be inserted; None if it can."""
+        trial = connection.transaction()
+        await trial.start()
+        try:
+            await self.insert(connection, version, table)
+        except (*UNSUITABLE, NoValueError) as error:
+            return getattr(error, "constraint_name", None) or first_line(error)
+        finally:
+            await trial.rollback()
+        return None
 
-    def quiet(self, table: Table) -> str | None:
-        """The condition of rows that were there and that nobody touches; None: there are none."""
-        if table.key is None or not self.rows.get(table.name):
-            return None
-        key = f'"{table.key.name}"'
-        return f"{key} <= {self.rows[table.name]} AND {key} % {LIVELY} <> 0"
+    def role_in(self, version: Version) -> dict[str, str]:
+        """Return the setting of the clients' role, which may use published versions only."""
+        return self.role if version.is_published else {}
 
-    async def client(self, version: Version, act: Act) -> None:
-        """Work at a steady pace until the version, or all of it, is over."""
-        name = f"users@{version.revision}"
-        settings = {"application_name": name, **self.role}
-        connection = await asyncpg.connect(self.url, server_settings=settings)
+    async def client(self, version: Version, query: Query) -> None:
+        """Send queries at a steady pace until the version, or the traffic, is over."""
+        name = f"{self.name}@{version.revision or 'base'}"
+        connection = await self.address.connect(application_name=name, **self.role_in(version))
         due = time.time() + chance.random() / RATE
         try:
-            while not (self.over or version.over):
+            while not (self.is_over or version.is_over):
                 for table in version.tables.values():
                     await asyncio.sleep(max(0.0, due - time.time()))
-                    answered = await self.answered(connection, version, act, table)
-                    if answered is None:
+                    was_served = await self.try_query(connection, version, query, table)
+                    if was_served is None:
                         return
-                    if answered:
+                    if was_served:
                         self.served.append(Served(due, time.time() - due))
                     due += 1 / RATE
         finally:
             await connection.close()
 
-    async def answered(
-        self, connection: asyncpg.Connection, version: Version, act: Act, table: Table
+    async def try_query(
+        self, connection: asyncpg.Connection, version: Version, query: Query, table: Table
     ) -> bool | None:
-        """Do something once; tell whether it was answered, or None where there is no going on."""
+        """Send one query; return whether it was served, or None if the client must stop."""
         try:
-            return await act(connection, table)
+            return await query(connection, table)
         except GONE as error:
-            there = "SELECT to_regnamespace($1) IS NOT NULL"
-            if not await connection.fetchval(there, schema_of(version.revision)):
-                return None
+            exists = "SELECT to_regnamespace($1) IS NOT NULL"
+            if not await connection.fetchval(exists, quoted(version.schema)):
+                return None  # it was withdrawn
             self.note(version, error)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             self.note(version, error)
         return None if connection.is_closed() else False
 
     def note(self, version: Version, error: Exception) -> None:
-        """Keep what failed."""
-        words = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        rule = getattr(error, "constraint_name", None)
-        self.failed.append(Failed(time.time(), version.revision, words, rule))
+        """Remember a query that failed."""
+        words = f"{type(error).__name__}: {first_line(error)}"
+        constraint = getattr(error, "constraint_name", None)
+        self.failed.append(Failed(time.time(), str(version), words, constraint))
 
-    def reads(self, version: Version) -> Act:
-        """A row by its key, or a page."""
+    async def read(self, version: Version, connection: asyncpg.Connection, table: Table) -> bool:
+        """Read a row by its key, or a page of rows."""
+        place, key, row = version.place(table.name), key_of(table), self.any_key(table)
+        if row is None:
+            await connection.fetch(f"SELECT * FROM {place} LIMIT {PAGE}")
+        elif chance.random() < 0.5:  # noqa: PLR2004  # every second one
+            await connection.fetch(f"SELECT * FROM {place} WHERE {condition(table)}", *row)
+        else:
+            after = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+            await connection.fetch(
+                f"SELECT * FROM {place} WHERE ({key}) > ({after}) ORDER BY {key} LIMIT {PAGE}", *row
+            )
+        return True
 
-        async def read(connection: asyncpg.Connection, table: Table) -> bool:
-            place, key = version.place(table), table.key
-            if key is None:
-                await connection.fetch(f"SELECT * FROM {place} LIMIT {PAGE}")
-            elif chance.random() < 0.5:  # noqa: PLR2004  # every second
-                query = f'SELECT * FROM {place} WHERE "{key.name}" = $1'
-                await connection.fetch(query, self.some_key(table))
-            else:
-                query = (
-                    f'SELECT * FROM {place} WHERE "{key.name}" > $1 '
-                    f'ORDER BY "{key.name}" LIMIT {PAGE}'
-                )
-                await connection.fetch(query, self.some_key(table))
+    async def write(self, version: Version, connection: asyncpg.Connection, table: Table) -> bool:
+        """Insert a row, change one, or delete one that a client has inserted."""
+        columns = version.written.get(table.name)
+        if table.name in self.unwritten or columns is None:
+            return False
+        kind = chance.random()
+        if not table.key or kind < INSERTS:
+            await self.insert(connection, version, table)
             return True
-
-        return read
-
-    def writes(self, version: Version) -> Act:
-        """A new row, a change, and now and then a deletion of what clients made."""
-
-        async def write(connection: asyncpg.Connection, table: Table) -> bool:
-            place, key, kind = version.place(table), table.key, chance.random()
-            if table.name in self.unwritten or not table.written:
-                return False
-            if key is None or kind < 0.4:  # noqa: PLR2004  # of ten writes four
-                await self.insert(connection, place, table)
-                return True
-            changed = [column for column in table.written if not column.key]
-            if kind < 0.9 and changed:  # noqa: PLR2004  # and five
-                column = chance.choice(changed)
-                query = (
-                    f'UPDATE {place} SET "{column.name}" = {value(column, self.rows)} '
-                    f'FROM (SELECT $1::bigint AS n) AS made WHERE "{key.name}" = $2'
-                )
-                await connection.execute(query, self.number(), self.any_key(table))
-                return True
-            if not (made := self.made.get(table.name)):
-                return False
-            await connection.execute(f'DELETE FROM {place} WHERE "{key.name}" = $1', made.pop(0))
-            return True
-
-        return write
-
-    async def insert(self, connection: asyncpg.Connection, place: str, table: Table) -> None:
-        """A row of the client's own."""
-        names = ", ".join(f'"{column.name}"' for column in table.written)
-        values = ", ".join(value(column, self.rows) for column in table.written)
-        returned = f'"{table.key.name}"' if table.key else "1"
-        query = (
-            f"INSERT INTO {place} ({names}) SELECT {values} "
-            f"FROM (SELECT $1::bigint AS n) AS made RETURNING {returned}"
+        changed = [column for column in columns if column.key_position is None]
+        if changed and kind < INSERTS + UPDATES:
+            return await self.update(connection, version, table, chance.choice(changed))
+        if not (made := self.made.get(table.name)):
+            return False
+        await connection.execute(
+            f"DELETE FROM {version.place(table.name)} WHERE {condition(table)}", *made.pop(0)
         )
-        key = await connection.fetchval(query, self.number())
-        if not connection.is_in_transaction():
-            self.made.setdefault(table.name, []).append(key)
+        return True
 
-    def number(self) -> int:
-        """One that no row has."""
+    async def update(
+        self, connection: asyncpg.Connection, version: Version, table: Table, column: Column
+    ) -> bool:
+        """Change a column of a row that clients may change; return whether there is such a row."""
+        row = self.changeable_key(table)
+        if row is None:
+            return False
+        await connection.execute(
+            f"UPDATE {version.place(table.name)} AS target SET {quoted(column.name)} = "
+            f"{value(column, version.place, PARENTS)} FROM (SELECT ${len(row) + 1}::bigint AS n) "
+            f"AS generated WHERE {condition(table, of='target.')}",
+            *row,
+            self.next_number(),
+        )
+        return True
+
+    async def insert(self, connection: asyncpg.Connection, version: Version, table: Table) -> None:
+        """Insert a row of the client's own."""
+        columns = version.written[table.name]
+        query = insertion(
+            version.place(table.name),
+            columns,
+            [value(column, version.place, PARENTS) for column in columns],
+            "(SELECT $1::bigint AS n) AS generated",
+        )
+        row = await connection.fetchrow(
+            f"{query} RETURNING {key_of(table) or 1}", self.next_number()
+        )
+        if table.key and row and not connection.is_in_transaction():
+            self.made.setdefault(table.name, []).append(tuple(row))
+
+    def next_number(self) -> int:
+        """Return a number that no row has."""
         self.numbers += 1
         return self.numbers
 
-    def some_key(self, table: Table) -> object:
-        """Of a row that is there, or was."""
-        if table.numbered:
-            return chance.randint(1, max(1, self.rows.get(table.name, 1)))
-        return self.made_key(table)
+    def any_key(self, table: Table) -> tuple[object, ...] | None:
+        """Return the key of a row that exists or existed; None where none is known."""
+        largest = self.shares.largest.get(table.name)
+        if largest is not None and table.is_numbered:
+            return (chance.randint(1, max(1, largest)),)
+        return self.one_of(self.shares.changeable.get(table.name), self.made.get(table.name))
 
-    def any_key(self, table: Table) -> object:
-        """Of a row that may be changed: one that clients made, or one that is not quiet."""
-        made, rows = self.made.get(table.name), self.rows.get(table.name, 0)
-        if table.numbered and (not made or chance.random() < 0.5):  # noqa: PLR2004  # every second
-            return chance.randint(1, rows // LIVELY + 1) * LIVELY
-        return self.made_key(table)
-
-    def made_key(self, table: Table) -> object:
-        """Of a row that clients made; where there is none, of none."""
-        if made := self.made.get(table.name):
+    def changeable_key(self, table: Table) -> tuple[object, ...] | None:
+        """Return the key of a row that clients may change; None where none is known."""
+        largest, made = self.shares.largest.get(table.name), self.made.get(table.name)
+        if largest is None or not table.is_numbered:
+            return self.one_of(self.shares.changeable.get(table.name), made)
+        if made and chance.random() < 0.5:  # noqa: PLR2004  # every second one
             return chance.choice(made)
-        return NOBODY[table.key.type] if table.key else None
+        return (chance.randint(1, largest // CHANGED_ONE_IN + 1) * CHANGED_ONE_IN,)
+
+    def one_of(self, *keys: list[tuple[object, ...]] | None) -> tuple[object, ...] | None:
+        """Return a key out of one of the lists; None if all are empty."""
+        lists = [some for some in keys if some]
+        return chance.choice(chance.choice(lists)) if lists else None

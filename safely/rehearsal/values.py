@@ -1,67 +1,89 @@
-"""What must be the same after the way down and the way up again: schema and values."""
+"""Whether the schema and the values are the same after a downgrade and another upgrade."""
 
 import json
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 import asyncpg
 
 from safely.ledger import snapshot
-from safely.rehearsal.people import Table
-from safely.run.published import schema_of
+from safely.rehearsal.connection import quoted
+from safely.rehearsal.row_shares import RowShares, key_text
+from safely.rehearsal.traffic import Version
+
+AFTER_DOWNGRADE = "after the downgrade"
+AFTER_SECOND_UPGRADE = "after the second upgrade"
 
 # what keeps both columns of a changed type in step stays until it is purged
-KEPT = re.compile(r"(function|trigger) sync_retyped\w*.*: was added")
-Values = dict[str, tuple[int, str | None]]  # by column: how many rows, and their checksum
+STAYS = re.compile(r"(function|trigger) sync_retyped\w*.*: was added")
+COLUMNS = """\
+SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = to_regnamespace($1) AND attnum > 0 AND NOT attisdropped"""
+
+Values = dict[str, tuple[int, str | None]]
+"""By `table.column`: how many rows were compared, and the checksum of their values."""
 
 
-class Remembered(NamedTuple):
-    """What there was at some time."""
+class State(NamedTuple):
+    """The schema and the values at some time."""
 
     schema: dict[str, str]
     values: Values
 
 
-async def remembered(
-    connection: asyncpg.Connection,
-    revision: str,
-    known: list[Table],
-    quiet: Callable[[Table], str | None],
-) -> Remembered:
-    """What there is now: the schema, and the values of quiet rows as a version shows them.
+async def state_of(
+    connection: asyncpg.Connection, version: Version | None, shares: RowShares
+) -> State:
+    """Return the current schema, and the values of untouched rows as a version shows them.
 
-    `quiet` gives the condition of a table's rows that nobody touches.
+    A column that the version had and that doesn't exist any more is left out.
     """
     schema = json.loads(await connection.fetchval(snapshot.POSTGRESQL))
     values: Values = {}
-    for table in known:
-        if table.key and table.numbered and (untouched := quiet(table)):
-            sums = ", ".join(checksum(column.name, table.key.name) for column in table.columns)
-            count, *found = await connection.fetchrow(
-                f'SELECT count(*), {sums} FROM {schema_of(revision)}."{table.name}" '
-                f"WHERE {untouched}"
-            )
-            names = (f"{table.name}.{column.name}" for column in table.columns)
-            values |= {name: (count, str(one)) for name, one in zip(names, found, strict=True)}
-    return Remembered(schema, values)
+    if version is None:
+        return State(schema, values)
+    found = await connection.fetch(COLUMNS, quoted(version.schema))
+    existing = {(table, column) for table, column in found}
+    for table in version.tables.values():
+        untouched = shares.untouched(table)
+        names = [column.name for column in table.columns if (table.name, column.name) in existing]
+        if untouched is None or not {column.name for column in table.key} <= set(names):
+            continue
+        sums = ", ".join(checksum(name, key_text(table)) for name in names)
+        count, *checksums = await connection.fetchrow(
+            f"SELECT count(*), {sums} FROM {version.place(table.name)} WHERE {untouched}"
+        )
+        for name, one in zip(names, checksums, strict=True):
+            values[f"{table.name}.{name}"] = (count, str(one))
+    return State(schema, values)
 
 
 def checksum(column: str, key: str) -> str:
-    """Of a column's values, each with its row's number, in whatever order they come."""
+    """Return SQL for the checksum of a column's values, whatever the order of the rows.
+
+    Each value counts together with the key of its row.
+    """
     return (
-        f"sum(hashtextextended(\"{key}\" || coalesce('=' || \"{column}\"::text, ''), 0)::numeric)"
+        f"sum(hashtextextended({key} || coalesce('=' || {quoted(column)}::text, ''), 0)::numeric)"
     )
 
 
-def differences(when: str, was: Remembered, now: Remembered, leaves: str | None) -> list[str]:
-    """What is not as it was, in words; values that a revision says it leaves are no surprise."""
-    schema = snapshot.differences(was.schema, now.schema)
-    found = [words for words in schema if not KEPT.match(words)]
-    for name, (count, checksum_) in was.values.items():
-        rows, checksum_now = now.values.get(name, (0, None))
-        if rows != count:
-            found.append(f"{name} has {rows} of the {count} rows that nobody else touched")
-        elif checksum_ != checksum_now and not leaves:
-            found.append(f"the values of {name} are not those of before")
-    return [f"{when}: {words}" for words in found]
+def differences(when: str, before: State, after: State, leaves: str | None) -> list[str]:
+    """Return in words what differs between two states.
+
+    Other values are no surprise where a revision says what it `leaves`; missing rows are.
+    """
+    problems = [
+        sentence
+        for sentence in snapshot.differences(before.schema, after.schema)
+        if not STAYS.match(sentence)
+    ]
+    for name, (count, checksum_before) in before.values.items():
+        rows, checksum_after = after.values.get(name, (0, None))
+        if name not in after.values:
+            problems.append(f"{name} is gone, with the values of {count} rows")
+        elif rows != count:
+            problems.append(f"{name} has {rows} of the {count} rows that no client touched")
+        elif checksum_before != checksum_after and not leaves:
+            problems.append(f"the values of {name} are not the same as before")
+    return [f"{when}: {problem}" for problem in problems]

@@ -1,61 +1,69 @@
-"""What there is to tell of a database's evolution, gathered by whoever may only look.
+"""The history and the state of a schema, read by a role that may change nothing.
 
-The service shows it at /evolution, and this is its one door to migrations: what is imported here
-knows no more of the service than its models, its outages and the structs of that page.
-The service's role has no right to the tables. It reads the ledger through a published version,
-and the rest from the catalogue, which is open to all.
+The application shows it to operators. Its role needs no rights on the tables: it reads the ledger
+through a published version, and the rest from the catalogue, which every role may read.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from safely.report import history
 from safely.report.advice import advice
+from safely.report.contents import Database, SchemaReport
 from safely.report.drift import drift
-from safely.report.files import File
+from safely.report.files import RevisionFile
 from safely.report.history import History
+from safely.report.position import locate, standing
 from safely.report.postgresql import PostgreSQL
 from safely.report.sqlite import SQLite
-from service.evolution.schemas import Database, Evolution, Standing
-from service.models import SCHEMA_REVISION
 
 
-def look(connection: Connection, files: Sequence[File]) -> Evolution:
-    """Everything, by reading only; `files` are the revision files of this build."""
-    is_postgresql = connection.dialect.name == "postgresql"
-    place = PostgreSQL(connection) if is_postgresql else SQLite(connection)
+def look(  # noqa: PLR0913  # the parts of a project; callers name each
+    connection: Connection,
+    *,
+    project: str,
+    build: str,
+    files: Sequence[RevisionFile],
+    version_table: str = "alembic_version",
+    version_table_schema: str | None = None,
+) -> SchemaReport:
+    """Return a report on the database, which is only read.
+
+    `project` is the name of the project, whose builds connect as `<project>@<revision>`; `build`
+    is the revision that the models of this build describe; `files` are those of `revision_files`.
+    On PostgreSQL the schema of the tables is the connection's current one, unless the role reads
+    it through a published version; the connection's `schema_translate_map` is replaced.
+    """
+    ids = [file.revision for file in files]
+    place: PostgreSQL | SQLite
+    if connection.dialect.name == "postgresql":
+        place = PostgreSQL(connection, project, ids, version_table, version_table_schema)
+    else:
+        place = SQLite(connection, version_table)
     past = history.read(connection) if place.has_ledger else History()
-    revision = place.revision()
-    found = Evolution(
-        looked=datetime.now(UTC),
-        build=SCHEMA_REVISION,
+    position = locate(place.heads(), files)
+    is_unknown = place.is_closed and not position.heads
+    report = SchemaReport(
+        made=datetime.now(UTC),
+        build=build,
         database=Database(
-            kind="postgresql" if is_postgresql else "sqlite",
+            kind=place.kind,
             server=place.server,
             name=place.name,
-            revision=revision,
-            standing="unknown" if place.is_closed and revision is None else standing(revision),
+            revision=position.revision,
+            standing="unknown" if is_unknown else standing(position, build, files),
         ),
         advice=[],
         running=place.running(),
-        chain=history.chain(past, files, revision),
+        revisions=history.revisions(past, files, position),
         published=place.published(),
         builds=place.builds(),
-        aside=list(place.aside()),
-        drift=drift(place, past, files, revision),
-        log=list(past.log),
-        log_length=past.length,
+        set_aside=list(place.set_aside({*ids, *(row.revision for row in past.moves)})),
+        drift=drift(place, past, files, position),
+        rows=list(past.rows),
+        row_count=past.row_count,
     )
-    found.advice.extend(advice(found, is_closed=place.is_closed))
-    return found
-
-
-def standing(revision: str | None) -> Standing:
-    """Where the database is, beside this build."""
-    if revision is None:
-        return "empty"
-    if revision == SCHEMA_REVISION:
-        return "current"
-    return "behind" if revision < SCHEMA_REVISION else "ahead"
+    return replace(report, advice=list(advice(report, project, is_closed=place.is_closed)))

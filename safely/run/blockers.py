@@ -16,16 +16,21 @@ SECONDS_BETWEEN_LINES = 5.0
 
 log = logging.getLogger("safely")
 
+# The seconds that the session :pid has been waiting for a lock, and a description of each session
+# that blocks it, the oldest transaction first; no row if it does not wait. A role without the right
+# to see the age of a transaction and its query gets a description without them.
 WAITING = text("""\
-SELECT extract(epoch FROM clock_timestamp() - waitstart)::float AS seconds, (
-  SELECT format('pid %s, %s, in a transaction for %s s: %s', pid,
-                coalesce(nullif(application_name, ''), 'an application without a name'),
-                round(extract(epoch FROM clock_timestamp() - xact_start), 1),
-                left(regexp_replace(query, '\\s+', ' ', 'g'), 60))
-  FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(:pid))
-  ORDER BY xact_start LIMIT 1
-) AS blocker
-FROM pg_locks WHERE pid = :pid AND NOT granted AND waitstart IS NOT NULL""")
+SELECT extract(epoch FROM clock_timestamp() - waitstart)::float AS seconds, ARRAY(
+  SELECT concat_ws(': ',
+           concat_ws(', ', format('pid %s', pid),
+             coalesce(nullif(application_name, ''), 'an application without a name'),
+             'in a transaction for '
+               || round(extract(epoch FROM clock_timestamp() - xact_start), 1) || ' s'),
+           nullif(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '<insufficient privilege>'))
+  FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(:pid)))
+  ORDER BY xact_start NULLS LAST, pid LIMIT 5
+) AS blockers
+FROM pg_locks WHERE pid = :pid AND NOT granted AND waitstart IS NOT NULL LIMIT 1""")
 
 
 @asynccontextmanager
@@ -57,9 +62,9 @@ async def watch(beside: AsyncConnection, pid: int, work: Work, over: asyncio.Eve
         row = (await beside.execute(WAITING, {"pid": pid})).first()
         if row is not None:
             work.longest_wait = max(work.longest_wait, row.seconds)
-            work.blocker = row.blocker or work.blocker
+            work.blocker = row.blockers[0] if row.blockers else work.blocker
             if row.seconds > SECONDS_BETWEEN_LINES < time.monotonic() - said:
                 said = time.monotonic()
-                log.info("waiting for %s", row.blocker or "a lock")
+                log.info("waiting for %s", row.blockers[0] if row.blockers else "a lock")
         with suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), POLL)

@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from safely import files
 from safely.alembic_internals import RevisionStep, Step
 from safely.environment import Environment
 from safely.revisions import in_order
@@ -65,18 +67,12 @@ class Run:
         )
         # ids may be hashes: the number of a revision is its place in the history
         places = {id_: number for number, id_ in enumerate(in_order(environment.script), start=1)}
-        database = None if self.heads is None else [places.get(head) for head in self.heads]
-        for of, number in (
-            ("build", places.get(environment.build)),
-            (
-                "database",
-                None if database is None or None in database else max(database, default=0),
-            ),
-        ):
-            if number is not None:
-                revision.labels(of).set(number)
+        if environment.build in places:
+            revision.labels("build").set(places[environment.build])
+        if self.heads is not None and places.keys() >= set(self.heads):
+            revision.labels("database").set(max((places[head] for head in self.heads), default=0))
         try:
-            prometheus.write_to_textfile(path, registry)
+            files.write(Path(path), prometheus.generate_latest(registry))
         except OSError as error:
             log.warning("can't write the metrics to %s: %s", path, error.strerror)
 

@@ -15,6 +15,7 @@ from safely.alembic_internals import MigrationContext, version_table
 from safely.database import APPLICATION_NAME
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
+from safely.postgresql.server import builds_query
 
 LEDGER = "migration_log"
 STATE = "schema_state"  # one row: the revision that the database is at
@@ -113,12 +114,6 @@ PUBLISHED = """\
 SELECT substr(nspname, 4) FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid
 WHERE starts_with(nspname, 'at_') AND relname = 'schema_state' AND relkind = 'v' ORDER BY 1"""
 
-BUILDS = text("""\
-SELECT substr(application_name, length(:prefix) + 1) AS revision, count(*) AS connections
-FROM pg_stat_activity
-WHERE datname = current_database() AND starts_with(application_name, :prefix)
-GROUP BY 1 ORDER BY 1""")
-
 
 def schema_of(revision: str) -> str:
     """Return the schema in which a revision is published."""
@@ -197,5 +192,5 @@ def connected_builds(connection: Connection, project: str) -> dict[str, int]:
     """
     if connection.dialect.name != "postgresql":
         return {}
-    rows = connection.execute(BUILDS, {"prefix": f"{project}@"})
-    return {revision: number for revision, number in rows}  # noqa: C416  # rows are no tuples to mypy
+    rows = connection.execute(text(builds_query(project)))
+    return {name.removeprefix(f"{project}@"): number for name, number in rows}

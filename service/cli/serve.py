@@ -18,8 +18,8 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.log import LogLevels
 
-from safely.scratch import embedded
 from service.auth.tokens import check_access
+from service.cli.development import with_database
 from service.observability.access_log import check_access_log
 from service.observability.logs import configure_logging, logging_config
 from service.settings import Settings, SettingsError
@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     """Serve until a signal stops the process; raise SettingsError where it can't start."""
     check_access(settings)
     check_access_log(settings)
-    settings = embedded.resolved(with_free_port(settings))
+    settings = with_database(with_free_port(settings))
     os.environ.pop("DATABASE_URL_FILE", None)
     os.environ["DATABASE_URL"] = settings.database_url  # the workers read the environment
     configure_logging(settings)

@@ -23,8 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from safely.scratch import embedded
 from service import schemas, user_lists
+from service.cli.development import with_database
 from service.database import Database
 from service.errors import ImportRefused, Rejected, flaw_text
 from service.models import SCHEMA_REVISION
@@ -142,7 +142,7 @@ async def export_users(file: IO[bytes], listing: user_lists.Listing, form: Forma
 @asynccontextmanager
 async def opened_transfers() -> AsyncIterator[Transfers]:
     """Yield the sessions of the database that the environment names; close it at the end."""
-    settings = embedded.resolved(Settings.from_environment(os.environ))
+    settings = with_database(Settings.from_environment(os.environ))
     database = Database(settings, SCHEMA_REVISION)
     async with database.open():
         yield Transfers(settings, database)

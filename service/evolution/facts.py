@@ -56,8 +56,15 @@ def pending_revisions(evolution: Evolution) -> list[str]:
 
 
 def awaits_migration(build: Build, evolution: Evolution) -> bool:
-    """Return whether the build needs a revision that the database has not reached yet."""
-    return build.revision > (evolution.database.revision or "")
+    """Return whether the build needs a revision that the database has not reached yet.
+
+    A build whose revision is unknown here is newer than this one, so its revision is, too.
+    """
+    states = {link.revision: link.state for link in evolution.chain}
+    state = states.get(build.revision, "pending")
+    return state == "pending" or (
+        state == "unfinished" and build.revision != evolution.database.revision
+    )
 
 
 def facts(evolution: Evolution) -> list[Fact]:

@@ -1,4 +1,4 @@
-"""The content of /evolution.json as structs; `safely.report` makes them from a database.
+"""The content of /evolution.json as structs; `from_report` makes them.
 
 The docstrings of the structs stand in the OpenAPI document.
 """

@@ -1,11 +1,11 @@
 """/evolution: the schema's history and state, as a page and as JSON.
 
-It is the only file of the service that imports of `safely`, and imports `safely.report`
-alone, which only reads and imports nothing of the service but schemas, models and errors.
+`safely.report` reads the database; nothing else of `safely` is used here.
 """
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from litestar import MediaType, Request, Response, get
@@ -14,17 +14,20 @@ from sqlalchemy.orm import Session
 
 from service.auth import access
 from service.errors import Internal, InvalidInput, TimedOut, Unavailable
-from service.evolution import page
+from service.evolution import from_report, page
 from service.evolution.schemas import Evolution
 from service.http.layers.basic_challenge import BasicChallenge
 from service.http.parameters import REFRESH, Query, RefreshOperation
 from service.http.problems import documented
+from service.models import SCHEMA_REVISION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from safely.report.files import File
+    from safely.report.files import RevisionFile
 
+PROJECT = "users"  # builds connect as users@<revision>: see service.database
+VERSIONS = Path(__file__).parent.parent.parent / "migrations/versions"  # beside the package
 OPERATE_REFUSALS = (*access.REFUSALS, Internal, Unavailable, TimedOut)
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
@@ -90,20 +93,22 @@ async def look(request: Request[Any, Any, Any]) -> Evolution:
     return evolution
 
 
-def revision_files() -> "Sequence[File]":
+def revision_files() -> "Sequence[RevisionFile]":
     """Return what this build's revision files say; call it in a thread, since it reads them."""
     logging.getLogger("alembic").setLevel(logging.WARNING)  # it would log its own set-up
     from safely.report.files import revision_files  # noqa: PLC0415  # see report_on
 
-    return revision_files()
+    return revision_files(VERSIONS)
 
 
-def report_on(session: Session, files: "Sequence[File]") -> Evolution:
-    """Return the report of `migrations`, which takes the session's own connection."""
-    # Alembic comes with it: 8 MiB and 0.2 s, for those workers only that are asked
+def report_on(session: Session, files: "Sequence[RevisionFile]") -> Evolution:
+    """Return the report on the database of the session, on whose own connection it is made."""
+    # Alembic comes with it, 8 MiB and 0.2 s: only those workers pay that are asked for the page
     from safely import report  # noqa: PLC0415
 
-    return report.look(session.connection(), files)
+    return from_report.evolution(
+        report.look(session.connection(), project=PROJECT, build=SCHEMA_REVISION, files=files)
+    )
 
 
 ROUTES = (as_page, as_json)

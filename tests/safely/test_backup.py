@@ -7,16 +7,21 @@ import os
 import re
 import resource
 import signal
+import sqlite3
 import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,13 +29,15 @@ from safely.backup import backup, fingerprint, sqlite_files
 from safely.backup.archive import roles_in
 from safely.backup.fingerprint import Fingerprint
 from safely.backup.restore import into_scratch, restore
-from safely.database import LOCK_TIMEOUT, connected
+from safely.cancellation import finishing
+from safely.database import connected
+from safely.environment import Environment
 from safely.ledger.ledger import Work
-from safely.postgresql import programs as pg_tools
-from safely.postgresql.server import beside
-from safely.run.migration_lock import KEY
+from safely.postgresql import programs
+from safely.postgresql.server import autocommit_of
+from safely.project import Project, lock_key
 from safely.scratch import databases as scratch
-from service.settings import Settings
+from service.models import Base
 from tests.chain import HEAD, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import Databases, engine_for, name_of, path_of, query, revision_of, write
@@ -62,10 +69,24 @@ async def insert_users(engine: AsyncEngine, rows: int) -> None:
     )
 
 
+USERS = Project(name="users", metadata=Base.metadata)
+
+
 @asynccontextmanager
-async def migrator(url: str) -> AsyncIterator[AsyncEngine]:
-    async with connected(Settings(database_url=url), LOCK_TIMEOUT) as engine:
-        yield engine
+async def environment(
+    url: str, project: Project = USERS, **options: Any
+) -> AsyncIterator[Environment]:
+    """Yield a project's environment on the database at `url`."""
+    config = Config(ROOT / "alembic.ini")
+    script = ScriptDirectory.from_config(config)
+    async with connected(url, schema=project.schema) as engine:
+        yield Environment(project=project, config=config, script=script, engine=engine, **options)
+
+
+async def contents(url: str, project: Project = USERS, **options: Any) -> Fingerprint:
+    """Return a fingerprint of the database at `url`, with checksums."""
+    async with environment(url, project, **options) as this:
+        return await fingerprint.of_database(this, url, project.schema)
 
 
 @pytest.fixture
@@ -73,8 +94,8 @@ def dump(url: str, tmp_path: Path) -> Dump:
     """Return a function that backs the database up and returns the file."""
 
     async def dumped() -> Path:
-        async with migrator(url) as engine:
-            result = await backup.back_up(engine, tmp_path / "backups", verify=False)
+        async with environment(url) as users:
+            result = await backup.back_up(users, tmp_path / "backups", verify=False)
         assert result is not None
         return result.file
 
@@ -84,8 +105,8 @@ def dump(url: str, tmp_path: Path) -> Dump:
 async def restore_backup(
     url: str, file: Path, *, replace: bool = True, other: bool = False
 ) -> None:
-    async with migrator(url) as engine:
-        await restore(engine, file, replace=replace, other_version=other)
+    async with environment(url) as users:
+        await restore(users, file, replace=replace, other_version=other)
 
 
 async def drop_everything(databases: Databases, url: str) -> None:
@@ -130,7 +151,7 @@ async def test_a_backup_brings_everything_back(
     await insert_users(engine, rows)
     # the sequence must stay ahead of the highest ids, which are gone
     await write(engine, "DELETE FROM users WHERE id > 2990 AND id < 3001")
-    before = await backup.look(url)
+    before = await contents(url)
     await engine.dispose()
     process = run_migrations(url, "backup", str(tmp_path / "new" / "b"), "--verify", "--json")
     assert process.returncode == 0, process.stderr
@@ -146,7 +167,7 @@ async def test_a_backup_brings_everything_back(
     process = run_migrations(url, "restore", str(file))
     assert process.returncode == 0, process.stderr
     assert f"the database is at {HEAD}" in process.stdout
-    assert await backup.look(url) == before
+    assert await contents(url) == before
     assert run_migrations(url, "drift").returncode == 0
     assert "nothing to do" in run_alembic(url, "upgrade", "head").stderr
     again = "INSERT INTO users (full_name) VALUES ('B') RETURNING id"
@@ -174,9 +195,9 @@ async def test_a_backup_is_exact_while_others_write(
             await write(engine, f"DELETE FROM users WHERE id = {number + 100}")
             done += 1
 
-    async with asyncio.TaskGroup() as tasks, migrator(url) as backing:
+    async with asyncio.TaskGroup() as tasks, environment(url) as users:
         tasks.create_task(writing())
-        result = await backup.back_up(backing, tmp_path, verify=True)
+        result = await backup.back_up(users, tmp_path, verify=True)
         over.set()
     assert result is not None
     assert result.differences == []
@@ -239,7 +260,8 @@ async def test_purge_tells_the_last_verified_backup_before_it_asks(
     assert "There is no verified backup" in process.stdout
     assert json.loads(run_migrations(url, "purge", "--undone", "--json").stdout)["backup"] is None
     verified = backup.Backup(tmp_path / "users-x.dump", 5, 1, HEAD, 2, 3, verified=True)
-    await backup.note(engine, verified, Work())
+    async with environment(url) as users:
+        await backup.record(users, verified, Work())
     *_, (_, _, message, _) = await query(engine, LEDGER)
     assert message == "users-x.dump, 5 bytes, verified: 2 tables, 3 rows"
     process = run_migrations(url, "purge", "--undone")
@@ -253,7 +275,7 @@ async def test_a_database_without_a_ledger_is_backed_up_and_an_empty_one_is_not(
     await write(engine, "DROP TABLE migration_log" + " CASCADE" * (engine.name == "postgresql"))
     process = run_migrations(url, "backup", str(tmp_path))
     assert process.returncode == 0
-    assert "there is no migration_log to note the backup in" in process.stderr
+    assert "there is no migration_log to record the backup in" in process.stderr
     process = run_migrations(empty_url, "backup", str(tmp_path))
     assert process.returncode == 2
     assert re.search("the database is empty|there is no /", process.stderr)
@@ -268,7 +290,7 @@ async def test_where_the_ledger_cannot_be_written_the_backup_succeeds_and_says_s
     await databases.execute(f"{read_only} = on")
     process = run_migrations(url, "backup", str(tmp_path))
     assert process.returncode == 0
-    assert "the backup is not noted in migration_log: cannot execute INSERT" in process.stderr
+    assert "the backup is not recorded in migration_log: cannot execute INSERT" in process.stderr
 
 
 async def test_where_nothing_can_be_written_it_is_one_sentence(url: str, tmp_path: Path) -> None:
@@ -310,7 +332,19 @@ async def test_a_role_that_may_not_read_everything_makes_no_backup(
     await databases.execute(f"DROP ROLE {role}")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT reach the processes that a test starts.
+
+    A shell starts jobs in the background with SIGINT ignored, and all their children inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.only("postgresql")
+@pytest.mark.usefixtures("interruptible")
 async def test_an_interrupted_backup_leaves_no_file(
     url: str, engine: AsyncEngine, driver: Any, tmp_path: Path
 ) -> None:
@@ -325,20 +359,56 @@ async def test_an_interrupted_backup_leaves_no_file(
     assert files(tmp_path) == []
 
 
+async def test_a_backup_that_is_cancelled_ends_and_leaves_no_file(url: str, tmp_path: Path) -> None:
+    async with environment(url) as users:
+        backing_up = asyncio.create_task(backup.back_up(users, tmp_path, verify=False))
+        while not files(tmp_path):
+            await asyncio.sleep(0)
+        backing_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await backing_up
+    assert files(tmp_path) == []
+
+
+async def test_work_that_a_cancellation_came_too_late_to_stop_is_reported_as_done() -> None:
+    started = threading.Event()
+
+    def work(stop: threading.Event) -> None:
+        started.set()
+        stop.wait()
+
+    async def report() -> str:
+        with finishing():
+            await sqlite_files.in_thread(work)
+        return "done"
+
+    task = asyncio.create_task(report())
+    await asyncio.to_thread(started.wait)
+    task.cancel()
+    assert await task == "done"
+    assert task.cancelling() == 0
+
+    unprotected = asyncio.create_task(sqlite_files.in_thread(work))
+    await asyncio.sleep(0)
+    unprotected.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await unprotected
+
+
 @pytest.mark.only("postgresql")
 async def test_the_password_stands_on_no_command_line_and_in_no_output(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
+    directory = tmp_path / "programs"
+    directory.mkdir()
     for name in ("pg_dump", "pg_restore", "psql"):
-        real = pg_tools.tool(name, 18)
-        (programs / name).write_text(
+        real = programs.find_program(name, 18)
+        (directory / name).write_text(
             f'#!/bin/bash\ntr "\\0" " " </proc/$$/cmdline >>{tmp_path}/command_lines\n'
             f'echo "$PGPASSWORD" >>{tmp_path}/password\nexec {real} "$@"\n'
         )
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
     secret = url.replace("postgres@", "postgres:hunter2@")
     backed_up = run_migrations(secret, "backup", str(tmp_path / "backups"), "--json")
     file = json.loads(backed_up.stdout)["file"]
@@ -366,18 +436,18 @@ async def test_a_database_that_is_in_use_can_be_cloned(
 
     async with engine.connect() as user:
         await user.exec_driver_sql("SELECT count(*) FROM users")
-        await pg_tools.clone(url, copy, advance)
-    assert await backup.look(copy) == await backup.look(url)
+        await programs.clone(url, copy, advance)
+    assert await contents(copy) == await contents(url)
     assert arrived > 1_000
     with pytest.raises(CommandError, match=r'psql: .* "at_0001" already exists'):
-        await pg_tools.clone(url, copy)
+        await programs.clone(url, copy)
     await databases.drop(copy)
 
 
 def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
-    program = pg_tools.tool("pg_dump", 18)
+    program = programs.find_program("pg_dump", 18)
     with pytest.raises(CommandError) as refusal:
-        pg_tools.tool("pg_dump", 99)
+        programs.find_program("pg_dump", 99)
     assert f"{program}, of PostgreSQL 18" in str(refusal.value)
     assert "postgresql-client-99" in str(refusal.value)
 
@@ -403,9 +473,9 @@ def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
     ],
 )
 def test_a_program_connects_where_the_url_leads(url: str, expected: dict[str, str]) -> None:
-    environment = pg_tools.environment(url)
-    assert environment.pop("PGCONNECT_TIMEOUT")
-    assert environment == expected
+    variables = programs.connection_variables(url)
+    assert variables.pop("PGCONNECT_TIMEOUT")
+    assert variables == expected
 
 
 async def test_where_a_backup_differs_from_the_database_is_reported(
@@ -417,7 +487,10 @@ async def test_where_a_backup_differs_from_the_database_is_reported(
     await write(engine, "CREATE INDEX surprise ON users (age)")
     await write(engine, "UPDATE alembic_version SET version_num = '0001'")
     await write(engine, "CREATE TABLE another (id int)")
-    differences = await backup.compared(file, await databases.empty(), await backup.look(url))
+    async with environment(url) as users:
+        differences = await backup.compare(
+            users, file, await databases.empty(), None, await contents(url)
+        )
     index, table, *others = (words for words in differences if "migration_log" not in words)
     assert index.startswith("schema: index surprise: is gone")
     assert table.startswith("schema: table another: is gone")
@@ -435,8 +508,8 @@ async def test_a_backup_that_differs_loses_its_name(
     file = await dump()
     await insert_users(engine, 10)
     unverified = backup.Backup(file, 1, 1, HEAD, 1, 1)
-    async with migrator(url) as elsewhere:
-        result = await backup.verified(elsewhere, unverified, await backup.look(url))
+    async with environment(url) as users:
+        result = await backup.verified(users, unverified, await contents(url))
     assert result.verified is False
     assert "verification failed: table " in result.words()
     assert files(file.parent) == [result.file]
@@ -457,23 +530,116 @@ async def test_where_no_server_of_its_version_is_at_hand_a_backup_is_tried_besid
 ) -> None:
     await insert_users(engine, 10)
     file = await dump()
-    expected = await backup.look(url)
-    async with migrator(url) as migrating, beside(migrating) as connection:
+    expected = await contents(url)
+    async with connected(url) as migrating, autocommit_of(migrating) as connection:
         async with scratch.neighbour(connection, migrating.url) as neighbour:
             await into_scratch(file, neighbour)
-            contents = await backup.look(neighbour)
+            restored = await contents(neighbour)
         names = "SELECT count(*) FROM pg_database WHERE datname ~ 'scratch'"
         assert await query(engine, names) == [(0,)]
-    differences = fingerprint.differences(expected, contents)
+    differences = fingerprint.differences(expected, restored)
     assert [words for words in differences if "migration_log" not in words] == []
 
     role = f"poor_{name_of(url)}"
     await databases.execute(f"CREATE ROLE {role} LOGIN")
-    async with migrator(url.replace("postgres@", f"{role}@")) as poor, beside(poor) as connection:
+    poor_url = url.replace("postgres@", f"{role}@")
+    async with connected(poor_url) as poor, autocommit_of(poor) as connection:
         with pytest.raises(CommandError, match="give the role CREATEDB"):
             async with scratch.neighbour(connection, poor.url):
                 raise AssertionError
     await databases.execute(f"DROP ROLE {role}")
+
+
+async def test_without_scratch_databases_nothing_is_written_that_was_to_be_verified(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images for production leave safely/scratch out."""
+    monkeypatch.setitem(sys.modules, "safely.scratch.databases", None)
+    async with environment(url) as users:
+        with pytest.raises(CommandError, match="needs the directory safely/scratch"):
+            await backup.back_up(users, tmp_path, verify=True)
+    assert files(tmp_path) == []
+
+
+async def test_a_database_with_several_heads_is_refused_in_words(
+    url: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    await write(engine, "INSERT INTO alembic_version VALUES ('ae1027a6acf1')")
+    process = run_migrations(url, "backup", str(tmp_path))
+    assert process.returncode == 2
+    assert f"the database is at 2 heads, {HEAD}, ae1027a6acf1: merge them" in process.stderr
+    assert files(tmp_path) == []
+
+
+async def test_a_backup_of_several_heads_is_restored_and_says_so(
+    url: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """Other programs than ours make such backups."""
+    await write(engine, "INSERT INTO alembic_version VALUES ('ae1027a6acf1')")
+    file = tmp_path / "two_heads"
+    if engine.dialect.name == "postgresql":
+        options = ("--format=custom", f"--file={file}")
+        async with programs.running(
+            programs.find_program("pg_dump", 18), *options, url=url
+        ) as pg_dump:
+            await pg_dump.finish()
+    else:
+        with closing(sqlite3.connect(path_of(url))) as connection:
+            connection.execute(f"VACUUM INTO '{file}'")
+    async with environment(url) as users:
+        restored = await restore(users, file, replace=True, other_version=False)
+    assert restored.revision == f"{HEAD}, ae1027a6acf1"
+
+
+ORDERS = sa.Table("orders", sa.MetaData(), sa.Column("id", sa.Integer), schema="shop")
+SHOP = Project(name="shop", metadata=ORDERS.metadata)
+
+
+@pytest.mark.only("postgresql")
+async def test_a_project_in_a_schema_of_its_own_is_backed_up_verified_and_restored(
+    empty_url: str, empty: AsyncEngine, tmp_path: Path
+) -> None:
+    """Its revision ids are hashes, and its version table has a name and a schema of its own."""
+    options = {"version_table": "Shop version", "version_table_schema": "meta"}
+    for statement in (
+        "CREATE SCHEMA shop",
+        "CREATE SCHEMA meta",
+        'CREATE TABLE meta."Shop version" (version_num varchar(32) PRIMARY KEY)',
+    ):
+        await write(empty, statement)
+    async with environment(empty_url, SHOP, **options) as shop:
+        assert await backup.back_up(shop, tmp_path, verify=False) is None  # it is empty
+    for statement in (
+        "CREATE TABLE shop.orders (id serial PRIMARY KEY, note text)",
+        "INSERT INTO shop.orders (note) SELECT 'a:b ' || n FROM generate_series(1, 50) AS n",
+        "CREATE TABLE unrelated (id int)",
+        "INSERT INTO meta.\"Shop version\" VALUES ('ae1027a6acf1')",
+    ):
+        await write(empty, statement)
+    before = await contents(empty_url, SHOP, **options)
+    assert before.tables.keys() == {"orders", "public.unrelated", 'meta."Shop version"'}
+    assert before.sequences == {"orders_id_seq": 50}
+
+    async with environment(empty_url, SHOP, **options) as shop:
+        result = await backup.back_up(shop, tmp_path, verify=True)
+        assert result is not None
+        assert (result.verified, result.differences) == (True, [])
+        assert result.revision == "ae1027a6acf1"
+        assert re.fullmatch(r"shop-\d{8}T\d{6}Z\.dump", result.file.name)
+
+        await write(empty, "DELETE FROM shop.orders")
+        await write(empty, "CREATE TABLE shop.more (id int)")
+        other = await asyncpg.connect(empty_url, server_settings={"application_name": "users@0009"})
+        build = await asyncpg.connect(
+            empty_url, server_settings={"application_name": "shop@ae1027a6acf1"}
+        )
+        with pytest.raises(CommandError, match=r"^shop@ae1027a6acf1 \(1\) connected: stop the app"):
+            await restore(shop, result.file, replace=True, other_version=False)
+        await build.close()
+        restored = await restore(shop, result.file, replace=True, other_version=False)
+        await other.close()
+    assert restored.revision == "ae1027a6acf1"
+    assert await contents(empty_url, SHOP, **options) == before
 
 
 async def test_a_backup_comes_before_the_first_step_and_only_where_there_is_one(
@@ -516,12 +682,12 @@ async def test_without_its_backup_nothing_is_migrated(url: str, tmp_path: Path) 
         ("-x", "verify=yes", "downgrade", "-1"): "say -x backup=DIRECTORY",
         ("-x", "backup=b", "downgrade", f"{HEAD}:{PREVIOUS}", "--sql"): "leave it out",
     }
-    before = await backup.look(url)
+    before = await contents(url)
     for command, words in refused.items():
         process = run_alembic(url, *command, check=False)
         assert process.returncode != 0
         assert words in process.stdout
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
 
 def edited(file: Path, pattern: bytes, replacement: bytes) -> Path:
@@ -538,7 +704,7 @@ async def test_what_is_cut_off_is_refused_and_nothing_is_touched(
 ) -> None:
     await insert_users(engine, 1_000)
     file = await dump()
-    before, content = await backup.look(url), file.read_bytes()
+    before, content = await contents(url), file.read_bytes()
     short = file.with_name("short")
     for length in (0, 4, 90, len(content) // 2, len(content) - 4096, len(content) - 1):
         short.write_bytes(content[:length])
@@ -550,7 +716,7 @@ async def test_what_is_cut_off_is_refused_and_nothing_is_touched(
     short.write_bytes(damaged)
     with pytest.raises(CommandError, match="damaged or cut off"):
         await restore_backup(url, short)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
 
 @pytest.mark.only("postgresql")
@@ -558,7 +724,7 @@ async def test_a_dump_of_another_version_is_refused_before_anything_is_touched(
     url: str, dump: Dump
 ) -> None:
     file = await dump()
-    before = await backup.look(url)
+    before = await contents(url)
     newer = edited(file, rb"\0\0\0\d\d\.", b"\0\0\00099.")
     with pytest.raises(CommandError, match="is of PostgreSQL 99, and this server is 18"):
         await restore_backup(url, newer, other=True)
@@ -570,7 +736,7 @@ async def test_a_dump_of_another_version_is_refused_before_anything_is_touched(
     assert process.returncode == 2
     assert "was written by a newer pg_dump than" in process.stderr
     assert "install PostgreSQL's client programs" in process.stderr
-    assert await backup.look(url) == before
+    assert await contents(url) == before
     older = edited(file, rb"\0\0\0\d\d\.", b"\0\0\00014.")
     await restore_backup(url, older, other=True)
 
@@ -582,17 +748,21 @@ async def test_a_backup_goes_back_to_the_kind_of_database_it_is_of(
     elsewhere = await other.at_head()
     assert run_migrations(elsewhere, "backup", str(tmp_path)).returncode == 0
     (file,) = files(tmp_path)
-    before = await backup.look(url)
+    before = await contents(url)
     process = run_migrations(url, "restore", str(file), "--replace")
     assert process.returncode == 2
-    assert re.search(r"is a backup of (\S+), and DATABASE_URL leads to (?!\1)", process.stderr)
+    assert re.search(r"is a backup of (\S+), and the database is (?!\1)", process.stderr)
     script, missing, odd = tmp_path / "a.sql", tmp_path / "missing", tmp_path / "odd"
     script.write_text("-- PostgreSQL database dump")
     odd.write_text("users!")
-    for path, words in (script, "is a script"), (missing, "can't read"), (odd, "is not a backup"):
+    for path, words in (
+        (script, "is an SQL script"),
+        (missing, "can't read"),
+        (odd, "is not a backup"),
+    ):
         with pytest.raises(CommandError, match=words):
             await restore_backup(url, path)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
     await other.drop(elsewhere)
 
 
@@ -600,16 +770,16 @@ async def test_what_is_there_is_replaced_only_when_that_is_said(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     file = await dump()
-    expected = (await backup.look(url)).tables["users"]
+    expected = (await contents(url)).tables["users"]
     await insert_users(engine, 5)
     await write(engine, "CREATE VIEW names AS SELECT full_name FROM users")
-    before = await backup.look(url)
+    before = await contents(url)
     with pytest.raises(CommandError, match=r"not empty: there is table .* say --replace"):
         await restore_backup(url, file, replace=False)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
     await restore_backup(url, file)
-    after = await backup.look(url)
+    after = await contents(url)
     assert after.tables["users"] == expected
     assert not any("names" in name for name in after.schema)
     # by an engine that was connected before
@@ -621,7 +791,7 @@ async def test_everything_of_every_kind_is_replaced(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     file = await dump()
-    before = await backup.look(url)
+    before = await contents(url)
     for statement in (
         "CREATE TYPE mood AS ENUM ('happy')",
         "CREATE DOMAIN weight AS int",
@@ -640,9 +810,9 @@ async def test_everything_of_every_kind_is_replaced(
         "SELECT lo_from_bytea(0, 'abc')",
     ):
         await write(engine, statement)
-    assert (await backup.look(url)).schema != before.schema
+    assert (await contents(url)).schema != before.schema
     await restore_backup(url, file)
-    after = await backup.look(url)
+    after = await contents(url)
     assert after.schema == before.schema
     assert after.tables.keys() == before.tables.keys()
     assert await query(engine, "SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
@@ -660,11 +830,11 @@ async def test_a_restore_that_fails_midway_leaves_everything_as_it_was(
     file = await dump()
     async with two_roles(databases) as (owner, app):
         run_alembic(owner, "upgrade", "head", APP_ROLE=app)
-        before = await backup.look(owner)
+        before = await contents(owner)
         process = run_migrations(owner, "restore", str(file), "--replace")
         assert process.returncode == 2
         assert "permission denied to create event trigger" in process.stderr
-        assert await backup.look(owner) == before
+        assert await contents(owner) == before
 
 
 @pytest.mark.only("postgresql")
@@ -673,7 +843,7 @@ async def test_a_killed_restore_leaves_everything_as_it_was(
 ) -> None:
     file = await dump()
     await insert_users(engine, 10)
-    before = await backup.look(url)
+    before = await contents(url)
     async with driver.transaction():
         await driver.execute("SELECT FROM users")
         process = await start_migrations(url, "restore", str(file), "--replace")
@@ -681,7 +851,7 @@ async def test_a_killed_restore_leaves_everything_as_it_was(
         process.kill()
         await process.communicate()
     await wait_until_disconnected(engine)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
 
 @pytest.mark.only("postgresql")
@@ -689,7 +859,7 @@ async def test_a_service_that_connects_meanwhile_stops_a_restore(
     url: str, engine: AsyncEngine, driver: Any, dump: Dump
 ) -> None:
     file = await dump()
-    before = await backup.look(url)
+    before = await contents(url)
     async with driver.transaction():
         await driver.execute("SELECT FROM users")
         process = await start_migrations(url, "restore", str(file), "--replace")
@@ -698,8 +868,8 @@ async def test_a_service_that_connects_meanwhile_stops_a_restore(
     output, _ = await process.communicate()
     await service.close()
     assert process.returncode == 2
-    assert "a service has connected meanwhile: stop it first" in output.decode()
-    assert await backup.look(url) == before
+    assert "a build has connected meanwhile: stop the application first" in output.decode()
+    assert await contents(url) == before
 
 
 @pytest.mark.only("sqlite")
@@ -711,14 +881,14 @@ async def test_a_restore_that_stops_midway_leaves_the_file_as_it_was(
     file = await dump()
     await write(engine, "DELETE FROM big")
     await insert_users(engine, 10)
-    before = await backup.look(url)
+    before = await contents(url)
 
     def stop(_: int) -> None:
         raise CommandError("here")
 
     with pytest.raises(CommandError, match="here"):
         await sqlite_files.restore(file, path_of(url), stop)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
     await restore_backup(url, file)
     assert await query(engine, "SELECT count(*) FROM big") == [(2,)]
 
@@ -738,15 +908,17 @@ async def test_nothing_is_restored_under_a_service_or_beside_a_migrator(
     url: str, driver: Any, dump: Dump
 ) -> None:
     file = await dump()
-    before = await backup.look(url)
+    before = await contents(url)
     build = await asyncpg.connect(url, server_settings={"application_name": f"users@{HEAD}"})
-    with pytest.raises(CommandError, match=rf"users@{HEAD} \(1\) connected: stop the service"):
+    with pytest.raises(
+        CommandError, match=rf"users@{HEAD} \(1\) connected: stop the application first"
+    ):
         await restore_backup(url, file)
     await build.close()
-    await driver.execute(f"SELECT pg_advisory_lock({KEY})")
+    await driver.execute(f"SELECT pg_advisory_lock({lock_key('users')})")
     with pytest.raises(CommandError, match="another migrator is at work"):
         await restore_backup(url, file)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
 
 @asynccontextmanager
@@ -775,15 +947,15 @@ async def test_the_owner_restores_with_the_rights_of_the_services_role(
 ) -> None:
     async with two_roles(databases) as (url, app):
         run_alembic(url, "upgrade", "head", APP_ROLE=app)
-        before = await backup.look(url)
-        async with migrator(url) as migrating:
-            result = await backup.back_up(migrating, tmp_path, verify=False)
+        before = await contents(url)
+        async with environment(url) as users:
+            result = await backup.back_up(users, tmp_path, verify=False)
         assert result is not None
         owner, service = engine_for(url), engine_for(re.sub("//[^@]+@", f"//{app}@", url))
         await write(owner, f"DROP SCHEMA at_{HEAD} CASCADE")
         await write(owner, "DROP TABLE users CASCADE")
         await restore_backup(url, result.file)
-        assert await backup.look(url) == before
+        assert await contents(url) == before
         owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
         assert await query(owner, owners) == [(f"owner_of_{name_of(url)}",)]
         assert await query(service, f"SELECT count(*) FROM at_{HEAD}.users") == [(0,)]
@@ -801,12 +973,12 @@ async def test_a_scratch_database_gets_the_roles_that_are_missing_there(
     quoted = '"{}"'.format(role.replace('"', '""'))
     await databases.execute(f"CREATE ROLE {quoted}")
     await write(engine, f"GRANT SELECT ON users TO {quoted}")
-    file, before = await dump(), await backup.look(url)
+    file, before = await dump(), await contents(url)
     await write(engine, f"REVOKE ALL ON users FROM {quoted}")
     await databases.execute(f"DROP ROLE {quoted}")
     copy = await databases.empty()
     await into_scratch(file, copy)
-    assert (await backup.look(copy)).schema == before.schema
+    assert (await contents(copy)).schema == before.schema
     login = "SELECT rolcanlogin FROM pg_roles WHERE rolname = :role"
     assert await query(engine, login, role=role) == [(False,)]
     await databases.drop(copy)
@@ -823,10 +995,10 @@ async def test_rights_for_a_role_that_is_missing_are_named_before_anything_is_to
     file = await dump()
     await write(engine, f'REVOKE ALL ON users FROM "{role}"')
     await databases.execute(f'DROP ROLE "{role}"')
-    before = await backup.look(url)
+    before = await contents(url)
     with pytest.raises(CommandError, match=f"are for {role}, which this server"):
         await restore_backup(url, file)
-    assert await backup.look(url) == before
+    assert await contents(url) == before
 
 
 def test_the_roles_of_a_script_are_those_that_get_or_lose_something() -> None:

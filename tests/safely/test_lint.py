@@ -1,4 +1,4 @@
-"""`python -m migrations lint`: what a revision would do to the clients of a database in use."""
+"""`python -m safely lint` reports what a revision would do to the clients of a database in use."""
 
 import json
 import re
@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely.ledger.ledger import checksum
-from safely.lint import chosen, lint
+from safely.cli.lint import path_for_people
+from safely.ledger.checksum import checksum
+from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
 from safely.lint.spelling import COUNTERPARTS
-from safely.lint.sql_checks import STEADY
+from safely.lint.sql_checks import STABLE_FUNCTIONS
+from service.models import Base
 from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
 from tests.commands import run_alembic, run_migrations
 from tests.databases import UNREACHABLE_URL
@@ -48,6 +51,7 @@ def downgrade() -> None:
 """
 
 BAD = sorted((ROOT / "tests/data/revisions").glob("*.py"))
+OPTIONS = {"lock_timeout": "100ms"}  # of env.py
 NO_LEDGER = "not compared with a ledger: "
 ADD_PHONE = 'safely.add_column("users", sa.Column("phone", sa.Text()))'
 INDEX_AGE = 'safely.create_index("idx_users_age", "users", ["age"])'
@@ -84,7 +88,8 @@ def draft(chain: Path) -> Draft:
 def findings_of(chain: Path, *names: str) -> list[Finding]:
     """Lint revisions of a chain: the one after the head, unless others are named."""
     directory = ScriptDirectory(str(chain / "migrations"))
-    findings_by_revision = lint(directory, chosen(directory, list(names or [NEXT])))
+    revisions = select(directory, list(names or [NEXT]))
+    findings_by_revision = lint(directory, revisions, Base.metadata, OPTIONS, numbered=True)
     return [finding for findings in findings_by_revision.values() for finding in findings]
 
 
@@ -163,7 +168,7 @@ def test_there_are_ten_bad_revisions_and_none_is_in_the_chain() -> None:
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
-def test_a_bad_revision_is_named_by_its_line_with_the_safe_spelling(
+def test_a_bad_revision_is_reported_on_its_line_with_the_safe_spelling(
     chain: Path, path: Path
 ) -> None:
     copy_into_chain(chain, path)
@@ -180,7 +185,7 @@ def test_a_bad_revision_is_named_by_its_line_with_the_safe_spelling(
 
 
 @pytest.mark.only("postgresql")
-def test_what_is_proposed_can_be_pasted_and_run_and_has_no_finding(
+def test_the_safe_code_can_be_pasted_and_run_and_has_no_finding(
     url: str, chain: Path, clone: Path
 ) -> None:
     # others need the column that plain_drop drops; test_evolving.py runs its spelling
@@ -213,7 +218,7 @@ def test_the_chain_has_no_finding_and_needs_no_suppression() -> None:
 
 
 @pytest.mark.parametrize("change", ROWS)
-def test_what_the_documentation_spells_has_no_finding(
+def test_the_spellings_in_the_documentation_have_no_finding(
     chain: Path, draft: Draft, change: str
 ) -> None:
     draft("\n".join(re.findall(r"`(safely\..*?\))`", f"{ROWS[change].spelling}")))
@@ -239,7 +244,9 @@ def test_a_revision_is_rendered_by_itself_and_as_alembic_prints_it(url: str) -> 
     }
     for number in NUMBERS:
         for up, script in printed.items():
-            statements = render(directory, chosen(directory, [number])[0], up=up).statements
+            statements = render(
+                directory, select(directory, [number])[0], Base.metadata, OPTIONS, up=up
+            ).statements
             body = "\n\n".join(statement.text for statement in statements[1:-1])
             assert body in script
             assert "migration_log" not in body
@@ -247,17 +254,17 @@ def test_a_revision_is_rendered_by_itself_and_as_alembic_prints_it(url: str) -> 
 
 
 @pytest.mark.only("postgresql")
-async def test_functions_taken_for_steady_are_so(driver: Any) -> None:
+async def test_postgresql_calls_none_of_the_stable_functions_volatile(driver: Any) -> None:
     rows = await driver.fetch(
         "SELECT proname, bool_or(provolatile = 'v') AS volatile FROM pg_proc "
         "WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY ($1) GROUP BY 1",
-        list(STEADY),
+        list(STABLE_FUNCTIONS),
     )
-    assert {row["proname"] for row in rows} == STEADY
+    assert {row["proname"] for row in rows} == STABLE_FUNCTIONS
     assert not [row["proname"] for row in rows if row["volatile"]]
 
 
-PLAIN = {  # what hurts: the rule that reports it, and what to write instead
+PLAIN = {  # a harmful line: the rule that reports it, and the code to write instead
     'op.drop_table("users")': ("plain-drop", 'safely.drop_table("users")'),
     'op.create_table("t", sa.Column("id", sa.Text()))': (
         "raw-op",
@@ -410,7 +417,7 @@ PLAIN = {  # what hurts: the rule that reports it, and what to write instead
 
 
 @pytest.mark.parametrize("line", PLAIN)
-def test_what_hurts_is_reported_once_with_what_to_write_instead(
+def test_a_harmful_line_is_reported_once_with_the_code_to_write_instead(
     chain: Path, draft: Draft, line: str
 ) -> None:
     draft(line)
@@ -431,12 +438,12 @@ def test_every_operation_that_has_a_safe_spelling_is_tried_above() -> None:
 def test_a_lock_on_two_tables_is_reported_as_such_too(chain: Path, draft: Draft) -> None:
     draft('op.execute("LOCK TABLE users, idempotency_key")')
     lock, tables = findings_of(chain)
-    assert lock.message == "locks users and idempotency_key in ACCESS EXCLUSIVE mode"
-    assert "readers and writers wait" in lock.why
+    assert lock.message == "LOCK TABLE locks users and idempotency_key in ACCESS EXCLUSIVE mode"
+    assert "reads and writes wait" in lock.why
     assert (tables.rule, str(tables.safe)[:12]) == ("two-tables", "one revision")
 
 
-def test_two_troubles_of_one_rule_on_one_line_are_both_reported(chain: Path, draft: Draft) -> None:
+def test_two_findings_of_one_rule_on_one_line_are_both_reported(chain: Path, draft: Draft) -> None:
     draft('op.execute("DROP TABLE users; DROP TABLE idempotency_key")')
     assert {f.message.split()[1] for f in findings_of(chain) if f.rule == "plain-drop"} == {
         "users",
@@ -461,7 +468,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("line", HARMLESS)
-def test_what_does_not_hurt_is_left_alone(chain: Path, draft: Draft, line: str) -> None:
+def test_a_harmless_line_has_no_finding(chain: Path, draft: Draft, line: str) -> None:
     draft(line)
     assert findings_of(chain) == []
 
@@ -504,9 +511,7 @@ def test_each_operation_of_a_batch_is_reported_by_its_own_line(chain: Path, draf
     assert findings["raw-op"] == (first + 3, 'safely.drop_constraint("ck_users_age", "users")')
 
 
-def test_a_new_table_may_be_changed_plainly_and_keeps_nobody_waiting(
-    chain: Path, draft: Draft
-) -> None:
+def test_changing_a_new_table_keeps_nobody_waiting(chain: Path, draft: Draft) -> None:
     draft(
         'op.create_table("teams", sa.Column("id", sa.BigInteger(), sa.Identity()))\n'
         'op.create_index("i", "teams", ["id"])\n'
@@ -517,7 +522,7 @@ def test_a_new_table_may_be_changed_plainly_and_keeps_nobody_waiting(
     assert all("Nobody waits: the table is new." in finding.why for finding in findings_of(chain))
 
 
-def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft: Draft) -> None:
+def test_not_null_after_a_validated_check_is_harmless(chain: Path, draft: Draft) -> None:
     lines = (
         'op.execute("ALTER TABLE users ADD CONSTRAINT c CHECK ({}) NOT VALID")\n'
         "with op.get_context().autocommit_block():\n"
@@ -547,7 +552,7 @@ def test_not_null_after_a_check_that_says_so_looks_at_no_row(chain: Path, draft:
         ('safely.backfill("users", "age = 1", where="age = 2")', "safely.nothing_to_undo("),
     ],
 )
-def test_a_way_down_that_loses_data_is_reported(
+def test_a_downgrade_that_loses_data_is_reported(
     chain: Path, draft: Draft, line: str, safe: str
 ) -> None:
     draft(INDEX_AGE, line)
@@ -556,7 +561,7 @@ def test_a_way_down_that_loses_data_is_reported(
     assert (finding.safe or "").startswith(safe)
 
 
-def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) -> None:
+def test_a_downgrade_that_replaces_nulls_loses_nothing(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE, 'safely.backfill("users", "age = 1", where="age IS NULL")')
     assert findings_of(chain) == []
 
@@ -573,14 +578,14 @@ def test_filling_in_what_was_missing_loses_nothing(chain: Path, draft: Draft) ->
         'if False:\n    safely.drop_index("idx_users_age", "users")',
     ],
 )
-def test_a_way_down_that_does_nothing_is_reported(chain: Path, draft: Draft, body: str) -> None:
+def test_a_downgrade_that_does_nothing_is_reported(chain: Path, draft: Draft, body: str) -> None:
     draft(INDEX_AGE, body)
     (finding,) = findings_of(chain)
     assert finding.rule == "empty-downgrade"
     assert "safely.nothing_to_undo(" in str(finding.safe)
 
 
-def test_a_way_down_that_is_missing_is_reported(chain: Path, draft: Draft) -> None:
+def test_a_missing_downgrade_is_reported(chain: Path, draft: Draft) -> None:
     draft(INDEX_AGE)
     (path,) = (chain / "migrations/versions").glob(f"{NEXT}_*.py")
     path.write_text(path.read_text("utf-8").partition("def downgrade")[0], "utf-8")
@@ -596,7 +601,7 @@ def test_a_way_down_that_is_missing_is_reported(chain: Path, draft: Draft) -> No
         'import importlib\n    importlib.import_module("service.models")',
     ],
 )
-def test_importing_the_service_is_reported(chain: Path, draft: Draft, line: str) -> None:
+def test_importing_the_application_is_reported(chain: Path, draft: Draft, line: str) -> None:
     draft(f"{line.replace('    ', '')}\n{INDEX_AGE}")
     (finding,) = findings_of(chain)
     assert finding.rule == "imports-service"
@@ -647,23 +652,23 @@ TWO_SUBJECTS = {
 }
 
 
-@pytest.mark.parametrize("what", ONE_SUBJECT)
-def test_one_subject_is_let_pass(chain: Path, draft: Draft, what: str) -> None:
-    draft(ONE_SUBJECT[what])
+@pytest.mark.parametrize("case", ONE_SUBJECT)
+def test_one_subject_has_no_finding(chain: Path, draft: Draft, case: str) -> None:
+    draft(ONE_SUBJECT[case])
     assert findings_of(chain) == []
 
 
-@pytest.mark.parametrize("what", TWO_SUBJECTS)
+@pytest.mark.parametrize("case", TWO_SUBJECTS)
 def test_two_subjects_are_reported_with_the_files_to_make_of_them(
-    chain: Path, draft: Draft, what: str
+    chain: Path, draft: Draft, case: str
 ) -> None:
-    draft(TWO_SUBJECTS[what])
+    draft(TWO_SUBJECTS[case])
     (finding,) = [f for f in findings_of(chain) if f.rule == "two-subjects"]
     files = [line for line in str(finding.safe).splitlines() if not line.startswith(" ")]
     assert [name[:4] for name in files] == [NEXT, later(2)]
 
 
-def test_what_looks_at_the_connection_is_reported_as_unseen_and_nothing_is_hidden(
+def test_reading_the_connection_is_reported_as_unseen_and_hides_no_other_finding(
     chain: Path, draft: Draft
 ) -> None:
     draft(
@@ -674,7 +679,7 @@ def test_what_looks_at_the_connection_is_reported_as_unseen_and_nothing_is_hidde
     )
     unseen, update, drop = (f for f in findings_of(chain) if f.rule != "two-subjects")
     assert unseen.rule == "unseen"
-    assert f"Behind line {unseen.line + 1} nothing was rendered" in unseen.why
+    assert f"Nothing after line {unseen.line + 1} was rendered" in unseen.why
     assert update.rule == "backfill-at-once"
     assert drop.rule == "plain-drop"
     assert drop.line == unseen.line + 3
@@ -735,10 +740,10 @@ def test_a_suppression_that_suppresses_nothing_is_reported(
     assert rules(chain) == ["unused-suppression"]
 
 
-def test_an_edited_file_can_not_be_argued_away(chain: Path, draft: Draft) -> None:
+def test_no_comment_suppresses_the_finding_of_an_edited_file(chain: Path, draft: Draft) -> None:
     draft(f"{INDEX_AGE}  # lint: edited-file: a word was wrong")
     (finding,) = findings_of(chain)
-    assert finding.message == "suppresses edited-file, which no comment can"
+    assert finding.message == "no comment can suppress edited-file"
 
 
 def test_several_rules_can_be_suppressed_at_once(chain: Path, draft: Draft) -> None:
@@ -758,11 +763,11 @@ def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clo
     assert process.stderr == ""
     assert process.stdout == (
         "migrations/versions/0010_plain_index.py:15: plain-index: "
-        "builds idx_users_age while nobody can write to users\n"
+        "creating the index idx_users_age blocks writes to users until it is built\n"
         '      15 |     op.create_index("idx_users_age", "users", ["age"])\n'
-        "    why:  CREATE INDEX holds SHARE on users until the index stands: every INSERT, UPDATE "
-        "and DELETE\n"
-        "          waits, the longer, the more rows there are; readers go on.\n"
+        "    why:  CREATE INDEX holds SHARE on users until the index is built: every INSERT, UPDATE"
+        " and\n"
+        "          DELETE waits, and the wait grows with the table. Reads go on.\n"
         '    safe: safely.create_index("idx_users_age", "users", ["age"])\n'
         "\n"
         "1 finding(s) in 1 of 10 revision(s)\n"
@@ -786,7 +791,7 @@ def test_the_exit_code_tells_whether_there_are_findings(url: str, clone: Path) -
     assert json.loads(run_migrations(url, "lint", "--json", cwd=clone).stdout) == []
     process = run_migrations(url, "lint", "0042", cwd=clone)
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr == "FAILED: there is no revision 0042\n"
+    assert process.stderr == "FAILED: Can't locate revision identified by '0042'\n"
     process = run_migrations(url, "lint", "0005:0003", cwd=clone)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr.startswith("FAILED: 0005:0003 stands for no revision, since nothing")
@@ -796,7 +801,7 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     directory = ScriptDirectory(str(ROOT / "migrations"))
 
     def numbers(*names: str) -> list[str]:
-        return [script.revision for script in chosen(directory, list(names))]
+        return [script.revision for script in select(directory, list(names))]
 
     assert numbers() == NUMBERS
     assert numbers("head") == [HEAD]
@@ -804,7 +809,7 @@ def test_revisions_are_named_by_number_by_head_and_by_range() -> None:
     assert numbers("0003:0005") == ["0004", "0005"]
     assert numbers("base:0002") == numbers(":0002") == ["0001", "0002"]
     assert numbers("0007:") == numbers("0007:head") == NUMBERS[7:]
-    with pytest.raises(CommandError, match="there is no revision 7"):
+    with pytest.raises(CommandError, match="Can't locate revision identified by '7'"):
         numbers("0003:7")
     for nothing in ("base", "0005:0003"):
         with pytest.raises(CommandError, match=f"{nothing} (is|stands for) no revision"):
@@ -824,7 +829,7 @@ def test_two_files_with_one_number_are_refused(clone: Path) -> None:
         findings_of(clone)
 
 
-def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
+def test_without_squawk_one_line_names_the_extra_to_install(tmp_path: Path) -> None:
     """Run a Python elsewhere, which has the same libraries and no programs beside it."""
     python = tmp_path / "python"
     python.symlink_to(Path(sys.executable).resolve())
@@ -838,7 +843,9 @@ def test_without_squawk_it_says_where_that_comes_from(tmp_path: Path) -> None:
         text=True,
     )
     assert process.returncode == 2
-    assert process.stderr.startswith("FAILED: squawk is not installed: it is the development")
+    assert process.stderr == (
+        "FAILED: squawk, which checks the SQL, is not installed: pip install 'safely[lint]'\n"
+    )
 
 
 async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone: Path) -> None:
@@ -853,7 +860,7 @@ async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone:
     assert run_migrations(url, "lint", "0004:", cwd=clone).returncode == 0
 
 
-async def test_without_a_ledger_the_rest_is_linted_and_that_is_said(empty_url: str) -> None:
+async def test_without_a_ledger_the_rest_is_linted_and_one_line_says_so(empty_url: str) -> None:
     process = run_migrations(empty_url, "lint")
     assert process.returncode == 0
     assert process.stderr.startswith(NO_LEDGER)
@@ -862,10 +869,212 @@ async def test_without_a_ledger_the_rest_is_linted_and_that_is_said(empty_url: s
 @pytest.mark.parametrize(
     "url", [UNREACHABLE_URL, "postgresql://somebody:secret@127.0.0.1:1/users", "nonsense", ""]
 )
-def test_without_a_database_the_rest_is_linted_and_no_secret_is_said(clone: Path, url: str) -> None:
+def test_without_a_database_the_rest_is_linted_and_no_secret_is_printed(
+    clone: Path, url: str
+) -> None:
     process = run_migrations(url, "lint", cwd=clone)
     assert process.returncode == 0
     assert process.stderr.startswith(NO_LEDGER)
     assert len(process.stderr.splitlines()) == 1
     assert "secret" not in process.stderr
     assert not (clone / ".data").exists()
+
+
+TEMPLATE = '''\
+"""what a revision does
+
+Revision ID: {id}
+Revises: {revises}
+Create Date: 2024-05-01 10:00:00.000000
+
+"""
+from typing import Sequence, Union
+
+from alembic import op
+import sqlalchemy as sa
+
+
+# revision identifiers, used by Alembic.
+revision: str = "{id}"
+down_revision: Union[str, Sequence[str], None] = {revises!r}
+branch_labels: Union[str, Sequence[str], None] = None
+depends_on: Union[str, Sequence[str], None] = None
+
+TABLE: str = "orders"
+
+
+def upgrade() -> None:
+    """Upgrade schema."""
+    # ### commands auto generated by Alembic - please adjust! ###
+    {up}
+    # ### end Alembic commands ###
+
+
+def downgrade() -> None:
+    """Downgrade schema."""
+    # ### commands auto generated by Alembic - please adjust! ###
+    {down}
+    # ### end Alembic commands ###
+'''
+SHOP = sa.MetaData()
+ORDERS = sa.Table("orders", SHOP, sa.Column("id", sa.BigInteger), schema="shop")
+FIRST, LEFT, RIGHT, MERGE = "ae1027a6acf1", "1975ea83b712", "ffffffffffff", "00003b5e1c9d"
+
+
+class Shop(NamedTuple):
+    """A project as `alembic init` and `alembic merge` make it, with plain Alembic."""
+
+    directory: Path
+    script: ScriptDirectory
+
+    def select(self, *names: str) -> list[str]:
+        """Return the ids of the revisions that are named."""
+        return [revision.revision for revision in select(self.script, list(names))]
+
+    def findings(self, id_: str) -> list[Finding]:
+        """Lint one revision."""
+        return lint(self.script, select(self.script, [id_]), SHOP, {})[id_]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """Return a project with hashes for ids and a merge, whose files lie in two directories."""
+    script_directory, first, others = (tmp_path / name for name in ("db", "old", "db/history"))
+    for directory in (script_directory, first, others):
+        directory.mkdir()
+
+    def write(directory: Path, id_: str, revises: Any, up: str, down: str) -> None:
+        text = TEMPLATE.format(id=id_, revises=revises, up=up, down=down)
+        (directory / f"{id_}_revision.py").write_text(text, encoding="utf-8")
+
+    create = 'op.create_table("orders", sa.Column("id", sa.BigInteger()), schema="shop")'
+    add = 'op.add_column(TABLE, sa.Column("note", sa.Text()), schema="shop")'
+    check = 'op.create_check_constraint("total", "orders", "total > 0", schema="shop")'
+    write(first, FIRST, None, create, 'op.drop_table("orders", schema="shop")')
+    write(others, LEFT, FIRST, add, 'op.drop_column(TABLE, "note", schema="shop")')
+    write(others, RIGHT, FIRST, check, 'op.drop_constraint("total", "orders", schema="shop")')
+    write(others, MERGE, (LEFT, RIGHT), "pass", "pass")
+    locations = [str(others), str(first)]
+    return Shop(tmp_path, ScriptDirectory(str(script_directory), version_locations=locations))
+
+
+def test_revisions_with_hashes_are_named_as_alembic_names_them(shop: Shop) -> None:
+    every = shop.select()
+    assert (every[0], every[-1]) == (FIRST, MERGE)
+    assert set(every) == {FIRST, LEFT, RIGHT, MERGE}
+    assert shop.select("ae10") == [FIRST]
+    assert shop.select("head", FIRST) == [FIRST, MERGE]
+    assert shop.select("base:1975") == [FIRST, LEFT]
+    assert set(shop.select("ae10:head")) == {LEFT, RIGHT, MERGE}
+    assert shop.select("1975:head") == [RIGHT, MERGE]  # LEFT has run already
+    assert shop.select("1975:ffff") == [RIGHT]
+    assert shop.select(f"{MERGE}:") == []
+    with pytest.raises(CommandError, match="stands for no revision, since nothing leads up from"):
+        shop.select(f"{MERGE}:{LEFT}")
+    with pytest.raises(CommandError, match="Can't locate revision identified by 'beef'"):
+        shop.select("beef")
+
+
+def test_without_a_name_the_heads_of_all_branches_are_linted(shop: Shop) -> None:
+    (shop.directory / f"db/history/{MERGE}_revision.py").unlink()
+    script = ScriptDirectory(shop.script.dir, version_locations=shop.script.version_locations)
+    assert {revision.revision for revision in select(script, [])} == {FIRST, LEFT, RIGHT}
+    assert {revision.revision for revision in select(script, ["ae10:"])} == {LEFT, RIGHT}
+    with pytest.raises(CommandError, match="Multiple head revisions"):
+        select(script, ["head"])
+
+
+def test_a_range_includes_the_dependencies_of_its_revisions(shop: Shop) -> None:
+    (shop.directory / f"db/history/{MERGE}_revision.py").unlink()
+    path = shop.directory / f"db/history/{RIGHT}_revision.py"
+    none, left = "depends_on: Union[str, Sequence[str], None] = ", repr(LEFT)
+    path.write_text(path.read_text("utf-8").replace(f"{none}None", none + left), "utf-8")
+    script = ScriptDirectory(shop.script.dir, version_locations=shop.script.version_locations)
+    assert [revision.revision for revision in select(script, [":ffff"])] == [FIRST, LEFT, RIGHT]
+
+
+def test_a_merge_of_branches_has_nothing_to_undo(shop: Shop) -> None:
+    assert shop.findings(MERGE) == []
+
+
+def test_a_merge_that_changes_something_needs_a_downgrade(shop: Shop) -> None:
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = path.read_text("utf-8").replace("pass", 'op.execute("SELECT 1")', 1)
+    path.write_text(text, encoding="utf-8")
+    assert [finding.rule for finding in shop.findings(MERGE)] == ["empty-downgrade"]
+
+
+def test_a_file_of_alembics_own_template_is_read_as_any_other(shop: Shop) -> None:
+    assert [(finding.rule, finding.safe) for finding in shop.findings(LEFT)] == [
+        ("raw-op", 'safely.add_column(TABLE, sa.Column("note", sa.Text()))'),
+        ("lossy-downgrade", 'safely.drop_column(TABLE, "note")'),
+    ]
+
+
+def test_without_a_naming_convention_a_check_keeps_its_name(shop: Shop) -> None:
+    finding = shop.findings(RIGHT)[0]
+    assert finding.rule == "check-at-once"
+    assert finding.safe == 'safely.create_check_constraint("total", "orders", "total > 0")'
+
+
+def test_only_numbered_projects_get_numbers_for_the_revisions_to_write(
+    shop: Shop,
+) -> None:
+    path = shop.directory / f"db/history/{LEFT}_revision.py"
+    index = '\n    op.create_index("i", "orders", ["total"])'
+    text = path.read_text("utf-8")
+    path.write_text(text.replace('schema="shop")', f'schema="shop"){index}', 1), encoding="utf-8")
+    (finding,) = [finding for finding in shop.findings(LEFT) if finding.rule == "two-subjects"]
+    files = [line for line in str(finding.safe).splitlines() if not line.startswith(" ")]
+    assert files == ["…_add_orders_note.py", "…_create_i.py"]
+
+
+def test_a_file_that_can_not_be_loaded_is_named_in_any_directory(shop: Shop) -> None:
+    path = shop.directory / "old/broken_revision.py"
+    path.write_text("import no_such_module", encoding="utf-8")
+    with pytest.raises(CommandError, match=r"loaded: broken_revision\.py: ModuleNotFoundError"):
+        shop.select()
+
+
+@pytest.mark.parametrize(
+    ("current", "shown"),
+    [
+        (".", ["old", "db/history"]),
+        ("db", ["old", "history"]),  # from the parent of the script directory: db/..
+        ("db/history", ["old", ""]),
+    ],
+)
+def test_files_are_named_from_the_current_directory_if_they_are_below_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, current: str, shown: list[str]
+) -> None:
+    monkeypatch.chdir(shop.directory / current)
+    paths = [
+        path_for_people(revision, shop.script) for revision in select(shop.script, [FIRST, LEFT])
+    ]
+    assert paths == [
+        str(Path(directory, f"{id_}_revision.py"))
+        for directory, id_ in zip(shown, (FIRST, LEFT), strict=True)
+    ]
+
+
+def test_a_file_in_another_encoding_is_read_as_python_reads_it(shop: Shop) -> None:
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = f"# coding: latin-1\n# für\n{path.read_text('utf-8')}"
+    path.write_text(text, encoding="latin-1")
+    assert shop.findings(MERGE) == []
+
+
+def test_only_the_modules_of_the_project_may_not_be_imported(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop.directory / "storefront").mkdir()
+    (shop.directory / "storefront/__init__.py").touch()
+    (shop.directory / "db/names.py").touch()
+    monkeypatch.syspath_prepend(shop.directory)
+    path = shop.directory / f"db/history/{MERGE}_revision.py"
+    text = path.read_text("utf-8")
+    for module in ("json", "sqlalchemy.dialects", "pytest", "db.names"):
+        path.write_text(f"import {module}\n{text}", encoding="utf-8")
+        assert shop.findings(MERGE) == []
+    path.write_text(f"import storefront\n{text}", encoding="utf-8")
+    assert [finding.rule for finding in shop.findings(MERGE)] == ["imports-service"]

@@ -419,7 +419,10 @@ async def test_a_column_that_is_filled_in_for_older_builds_is_not_retyped_before
     )
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
-    assert "users.full_name is what fill_missing_2 sees to for older builds" in process.stdout
+    assert (
+        "users.full_name is written by the trigger fill_missing_2 for older builds"
+        in process.stdout
+    )
     purged = run_migrations(url, "purge", "--before", HEAD, "--yes", cwd=clone)
     assert purged.returncode == 0
     run_alembic(url, "upgrade", "head", cwd=clone)
@@ -442,7 +445,7 @@ async def test_a_column_is_not_retyped_twice_before_older_builds_are_purged(
     )
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
-    assert "users.age is what sync_retyped_" in process.stdout
+    assert "users.age is written by the trigger sync_retyped_" in process.stdout
 
 
 @pytest.mark.only("postgresql")

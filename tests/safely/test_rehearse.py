@@ -98,7 +98,7 @@ def test_values_that_the_way_down_does_not_bring_back_are_reported(
     report = report_of(process)
     assert process.returncode == 1
     assert report["problems"] == [
-        f"{NEXT}: after the way down: the values of users.full_name are not those of before"
+        f"{NEXT}: after the downgrade: the values of users.full_name are not the same as before"
     ]
     assert report["revisions"][0]["up"]["rows"] >= 200
 
@@ -113,7 +113,7 @@ op.execute("DELETE FROM users WHERE id > 10")"""
     process = rehearse(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
     problems = report_of(process)["problems"]
     assert process.returncode == 1
-    gone = f"{NEXT}: after the way down: users.id has 9 of the 60 rows that nobody else touched"
+    gone = f"{NEXT}: after the downgrade: users.id has 9 of the 60 rows that no client touched"
     assert gone in problems
 
 
@@ -152,13 +152,17 @@ async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["--from", HEAD], 0, "nothing is pending: name where to begin, such as --from base"),
+        (
+            ["--from", HEAD],
+            0,
+            "nothing is pending: name a revision to begin at, such as --from base",
+        ),
         (["--to", "0099"], 2, "Can't locate revision identified by '0099'"),
-        (["--clone"], 2, "there is no database to clone: set DATABASE_URL"),
+        (["--clone"], 2, "there is no database to clone"),
         (["--clone", "--rows", "5"], 2, "not allowed with argument"),
         (["--max-wait", "250"], 2, "'250' is not a time, such as 250ms, 2s or 10min"),
         (["--rows", "0"], 2, "at least 1"),
-        (["--rows", "many"], 2, "argument --rows: invalid number value: 'many'"),
+        (["--rows", "many"], 2, "argument --rows: 'many' is not a number, such as 5000"),
     ],
 )
 def test_what_can_not_be_rehearsed_is_said_in_a_sentence(

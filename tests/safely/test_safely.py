@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -230,7 +231,7 @@ async def test_a_backfill_that_was_stopped_goes_on_where_it_was(
 
 
 @pytest.mark.only("postgresql")
-async def test_a_backfill_shows_a_bar_on_a_terminal_and_lines_elsewhere(
+async def test_a_backfill_shows_its_progress_on_a_terminal_and_in_log_lines_elsewhere(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     await insert_users(engine, 1000)
@@ -255,9 +256,9 @@ async def test_a_backfill_shows_a_bar_on_a_terminal_and_lines_elsewhere(
     screen = os.read(terminal, 65536).decode()
     os.close(terminal)
     assert process.returncode == 0
-    assert "backfill of users" in screen
-    assert "1000/1000" in screen
-    assert "━" in screen
+    written = re.findall(r"\r(backfill of users: [^\r\n]*)", screen)
+    assert re.match(r"backfill of users: \d+ of about 1000 rows, about \d+ s left", written[0])
+    assert re.match(r"backfill of users: 1000 rows in \d+ s", written[-1])
 
 
 @pytest.mark.only("postgresql")
@@ -505,4 +506,4 @@ def test_a_rule_that_adding_a_column_would_leave_out_is_refused(
     revision(f'safely.add_column("users", sa.Column("mentor", sa.BigInteger(), {rule}))')
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
-    assert f"say that with {spelling}, after safely.add_column" in process.stdout
+    assert f"create it with {spelling}, after safely.add_column" in process.stdout

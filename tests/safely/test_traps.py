@@ -23,16 +23,20 @@ async def test_an_upgrade_that_reports_success_has_made_its_tables(
     assert await query(empty, "SELECT count(*) FROM users") == [(0,)]
 
 
+def query_before_configure(clone: Path) -> None:
+    """Let env.py run a statement before it configures Alembic's context."""
+    env = clone / "migrations/env.py"
+    source = env.read_text(encoding="utf-8")
+    configure = "    context.configure(connection=connection"
+    assert configure in source
+    early = f"    connection.exec_driver_sql('SELECT 1')\n{configure}"
+    env.write_text(source.replace(configure, early), encoding="utf-8")
+
+
 async def test_a_statement_before_configure_is_an_error_and_not_a_silent_rollback(
     empty_url: str, clone: Path
 ) -> None:
-    steps = clone / "safely/run/steps.py"
-    source = steps.read_text(encoding="utf-8")
-    early = "    if connection.in_transaction():"
-    assert early in source
-    steps.write_text(
-        source.replace(early, "    connection.exec_driver_sql('SELECT 1')\n" + early), "utf-8"
-    )
+    query_before_configure(clone)
     for target in ("0001", "head"):
         process = run_alembic(empty_url, "upgrade", target, cwd=clone, check=False)
         assert process.returncode != 0
@@ -43,12 +47,12 @@ async def test_success_is_only_reported_when_a_fresh_connection_sees_it(
     empty_url: str, clone: Path
 ) -> None:
     """A statement runs before context.configure(), and the guard against it is removed."""
+    query_before_configure(clone)
     steps = clone / "safely/run/steps.py"
     source = steps.read_text(encoding="utf-8")
-    guard = "    if connection.in_transaction():"
-    steps.write_text(
-        source.replace(guard, "    connection.exec_driver_sql('SELECT 1')\n    if False:"), "utf-8"
-    )
+    guard = "if alembic.was_in_transaction(migration):"
+    assert guard in source
+    steps.write_text(source.replace(guard, "if False:"), encoding="utf-8")
     process = run_alembic(empty_url, "upgrade", "0001", cwd=clone, check=False)
     assert process.returncode != 0
     assert "the database is at base instead of 0001: nothing was kept" in process.stdout

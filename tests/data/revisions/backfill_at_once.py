@@ -1,6 +1,6 @@
-"""everybody has an age.
+"""give every user an age.
 
-Bad on purpose: one UPDATE keeps the rows locked until it has changed them all.
+Bad on purpose: one UPDATE keeps each row locked until it has changed all of them.
 """
 
 from alembic import op

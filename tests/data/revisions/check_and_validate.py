@@ -1,7 +1,7 @@
-"""names are not longer than 200 characters.
+"""limit names to 200 characters.
 
-Bad on purpose: VALIDATE looks at every row under the lock that adding the CHECK has taken, since
-both stand in one transaction.
+Bad on purpose: both statements run in one transaction, so VALIDATE checks every row under the lock
+that adding the CHECK has taken.
 """
 
 from alembic import op

@@ -1,6 +1,6 @@
-"""note who invited whom.
+"""record who invited whom.
 
-Bad on purpose: without NOT VALID every row is looked up while nobody can write to users.
+Bad on purpose: without NOT VALID, PostgreSQL looks up every row while writes to users wait.
 """
 
 import sqlalchemy as sa

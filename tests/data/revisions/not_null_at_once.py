@@ -1,6 +1,6 @@
 """give users a status, and require it.
 
-Bad on purpose: NOT NULL in one step looks at every row while nobody can use users.
+Bad on purpose: NOT NULL in one step checks every row while reads and writes of users wait.
 """
 
 import sqlalchemy as sa

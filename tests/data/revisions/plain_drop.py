@@ -1,6 +1,6 @@
 """forget how old users are.
 
-Bad on purpose: the values are gone, and older builds fail; PostgreSQL refuses it while a
+Bad on purpose: the values are lost, and older builds fail; PostgreSQL refuses it while a
 published version shows the column.
 """
 

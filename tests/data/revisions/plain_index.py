@@ -1,6 +1,6 @@
 """index age.
 
-Bad on purpose: nobody can write to users while the index is built.
+Bad on purpose: writes to users wait until the index is built.
 """
 
 from alembic import op

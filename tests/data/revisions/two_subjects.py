@@ -1,6 +1,6 @@
 """give users a phone number, and index their age.
 
-Bad on purpose: two subjects in one file, which can be judged and undone only together.
+Bad on purpose: two subjects in one file can be judged and undone only together.
 """
 
 import sqlalchemy as sa

