@@ -244,11 +244,11 @@ class Project(ABC):
             source = source.replace(old, new)
         self.env.write_text(source, encoding="utf-8")
 
-    def add_revision(self, up: str, down: str) -> str:
+    def add_revision(self, up: str, down: str, imports: str = "import safely") -> str:
         """Write the revision after the head, as a person would; return its id."""
         revisions = self.revisions
         revision = hash_id(f"{self.name} {len(revisions)}")
-        self.add_file(revision, revisions[-1], up, down)
+        self.add_file(revision, revisions[-1], up, down, imports)
         return revision
 
     def add_file(

@@ -66,8 +66,12 @@ class Garden(Project):
         *ADOPT,
     )
     MODELS = """\
-from sqlalchemy import ForeignKey, Index
+from typing import Annotated
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Integer
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), Identity())]
 
 
 class Base(DeclarativeBase):
@@ -77,7 +81,7 @@ class Base(DeclarativeBase):
 class Bed(Base):
     __tablename__ = "beds"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[Key] = mapped_column(primary_key=True)
     place: Mapped[str] = mapped_column(unique=True)
 
 
@@ -85,7 +89,7 @@ class Plant(Base):
     __tablename__ = "plants"
     __table_args__ = (Index("idx_plants_name", "name"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[Key] = mapped_column(primary_key=True)
     bed_id: Mapped[int | None] = mapped_column(ForeignKey("beds.id", name="fk_plants_bed"))
     name: Mapped[str]
 """
@@ -214,11 +218,16 @@ else:
     }
     MODELS = """\
 from decimal import Decimal
+from typing import Annotated
 
-from sqlalchemy import CheckConstraint, ForeignKey, MetaData, Numeric
+from sqlalchemy import (
+    BigInteger, CheckConstraint, ForeignKey, Identity, Integer, MetaData, Numeric
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shop.settings import SCHEMA
+
+Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), Identity())]
 
 
 class Base(DeclarativeBase):
@@ -228,7 +237,7 @@ class Base(DeclarativeBase):
 class Shelf(Base):
     __tablename__ = "shelves"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[Key] = mapped_column(primary_key=True)
     place: Mapped[str]
 
 
@@ -236,7 +245,7 @@ class Product(Base):
     __tablename__ = "products"
     __table_args__ = (CheckConstraint("price >= 0", name="ck_products_price"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[Key] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     price: Mapped[Decimal] = mapped_column(Numeric(8, 2), server_default="0")
     shelf_id: Mapped[int | None] = mapped_column(ForeignKey(Shelf.id, name="fk_products_shelf"))

@@ -10,8 +10,8 @@ from tests.foreign import Project
 from tests.foreign_projects import Garden
 
 PROJECT = 'Project(name="garden", metadata=Base.metadata)'
-LOOP = "        async for step in steps:\n"
-CONFIGURED = 'context.configure(url=config.get_main_option("sqlalchemy.url"))\n'
+GUARDED = "    async with guarded("
+CONFIGURED = '    context.configure(url=config.get_main_option("sqlalchemy.url"))\n'
 BAD_ENV = {  # what stands in env.py instead of what, and words of the line that refuses it
     "a project without a name": (PROJECT, "Project(metadata=Base.metadata)", "needs a name"),
     "a name that no connection can have": (
@@ -26,8 +26,8 @@ BAD_ENV = {  # what stands in env.py instead of what, and words of the line that
         "no tables",
     ),
     "an env.py that configures before the first step": (
-        LOOP,
-        f"        {CONFIGURED}{LOOP}",
+        GUARDED,
+        CONFIGURED + GUARDED,
         "context.configure",
     ),
 }
