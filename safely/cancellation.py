@@ -20,3 +20,12 @@ def finishing() -> Iterator[None]:
     except CancelledTooLate:
         if task := asyncio.current_task():
             task.uncancel()
+
+
+@contextmanager
+def after_commit() -> Iterator[None]:
+    """Raise CancelledTooLate instead of CancelledError, since the work is done already."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise CancelledTooLate from None

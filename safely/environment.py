@@ -46,6 +46,7 @@ class Environment:
             "version_table_schema": self.version_table_schema,
             "target_metadata": self.project.tables,
             "script": self.script,
+            "build": self.build,
             "transactional_ddl": True,
             "transaction_per_migration": True,
         }

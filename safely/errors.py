@@ -49,7 +49,7 @@ def why_refused(error: BaseException) -> str | None:
     for cause in causes(error):
         state = getattr(cause, "sqlstate", None)
         if state in NO_RIGHTS:
-            return f"this role may not migrate ({cause}): use the one that owns the tables"
+            return f"this role may not do that ({cause}): use the one that owns the tables"
         if state in POOLED:
             return NO_SESSION
     return None

@@ -1,1 +1,1 @@
-"""Backups: written, restored and compared."""
+"""Backups: writes, restores and compares them."""

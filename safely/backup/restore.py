@@ -1,5 +1,6 @@
 """Restoring: a backup replaces the content of a database, in one transaction."""
 
+import asyncio
 import logging
 import re
 import subprocess
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from safely.backup import archive, sqlite_files
 from safely.backup.archive import Archive
-from safely.cancellation import finishing
+from safely.cancellation import after_commit, finishing
 from safely.database import LOCK_TIMEOUT
 from safely.environment import Environment
 from safely.ledger import drift
@@ -111,7 +112,8 @@ async def restore(
     """Restore a backup; with `replace`, also into a database that is not empty.
 
     `other_version`: also a backup of an older PostgreSQL. Raise CommandError, and leave the
-    database unchanged, where it can't be done.
+    database unchanged, where it can't be done. A cancellation that comes after the restore raises
+    CommandError, too, which says that.
     """
     dialect = environment.engine.dialect.name
     archive.refuse_other_kind(file, dialect)
@@ -123,7 +125,12 @@ async def restore(
             await restore_postgresql(
                 environment, file, replace=replace, other_version=other_version
             )
-    return await environment.read(read_state, environment)
+    try:
+        return await environment.read(read_state, environment)
+    except asyncio.CancelledError:
+        raise CommandError(
+            f"interrupted when {file} was restored already: `alembic current` shows the revision"
+        ) from None
 
 
 async def restore_sqlite(environment: Environment, file: Path, *, replace: bool) -> None:
@@ -162,7 +169,7 @@ async def restore_postgresql(
         with progress("restoring", lines) as advance:
             async with sql_of(dump, options) as script:
                 await run_script(script, engine.url, major=major, advance=advance, first=first)
-        with suppress(DBAPIError):  # autovacuum would do it some minutes later
+        with suppress(DBAPIError), after_commit():  # autovacuum would do it some minutes later
             await connection.execute(sa.text("ANALYZE"))
 
 

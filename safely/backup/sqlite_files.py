@@ -185,7 +185,7 @@ async def rows_in(file: Path) -> int:
 
 
 async def objects_in(file: Path) -> list[str]:
-    """Return the tables, indexes and so on in a file, such as `table users`; none without a file.
+    """Return the tables, indexes and so on in a file, such as `table orders`; none without a file.
 
     Raise CommandError for a file that is no database.
     """

@@ -5,6 +5,7 @@ import json
 
 from safely.cli import NO, UNKNOWN, WELL
 from safely.environment import Environment
+from safely.ledger import replay
 from safely.ledger.drift import read_drift
 
 WHAT = "whether the schema differs from what was recorded, or from what the revisions make"
@@ -25,9 +26,6 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
     """Print the differences."""
     edited: dict[str, str] = {}
     if options.against_replay:
-        # it needs a scratch database, which production images lack
-        from safely.ledger import replay  # noqa: PLC0415
-
         drift = await replay.drift_against_replay(environment)
     else:
         edited, drift = await environment.read(read_drift, environment)

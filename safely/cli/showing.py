@@ -66,7 +66,7 @@ def print_summary(report: Report) -> None:
     for name, reason in report.left_out.items():
         console.print(f"{name}: {reason}")
     for name, reason in report.unwritten.items():
-        console.print(f"{name}: no client wrote to it, since generated rows violate {reason}")
+        console.print(f"{name}: no client wrote to it, generated rows don't suit it: {reason}")
     for problem in report.problems:
         console.print(f"NO  {problem}", style="bold red")
     if not report.problems:

@@ -16,7 +16,6 @@ from safely.ledger.replay_rules import Schema, comparable, reworded
 from safely.ledger.snapshot import differences
 from safely.postgresql.server import autocommit, create_roles
 from safely.revisions import in_order
-from safely.scratch import databases as scratch
 
 log = logging.getLogger("safely")
 
@@ -62,6 +61,14 @@ def revision_to_replay(environment: Environment, connection: Connection) -> str:
 
 async def replay(environment: Environment, revision: str) -> Schema:
     """Return what the revisions make of an empty database, on a server of the same version."""
+    try:
+        # production images leave it out
+        from safely.scratch import databases as scratch  # noqa: PLC0415
+    except ModuleNotFoundError:
+        raise CommandError(
+            "a replay needs the directory safely/scratch, which this installation lacks: run it "
+            "where safely is installed as a whole"
+        ) from None
     role = environment.project.app_role
     async with scratch.database(environment.engine) as url:
         if role and environment.engine.dialect.name == "postgresql":

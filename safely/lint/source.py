@@ -1,11 +1,16 @@
 """A revision file as source code: the operations that it calls, and on which lines."""
 
 import ast
+import inspect
 import io
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from alembic.operations import Operations
+
+import safely
 
 OP, SAFELY = "alembic.op", "safely"
 EXECUTING = {"execute", "exec_driver_sql", "scalar", "scalars"}  # methods that run SQL
@@ -45,11 +50,37 @@ class Call(NamedTuple):
         return self.function != "downgrade"
 
     def arguments(self) -> list[ast.expr]:
-        """Return the positional arguments that `op` would take; a batch omits the table."""
+        """Return the required arguments in their order, and the other positional ones.
+
+        It makes no difference whether they are named; the table of a batch is among them.
+        """
         arguments = list(self.node.args)
         if self.batch_table is not None:
             arguments.insert(1 if self.name in NAME_FIRST else 0, self.batch_table)
+        named = {keyword.arg: keyword.value for keyword in self.node.keywords}
+        for name in self.required_parameters()[len(arguments) :]:
+            if name not in named:
+                break
+            arguments.append(named[name])
         return arguments
+
+    def options(self) -> list[ast.keyword]:
+        """Return the named arguments that aren't required."""
+        required = self.required_parameters()
+        return [keyword for keyword in self.node.keywords if keyword.arg not in required]
+
+    def required_parameters(self) -> list[str]:
+        """Return the names of the parameters that every call of the operation sets."""
+        function = getattr(safely if self.owner == "safely" else Operations, self.name, None)
+        if self.owner == "sql" or function is None:
+            return []
+        return [
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if name != "self"
+            and parameter.default is parameter.empty
+            and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        ]
 
 
 class Source(NamedTuple):

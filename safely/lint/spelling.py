@@ -6,6 +6,7 @@
 import ast
 import inspect
 import io
+import re
 import tokenize
 
 import sqlalchemy as sa
@@ -41,18 +42,19 @@ def of_call(source: Source, call: Call, metadata: sa.MetaData) -> str | None:
         return None
     nodes = call.arguments()
     arguments = [code(node) for node in nodes]
-    if call.name.endswith(("check_constraint", "drop_constraint")) and is_check(call):
+    if is_check(call) and nodes:
         arguments[:1] = [check_name(source, call, nodes[0], metadata)]
     arguments += keywords(call)
-    return f"safely.{call.name}({', '.join(arguments)})".replace("op.f(", "safely.f(")
+    spelling = f"safely.{call.name}({', '.join(arguments)})"
+    return re.sub(r"\b\w+\.f\(", "safely.f(", spelling)  # op.f() and that of a batch
 
 
 def is_check(call: Call) -> bool:
     """Return whether a call adds or drops a CHECK."""
-    types = [keyword.value for keyword in call.node.keywords if keyword.arg == "type_"]
-    return call.name == "create_check_constraint" or any(
-        ast.unparse(node) == "'check'" for node in types
-    )
+    if call.name != "drop_constraint":
+        return call.name == "create_check_constraint"
+    types = [keyword.value for keyword in call.options() if keyword.arg == "type_"]
+    return "'check'" in map(ast.unparse, [*call.arguments()[2:], *types])
 
 
 def check_name(source: Source, call: Call, name: ast.expr, metadata: sa.MetaData) -> str:
@@ -75,15 +77,17 @@ def keywords(call: Call) -> list[str]:
     takes_any = any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())
     return [
         f"{keyword.arg}={code(keyword.value)}"
-        for keyword in call.node.keywords
+        for keyword in call.options()
         if keyword.arg in parameters or (takes_any and keyword.arg not in SUPERFLUOUS)
     ]
 
 
 def alter_column(call: Call) -> str | None:
     """Return one line for each change that op.alter_column makes; None if it makes none."""
-    names = [code(node) for node in call.arguments()[:2]]
-    column = ", ".join(names)
+    if len(call.arguments()) < 2:  # noqa: PLR2004  # table, column
+        return None  # a starred argument hides them
+    table, column_name = (code(node) for node in call.arguments()[:2])
+    column = f"{table}, {column_name}"
     values = {keyword.arg: keyword.value for keyword in call.node.keywords}
     lines = []
     if "type_" in values:
@@ -92,7 +96,9 @@ def alter_column(call: Call) -> str | None:
         lines.append(f"safely.change_default({column}, {code(values['server_default'])})")
     if nullable := values.get("nullable"):
         not_null = isinstance(nullable, ast.Constant) and nullable.value is False
-        lines.append(require_column(*names) if not_null else f"safely.allow_null({column})")
+        lines.append(
+            require_column(table, column_name) if not_null else f"safely.allow_null({column})"
+        )
     if "new_column_name" in values:
         lines.append(f"safely.rename_column({column}, {code(values['new_column_name'])})")
     return "\n".join(lines) or None

@@ -98,7 +98,7 @@ def read(source: Source, call: Call, new_tables: set[str]) -> Operation | None:
     if table is None:
         return None
     others = call.arguments()[2 if call.name in NAME_FIRST else 1 :]
-    nodes = [*others, *call.node.keywords]
+    nodes = [*others, *call.options()]
     names = {name for node in nodes for text in source.strings(node) for name in identifiers(text)}
     return operation_of(call, describe(source, call, table), table, names, new_tables)
 

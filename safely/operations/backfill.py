@@ -94,7 +94,8 @@ def backfill(
             if offline():
                 run(SCRIPT.format(before_all=BEFORE_ALL, batch=one_batch("reached", str(batch))))
                 return
-            statement = one_batch("$1", "$2") + " FROM batch"
+            # the type is named: beside an integer id, $1 could not hold BEFORE_ALL
+            statement = one_batch("$1::bigint", "$2") + " FROM batch"
             changed = walk(table_name, statement, batch)
             before = changed + 1
             while 0 < changed < before:

@@ -1,6 +1,7 @@
 """Constraints, added so that nobody waits while the rows are checked."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -64,12 +65,8 @@ def create_check_constraint(
 
 def add_check(constraint_name: str, table_name: str, condition: str) -> None:
     """Add and validate a CHECK that no row was seen to break (PostgreSQL)."""
-    add_constraint(constraint_name, table_name, f"CHECK ({condition}) NOT VALID")
-    try:
-        validate(constraint_name, table_name)
-    except IntegrityError:  # a row that breaks it was written before the constraint was added
-        refuse_violations(constraint_name, table_name, condition)
-        raise
+    refuse = partial(refuse_violations, constraint_name, table_name, condition)
+    add_validated(constraint_name, table_name, f"CHECK ({condition})", refuse)
 
 
 def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
@@ -126,14 +123,9 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
             ondelete and f"ON DELETE {ondelete}",
             onupdate and f"ON UPDATE {onupdate}",
             deferral(deferrable=deferrable, initially=initially),
-            "NOT VALID",
         )
-        add_constraint(name, source_table, " ".join(filter(None, clauses)))
-        try:
-            validate(name, source_table)
-        except IntegrityError:  # a row that refers to a missing one was written in between
-            refuse_dangling(name, source_table, dangling)
-            raise
+        refuse = partial(refuse_dangling, name, source_table, dangling)
+        add_validated(name, source_table, " ".join(filter(None, clauses)), refuse)
 
 
 def deferral(*, deferrable: bool | None, initially: str | None) -> str:
@@ -260,10 +252,21 @@ def add_constraint(constraint_name: str, table_name: str, rule: str) -> None:
     run_unless(exists, add)
 
 
-def validate(constraint_name: str, table_name: str) -> None:
-    """Check the old rows, in a transaction of its own: the lock of adding would be kept."""
-    with outside_transaction(patient=True):
-        run(f"ALTER TABLE {quoted(table_name)} VALIDATE CONSTRAINT {quoted(constraint_name)}")
+def add_validated(
+    constraint_name: str, table_name: str, rule: str, refuse: Callable[[], None]
+) -> None:
+    """Add a constraint for new rows, and check the old ones in a transaction of its own.
+
+    In one transaction, the lock of adding would be kept while all rows are read (PostgreSQL).
+    `refuse` raises Refused for the rows that break the rule, and is called where there are any.
+    """
+    add_constraint(constraint_name, table_name, f"{rule} NOT VALID")
+    try:
+        with outside_transaction(patient=True):
+            run(f"ALTER TABLE {quoted(table_name)} VALIDATE CONSTRAINT {quoted(constraint_name)}")
+    except IntegrityError:  # such a row was written between the first look and the adding
+        refuse()
+        raise
 
 
 def refuse_violations(

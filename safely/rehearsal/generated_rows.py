@@ -66,6 +66,7 @@ BY_TYPE = {
 }
 BY_TYPE_UNIQUE = {
     **dict.fromkeys((*NUMBERS, "numeric", "float4", "float8"), N),
+    "date": f"date '1970-01-01' + ({N} % 1999993)::int",
     "timestamp": f"timestamp '1970-01-01' + {N} * interval '1 second'",
     "timestamptz": f"timestamptz '1970-01-01Z' + {N} * interval '1 second'",
 }

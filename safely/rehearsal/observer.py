@@ -34,6 +34,8 @@ SIZES = """\
 SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_database_size(current_database())
   + (SELECT coalesce(sum(size), 0) FROM pg_ls_tmpdir())"""
 
+from safely.run.blockers import happens
+
 
 class Wait(NamedTuple):
     """A client's wait for a lock that the migrator holds, or waits for ahead of the client."""
@@ -112,12 +114,3 @@ class Observer:
                 self.sizes.append(Sizes(time.time(), int(wal), int(disk)))
         finally:
             await connection.close()
-
-
-async def happens(event: asyncio.Event, seconds: float) -> bool:
-    """Return whether the event happens within so many seconds."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

@@ -1,10 +1,10 @@
-"""What a step waits for, seen from beside it (PostgreSQL)."""
+"""Blockers: the sessions that hold the locks for which a step waits (PostgreSQL)."""
 
 import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,19 +35,21 @@ FROM pg_locks WHERE pid = :pid AND NOT granted AND waitstart IS NOT NULL LIMIT 1
 
 @asynccontextmanager
 async def watched(
-    connection: AsyncConnection, beside: AsyncConnection | None, work: Work
+    connection: AsyncConnection, monitor: AsyncConnection | None, work: Work
 ) -> AsyncIterator[None]:
-    """Note in `work` what the connection waits for, seen from one that commits by itself.
+    """Note in `work` for how long the connection waits, and for whom.
 
-    Long waits, such as that of CONCURRENTLY for old transactions, are told in the log.
+    `monitor` is a connection in AUTOCOMMIT mode that looks at it; None: nothing is noted. Long
+    waits, such as that of CONCURRENTLY for old transactions, are logged.
     """
-    if beside is None:
+    if monitor is None:
         yield
         return
     raw = await connection.get_raw_connection()
     assert raw.driver_connection is not None  # noqa: S101  # it is connected
     over = asyncio.Event()
-    watcher = asyncio.create_task(watch(beside, raw.driver_connection.get_server_pid(), work, over))
+    pid = raw.driver_connection.get_server_pid()
+    watcher = asyncio.create_task(watch(monitor, pid, work, over))
     try:
         yield
     finally:
@@ -55,16 +57,25 @@ async def watched(
         await watcher
 
 
-async def watch(beside: AsyncConnection, pid: int, work: Work, over: asyncio.Event) -> None:
-    """Ask again and again until it is over."""
-    said = time.monotonic()
+async def watch(monitor: AsyncConnection, pid: int, work: Work, over: asyncio.Event) -> None:
+    """Poll for the locks that a session waits for, until it is over."""
+    logged = time.monotonic()
     while not over.is_set():
-        row = (await beside.execute(WAITING, {"pid": pid})).first()
+        row = (await monitor.execute(WAITING, {"pid": pid})).first()
         if row is not None:
             work.longest_wait = max(work.longest_wait, row.seconds)
             work.blocker = row.blockers[0] if row.blockers else work.blocker
-            if row.seconds > SECONDS_BETWEEN_LINES < time.monotonic() - said:
-                said = time.monotonic()
+            if row.seconds > SECONDS_BETWEEN_LINES < time.monotonic() - logged:
+                logged = time.monotonic()
                 log.info("waiting for %s", row.blockers[0] if row.blockers else "a lock")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(over.wait(), POLL)
+        await happens(over, POLL)
+
+
+async def happens(event: asyncio.Event, seconds: float) -> bool:
+    """Return whether the event happens within so many seconds."""
+    try:
+        # not asyncio.wait_for: under Python 3.11 it may lose a cancellation
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False

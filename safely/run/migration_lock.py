@@ -66,7 +66,8 @@ async def refuse_pooler(
     async with engine.connect() as other:
         await other.scalar(pid)  # in a transaction, which keeps its server process
         try:
-            second = await asyncio.wait_for(connection.scalar(pid), POOLER_TIMEOUT)
+            async with asyncio.timeout(POOLER_TIMEOUT):
+                second = await connection.scalar(pid)
         except TimeoutError:
             second = None  # the pooler has only one server process
     if first != second:

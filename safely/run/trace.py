@@ -41,7 +41,7 @@ class Trace:
 
     @contextmanager
     def of(self, connection: AsyncConnection) -> Iterator[None]:
-        """Write down all that is executed on the connection meanwhile."""
+        """Write down all statements that are executed on the connection meanwhile."""
         if self.path is None or connection.dialect.name != "postgresql":
             yield
             return
@@ -68,11 +68,11 @@ class Trace:
                 event.remove(sync, name, hook)
 
     def before(self, *_: Any) -> None:
-        """A statement begins."""
+        """Note when a statement begins (before_cursor_execute)."""
         self.began = time.time()
 
     def after(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
-        """It ended well."""
+        """Write down a statement that succeeded, with the locks that it took."""
         ended, alone = time.time(), is_autocommit(connection)
         locks = set() if alone else locks_of(connection, self.bookkeeping)
         self.write(
@@ -87,7 +87,7 @@ class Trace:
         self.held |= locks
 
     def failed(self, context: ExceptionContext) -> None:
-        """It failed."""
+        """Write down a statement, or a COMMIT, that failed."""
         # its first line: the next ones may hold a row
         error = str(context.original_exception.__cause__ or context.original_exception)
         ended = time.time()
@@ -100,12 +100,12 @@ class Trace:
         )
 
     def over(self, _: Connection) -> None:
-        """The transaction is over, and its locks are let go."""
+        """Write down the end of a transaction, which releases its locks."""
         self.held.clear()
         self.write("over", at=time.time())
 
     def done(self, work: Work) -> None:
-        """A step, or something beside them, is done."""
+        """Write down that a step, or other work, is done."""
         self.write("done", rows=work.rows, attempts=work.attempts, longest_wait=work.longest_wait)
 
     def write(self, what: str, **values: Any) -> None:
@@ -116,14 +116,14 @@ class Trace:
 
 
 def is_autocommit(connection: Connection) -> bool:
-    """Whether each statement is a transaction of its own."""
+    """Return whether each statement is a transaction of its own."""
     raw = connection.connection.dbapi_connection
     assert raw is not None  # noqa: S101  # it is connected
     return connection.dialect.detect_autocommit_setting(raw)
 
 
 def locks_of(connection: Connection, bookkeeping: list[str]) -> set[Lock]:
-    """The locks on tables that the open transaction holds."""
+    """Return the locks on tables that the open transaction holds."""
     cursor = connection.connection.cursor()  # beside SQLAlchemy, which would call us again
     try:
         cursor.execute(LOCKS, (bookkeeping,))
@@ -133,7 +133,7 @@ def locks_of(connection: Connection, bookkeeping: list[str]) -> set[Lock]:
 
 
 def changes_rows(statement: str, bookkeeping: list[str]) -> bool:
-    """Whether its row count tells of rows that it changed, in a table of the application."""
+    """Return whether a statement changes rows in a table of the application."""
     words = statement.split(None, 3)
     return (
         bool(words)

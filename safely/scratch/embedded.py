@@ -151,8 +151,8 @@ class Server:
         """Use the server, and start it if it does not run; raise CommandError if that fails."""
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.directory.with_suffix(".starting")):
-            self.users = self.directory.with_suffix(".users").open("a")
-            fcntl.flock(self.users, fcntl.LOCK_SH)
+            self.in_use = self.directory.with_suffix(".in-use").open("a")
+            fcntl.flock(self.in_use, fcntl.LOCK_SH)
             try:
                 self.make_directories()
                 if not (self.directory / "PG_VERSION").exists():
@@ -176,9 +176,9 @@ class Server:
 
     def leave(self) -> None:
         """Stop using the server, and stop the server if no other process uses it."""
-        with self.users:
+        with self.in_use:
             try:
-                fcntl.flock(self.users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self.in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
             arguments = ("-w", "-D", str(self.directory), "-m", "fast")
@@ -234,7 +234,7 @@ def socket_directory(directory: Path) -> Path:
 
 
 def allow_passage(place: Path) -> None:
-    """Let other users pass through the parents of the place, and print which were changed.
+    """Let other accounts pass through the parents of the place, and print which were changed.
 
     What the directories contain stays private: passing through does not list them.
     """
@@ -243,8 +243,8 @@ def allow_passage(place: Path) -> None:
         if not mode & stat.S_IXOTH:
             directory.chmod(mode | stat.S_IXOTH)
             print(
-                f"{directory}: other users may now pass through it (not look into it), since "
-                "PostgreSQL doesn't run as root and its own user must get to its files",
+                f"{directory}: other accounts may now pass through it (not look into it): "
+                "PostgreSQL doesn't run as root, and its own account must get to its files",
                 file=sys.stderr,
             )
 

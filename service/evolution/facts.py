@@ -84,10 +84,10 @@ def migration_fact(evolution: Evolution) -> Fact:
     if running is None:
         if evolution.builds is None:
             return Fact("Migration", "unknown", "Not told", "SQLite does not tell")
-        return Fact("Migration", "well", "None", "nobody is migrating")
-    answer = "At work"
+        return Fact("Migration", "well", "None", "no migration is running")
+    answer = "Running"
     if running.since:
-        answer = f"At work for {duration((evolution.looked - running.since).total_seconds())}"
+        answer = f"Running for {duration((evolution.looked - running.since).total_seconds())}"
     wait = "" if running.waiting is None else f"waiting {duration(running.waiting)} for a lock"
     return Fact("Migration", "moving", answer, wait)
 

@@ -29,7 +29,7 @@ from safely.backup import backup, fingerprint, sqlite_files
 from safely.backup.archive import roles_in
 from safely.backup.fingerprint import Fingerprint
 from safely.backup.restore import into_scratch, restore
-from safely.cancellation import finishing
+from safely.cancellation import CancelledTooLate, finishing
 from safely.database import connected
 from safely.environment import Environment
 from safely.ledger.ledger import Work
@@ -218,7 +218,7 @@ async def test_two_at_once_are_two_backups(dump: Dump) -> None:
     assert files(one.parent) == sorted({one, other})
 
 
-async def test_what_killed_runs_left_is_removed_and_what_is_being_written_stays(
+async def test_partial_files_of_killed_runs_are_removed_and_those_being_written_stay(
     dump: Dump, tmp_path: Path
 ) -> None:
     directory = tmp_path / "backups"
@@ -252,7 +252,7 @@ async def test_the_ledger_has_the_backup_and_no_drift_is_accepted_by_it(
     assert len(files(tmp_path)) == 1  # drift is refused before anything is done
 
 
-async def test_purge_tells_the_last_verified_backup_before_it_asks(
+async def test_purge_names_the_last_verified_backup_before_it_asks(
     url: str, engine: AsyncEngine, tmp_path: Path
 ) -> None:
     run_alembic(url, "-x", f"backup={tmp_path}", "downgrade", "-1")
@@ -293,7 +293,9 @@ async def test_where_the_ledger_cannot_be_written_the_backup_succeeds_and_says_s
     assert "the backup is not recorded in migration_log: cannot execute INSERT" in process.stderr
 
 
-async def test_where_nothing_can_be_written_it_is_one_sentence(url: str, tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_written_is_reported_in_one_line(
+    url: str, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     process = run_migrations(url, "backup", str(tmp_path / "file" / "inside"))
     assert process.returncode == 2
@@ -393,6 +395,35 @@ async def test_work_that_a_cancellation_came_too_late_to_stop_is_reported_as_don
     unprotected.cancel()
     with pytest.raises(asyncio.CancelledError):
         await unprotected
+
+
+@pytest.mark.only("postgresql")
+async def test_a_script_that_is_cancelled_while_psql_finishes_is_known_to_be_done(
+    url: str, engine: AsyncEngine, tmp_path: Path
+) -> None:
+    started, release = tmp_path / "started", tmp_path / "release"
+    os.mkfifo(started)
+    os.mkfifo(release)
+    (tmp_path / "script").write_text(
+        "INSERT INTO users (full_name) VALUES ('Ada');\n"
+        # psql lets SIGINT pass while it waits for a shell
+        f"\\! echo >{started}; cat {release}\n"
+    )
+
+    async def run() -> None:
+        cat = Path("/bin/cat")
+        async with programs.running(
+            cat, str(tmp_path / "script"), stdout=asyncio.subprocess.PIPE
+        ) as script:
+            await programs.run_script(script, url, major=18)
+
+    task = asyncio.create_task(run())
+    await asyncio.to_thread(started.read_bytes)
+    task.cancel()
+    await asyncio.to_thread(release.write_bytes, b"")
+    with pytest.raises(CancelledTooLate):
+        await task
+    assert await query(engine, "SELECT full_name FROM users") == [("Ada",)]
 
 
 @pytest.mark.only("postgresql")
@@ -699,7 +730,7 @@ def edited(file: Path, pattern: bytes, replacement: bytes) -> Path:
     return copy
 
 
-async def test_what_is_cut_off_is_refused_and_nothing_is_touched(
+async def test_a_damaged_backup_is_refused_and_nothing_is_touched(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     await insert_users(engine, 1_000)
@@ -766,7 +797,7 @@ async def test_a_backup_goes_back_to_the_kind_of_database_it_is_of(
     await other.drop(elsewhere)
 
 
-async def test_what_is_there_is_replaced_only_when_that_is_said(
+async def test_a_database_that_is_not_empty_is_replaced_only_on_request(
     url: str, engine: AsyncEngine, dump: Dump
 ) -> None:
     file = await dump()
@@ -855,7 +886,7 @@ async def test_a_killed_restore_leaves_everything_as_it_was(
 
 
 @pytest.mark.only("postgresql")
-async def test_a_service_that_connects_meanwhile_stops_a_restore(
+async def test_a_build_that_connects_meanwhile_stops_a_restore(
     url: str, engine: AsyncEngine, driver: Any, dump: Dump
 ) -> None:
     file = await dump()
@@ -904,7 +935,7 @@ async def test_a_file_that_is_no_database_any_more_is_not_written_into(dump: Dum
 
 
 @pytest.mark.only("postgresql")
-async def test_nothing_is_restored_under_a_service_or_beside_a_migrator(
+async def test_nothing_is_restored_while_a_build_is_connected_or_a_migrator_runs(
     url: str, driver: Any, dump: Dump
 ) -> None:
     file = await dump()

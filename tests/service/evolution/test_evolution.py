@@ -149,7 +149,7 @@ async def test_an_empty_database_has_a_page_that_says_what_to_type(empty_url: st
     assert {one["state"] for one in evolution["chain"]} == {"pending"}
     assert "The database is empty" in page_text
     assert "Make the schema: alembic upgrade head" in page_text
-    assert "Nothing was done yet" in page_text
+    assert "The ledger is empty" in page_text
 
 
 async def test_an_undone_revision_is_pending_and_its_table_is_set_aside(
@@ -468,7 +468,7 @@ async def test_on_sqlite_the_page_says_that_connections_are_not_known(url: str) 
         evolution, page_text = await fetch_evolution(client), await fetch_page_text(client)
     assert (evolution["builds"], evolution["published"], evolution["running"]) == (None, [], None)
     assert "Migration Not told SQLite does not tell" in page_text
-    assert "SQLite does not tell who is connected" in page_text
+    assert "SQLite does not tell which builds are connected" in page_text
 
 
 @pytest.fixture
@@ -648,9 +648,9 @@ async def test_a_migration_is_shown_while_it_waits(
     assert (half["state"], half["last"]["state"]) == ("unfinished", "started")
     assert evolution["drift"]["found"] is None
     assert f"upgrade {INDEX} is not finished" in evolution["drift"]["unknown"]
-    assert re.search(r"Migration At work for \S+ \w+ waiting", page_text)
+    assert re.search(r"Migration Running for \S+ \w+ waiting", page_text)
     assert "Under way: upgrade begun" in page_text
-    assert f"In its way: pid {pid}, a long <report>" in page_text
+    assert f"Blocked by: pid {pid}, a long <report>" in page_text
     (blocker,) = (await evolution_of(url))["running"]["blockers"]
     assert re.fullmatch(
         rf"pid {pid}, a long <report>, in a transaction for [\d.]+ s: SELECT \* FROM users", blocker
