@@ -272,8 +272,8 @@ def in_schema(schema: str | None, *table_names: str) -> Iterator[None]:
             return
     options = op.get_context().opts
     options[SCHEMA] = schema
-    run(enter_schema(schema, table_names))
     try:
+        run(enter_schema(schema, table_names))
         yield
     finally:
         del options[SCHEMA]

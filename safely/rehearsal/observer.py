@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from safely.rehearsal.connection import CopyAddress
+from safely.run.blockers import happens
 from safely.run.table_locks import ON_APPLICATION_TABLES
 
 POLL = 0.02  # seconds between two looks at the locks
@@ -33,8 +34,6 @@ WHERE application_name = 'migrations' AND granted AND state = 'active'
 SIZES = """\
 SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_database_size(current_database())
   + (SELECT coalesce(sum(size), 0) FROM pg_ls_tmpdir())"""
-
-from safely.run.blockers import happens
 
 
 class Wait(NamedTuple):

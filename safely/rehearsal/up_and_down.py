@@ -42,13 +42,13 @@ NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
 
 FILES = """\
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
-WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = current_schema::regnamespace"""
+WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
 CONSTRAINTS = """\
-SELECT conname FROM pg_constraint WHERE connamespace = current_schema::regnamespace
+SELECT conname FROM pg_constraint WHERE connamespace = to_regnamespace(quote_ident(current_schema))
 UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
 ESTIMATES = """\
 SELECT relname, greatest(reltuples, 0)::bigint FROM pg_class
-WHERE relkind IN ('r', 'p') AND relnamespace = current_schema::regnamespace
+WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(current_schema))
   AND relname <> ALL ($1::text[])"""
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY ($1::text[])"
 NO_KEY = "it has no primary key: its rows are read and inserted, but not changed and not compared"

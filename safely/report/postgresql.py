@@ -14,9 +14,10 @@ from safely.ledger import snapshot
 from safely.ledger.ledger import LOG, as_text
 from safely.project import lock_key
 from safely.report.contents import Build, RunningMigration, SetAside
-from safely.report.set_aside import set_aside_by
 from safely.run import published
 from safely.run.blockers import WAITING
+from safely.run.migration_lock import HOLDER
+from safely.run.set_aside import set_aside_by
 
 STATE = sa.Table(published.STATE, sa.MetaData(), sa.Column("revision", sa.Text))
 LOCK_TIMEOUT = "300ms"  # reading a definition waits for ALTER TABLE; a report gives up instead
@@ -52,11 +53,6 @@ HOME = text("""\
 SELECT nspname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE pg_class.oid = :ledger""")
 
-HOLDER = text("""\
-SELECT pid FROM pg_locks
-WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
-  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-LIMIT 1""")
 
 COLUMNS = text("""\
 SELECT relname, attname, reltuples

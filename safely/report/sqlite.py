@@ -11,7 +11,7 @@ from safely.ledger import snapshot
 from safely.ledger.ledger import LOG, as_text
 from safely.operations.aside import PREFIX
 from safely.report.contents import SetAside
-from safely.report.set_aside import set_aside_by
+from safely.run.set_aside import set_aside_by
 
 COLUMNS = text(f"""\
 SELECT tables.name AS table_name, columns.name AS hidden

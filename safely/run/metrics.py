@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -78,16 +78,19 @@ class Run:
 
 
 @asynccontextmanager
-async def measured(environment: Environment, path: str) -> AsyncIterator[Run]:
-    """Measure what is done inside, and write it to a file, however it ends; "": don't."""
+async def measured(environment: Callable[[], Environment], path: str) -> AsyncIterator[Run]:
+    """Measure what is done inside, and write it to a file, however it ends; "": don't.
+
+    `environment` returns the environment as it is known at the end.
+    """
     run, prometheus = Run(), load() if path else None
     try:
         yield run
         run.succeeded = True
     finally:
         if prometheus is not None:
-            run.heads = await heads_of(environment)
-            run.write(prometheus, environment, path)
+            run.heads = await heads_of(environment())
+            run.write(prometheus, environment(), path)
 
 
 def load() -> ModuleType:

@@ -25,8 +25,8 @@ SECONDS_BETWEEN_LINES = 5.0
 log = logging.getLogger("safely")
 
 HOLDER = text("""\
-SELECT format('pid %s, since %s', pid, date_trunc('second', backend_start))
-FROM pg_locks JOIN pg_stat_activity USING (pid)
+SELECT pid, date_trunc('second', backend_start)::text AS since
+FROM pg_locks LEFT JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND granted
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())""")
 
@@ -80,10 +80,11 @@ async def acquire(connection: AsyncConnection, key: int, deadline: float) -> Non
     logged = 0.0
     while True:
         is_ours = await connection.scalar(attempt, {"key": key})
-        holder = await connection.scalar(HOLDER, {"key": key}) or "somebody who just finished"
+        row = (await connection.execute(HOLDER, {"key": key})).first()
         await connection.rollback()  # the session keeps the lock, and has no transaction open
         if is_ours:
             return
+        holder = f"pid {row.pid}, since {row.since}" if row else "somebody who just finished"
         if time.monotonic() > deadline:
             raise CommandError(f"another migrator is at work ({holder}); nothing was changed")
         if time.monotonic() - logged > SECONDS_BETWEEN_LINES:

@@ -50,16 +50,16 @@ class Migrator:
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Yield each step of the command for env.py to run, and do what belongs around them."""
-        async for step in self.plan():
-            yield step
-        if self.fn.__name__ in MIGRATING:
-            refuse_several_heads(self.script, numbered=self.project.numbered)
-            async with (
-                measured(self.environment, self.project.metrics_textfile) as run,
-                aclosing(self.migrate(run)) as taken,
-            ):
-                async for step in taken:
+        path = self.project.metrics_textfile if self.fn.__name__ in MIGRATING else ""
+        async with measured(lambda: self.environment, path) as run:
+            async with aclosing(self.plan()) as tries:
+                async for step in tries:
                     yield step
+            if self.fn.__name__ in MIGRATING:
+                refuse_several_heads(self.script, numbered=self.project.numbered)
+                async with aclosing(self.migrate(run)) as taken:
+                    async for step in taken:
+                        yield step
         self.is_finished = True
 
     async def plan(self) -> AsyncGenerator[Step, None]:
@@ -144,15 +144,17 @@ class Migrator:
         """Take the migration lock, and yield the steps that are left by then."""
         given, is_stamp = self.arguments, self.fn.__name__ == "do_stamp"
         engine, key = self.environment.engine, self.project.lock_key
-        self.trace, self.is_backed_up = Trace(given.trace), given.backup is None
+        self.trace = Trace(given.trace, self.environment.version_table)
+        self.is_backed_up = given.backup is None
         await self.environment.read(published.refuse_unknown_role, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
             await self.work(session, ledger.create if is_stamp else refuse_drift)
             self.is_overtaken = True
             while self.is_overtaken:
-                async for step in self.plan():
-                    yield step
+                async with aclosing(self.plan()) as tries:
+                    async for step in tries:
+                        yield step
                 await self.get_ready(session)
                 async with aclosing(self.take(session, run)) as taken:
                     async for step in taken:

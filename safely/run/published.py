@@ -16,6 +16,7 @@ from safely.database import APPLICATION_NAME
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
 from safely.postgresql.server import builds_query
+from safely.run.table_locks import bookkeeping_tables
 
 LEDGER = "migration_log"
 STATE = "schema_state"  # one row: the revision that the database is at
@@ -47,7 +48,7 @@ BEGIN
     FOR item IN
       SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
       FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-      WHERE relnamespace = current_schema::regnamespace
+      WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
         AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ({own})
         AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
       GROUP BY relname
@@ -75,7 +76,7 @@ BEGIN
       FROM pg_depend JOIN pg_attrdef ON classid = 'pg_attrdef'::regclass AND objid = pg_attrdef.oid
       JOIN pg_class AS asked ON asked.oid = refobjid AND asked.relkind = 'S'
       JOIN pg_class AS asking ON asking.oid = adrelid
-      WHERE asking.relnamespace = current_schema::regnamespace
+      WHERE asking.relnamespace = to_regnamespace(quote_ident(current_schema))
     LOOP
       EXECUTE format('GRANT USAGE ON SEQUENCE %s TO %I', item.sequence, role);
     END LOOP;
@@ -120,11 +121,6 @@ def schema_of(revision: str) -> str:
     return f"at_{revision}"
 
 
-def own_tables(migration: MigrationContext) -> tuple[str, ...]:
-    """Return the tables that tell of migrations, and are not the application's."""
-    return ("alembic_version", migration.version_table, LEDGER)
-
-
 def publish(migration: MigrationContext, revision: str) -> None:
     """Publish the tables as they stand, unless this revision is published already.
 
@@ -136,7 +132,7 @@ def publish(migration: MigrationContext, revision: str) -> None:
             version=quoted(version),
             name=literal(quoted(version)),
             role=literal(migration.opts["project"].app_role),
-            own=", ".join(map(literal, own_tables(migration))),
+            own=", ".join(map(literal, bookkeeping_tables(migration.version_table))),
             prefix=literal(PREFIX),
             state=STATE,
             ledger=LEDGER,

@@ -23,13 +23,14 @@ from safely.revisions import in_order, older_than, with_ancestors
 from safely.run import published
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
+from safely.run.set_aside import set_aside_by
 
 PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock, is given up
 
 # columns of the application's tables that are set aside, and triggers that serve older builds
 COLUMNS = text("""\
 SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = current_schema::regnamespace AND relkind IN ('r', 'p')
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND relkind IN ('r', 'p')
   AND NOT attisdropped AND starts_with(attname, '_aside_') ORDER BY 1, 2""")
 TABLES = text("""\
 SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -39,7 +40,8 @@ SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revi
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
   AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
-WHERE relnamespace = current_schema::regnamespace AND tgfoid = to_regproc('fill_missing')
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
+  AND tgfoid = to_regproc('fill_missing')
 ORDER BY 1, 2""")
 
 DROP_COLUMN = """\
@@ -92,15 +94,12 @@ class Item(NamedTuple):
 
 
 def set_aside(
-    kind: str, rest: str, name: str, revisions: Collection[str], table: str | None = None
-) -> Item:
-    """Return the item for a name of which `rest` is `<revision>_<original>`.
-
-    A revision's id may contain underscores: the longest one that is known is taken.
-    """
-    known = (one for one in revisions if rest.startswith(f"{one}_"))
-    revision = max(known, key=len, default=rest.partition("_")[0])
-    return Item(kind, revision, name, rest[len(revision) + 1 :], table)
+    kind: str, name: str, revisions: Collection[str], table: str | None = None
+) -> Iterator[Item]:
+    """Yield the item for a name that says which revision set it aside."""
+    if parts := set_aside_by(name, revisions):
+        revision, original = parts
+        yield Item(kind, revision, name, original, table)
 
 
 def items_to_drop(
@@ -140,7 +139,7 @@ def items(connection: Connection, revisions: Collection[str]) -> Iterator[Item]:
     for table, trigger, revision in connection.execute(TRIGGERS):
         yield Item("trigger", revision, trigger, trigger, table)
     for table, column in connection.execute(COLUMNS):
-        yield set_aside("column", column.removeprefix(PREFIX), column, revisions, table)
+        yield from set_aside("column", column, revisions, table)
     for schema, table in connection.execute(TABLES):
         yield Item("table", schema.removeprefix("aside_"), table, table)
 
@@ -150,12 +149,12 @@ def items_on_sqlite(connection: Connection, revisions: Collection[str]) -> Itera
     inspector = sa.inspect(connection)
     for table in inspector.get_table_names():
         if table.startswith(PREFIX):
-            yield set_aside("table", table.removeprefix(PREFIX), table, revisions)
+            yield from set_aside("table", table, revisions)
             continue
         for column in inspector.get_columns(table):
             name = column["name"]
             if name.startswith(PREFIX):
-                yield set_aside("column", name.removeprefix(PREFIX), name, revisions, table)
+                yield from set_aside("column", name, revisions, table)
 
 
 def drop(item: Item, migration: MigrationContext) -> None:

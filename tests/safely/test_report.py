@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely import report
 from safely.report.contents import SchemaReport
 from safely.report.files import RevisionFile, revision_files
-from safely.report.set_aside import set_aside_by
+from safely.run.set_aside import set_aside_by
 from tests.chain import NUMBERS
 from tests.commands import run_alembic
 from tests.databases import Databases, engine_for, name_of, write

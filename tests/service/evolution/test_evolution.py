@@ -23,6 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.ledger import snapshot
+from safely.ledger.checksum import short
 from safely.report.files import revision_files
 from service.auth import tokens
 from service.evolution import page
@@ -194,7 +195,7 @@ async def test_a_column_that_is_set_aside_is_listed_with_the_space_it_holds(
 
 async def test_drift_is_described_in_sentences(url: str, engine: AsyncEngine) -> None:
     await write(engine, "CREATE INDEX surprise ON users (age)")
-    await write(engine, "UPDATE migration_log SET checksum = 'abc' WHERE revision = '0003'")
+    await write(engine, "UPDATE migration_log SET checksum = 'ast:abc' WHERE revision = '0003'")
     async with serving(database_url=url) as client:
         evolution, page_text = await fetch_evolution(client), await fetch_page_text(client)
     drift = evolution["drift"]
@@ -202,7 +203,7 @@ async def test_drift_is_described_in_sentences(url: str, engine: AsyncEngine) ->
     assert re.match(r"index surprise.*: was added", drift["differences"][0])
     checksum = revision_files(VERSIONS)[2].checksum
     assert drift["edited"] == [
-        f"0003_add_age.py: applied with checksum abc, is now {checksum[:12]}"
+        f"0003_add_age.py: applied with checksum abc, is now {short(checksum)}"
     ]
     assert "Drift Yes 1 difference, 1 edited file" in page_text
     assert f"Not as upgrade {HEAD} left it: 0003_add_age.py" in page_text

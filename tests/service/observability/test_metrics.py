@@ -256,7 +256,7 @@ def test_a_migration_without_a_database_is_a_failed_run(tmp_path: Path) -> None:
 
 def test_a_textfile_that_can_not_be_written_fails_no_migration(empty_url: str) -> None:
     stderr = run_alembic(empty_url, "upgrade", "0001", METRICS_TEXTFILE="/no/such/file").stderr
-    assert "WARNING [migrations] METRICS_TEXTFILE: can't write /no/such/file: " in stderr
+    assert "WARNING [safely] can't write the metrics to /no/such/file: " in stderr
 
 
 def test_alembic_check_writes_no_textfile(url: str, tmp_path: Path) -> None:
