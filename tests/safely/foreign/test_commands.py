@@ -129,11 +129,24 @@ def test_lint_finds_nothing_in_revisions_of_safely_and_a_lock_in_a_plain_one(
     assert "plain-index" in project.safely("lint", "abcdef", code=1)
 
 
+@pytest.mark.only("postgresql")
 def test_rehearse_runs_the_last_revision_under_traffic(project: Project) -> None:
     before, last = project.revisions[-2:]
     printed = project.safely("rehearse", "--rows", "200", "--from", before)
     assert "YES" in printed
     assert last in printed
+
+
+@pytest.mark.only("sqlite")
+@garden
+def test_rehearse_takes_a_project_on_sqlite_to_postgresql(project: Project) -> None:
+    revision = project.add_revision(
+        'safely.create_index("idx_height", "plants", ["height"])',
+        'safely.drop_index("idx_height", "plants")',
+    )
+    printed = project.safely("rehearse", "--rows", "200")
+    assert "YES" in printed
+    assert revision in printed
 
 
 def test_a_backup_brings_back_every_row(project: Project) -> None:
@@ -179,6 +192,27 @@ async def test_an_upgrade_that_was_killed_is_completed_by_the_next(project: Proj
     assert finished(project, revision) == [("upgrade", "done")]
     assert {"note", "remark"} <= set(project.columns())
     assert "no drift" in project.safely("drift")
+
+
+@garden
+async def test_an_operator_sees_what_an_upgrade_waits_for(project: Project) -> None:
+    """The logging of alembic.ini is the one that `alembic init` wrote."""
+    add_two_columns_and_an_index(project)
+    with project.connection() as connection:
+        if project.on_postgresql:
+            connection.exec_driver_sql("LOCK TABLE plants IN SHARE MODE")
+        else:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        process = await project.start("upgrade", "head")
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(30):
+                while b"trying again" not in await process.stdout.readline():
+                    assert not process.stdout.at_eof()
+        except TimeoutError:
+            process.kill()
+    await process.communicate()
+    assert process.returncode == 0
 
 
 async def test_two_upgrades_at_once_run_each_revision_once(project: Project) -> None:
