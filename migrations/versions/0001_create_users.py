@@ -4,7 +4,7 @@ What:   the table `users`: `id`, and a `name` that may be missing.
 Why:    the first thing the service keeps.
 Lock:   none; the table is new.
 Older builds: there are none.
-Undone: the table is dropped, with its rows.
+Undone: the table is set aside with its rows, and comes back with them.
 """
 
 import sqlalchemy as sa

@@ -4,7 +4,7 @@ What:   the column `users.email`, which may be missing.
 Why:    to write to people.
 Lock:   users, ACCESS EXCLUSIVE for an instant; no row is touched.
 Older builds: neither see nor write it; their users have no e-mail address.
-Undone: the column is dropped, with its values.
+Undone: the column is set aside with its values, and comes back with them.
 """
 
 import sqlalchemy as sa

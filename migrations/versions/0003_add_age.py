@@ -6,7 +6,7 @@ Why:    to know how old people are; the rule stands in the database, so that it 
 Lock:   users, ACCESS EXCLUSIVE for an instant, twice (the column, the CHECK as NOT VALID);
         the rows are checked in a later transaction that blocks nobody.
 Older builds: neither see nor write it.
-Undone: the column is dropped, with its values and its rule.
+Undone: the column is set aside with its values and its rule, and comes back with them.
 """
 
 import sqlalchemy as sa

@@ -75,10 +75,12 @@ def print_summary(report: Report) -> None:
 
 def undone_in_words(report: Report) -> str:
     """Return what a rehearsal without problems shows about the way back."""
-    kept = [f"{one.revision}: {one.leaves}" for one in report.revisions if one.leaves]
-    words = f"but for what stays ({'; '.join(kept)})" if kept else "without a loss"
-    untried = [one.revision for one in report.revisions if one.not_undone]
-    beside = f"; the downgrade of {', '.join(untried)} was not tried" if untried else ""
+    remains = [f"{one.revision}: {one.leaves}" for one in report.revisions if one.leaves]
+    words = f"but for what stays ({'; '.join(remains)})" if remains else "without a loss"
+    not_downgraded = [one.revision for one in report.revisions if one.not_undone]
+    beside = (
+        f"; the downgrade of {', '.join(not_downgraded)} was not tried" if not_downgraded else ""
+    )
     return f"undone and back {words}{beside}"
 
 

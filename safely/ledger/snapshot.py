@@ -160,7 +160,7 @@ schema AS MATERIALIZED (  -- of a varchar, x IN ('a', 'b') comes back from a dum
     FILTER (WHERE definition IS NOT NULL)::text AS json  -- NULL: it was dropped meanwhile
   FROM told)
 SELECT CASE WHEN (SELECT count(set_config(key, value, true)) FROM jsonb_each_text(own)) > 0
-  THEN json END FROM schema, session
+  THEN coalesce(json, '{{}}') END FROM schema, session
 """
 
 

@@ -98,7 +98,7 @@ async def tables_of(connection: asyncpg.Connection, bookkeeping: Collection[str]
     """Return the tables in the connection's schema, without those that only migrations use."""
     schema = await connection.fetchval("SELECT quote_ident(current_schema)")
     rows = await connection.fetch(COLUMNS, schema, ["r", "p"], list(bookkeeping))
-    return grouped([Column(*row) for row in rows])
+    return group_by_table([Column(*row) for row in rows])
 
 
 async def views_of(
@@ -112,7 +112,7 @@ async def views_of(
     known = {(column.table, column.name): column for table in tables for column in table.columns}
     names = {table.name for table in tables}  # without the views that describe migrations
     columns = [Column(*row) for row in await connection.fetch(COLUMNS, schema, ["v"], [])]
-    return grouped(
+    return group_by_table(
         [
             known.get((column.table, column.name), column._replace(is_nullable=False))
             for column in columns
@@ -121,7 +121,7 @@ async def views_of(
     )
 
 
-def grouped(columns: list[Column]) -> list[Table]:
+def group_by_table(columns: list[Column]) -> list[Table]:
     """Return the tables that have these columns, which come sorted by table."""
     tables: dict[str, Table] = {}
     for column in columns:
@@ -134,12 +134,12 @@ def grouped(columns: list[Column]) -> list[Table]:
 def parents_first(tables: Collection[Table]) -> list[Table]:
     """Return each table after those that it references; a circle of tables stays as it comes."""
     ordered: list[Table] = []
-    left = list(tables)
-    while left:
-        names = {table.name for table in left}
-        ready = [table for table in left if not parents(table) & names - {table.name}]
-        ordered += ready or left
-        left = [table for table in left if table not in ordered]
+    remaining = list(tables)
+    while remaining:
+        names = {table.name for table in remaining}
+        ready = [table for table in remaining if not parents(table) & names - {table.name}]
+        ordered += ready or remaining
+        remaining = [table for table in remaining if table not in ordered]
     return ordered
 
 

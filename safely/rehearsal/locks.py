@@ -31,22 +31,25 @@ Line = dict[str, Any]
 
 
 def statements(
-    executed: list[Line], lines: list[Line], held: set[HeldLock], bookkeeping: Iterable[str]
+    statement_lines: list[Line],
+    lines: list[Line],
+    held_locks: set[HeldLock],
+    bookkeeping: Iterable[str],
 ) -> list[Statement]:
     """Return the statements on the application's tables, executions of the same text together.
 
-    `executed`: the lines of statements among all `lines`.
+    `statement_lines`: the lines of statements among all `lines`.
     """
     by_text: dict[str, Statement] = {}
-    for line in executed:
+    for line in statement_lines:
         ended = line["began"] + line["seconds"]
         # a statement that is a transaction of its own holds nothing afterwards, so the trace has
         # no locks of it: the observer saw them
-        seen = [lock for lock in held if line["began"] - CLOCKS <= lock.began <= ended]
+        observed = [lock for lock in held_locks if line["began"] - CLOCKS <= lock.began <= ended]
         locks = strongest(
             [
                 *((table, mode) for table, mode in line.get("locks", ())),
-                *((lock.table, without_suffix(lock.mode)) for lock in seen),
+                *((lock.table, without_suffix(lock.mode)) for lock in observed),
             ]
         )
         if belongs_to_migrating(line["sql"], bookkeeping):
@@ -92,7 +95,7 @@ def end_of_transaction(line: Line, lines: list[Line]) -> float:
     return min(ends, default=ended)
 
 
-def blamed(wait: Wait, executed: list[Line], lines: list[Line]) -> str:
+def statement_to_blame(wait: Wait, statement_lines: list[Line], lines: list[Line]) -> str:
     """Return, in one line, the statement that took most of the time of a client's wait.
 
     Where an earlier statement of its transaction had taken the lock, that one is named as well.
@@ -102,14 +105,14 @@ def blamed(wait: Wait, executed: list[Line], lines: list[Line]) -> str:
         ended = min(line["began"] + line["seconds"], wait.began + wait.seconds)
         return float(ended - max(line["began"], wait.began))
 
-    longest = max(executed, key=overlap, default=None)
+    longest = max(statement_lines, key=overlap, default=None)
     if longest is None or overlap(longest) <= 0:
         return in_one_line(wait.query)
     words = in_one_line(longest["sql"])
-    for line in executed:
-        blocked = {table for table, mode in line.get("locks", ()) if blocks_clients(mode)}
+    for line in statement_lines:
+        tables = {table for table, mode in line.get("locks", ()) if blocks_clients(mode)}
         is_earlier = line["began"] < longest["began"] < end_of_transaction(line, lines)
-        if wait.table in blocked and is_earlier:
+        if wait.table in tables and is_earlier:
             return f"{words}, under the lock that {in_one_line(line['sql'])} took"
     return words
 

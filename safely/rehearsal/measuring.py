@@ -6,10 +6,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from safely.rehearsal.locks import Line, blamed, statements
+from safely.rehearsal.locks import Line, statement_to_blame, statements
 from safely.rehearsal.observer import Observer, Sizes
 from safely.rehearsal.report import Latency, StepResult, in_one_line
-from safely.rehearsal.traffic import Failed, Served
+from safely.rehearsal.traffic import FailedQuery, ServedQuery
 
 SCANS = re.compile(r"CREATE (UNIQUE )?INDEX|VALIDATE CONSTRAINT", re.IGNORECASE)
 MOST_ERRORS = 5
@@ -21,8 +21,8 @@ def measure(  # noqa: PLR0913  # each comes from another source
     trace: Path,
     observer: Observer,
     *,
-    served: Sequence[Served],
-    failed: Sequence[Failed],
+    served: Sequence[ServedQuery],
+    failed: Sequence[FailedQuery],
     since: float,
     rewritten: list[str],
     rows: dict[str, int],
@@ -33,15 +33,15 @@ def measure(  # noqa: PLR0913  # each comes from another source
     `rows`: the estimated number of rows, by table.
     """
     lines = lines_of(trace)
-    executed = [line for line in lines if line["what"] in {"statement", "failed"}]
-    began = executed[0]["began"] if executed else time.time()
-    ended = max((line["began"] + line["seconds"] for line in executed), default=began)
+    statement_lines = [line for line in lines if line["what"] in {"statement", "failed"}]
+    began = statement_lines[0]["began"] if statement_lines else time.time()
+    ended = max((line["began"] + line["seconds"] for line in statement_lines), default=began)
     calm = (since, began)
     done = [line for line in lines if line["what"] == "done"]
     waits = [wait for wait in observer.waits.values() if began <= wait.began <= ended]
     longest = max(waits, key=lambda wait: wait.seconds, default=None)
     during = between(served, began, ended)
-    wal, space = needed(observer.sizes, began, ended, calm)
+    wal, space = wal_and_space(observer.sizes, began, ended, calm)
     errors = dict.fromkeys(f"{query.version}: {query.error}" for query in failed)
     return StepResult(
         direction=direction,
@@ -49,8 +49,9 @@ def measure(  # noqa: PLR0913  # each comes from another source
         ended=ended,
         seconds=ended - began,
         attempts=max((line["attempts"] for line in done), default=1),
-        rows=sum(line["rows"] for line in lines if "rows" in line) + scanned(executed, rows),
-        statements=statements(executed, lines, observer.held, observer.bookkeeping),
+        rows=sum(line["rows"] for line in lines if "rows" in line)
+        + rows_scanned(statement_lines, rows),
+        statements=statements(statement_lines, lines, observer.held_locks, observer.bookkeeping),
         rewritten=rewritten,
         served=len(during),
         failed=len(failed),
@@ -59,8 +60,8 @@ def measure(  # noqa: PLR0913  # each comes from another source
         during=Latency.of(during),
         longest_wait=longest.seconds if longest else 0.0,
         waits=len(waits),
-        blame=blamed(longest, executed, lines) if longest else None,
-        broken=last_error(executed),
+        blame=statement_to_blame(longest, statement_lines, lines) if longest else None,
+        broken=last_error(statement_lines),
         wal=wal,
         space=space,
     )
@@ -73,29 +74,29 @@ def lines_of(trace: Path) -> list[Line]:
     return [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
 
 
-def last_error(executed: list[Line]) -> str | None:
+def last_error(statement_lines: list[Line]) -> str | None:
     """Return the error of the last statement; an earlier one did not end the step."""
-    if not executed or "error" not in executed[-1]:
+    if not statement_lines or "error" not in statement_lines[-1]:
         return None
-    return f"{executed[-1]['error']}; it came from {in_one_line(executed[-1]['sql'])}"
+    return f"{statement_lines[-1]['error']}; it came from {in_one_line(statement_lines[-1]['sql'])}"
 
 
-def between(served: Sequence[Served], began: float, ended: float) -> list[Served]:
+def between(served: Sequence[ServedQuery], began: float, ended: float) -> list[ServedQuery]:
     """Return the queries that were due, or under way, between two times."""
     return [query for query in served if query.due < ended and began < query.due + query.seconds]
 
 
-def scanned(executed: list[Line], rows: dict[str, int]) -> int:
+def rows_scanned(statement_lines: list[Line], rows: dict[str, int]) -> int:
     """Return the number of rows that building indexes and checking constraints read."""
     total = 0
-    for line in executed:
+    for line in statement_lines:
         if SCANS.search(line["sql"]):
             tables = [name for name in rows if re.search(rf"\b{re.escape(name)}\b", line["sql"])]
             total += max((rows[name] for name in tables), default=0)
     return total
 
 
-def needed(
+def wal_and_space(
     sizes: Sequence[Sizes], began: float, ended: float, calm: tuple[float, float]
 ) -> tuple[int, int]:
     """Return about how many bytes of WAL a step wrote, and how many on disk it needed at most.

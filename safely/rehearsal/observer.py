@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from safely.database import APPLICATION_NAME
 from safely.rehearsal.connection import CopyAddress
 from safely.run.blockers import happens
 from safely.run.table_locks import ON_APPLICATION_TABLES
@@ -15,20 +16,20 @@ POLL_SIZES = 0.1
 
 # $1: how the application_name of a client begins. `waitstart` says when the wait began, so a long
 # interval between two looks doesn't shorten it. A wait for a row has no relation.
-WAITS = """\
+WAITS = f"""\
 SELECT client.pid, extract(epoch FROM waitstart)::float, clock_timestamp() - waitstart AS since,
        relname, mode, migrator.query
 FROM pg_locks JOIN pg_stat_activity AS client USING (pid)
 LEFT JOIN pg_class ON pg_class.oid = relation
 CROSS JOIN LATERAL (SELECT query FROM pg_stat_activity AS holder
-                    WHERE holder.application_name = 'migrations'
+                    WHERE holder.application_name = '{APPLICATION_NAME}'
                       AND holder.pid = ANY (pg_blocking_pids(client.pid)) LIMIT 1) AS migrator
 WHERE NOT granted AND waitstart IS NOT NULL AND client.application_name ^@ $1"""
 
 HELD = f"""\
 SELECT extract(epoch FROM query_start)::float, query, relname, mode
 FROM pg_stat_activity JOIN pg_locks USING (pid) JOIN pg_class ON pg_class.oid = relation
-WHERE application_name = 'migrations' AND granted AND state = 'active'
+WHERE application_name = '{APPLICATION_NAME}' AND granted AND state = 'active'
   AND {ON_APPLICATION_TABLES}"""
 
 SIZES = """\
@@ -74,7 +75,7 @@ class Observer:
         self.clients = clients
         self.bookkeeping = bookkeeping
         self.waits: dict[tuple[int, float], Wait] = {}  # by process and beginning
-        self.held: set[HeldLock] = set()
+        self.held_locks: set[HeldLock] = set()
         self.sizes: list[Sizes] = []
 
     @asynccontextmanager
@@ -100,7 +101,7 @@ class Observer:
                     first = known.query if known else query
                     self.waits[pid, began] = Wait(began, since.total_seconds(), table, mode, first)
                 rows = await connection.fetch(HELD, self.bookkeeping)
-                self.held.update(HeldLock(*row) for row in rows)
+                self.held_locks.update(HeldLock(*row) for row in rows)
         finally:
             await connection.close()
 

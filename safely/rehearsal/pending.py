@@ -24,6 +24,11 @@ class PendingStep(NamedTuple):
     not_undone: str | None  # why it can't be undone to where it began; None: it can
 
     @property
+    def names(self) -> list[str]:
+        """The ids of the revisions."""
+        return [script.revision for script in self.revisions]
+
+    @property
     def revision(self) -> str:
         """The revision at which it ends."""
         return self.revisions[-1].revision
@@ -32,7 +37,7 @@ class PendingStep(NamedTuple):
     def message(self) -> str:
         """The message of that revision, with the ids of those that are taken along."""
         message = self.revisions[-1].doc.rstrip(".")
-        others = ", ".join(script.revision for script in self.revisions[:-1])
+        others = ", ".join(self.names[:-1])
         return f"{message} (with {others})" if others else message
 
 
@@ -47,17 +52,17 @@ def pending_steps(script: ScriptDirectory, reached: str | None, to: str) -> list
             f"the copy is at {reached}, for which there is no revision file: rehearse with the "
             "files of the release that the database is at, or a later one"
         )
-    missing = with_ancestors(script, to) - with_ancestors(script, reached or "base")
-    left = [
-        revision for name in order if name in missing for revision in script.get_revisions(name)
+    pending = with_ancestors(script, to) - with_ancestors(script, reached or "base")
+    remaining = [
+        revision for name in order if name in pending for revision in script.get_revisions(name)
     ]
-    needs = {revision.revision: needed_by(script, revision) for revision in left}
+    needs = {revision.revision: needed_by(script, revision) for revision in remaining}
     steps: list[PendingStep] = []
     group: list[Script] = []
     before = reached
-    while left:
-        group.append(left.pop(0))
-        if leads_to_all(group[-1].revision, left, needs):
+    while remaining:
+        group.append(remaining.pop(0))
+        if leads_to_all(group[-1].revision, remaining, needs):
             steps.append(PendingStep(before, group, why_not_undone(before, group, needs)))
             before, group = group[-1].revision, []
     return steps

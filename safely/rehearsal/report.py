@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from safely.rehearsal.traffic import Failed, Served
+from safely.rehearsal.traffic import FailedQuery, ServedQuery
 
 LONGEST_LINE = 110  # characters of a statement that a line shows
 INSIDE_BLOCK = re.compile(  # the statement that a DO block is about
@@ -50,7 +50,7 @@ class Latency:
     longest: float
 
     @classmethod
-    def of(cls, served: Iterable[Served]) -> "Latency | None":
+    def of(cls, served: Iterable[ServedQuery]) -> "Latency | None":
         """Return the latency of these queries; None if there are none."""
         seconds = sorted(query.seconds for query in served)
         if not seconds:
@@ -143,9 +143,9 @@ class Report:
         return {"verdict": verdict, "problems": self.problems} | asdict(self)
 
 
-def moments(served: Iterable[Served], failed: Iterable[Failed]) -> list[Moment]:
+def moments(served: Iterable[ServedQuery], failed: Iterable[FailedQuery]) -> list[Moment]:
     """Return the latency over time, without the moments in which no query was served."""
-    by_number: dict[int, list[Served]] = {}
+    by_number: dict[int, list[ServedQuery]] = {}
     for query in served:
         by_number.setdefault(int(query.due / MOMENT), []).append(query)
     failures = Counter(int(query.at / MOMENT) for query in failed)

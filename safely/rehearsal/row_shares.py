@@ -52,6 +52,7 @@ class RowShares:
             f"{quoted(column.name)}::text AS untouched_key_{number}"
             for number, column in enumerate(table.key)
         )
+        await connection.execute(f"DROP TABLE IF EXISTS {name}")
         await connection.execute(
             f"CREATE TEMPORARY TABLE {name} AS SELECT {columns} FROM {place} WHERE NOT {is_changed}"
         )
@@ -63,6 +64,11 @@ class RowShares:
                 f"SELECT {key_of(table)} FROM {place} WHERE {is_changed} LIMIT {MOST_CHANGED}"
             )
         ]
+
+    def forget(self, table: str) -> None:
+        """Compare the rows of a table no more: some of them are gone."""
+        for rows in (self.largest, self.changeable, self.lists):
+            rows.pop(table, None)
 
     def untouched(self, table: Table) -> str | None:
         """Return the condition of a table's rows that no client touches; None: there are none."""

@@ -35,14 +35,14 @@ Query = Callable[[asyncpg.Connection, Table], Awaitable[bool]]
 chance = random.Random(6)  # noqa: S311  # not a secret
 
 
-class Served(NamedTuple):
+class ServedQuery(NamedTuple):
     """A query that was answered."""
 
     due: float  # when it should have begun, in seconds since 1970
     seconds: float
 
 
-class Failed(NamedTuple):
+class FailedQuery(NamedTuple):
     """A query that was answered by an error."""
 
     at: float
@@ -66,7 +66,7 @@ class Version:
         self.is_over = False
 
     def __str__(self) -> str:
-        return self.schema if self.is_published else "the tables themselves"
+        return self.schema if self.is_published else f"the tables themselves at {self.revision}"
 
     def without_clients(self) -> "Version":
         """Return the same version for new clients: those of before have stopped."""
@@ -86,10 +86,10 @@ class Traffic:
         self.name = name  # of the project
         self.role = {"role": role} if role else {}  # of clients; else they work as the owner
         self.shares = RowShares()
-        self.served: list[Served] = []
-        self.failed: list[Failed] = []
-        self.versions: dict[str, Version] = {}  # that have clients, by schema
-        self.made: dict[str, list[tuple[object, ...]]] = {}  # by table: keys of clients' rows
+        self.served: list[ServedQuery] = []
+        self.failed: list[FailedQuery] = []
+        self.versions: dict[str, Version] = {}  # that have clients, by revision
+        self.inserted: dict[str, list[tuple[object, ...]]] = {}  # by table: keys of clients' rows
         self.unwritten: dict[str, str] = {}  # by table: why no client writes to it
         self.numbers = FIRST_NUMBER
         self.is_over = False
@@ -106,19 +106,19 @@ class Traffic:
 
     async def start(self, version: Version) -> None:
         """Start a reader and a writer of a version, unless it has them."""
-        if version.schema in self.versions or not version.tables:
+        if version.revision in self.versions or not version.tables:
             return
         await self.choose_columns(version)
-        self.versions[version.schema] = version
+        self.versions[version.revision] = version
         for query in (self.read, self.write):
             client = self.client(version, partial(query, version))
             version.clients.append(self.tasks.create_task(client))
         if len(self.versions) > MOST_VERSIONS:
             await self.stop(next(iter(self.versions)))
 
-    async def stop(self, schema: str) -> None:
+    async def stop(self, revision: str) -> None:
         """Stop the clients of a version, each after its current query."""
-        if version := self.versions.pop(schema, None):
+        if version := self.versions.pop(revision, None):
             version.is_over = True
             await asyncio.gather(*version.clients)
 
@@ -171,7 +171,7 @@ class Traffic:
                     if was_served is None:
                         return
                     if was_served:
-                        self.served.append(Served(due, time.time() - due))
+                        self.served.append(ServedQuery(due, time.time() - due))
                     due += 1 / RATE
         finally:
             await connection.close()
@@ -195,7 +195,7 @@ class Traffic:
         """Remember a query that failed."""
         words = f"{type(error).__name__}: {first_line(error)}"
         constraint = getattr(error, "constraint_name", None)
-        self.failed.append(Failed(time.time(), str(version), words, constraint))
+        self.failed.append(FailedQuery(time.time(), str(version), words, constraint))
 
     async def read(self, version: Version, connection: asyncpg.Connection, table: Table) -> bool:
         """Read a row by its key, or a page of rows."""
@@ -223,10 +223,10 @@ class Traffic:
         changed = [column for column in columns if column.key_position is None]
         if changed and kind < INSERTS + UPDATES:
             return await self.update(connection, version, table, chance.choice(changed))
-        if not (made := self.made.get(table.name)):
+        if not (inserted := self.inserted.get(table.name)):
             return False
         await connection.execute(
-            f"DELETE FROM {version.place(table.name)} WHERE {condition(table)}", *made.pop(0)
+            f"DELETE FROM {version.place(table.name)} WHERE {condition(table)}", *inserted.pop(0)
         )
         return True
 
@@ -259,7 +259,7 @@ class Traffic:
             f"{query} RETURNING {key_of(table) or 1}", self.next_number()
         )
         if table.key and row and not connection.is_in_transaction():
-            self.made.setdefault(table.name, []).append(tuple(row))
+            self.inserted.setdefault(table.name, []).append(tuple(row))
 
     def next_number(self) -> int:
         """Return a number that no row has."""
@@ -271,15 +271,15 @@ class Traffic:
         largest = self.shares.largest.get(table.name)
         if largest is not None and table.is_numbered:
             return (chance.randint(1, max(1, largest)),)
-        return self.one_of(self.shares.changeable.get(table.name), self.made.get(table.name))
+        return self.one_of(self.shares.changeable.get(table.name), self.inserted.get(table.name))
 
     def changeable_key(self, table: Table) -> tuple[object, ...] | None:
         """Return the key of a row that clients may change; None where none is known."""
-        largest, made = self.shares.largest.get(table.name), self.made.get(table.name)
+        largest, inserted = self.shares.largest.get(table.name), self.inserted.get(table.name)
         if largest is None or not table.is_numbered:
-            return self.one_of(self.shares.changeable.get(table.name), made)
-        if made and chance.random() < 0.5:  # noqa: PLR2004  # every second one
-            return chance.choice(made)
+            return self.one_of(self.shares.changeable.get(table.name), inserted)
+        if inserted and chance.random() < 0.5:  # noqa: PLR2004  # every second one
+            return chance.choice(inserted)
         return (chance.randint(1, largest // CHANGED_ONE_IN + 1) * CHANGED_ONE_IN,)
 
     def one_of(self, *keys: list[tuple[object, ...]] | None) -> tuple[object, ...] | None:

@@ -20,14 +20,16 @@ from safely.rehearsal.measuring import measure
 from safely.rehearsal.observer import Observer
 from safely.rehearsal.pending import PendingStep, pending_steps
 from safely.rehearsal.report import Report, RevisionResult, StepResult
+from safely.rehearsal.row_shares import RowShares
 from safely.rehearsal.sources import Copy, Source
-from safely.rehearsal.traffic import PARENTS, Failed, Traffic, Version
+from safely.rehearsal.traffic import MOST_VERSIONS, PARENTS, FailedQuery, Traffic, Version
 from safely.rehearsal.values import (
     AFTER_DOWNGRADE,
     AFTER_SECOND_UPGRADE,
     State,
     differences,
     state_of,
+    tables_with_losses,
 )
 from safely.rehearsal.verdict import problems_of
 from safely.revisions import in_order
@@ -42,7 +44,8 @@ NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
 
 FILES = """\
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
-WHERE relkind = 'r' AND relpersistence = 'p' AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
+WHERE relkind = 'r' AND relpersistence = 'p'
+  AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
 CONSTRAINTS = """\
 SELECT conname FROM pg_constraint WHERE connamespace = to_regnamespace(quote_ident(current_schema))
 UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
@@ -88,8 +91,12 @@ class Rehearsal:
             if not self.has_rows and (tables := await self.copy.tables(self.connection)):
                 self.has_rows = bool(tables)
                 await self.prepare(source)
-            if step.not_undone is None and not await self.undo_and_redo(step, result, before):
-                break
+            if step.not_undone is None:
+                after = await self.undo_and_redo(step, result, before)
+                if after is None:
+                    break
+                if lost := tables_with_losses(after, await self.state(step.revision)):
+                    await self.replace_lost_rows(source, step, lost)
             self.progress(self.report, f"{step.revision} is done")
 
     async def prepare(self, source: Source) -> None:
@@ -107,15 +114,20 @@ class Rehearsal:
         plain = await self.unpublished("", tables)
         await self.traffic.shares.divide(self.connection, tables, plain.place)
         self.report.rows = dict(await self.connection.fetch(ESTIMATES, self.copy.bookkeeping))
+        await self.start_clients(tables)
+
+    async def start_clients(self, tables: list[Table]) -> None:
+        """Start clients of the newest published versions, or of the tables if there is none."""
         names = {schema_of(revision): revision for revision in in_order(self.script)}
         existing = {name for (name,) in await self.connection.fetch(SCHEMAS, list(names))}
         for schema, revision in names.items():
             if schema in existing and revision not in self.versions:
                 views = await views_of(self.connection, quoted(schema), tables)
                 self.versions[revision] = Version(revision, schema, views, is_published=True)
-            if schema in existing:
-                await self.traffic.start(self.versions[revision].without_clients())
-        if not existing:
+        published = [revision for schema, revision in names.items() if schema in existing]
+        for revision in published[-MOST_VERSIONS:]:
+            await self.traffic.start(self.versions[revision].without_clients())
+        if not published:
             reached = await self.copy.revision()
             await self.traffic.start(await self.unpublished(reached or "", tables))
 
@@ -142,22 +154,50 @@ class Rehearsal:
         version = await self.version(revision) if revision else None
         return await state_of(self.connection, version, self.traffic.shares)
 
-    async def undo_and_redo(self, step: PendingStep, result: RevisionResult, before: State) -> bool:
-        """Undo a step and take it again; return whether the next one can be taken."""
+    async def replace_lost_rows(self, source: Source, step: PendingStep, tables: set[str]) -> None:
+        """Generate all rows anew, or compare those tables no more where rows are not generated.
+
+        The loss was reported, and must not be blamed on the next revisions.
+        """
+        for revision in list(self.traffic.versions):
+            await self.traffic.stop(revision)
+        if source.generates_rows:
+            schema = await self.connection.fetchval("SELECT current_schema")
+            names = [table.name for table in await self.copy.tables(self.connection)]
+            places = ", ".join(quoted(schema, name) for name in names)
+            await self.connection.execute(f"TRUNCATE {places} RESTART IDENTITY")
+            self.traffic.inserted.clear()
+            self.traffic.shares = RowShares()
+            await self.prepare(source)
+        else:
+            for table in tables:
+                self.traffic.shares.forget(table)
+                self.report.left_out[table] = f"not compared after {step.revision}, which lost rows"
+            await self.start_clients(await self.copy.tables(self.connection))
+
+    async def undo_and_redo(
+        self, step: PendingStep, result: RevisionResult, before: State
+    ) -> State | None:
+        """Undo a step and take it again; return the state between, or None where that failed."""
         await self.write_new_columns(step)
         after = await self.state(step.revision)
         result.compared = max((rows for rows, _ in after.values.values()), default=0)
+        for version in list(self.traffic.versions.values()):
+            # a build of this revision would be stopped before; no published version is withdrawn,
+            # which would tell its clients to stop
+            if not version.is_published and version.revision in step.names:
+                await self.traffic.stop(version.revision)
         result.down = await self.take(step, "downgrade", result)
         if not result.down.ok:
-            return False
+            return None
         undone = await self.state(step.before)
         result.problems += differences(AFTER_DOWNGRADE, before, undone, result.leaves)
         result.again = await self.take(step, "upgrade", result)
         if not result.again.ok:
-            return False
+            return None
         again = await self.state(step.revision)
         result.problems += differences(AFTER_SECOND_UPGRADE, after, again, None)
-        return True
+        return after
 
     async def write_new_columns(self, step: PendingStep) -> None:
         """Give some untouched rows values in the step's new columns: they must come back, too."""
@@ -184,16 +224,16 @@ class Rehearsal:
             sql = value(column._replace(is_nullable=False), version.place, PARENTS)
             await self.connection.execute(
                 f"UPDATE {place} AS target SET {quoted(column.name)} = {sql} "
-                f"FROM (SELECT tableoid AS part, ctid AS place, row_number() OVER () AS n "
+                f"FROM (SELECT tableoid, ctid, row_number() OVER () AS n "
                 f"FROM {place} WHERE {untouched} LIMIT {WRITTEN_ROWS}) AS generated "
-                "WHERE target.tableoid = part AND target.ctid = place"
+                "WHERE (target.tableoid, target.ctid) = (generated.tableoid, generated.ctid)"
             )
 
     async def take(self, step: PendingStep, direction: str, result: RevisionResult) -> StepResult:
         """Take a step in one direction, measure it, and note its problems."""
         self.progress(self.report, f"{direction} {step.revision}")
         began, first = time.time(), len(self.traffic.served)
-        self.observer.held.clear()  # of earlier steps: less to search
+        self.observer.held_locks.clear()  # of earlier steps: less to search
         await asyncio.sleep(CALM)
         files = dict(await self.connection.fetch(FILES))
         constraints = {name for (name,) in await self.connection.fetch(CONSTRAINTS)}
@@ -210,20 +250,20 @@ class Rehearsal:
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
             failed = self.failed_since(constraints)
-            taken = measure(
+            outcome = measure(
                 direction, trace, self.observer,
                 served=self.traffic.served[first:], failed=failed,
                 since=began, rewritten=rewritten, rows=self.report.rows,
             )  # fmt: skip
         if leaves := NOTHING_TO_UNDO.search(output):
             result.leaves = leaves[1]
-        result.problems += problems_of(taken, self.report.budgets, failure)
-        taken.ok = failure is None
-        if taken.ok:
+        result.problems += problems_of(outcome, self.report.budgets, failure)
+        outcome.ok = failure is None
+        if outcome.ok:
             await self.let_clients_follow(step, direction, failed)
-        return taken
+        return outcome
 
-    def failed_since(self, constraints: set[str]) -> list[Failed]:
+    def failed_since(self, constraints: set[str]) -> list[FailedQuery]:
         """Return the queries that failed since the last call.
 
         Queries that violate a constraint from before the step are left out: the generated row was
@@ -234,15 +274,15 @@ class Rehearsal:
         return [query for query in failed if query.constraint not in constraints]
 
     async def let_clients_follow(
-        self, step: PendingStep, direction: str, failed: list[Failed]
+        self, step: PendingStep, direction: str, failed: list[FailedQuery]
     ) -> None:
         """Start clients of a version that was published, and stop those of one that is gone."""
         for version in list(self.traffic.versions.values()):
             if not version.is_published and str(version) in {query.version for query in failed}:
-                await self.traffic.stop(version.schema)
+                await self.traffic.stop(version.revision)
         if direction == "downgrade":
-            for script in step.revisions:
-                await self.traffic.stop(schema_of(script.revision))
+            for revision in step.names:
+                await self.traffic.stop(revision)
             return
         version = await self.version(step.revision)
         if self.has_rows:  # earlier, clients would take the numbers of the rows to come

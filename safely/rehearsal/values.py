@@ -38,7 +38,7 @@ async def state_of(
 
     A column that the version had and that doesn't exist any more is left out.
     """
-    schema = json.loads(await connection.fetchval(snapshot.POSTGRESQL))
+    schema = json.loads(await connection.fetchval(snapshot.POSTGRESQL) or "{}")  # NULL: it is empty
     values: Values = {}
     if version is None:
         return State(schema, values)
@@ -88,6 +88,15 @@ def differences(when: str, before: State, after: State, leaves: str | None) -> l
         elif checksum_before != checksum_after and not leaves:
             problems.append(f"the values of {name} are not the same as before")
     return [f"{when}: {problem}" for problem in problems]
+
+
+def tables_with_losses(before: State, after: State) -> set[str]:
+    """Return the tables that have fewer of the untouched rows than before."""
+    return {
+        name.rpartition(".")[0]
+        for name, (count, _) in before.values.items()
+        if after.values.get(name, (0, None))[0] < count
+    }
 
 
 def without_new_versions(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from alembic.script import ScriptDirectory
@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from safely import alembic_internals as alembic
 from safely import arguments, autogenerate, database
 from safely.alembic_internals import EnvironmentContext, MigrationContext, RevisionStep
+from safely.arguments import Arguments
 from safely.environment import Environment
 from safely.ledger import drift, ledger
 from safely.project import Project
@@ -40,13 +41,17 @@ class Migrator:
         self.engine = engine  # as env.py made it
         self.script: ScriptDirectory = context.script
         self.fn: alembic.Work = context.context_opts["fn"]
-        self.arguments = arguments.of(context)
         self.environment = Environment(
             project=project, config=context.config, script=self.script, engine=engine
         )
         self.todo: list[alembic.Step] = []
         self.trace = Trace("")
         self.is_backed_up = self.is_overtaken = self.is_finished = False
+
+    @cached_property
+    def arguments(self) -> Arguments:
+        """The arguments of `alembic -x`; raise CommandError for a wrong one."""
+        return arguments.of(self.context)
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Yield each step of the command for env.py to run, and do what belongs around them."""

@@ -161,7 +161,7 @@ async def test_a_copy_that_was_never_migrated_by_safely_is_adopted_first(empty_u
         "INSERT INTO users (full_name) SELECT 'Ada ' || n FROM generate_series(1, 50) AS n"
     )
 
-    process = run_migrations(empty_url, "rehearse", "--clone", "--json")
+    process = run_migrations(empty_url, "rehearse", "--clone", "--max-wait", "5s", "--json")
     report = report_of(process)
     assert report["problems"] == []
     (one,) = report["revisions"]
@@ -171,6 +171,16 @@ async def test_a_copy_that_was_never_migrated_by_safely_is_adopted_first(empty_u
     tables = await connection.fetch("SELECT FROM pg_tables WHERE tablename = 'migration_log'")
     assert tables == []  # the original is as it was
     await connection.close()
+
+
+def test_generated_rows_need_no_database_that_can_be_reached(tmp_path: Path) -> None:
+    nobody = "postgresql://nobody@127.0.0.1:1/nothing"
+    arguments = ("--rows", "10", "--to", NUMBERS[0], "--max-wait", "5s")
+    process = rehearse(tmp_path, *arguments, url=nobody)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "beginning at base" in process.stderr
+    assert "nothing listens there" in process.stderr
+    assert "rehearsed on 10 generated rows per table at base" in process.stdout
 
 
 MANY_KINDS_OF_TABLES = """\
@@ -195,7 +205,7 @@ def test_tables_with_any_key_are_used_and_those_that_cannot_be_are_listed(
         """safely.add_column("Order", sa.Column("note", sa.Text()))""",
         """safely.drop_column("Order", "note")""",
     )
-    arguments = ("--rows", "200", "--from", NEXT, "--json")
+    arguments = ("--rows", "200", "--from", NEXT, "--max-wait", "5s", "--json")
     report = report_of(rehearse(tmp_path, *arguments, cwd=clone))
     assert report["problems"] == []
     assert {table: report["rows"][table] for table in ("Order", "line", "visit", "plan")} == {
