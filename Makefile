@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live rehearsals contract test-compose bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live rehearsals contract test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -32,6 +32,9 @@ contract: .venv/installed  ## schemathesis against the live service: 5,000 cases
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
+
+test-install: .venv/installed  ## `pip install ./safely` into an empty environment, from the package registry
+	$(BIN)/python -m pytest tests/install
 
 # apart: where Litestar finds advanced-alchemy it loads it, and the service would be another
 .venv/bench-installed: requirements-bench.txt .venv/installed

@@ -427,6 +427,12 @@ def test_users_service_is_a_command_in_the_image(deployment: Deployment) -> None
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.parametrize("part", ["lint", "rehearsal", "scratch"])
+def test_the_image_has_no_code_for_developers(deployment: Deployment, part: str) -> None:
+    assert deployment.inside("service", "test", "-d", "/app/safely/run").returncode == 0
+    assert deployment.inside("service", "test", "-e", f"/app/safely/{part}").returncode == 1
+
+
 def test_every_module_in_the_image_is_compiled(deployment: Deployment) -> None:
     script = """
 import pathlib

