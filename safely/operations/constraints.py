@@ -51,7 +51,7 @@ def create_check_constraint(
     The opposite is `safely.drop_constraint`.
     Raise Refused where rows break the rule, with a query that shows them.
 
-    Example: `safely.create_check_constraint("ck_customers_age", "customers", "age BETWEEN 0 AND 150")`
+    Example: `safely.create_check_constraint("ck_orders_total", "orders", "total >= 0")`
     """
     with in_schema(schema, table_name):
         name, rule = required_name(constraint_name, table_name), expression_sql(condition)
