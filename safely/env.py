@@ -50,6 +50,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely import alembic_internals as alembic
 from safely import arguments, autogenerate, database, invocation
 from safely.alembic_internals import EnvironmentContext, MigrationContext
+from safely.arguments import Arguments
+from safely.backup.backup import before_migrating
+from safely.environment import Environment
 from safely.errors import why_unreachable
 from safely.invocation import Invocation
 from safely.project import Project
@@ -128,7 +131,7 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
     call = invocation.of(context.config)
     if call.address:
         project = replace(project, app_role=call.app_role, metrics_textfile="")
-    migrator = Migrator(context, project, engine)
+    migrator = Migrator(context, project, engine, back_up)
     context.context_opts["fn"] = refuse_plain
     taken = command_steps(migrator, call) if call.command else started(migrator)
     with expected_only(), quiet_set_up():
@@ -223,6 +226,12 @@ def refuse_plain(*_: Any) -> list[alembic.Step]:
         "context.configure(connection=connection, **options), and give do_run_migrations the "
         "step.options"
     )
+
+
+async def back_up(environment: Environment, given: Arguments) -> None:
+    """Make the backup of `-x backup=DIR`; raise CommandError if it fails."""
+    assert given.backup is not None  # noqa: S101  # the caller has looked
+    await before_migrating(environment, directory=given.backup, verify=given.verify)
 
 
 async def started(migrator: Migrator) -> AsyncGenerator[Step, None]:

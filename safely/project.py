@@ -71,7 +71,7 @@ class Project:
 def lock_key(name: str) -> int:
     """Return the key of a project's migration lock: the first four bytes of the name.
 
-    Releases before the one that introduced Project used the key of the name `users`, and must wait
-    for this one. Two projects in one database whose names begin alike wait for each other.
+    So migrators of releases that had a fixed key, made of four letters, wait for this one. Two
+    projects in one database whose names begin alike wait for each other.
     """
     return int.from_bytes(name.encode()[:4], "big")

@@ -53,6 +53,14 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "__main__": {"cli"},
 }  # fmt: skip
 
+ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
+    "alembic_internals", "cancellation", "errors", "files", "progress", "project", "revisions",
+    "words", "database", "operations", "__init__", "arguments", "environment", "postgresql",
+    "invocation", "scratch", "ledger", "autogenerate", "lint", "run", "backup", "report", "env",
+    "rehearsal", "cli", "__main__",
+)  # fmt: skip
+DEVELOPMENT_COMMANDS = {("cli", "lint.py"), ("cli", "rehearse.py"), ("cli", "showing.py")}
+
 
 def imports(path: Path) -> Iterator[str]:
     """Yield every module that the file imports, and every name it imports from one."""
@@ -86,19 +94,83 @@ def test_every_package_of_the_service_has_its_place() -> None:
     assert packages == set(LAYERS)
 
 
-def test_the_service_imports_only_the_report_and_the_embedded_server_of_safely() -> None:
+@pytest.mark.parametrize("name", ENGINE_LAYERS)
+def test_imports_within_safely_run_one_way(name: str) -> None:
+    place = ROOT / "safely" / name
+    files = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    own = {
+        match.group(1)
+        for path in files
+        for module in imports(path)
+        if (match := re.match(r"safely\.(\w+)", module)) and match.group(1) in ENGINE_LAYERS
+    }
+    assert own <= {*ENGINE_LAYERS[: ENGINE_LAYERS.index(name)], name}
+
+
+def test_every_package_of_safely_has_its_place() -> None:
+    packages = {
+        path.stem
+        for path in (ROOT / "safely").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert packages == set(ENGINE_LAYERS)
+
+
+def test_safely_imports_neither_service_nor_migrations() -> None:
+    foreign = {"service", "migrations", "tests", "benchmarks"}
+    for path in (ROOT / "safely").rglob("*.py"):
+        assert not foreign & {name.partition(".")[0] for name in imports(path)}, path
+
+
+@pytest.mark.parametrize("word", ["service", "users", "DATABASE_URL", "SCHEMA_REVISION"])
+def test_safely_knows_nothing_of_this_project(word: str) -> None:
+    lines = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in (ROOT / "safely").rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(rf"\b{word}\b", line)
+    ]
+    assert lines == []
+
+
+def test_production_code_of_safely_does_not_need_what_images_leave_out() -> None:
+    """Imports inside of functions are for what may be missing; those say so in one line."""
+    left_out = re.compile(r"safely\.(lint|rehearsal|scratch)\b")
+    for path in (ROOT / "safely").rglob("*.py"):
+        parts = path.relative_to(ROOT / "safely").parts
+        if parts[0] in ("lint", "rehearsal", "scratch") or parts[:2] in DEVELOPMENT_COMMANDS:
+            continue
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        top = ast.Module([node for node in module.body if isinstance(node, ast.ImportFrom)], [])
+        names = [str(node.module) for node in ast.walk(top) if isinstance(node, ast.ImportFrom)]
+        assert not [name for name in names if left_out.match(name)], path
+
+
+def test_the_service_imports_only_the_report_and_the_development_database_of_safely() -> None:
     names = {
         name
         for path in (ROOT / "service").rglob("*.py")
         for name in imports(path)
-        if name.startswith("safely") and name != "safely"
+        if name.startswith("safely.")
     }
-    assert {name for name in names if not re.match(r"safely\.(report|scratch)\b", name)} == set()
+    allowed = re.compile(r"safely\.(report|scratch$|scratch\.embedded)\b")
+    assert {name for name in names if not allowed.match(name)} == set()
 
 
 def test_the_service_does_not_import_migrations() -> None:
     for path in (ROOT / "service").rglob("*.py"):
         assert not [name for name in imports(path) if name.startswith("migrations")], path
+
+
+def test_env_py_is_alembics_template_with_safely() -> None:
+    lines = (ROOT / "migrations/env.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    assert "await connection.run_sync(do_run_migrations, step.options)" in "\n".join(lines)
+
+
+def test_migrations_holds_the_history_and_no_machinery() -> None:
+    files = {path.name for path in (ROOT / "migrations").glob("*.py")}
+    assert files == {"__init__.py", "__main__.py", "env.py"}
 
 
 def test_users_know_nothing_of_http() -> None:

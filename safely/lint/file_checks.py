@@ -66,7 +66,7 @@ def imports(source: Source, script_directory: Path) -> Iterator[Finding]:
         for module in modules:
             if isinstance(node, ast.stmt | ast.expr) and is_application(module, script_directory):
                 lines = (node.lineno, node.end_lineno or node.lineno)
-                yield Finding.of("imports-service", lines, COPY, module=module)
+                yield Finding.of("imports-application", lines, COPY, module=module)
 
 
 def is_application(module: str, script_directory: Path) -> bool:

@@ -159,7 +159,7 @@ RULES = {
         "A revision with one subject can be judged, retried and undone by itself. In a revision "
         "with two, a failure of the second undoes the first or leaves it half applied.",
     ),
-    "imports-service": Rule(
+    "imports-application": Rule(
         "the revision imports {module}",
         "The application's code keeps changing, and this file runs on every new database for "
         "years: one day it does something else, or the import fails.",

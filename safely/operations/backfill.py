@@ -76,7 +76,7 @@ def backfill(
     A backfill has no opposite: a downgrade says `safely.nothing_to_undo(…)`, or brings back what
     was set aside. Raise Refused for a table without such an `id`.
 
-    Example: `safely.backfill("users", "name = 'Unknown'", where="name IS NULL")`
+    Example: `safely.backfill("customers", "name = 'Unknown'", where="name IS NULL")`
     """
     with in_schema(schema, table_name):
         refuse_without_id(table_name)

@@ -83,7 +83,7 @@ def add_column(
     foreign key, UNIQUE or an index in the definition, which have operations of their own; where
     rows would break a CHECK; and where another column was set aside under the name.
 
-    Example: `safely.add_column("users", sa.Column("phone", sa.Text(), nullable=True))`
+    Example: `safely.add_column("customers", sa.Column("phone", sa.Text(), nullable=True))`
     """
     with in_schema(schema, table_name):
         name = column.name
@@ -244,7 +244,7 @@ def drop_column(
     unique column with a default, which newer rows would repeat; and where the revision has set one
     of that name aside already.
 
-    Example: `safely.drop_column("users", "nickname")`
+    Example: `safely.drop_column("customers", "nickname")`
     """
     with in_schema(schema, table_name):
         if not offline() and not has_column(table_name, column_name):
@@ -324,7 +324,7 @@ def rename_column(
     The opposite is `safely.rename_column` with the names exchanged.
     Raise Refused where the fill-in expression of another column uses the name.
 
-    Example: `safely.rename_column("users", "name", "full_name")`
+    Example: `safely.rename_column("customers", "name", "full_name")`
     """
     with in_schema(schema, table_name):
         rename = (

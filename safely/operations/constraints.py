@@ -51,7 +51,7 @@ def create_check_constraint(
     The opposite is `safely.drop_constraint`.
     Raise Refused where rows break the rule, with a query that shows them.
 
-    Example: `safely.create_check_constraint("ck_users_age", "users", "age BETWEEN 0 AND 150")`
+    Example: `safely.create_check_constraint("ck_customers_age", "customers", "age BETWEEN 0 AND 150")`
     """
     with in_schema(schema, table_name):
         name, rule = required_name(constraint_name, table_name), expression_sql(condition)
@@ -95,7 +95,7 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
     Raise Refused where rows refer to a missing row, with a query that shows them, and for two
     tables in different schemas: versions of one schema are published.
 
-    Example: `safely.create_foreign_key("fk_pets_owner", "pets", "users", ["owner"], ["id"])`
+    Example: `safely.create_foreign_key("fk_pets_owner", "pets", "customers", ["owner"], ["id"])`
     """
     refuse_two_schemas(source_schema, referent_schema)
     with in_schema(source_schema or referent_schema, source_table, referent_table):
@@ -194,7 +194,7 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
     The rule holds for older builds, too. The opposite is `safely.drop_constraint`.
     Raise Refused where rows have the same values, with a query that shows them.
 
-    Example: `safely.create_unique_constraint("uq_users_email", "users", ["email"])`
+    Example: `safely.create_unique_constraint("uq_customers_email", "customers", ["email"])`
     """
     with in_schema(schema, table_name):
         name = required_name(constraint_name, table_name)
@@ -235,7 +235,7 @@ def drop_constraint(
     SQLite: the table is copied, and `type_` is needed: check, foreignkey, unique or primary.
     Older builds don't notice. The opposite is the operation that creates the constraint.
 
-    Example: `safely.drop_constraint("ck_users_age", "users", "check")`
+    Example: `safely.drop_constraint("ck_customers_age", "customers", "check")`
     """
     with in_schema(schema, table_name):
         if postgresql():

@@ -59,7 +59,7 @@ def create_index(
     Raise Refused where a unique index meets duplicates, with a query that shows them, and where
     another index has the name.
 
-    Example: `safely.create_index("ix_users_email", "users", [sa.text("lower(email)")])`
+    Example: `safely.create_index("ix_customers_email", "customers", [sa.text("lower(email)")])`
     """
     for always_on in ("if_not_exists", "postgresql_concurrently"):
         options.pop(always_on, None)
@@ -157,7 +157,7 @@ def drop_index(
     transactions as long as they take. SQLite: dropped in the revision's transaction.
     Older builds don't notice. The opposite is `safely.create_index`.
 
-    Example: `safely.drop_index("ix_users_email", "users")`
+    Example: `safely.drop_index("ix_customers_email", "customers")`
     """
     with in_schema(schema):
         if not postgresql():

@@ -125,7 +125,7 @@ def require_column(
     Raise Refused where rows hold NULL and there is no `fill`; where a trigger of another revision
     writes the column; and with `fill` for a table without a number `id`.
 
-    Example: `safely.require_column("users", "name", fill="Unknown")`
+    Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
     with in_schema(schema, table_name):
         column = quoted(column_name)
@@ -233,7 +233,7 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
     Older builds may read NULL in rows that newer builds write.
     The opposite is `safely.require_column`.
 
-    Example: `safely.allow_null("users", "name")`
+    Example: `safely.allow_null("customers", "name")`
     """
     with in_schema(schema, table_name):
         if not postgresql():

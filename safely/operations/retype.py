@@ -71,7 +71,7 @@ def change_type(
     rows; for a column with foreign keys or in a primary key; where a rule or an index doesn't allow
     the type; and where a trigger of another revision writes the column.
 
-    Example: `safely.change_type("users", "age", sa.BigInteger())`
+    Example: `safely.change_type("customers", "age", sa.BigInteger())`
     """
     type_ = sa.types.to_instance(type_)
     with in_schema(schema, table_name):
@@ -253,7 +253,7 @@ def change_default(
     Rows that older builds insert without the column get the new default, too.
     The opposite is `safely.change_default` with the old one.
 
-    Example: `safely.change_default("users", "age", "18")`
+    Example: `safely.change_default("customers", "age", "18")`
     """
     with in_schema(schema, table_name):
         if postgresql():

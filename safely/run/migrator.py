@@ -1,7 +1,7 @@
 """A migration's way: the plan, the migration lock, drift, the steps, a fresh look at the result."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -35,8 +35,15 @@ log = logging.getLogger("safely")
 class Migrator:
     """Runs one command of Alembic, step by step, through env.py."""
 
-    def __init__(self, context: EnvironmentContext, project: Project, engine: AsyncEngine) -> None:
+    def __init__(
+        self,
+        context: EnvironmentContext,
+        project: Project,
+        engine: AsyncEngine,
+        back_up: Callable[[Environment, Arguments], Awaitable[None]],
+    ) -> None:
         self.context = context
+        self.back_up = back_up  # before the first step, where `-x backup=DIR` asks for it
         self.project = project
         self.engine = engine  # as env.py made it
         self.script: ScriptDirectory = context.script
@@ -175,7 +182,7 @@ class Migrator:
         """Back up if that was asked, and undo the half of a step that a killed run left."""
         half = await self.environment.read(ledger.unfinished)
         if not self.is_backed_up and (self.todo or half):
-            await self.back_up()
+            await self.back_up(self.environment, self.arguments)
             self.is_backed_up = True
         if half and not (self.todo and is_half(self.todo[0], half)):
             log.info(
@@ -218,16 +225,6 @@ class Migrator:
         async for step in tries:
             async with step as own:
                 await own.run_sync(partial(self.environment.work, act), step.options)
-
-    async def back_up(self) -> None:
-        """Make the backup of `-x backup=DIR`; raise CommandError if it fails."""
-        # an upgrade without a backup need not import it
-        from safely.backup.backup import before_migrating  # noqa: PLC0415
-
-        assert self.arguments.backup is not None  # noqa: S101  # the caller has looked
-        await before_migrating(
-            self.environment, directory=self.arguments.backup, verify=self.arguments.verify
-        )
 
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""

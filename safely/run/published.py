@@ -20,7 +20,7 @@ from safely.run.table_locks import bookkeeping_tables
 
 LEDGER = "migration_log"
 STATE = "schema_state"  # one row: the revision that the database is at
-SEEN_BY_OWNER = "seen_by_owner"  # what the service may know of, and its role can't see
+SEEN_BY_OWNER = "seen_by_owner"  # what the application may know of, and its role can't see
 
 # bytes per row of columns that are set aside, by their statistics; by pid, since when a migrator
 # is connected
@@ -158,7 +158,7 @@ def lacks_something(migration: MigrationContext, revision: str) -> bool:
 
 
 def withdraw(revision: str) -> None:
-    """Drop a published version; its users get 42P01 from now on."""
+    """Drop a published version; its clients get 42P01 from now on."""
     version = schema_of(revision)
     run(
         WITHDRAW.format(version=quoted(version), bare=literal(version), seen_by_owner=SEEN_BY_OWNER)

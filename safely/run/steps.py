@@ -251,7 +251,7 @@ def refuse_unknown(heads: Collection[str], script: ScriptDirectory) -> None:
         raise CommandError(
             f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
             f"of this build, which knows {', '.join(script.get_heads()) or 'none'}. There is "
-            "nothing to migrate; a service of this build is ready on it as it is"
+            "nothing to migrate: this build works on it as it is"
         )
 
 

@@ -620,7 +620,7 @@ def test_a_missing_downgrade_is_reported(chain: Path, draft: Draft) -> None:
 def test_importing_the_application_is_reported(chain: Path, draft: Draft, line: str) -> None:
     draft(f"{line.replace('    ', '')}\n{INDEX_AGE}")
     (finding,) = findings_of(chain)
-    assert finding.rule == "imports-service"
+    assert finding.rule == "imports-application"
     assert "service" in source(chain)[finding.line - 1]
 
 
@@ -1104,4 +1104,4 @@ def test_only_the_modules_of_the_project_may_not_be_imported(
         path.write_text(f"import {module}\n{text}", encoding="utf-8")
         assert shop.findings(MERGE) == []
     path.write_text(f"import storefront\n{text}", encoding="utf-8")
-    assert [finding.rule for finding in shop.findings(MERGE)] == ["imports-service"]
+    assert [finding.rule for finding in shop.findings(MERGE)] == ["imports-application"]
