@@ -152,8 +152,9 @@ def test_nothing_that_serves_or_migrates_imports_what_the_image_lacks(clone: Pat
     for command in ("drift", "log"):
         assert run_migrations(url, command, cwd=clone).returncode == 0
     program = "; ".join(f"import {name}" for name in modules(clone))
-    command = [sys.executable, "-c", program]
-    process = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=clone, capture_output=True, text=True, check=False
+    )
     assert process.returncode == 0, process.stderr
 
 
