@@ -158,10 +158,10 @@ class Project(ABC):
         assert process.returncode == code, f"exit code {process.returncode}:\n{process.stdout}"
         return process.stdout
 
-    def output(self, *command: str) -> str:
-        """Run a command that must succeed; return its standard output alone."""
+    def output(self, *command: str, code: int = 0) -> str:
+        """Run a command; fail unless it exits with this code; return its standard output alone."""
         process = self.process(command, stderr=subprocess.PIPE)
-        assert process.returncode == 0, process.stderr
+        assert process.returncode == code, process.stderr
         return process.stdout
 
     def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:

@@ -1,5 +1,6 @@
 """The project as a package: what `pip install .` installs."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from hatchling.build import build_editable
 
+from tests.commands import run_alembic, run_migrations
 from tests.paths import ROOT
 
 FILES = {
@@ -20,6 +22,7 @@ FILES = {
     for path in (ROOT / package).rglob("*")
     if path.is_file() and path.parent.name != "__pycache__"
 }
+NOT_IN_THE_IMAGE = ("lint", "rehearsal", "scratch")
 CODE = FILES - {"safely/pyproject.toml", "safely/LICENSE"}
 
 
@@ -134,8 +137,41 @@ def test_safely_has_the_licence_of_the_repository() -> None:
     assert (ROOT / "safely/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
-@pytest.mark.parametrize("part", ["lint", "rehearsal", "scratch"])
+@pytest.mark.parametrize("part", NOT_IN_THE_IMAGE)
 def test_what_only_development_needs_stays_out_of_the_image(part: str) -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert (ROOT / "safely" / part).is_dir()
     assert lines.index(f"safely/{part}") > lines.index("!safely")  # the last match decides
+
+
+def test_nothing_that_serves_or_migrates_imports_what_the_image_lacks(clone: Path) -> None:
+    for part in NOT_IN_THE_IMAGE:
+        shutil.rmtree(clone / "safely" / part)
+    url = f"sqlite:///{clone}/users.sqlite"
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    for command in ("drift", "log"):
+        assert run_migrations(url, command, cwd=clone).returncode == 0
+    program = "; ".join(f"import {name}" for name in modules(clone))
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("command", ["lint", "rehearse", "drift --against-replay"])
+def test_a_command_that_the_image_lacks_says_so_in_one_line(clone: Path, command: str) -> None:
+    for part in NOT_IN_THE_IMAGE:
+        shutil.rmtree(clone / "safely" / part)
+    url = f"sqlite:///{clone}/users.sqlite"
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    process = run_migrations(url, *command.split(), cwd=clone)
+    assert process.returncode == 2
+    assert len(process.stderr.splitlines()) == 1, process.stderr
+
+
+def modules(place: Path) -> list[str]:
+    """Return the modules there of the service and of safely, but for commands of developers."""
+    files = [path for name in ("service", "safely") for path in (place / name).rglob("*.py")]
+    names = [".".join(path.relative_to(place).with_suffix("").parts) for path in files]
+    commands = ("__main__", "cli.lint", "cli.rehearse", "cli.showing")
+    return sorted(name.removesuffix(".__init__") for name in names if not name.endswith(commands))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.foreign_projects import Garden
 from tests.paths import ROOT
 
 CORE = {
@@ -59,9 +60,24 @@ def test_safely_brings_what_it_runs_on_and_nothing_else(python: Path) -> None:
     assert installed(python) == CORE
 
 
-@pytest.mark.parametrize("command", [["-c", "import safely, safely.env"], ["-m", "safely", "-h"]])
-def test_it_runs_where_nothing_else_is_installed(python: Path, command: list[str]) -> None:
-    subprocess.run([python, "-I", *command], check=True)
+@pytest.fixture(scope="module")
+def garden(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+    """Return a project on SQLite that was written with nothing else installed."""
+    directory = tmp_path_factory.mktemp("garden")
+    garden = Garden(directory, python.parent, f"sqlite:///{directory}/garden.sqlite")
+    garden.write()
+    return garden
+
+
+@pytest.mark.parametrize("command", ["drift", "log", "backup", "purge --undone --yes"])
+def test_commands_run_where_nothing_else_is_installed(garden: Garden, command: str) -> None:
+    garden.safely(*command.split())
+
+
+@pytest.mark.parametrize(("command", "extra"), [("lint", "lint"), ("rehearse", "rehearse")])
+def test_a_command_that_needs_an_extra_names_it(garden: Garden, command: str, extra: str) -> None:
+    [line] = garden.safely(command, code=2).splitlines()
+    assert f"safely[{extra}]" in line
 
 
 def test_the_extras_bring_what_their_commands_need(tmp_path: Path) -> None:

@@ -85,24 +85,22 @@ def test_alembic_refuses_an_env_py_in_one_line(pending: Project, case: str) -> N
     assert words in refused(pending, "alembic", "upgrade", "head", code=255)
 
 
-@pytest.mark.parametrize("case", BAD_ENV)
-def test_python_m_safely_refuses_an_env_py_in_one_line(pending: Project, case: str) -> None:
-    right, wrong, words = BAD_ENV[case]
+def test_python_m_safely_refuses_an_env_py_in_one_line(pending: Project) -> None:
+    right, wrong, words = BAD_ENV["a project without a name"]
     pending.change_env([(right, wrong)])
     assert words in refused(pending, "python", "-m", "safely", "drift", code=2)
 
 
-@pytest.mark.parametrize("command", [["alembic", "upgrade", "head"], ["alembic", "check"]])
 @pytest.mark.parametrize("address", BAD_ADDRESSES)
 def test_a_driver_that_can_not_be_used_is_named_with_one_that_can(
-    pending: Project, address: str, command: list[str]
+    pending: Project, address: str
 ) -> None:
     ini = pending.directory / "alembic.ini"
     right = f"sqlalchemy.url = sqlite+aiosqlite:///{path_of(pending.url)}"
     text = ini.read_text(encoding="utf-8")
     assert right in text
     ini.write_text(text.replace(right, f"sqlalchemy.url = {address}"), encoding="utf-8")
-    line = refused(pending, *command, code=255)
+    line = refused(pending, "alembic", "upgrade", "head", code=255)
     assert address.partition(":")[0] in line
     assert BAD_ADDRESSES[address] in line
 

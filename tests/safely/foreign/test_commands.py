@@ -92,7 +92,6 @@ def applied(project: Project) -> list[str]:
 def test_what_was_edited_by_hand_is_found_and_refused_until_it_is_accepted(
     project: Project,
 ) -> None:
-    assert "no drift" in project.safely("drift")
     project.execute(f"ALTER TABLE {project.qualified(project.table)} ADD COLUMN by_hand text")
     assert "by_hand" in project.safely("drift", code=1)
     assert "by_hand" in project.alembic("upgrade", "head", code=REFUSED)
@@ -100,10 +99,11 @@ def test_what_was_edited_by_hand_is_found_and_refused_until_it_is_accepted(
     assert "no drift" in project.safely("drift")
 
 
-def test_drift_is_found_without_a_ledger(project: Project) -> None:
-    assert "no drift" in project.safely("drift", "--against-replay")
+def test_a_replay_finds_what_was_edited_and_nothing_else(project: Project) -> None:
     project.execute(f"ALTER TABLE {project.qualified(project.table)} ADD COLUMN by_hand text")
-    assert "by_hand" in project.safely("drift", "--against-replay", code=1)
+    drift = ["python", "-m", "safely", "drift", "--against-replay"]
+    [difference] = project.output(*drift, code=1).splitlines()
+    assert "by_hand" in difference
 
 
 def test_log_lists_each_revision_that_safely_has_run(project: Project) -> None:
@@ -111,7 +111,6 @@ def test_log_lists_each_revision_that_safely_has_run(project: Project) -> None:
     entries = [json.loads(line) for line in printed.splitlines()]
     assert [entry["revision"] for entry in entries] == applied(project)
     assert {entry["state"] for entry in entries} == {"done"}
-    assert project.revisions[-1] in project.safely("log")
 
 
 def test_lint_finds_nothing_in_revisions_of_safely_and_a_lock_in_a_plain_one(

@@ -58,6 +58,7 @@ async def test_the_commands_for_a_project_with_history_and_data_run(
     await databases.drop(library.url)
 
 
+@pytest.mark.only("postgresql")
 def test_the_commands_of_every_day_run(project: Project) -> None:
     for command in commands("python -m safely COMMAND"):
         if "restore" in command:
