@@ -134,6 +134,7 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
     migrator = Migrator(context, project, engine, back_up)
     context.context_opts["fn"] = refuse_plain
     taken = command_steps(migrator, call) if call.command else started(migrator)
+    let_operators_read()
     with expected_only(), quiet_set_up():
         async with database.in_words(engine), aclosing(taken):
             yield taken
@@ -284,6 +285,17 @@ async def until_terminated(command: Awaitable[int]) -> int:
         return await task
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
+
+
+def let_operators_read() -> None:
+    """Let the log of `safely` be written, which the logging of a stock alembic.ini disables.
+
+    Without it an upgrade that waits for a lock would be silent for minutes.
+    """
+    log = logging.getLogger("safely")
+    log.disabled = False
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
-NO_RIGHTS = ("42501", "3F000")  # SQLSTATEs: no privilege; no schema that the role may use
+NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
 NO_SESSION = (
     "the address leads through a pooler, and migrating needs a session of its own (for locks, "
@@ -48,8 +48,10 @@ def why_refused(error: BaseException) -> str | None:
     """Return what the server doesn't allow the migrator; None for any other error."""
     for cause in causes(error):
         state = getattr(cause, "sqlstate", None)
-        if state in NO_RIGHTS:
+        if state == NO_RIGHT:
             return f"this role may not do that ({cause}): use the one that owns the tables"
+        if state == NO_SCHEMA:
+            return f"{cause}: create it first (CREATE SCHEMA), or name another one in env.py"
         if state in POOLED:
             return NO_SESSION
     return None

@@ -65,10 +65,8 @@ class Copy:
             await restore.into_scratch(source.backup, url)
         elif source.clone:
             await programs.clone(source.clone, url)
-        else:
-            await self.make_schema()
-            if source.revision:
-                await self.alembic("upgrade", source.revision)
+        elif source.revision:
+            await self.alembic("upgrade", source.revision)
         if (reached := await self.revision()) and not await self.has_ledger():
             await self.alembic("stamp", reached)
 
@@ -78,14 +76,6 @@ class Copy:
         Raise CommandError with its last line if it fails.
         """
         return await scratch.alembic(self.environment, self.address.url, *arguments)
-
-    async def make_schema(self) -> None:
-        """Make the schema of the application's tables, which has to exist before a migration."""
-        if self.address.schema:
-            async with self.address.connected() as connection:
-                await connection.execute(
-                    f"CREATE SCHEMA IF NOT EXISTS {quoted(self.address.schema)}"
-                )
 
     async def revision(self) -> str | None:
         """Return the revision that the copy is at; None at base.

@@ -19,11 +19,12 @@ from safely.ledger import drift, ledger
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, postgresql, quoted, regclass, run
 from safely.operations.rebuild import rebuilt
-from safely.revisions import in_order, older_than, with_ancestors
+from safely.revisions import in_order, known, older_than, with_ancestors
 from safely.run import published
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
 from safely.run.set_aside import set_aside_by
+from safely.run.steps import refuse_unknown
 
 PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock, is given up
 
@@ -116,14 +117,13 @@ def items_to_drop(
     applied = with_ancestors(script, current)
     old = older_than(script, before) if before else set()
     finished = with_ancestors(script, before) & applied if before else set()
-    pending = set(revisions) - applied
 
     def goes(item: Item) -> bool:
         if item.kind == "version":
             return item.revision in old
         if item.revision in finished:
             return True
-        return undone and item.kind in ("column", "table") and item.revision in pending
+        return undone and item.kind in ("column", "table") and item.revision not in applied
 
     return [item for item in items(connection, revisions) if goes(item)]
 
@@ -226,9 +226,11 @@ async def purge(
     It can be run again after it was killed, and drops what is left then.
     """
     project = environment.project
+    before = before and known(environment.script, before)
 
     def look(connection: Connection) -> tuple[str, Purge]:
         current = environment.revision(connection) or ""
+        refuse_unknown([current] if current else [], environment.script)
         refuse_before(environment, before, current)
         items = items_to_drop(connection, environment, current, before=before, undone=undone)
         old = older_than(environment.script, before) if before else set()
@@ -261,13 +263,8 @@ async def purge(
 
 
 def refuse_before(environment: Environment, before: str | None, current: str) -> None:
-    """Raise CommandError for a revision that is unknown, or that the database is not at yet."""
-    if before is None:
-        return
-    script = environment.script
-    if before not in in_order(script):
-        raise CommandError(f"there is no revision {before}")
-    if before not in with_ancestors(script, current):
+    """Raise CommandError for a revision that the database is not at yet."""
+    if before is not None and before not in with_ancestors(environment.script, current):
         raise CommandError(
             f"the database is at {current or 'base'}: giving up all builds before {before} would "
             "leave none that works"

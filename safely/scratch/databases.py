@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from safely.environment import Environment
 from safely.postgresql.programs import wheel_major
-from safely.postgresql.server import autocommit_of, major_of
+from safely.postgresql.server import autocommit, autocommit_of, major_of
 from safely.scratch import embedded
 from safely.scratch.alembic import Target
 from safely.scratch.embedded import Server
@@ -134,6 +134,7 @@ async def alembic(environment: Environment, url: str, *arguments: str) -> str:
     It runs in a process of its own, as `alembic ARGUMENTS` does. Raise CommandError with the
     command's error if it fails.
     """
+    await create_schemas(environment, url)
     config = environment.config
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -160,6 +161,18 @@ async def alembic(environment: Environment, url: str, *arguments: str) -> str:
     if process.returncode:
         raise CommandError(f"on the scratch database: {error_in(output)}")
     return output
+
+
+async def create_schemas(environment: Environment, url: str) -> None:
+    """Create the schemas of the tables and of the version table, which a migration presupposes."""
+    names = {environment.project.schema, environment.version_table_schema} - {None}
+    if not names or environment.engine.dialect.name != "postgresql":
+        return
+    async with autocommit(url) as connection:
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        for name in names:
+            statement = f"CREATE SCHEMA IF NOT EXISTS {quote(str(name))}"
+            await connection.execute(text(statement.replace(":", r"\:")))
 
 
 def error_in(output: str) -> str:
