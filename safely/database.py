@@ -1,5 +1,6 @@
 """The migrator's engine, and why it can't be used, in one line."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -156,5 +157,17 @@ def is_there(engine: AsyncEngine) -> bool:
 
 async def read(engine: AsyncEngine, look: Callable[..., Result], *arguments: Any) -> Result:
     """Return what a function that only reads finds on a connection of its own."""
-    async with engine.execution_options(reading=True).connect() as connection:
-        return await connection.run_sync(look, *arguments)
+
+    async def reading() -> Result:
+        async with engine.execution_options(reading=True).connect() as connection:
+            return await connection.run_sync(look, *arguments)
+
+    if engine.dialect.name != "sqlite":
+        return await reading()
+    task = asyncio.ensure_future(reading())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        # aiosqlite's thread would report to an event loop that is closed, with a stack trace
+        await asyncio.wait([task])
+        raise

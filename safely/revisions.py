@@ -30,7 +30,12 @@ def known(script: ScriptDirectory, name: str) -> str:
     """
     if name == "base":
         return name
-    found = script.get_revision(name)  # raises CommandError for one that is not there
-    if found is None:
+    try:
+        revision = script.get_revision(name)
+    except CommandError as error:
+        if "Can't locate" not in str(error):
+            raise  # several begin like this
+        raise CommandError(f"there is no revision {name}") from error
+    if revision is None:
         raise CommandError(f"there is no revision {name}")
-    return found.revision
+    return revision.revision
