@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from safely.words import duration
+
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_WRITES = 0.1  # on a terminal
 
@@ -83,11 +85,3 @@ class Line:
         text = f"{self.name}: {self.done} {rest}"
         self.terminal.write(f"\r{text[:width]:<{width}}")
         self.terminal.flush()
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in words, in the largest unit of which it has at least two."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"

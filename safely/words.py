@@ -5,15 +5,17 @@ from collections.abc import Mapping
 
 SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}  # in one of each unit
 BYTES = {"KB": 2**10, "MB": 2**20, "GB": 2**30, "TB": 2**40}
-MINUTE = 60.0  # seconds
+MINUTE, HOUR = 60.0, 3600.0  # seconds
 UNIT = 1024  # bytes in a KiB, KiB in a MiB, …
 
 
 def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it, such as `250 ms`, `2.0 s` or `1.5 min`."""
+    """Return a duration in the unit that suits it: `250 ms`, `2.0 s`, `1.5 min` or `2.0 h`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < MINUTE else f"{seconds / MINUTE:.1f} min"
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    return f"{seconds / MINUTE:.1f} min" if seconds < HOUR else f"{seconds / HOUR:.1f} h"
 
 
 def size(number: float) -> str:

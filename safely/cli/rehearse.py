@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from alembic.util import CommandError
 
-from safely import words
+from safely import files, words
 from safely.cli import NO, WELL
 from safely.environment import Environment
 from safely.rehearsal import rehearse
@@ -146,8 +146,8 @@ def make_directory(directory: Path) -> None:
 def write(report: Report, directory: Path) -> None:
     """Write rehearsal.json and rehearsal.svg."""
     text = json.dumps(report.as_json(), indent=1) + "\n"
-    (directory / "rehearsal.json").write_text(text, encoding="utf-8")
-    (directory / "rehearsal.svg").write_text(picture(report), encoding="utf-8")
+    files.write(directory / "rehearsal.json", text.encode())
+    files.write(directory / "rehearsal.svg", picture(report).encode())
 
 
 def number_of_rows(text: str) -> int:

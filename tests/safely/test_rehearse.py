@@ -247,7 +247,7 @@ sys.exit(main(["rehearse"]))"""
             0,
             "nothing is pending: name a revision to begin at, such as --from base",
         ),
-        (["--to", "0099"], 2, "Can't locate revision identified by '0099'"),
+        (["--to", "0099"], 2, "there is no revision 0099"),
         (["--clone"], 2, "there is no database to clone"),
         (["--clone", "--rows", "5"], 2, "not allowed with argument"),
         (["--max-wait", "250"], 2, "'250' is not a time, such as 250ms, 2s or 10min"),
