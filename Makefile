@@ -18,8 +18,9 @@ run: .venv/installed  ## migrate an embedded database and serve on http://127.0.
 	@$(BIN)/alembic upgrade head
 	@exec $(BIN)/python -m service
 
+# three at a time even on two cores: rehearsals, traffic and servers wait more than they compute
 test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
 	$(BIN)/python -m pytest --full -s tests/end_to_end tests/safely/test_guards.py tests/safely/test_kills.py

@@ -54,8 +54,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
-    "alembic_internals", "cancellation", "errors", "files", "progress", "project", "revisions",
-    "words", "database", "operations", "__init__", "arguments", "environment", "postgresql",
+    "alembic_internals", "cancellation", "errors", "files", "words", "progress", "project",
+    "revisions", "database", "operations", "__init__", "arguments", "environment", "postgresql",
     "invocation", "scratch", "ledger", "autogenerate", "lint", "run", "backup", "report", "env",
     "rehearsal", "cli", "__main__",
 )  # fmt: skip
