@@ -21,7 +21,7 @@ from sqlalchemy import Index
 
 Step: TypeAlias = RevisionStep | StampStep
 Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
-"""What a command of Alembic gives to its EnvironmentContext as `fn`."""
+"""The work of a command: the `fn` that Alembic gives to its EnvironmentContext."""
 
 USED = (  # module, name in it, attribute of that or ""
     ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),

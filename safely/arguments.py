@@ -1,4 +1,4 @@
-"""What `alembic -x name=value …` tells a migration."""
+"""The arguments of `alembic -x name=value …`."""
 
 import difflib
 import re

@@ -1,4 +1,4 @@
-"""What an env.py calls: Project, create_engine, guarded, offline_options.
+"""The functions for an env.py: Project, create_engine, guarded, offline_options.
 
 ```python
 project = Project(name="shop", metadata=Base.metadata)

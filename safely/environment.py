@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """What every command of `python -m safely` works with."""
+    """The project, its revisions and its database: the parameter of every command."""
 
     project: Project
     config: Config

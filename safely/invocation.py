@@ -1,4 +1,4 @@
-"""What a run of env.py is for, where Alembic's command line alone can't say it."""
+"""The purpose of a run of env.py, where Alembic's command line alone can't tell it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Invocation:
     needs_database: bool = True
     """Whether the command can't do without one; otherwise `Environment.unreachable` says why."""
     exit_code: int | None = None
-    """What the command returned; None as long as env.py has not run it."""
+    """The exit code of the command; None as long as env.py has not run it."""
     address: str = ""
     """A scratch database, which takes the place of the one that env.py names."""
     app_role: str = ""

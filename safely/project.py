@@ -1,4 +1,4 @@
-"""What `safely` knows of the project whose revisions it runs."""
+"""Project: all that `safely` is told of the project whose revisions it runs."""
 
 import re
 from dataclasses import dataclass

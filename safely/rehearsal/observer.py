@@ -65,7 +65,7 @@ class Sizes(NamedTuple):
 
 
 class Observer:
-    """What was observed so far.
+    """The observations so far.
 
     `clients`: how their application_name begins; `bookkeeping`: tables that only migrations use.
     """

@@ -1,4 +1,4 @@
-"""What a rehearsal measured: the figures of each revision, in each direction, and the problems.
+"""The measurements of a rehearsal: the figures of each revision, in each direction, and the problems.
 
 The names of the fields are the keys of rehearsal.json.
 """
@@ -20,7 +20,7 @@ MOMENT = 0.5  # seconds
 
 @dataclass
 class Budgets:
-    """What a migration may cost; None: without a limit."""
+    """The limits of what a migration may cost; None: without a limit."""
 
     max_wait: float = 0.25  # seconds that a client waits for a lock of the migrator
     max_duration: float | None = 600.0  # seconds of a revision, in one direction
@@ -69,7 +69,7 @@ class Moment:
 
 @dataclass
 class StepResult:
-    """What happened when a revision was taken in one direction."""
+    """The figures of one revision in one direction."""
 
     direction: str
     began: float  # seconds since 1970

@@ -20,7 +20,7 @@ from safely.words import count
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What the copy is made of: a backup, another database, or else generated rows."""
+    """The source of the copy: a backup, another database, or else generated rows."""
 
     backup: Path | None = None
     clone: str | None = None

@@ -101,7 +101,7 @@ class DriftReport:
     """The step after which the schema was recorded last."""
     why_unknown: str | None
     differences: Sequence[str]
-    """Those of the schema, a sentence each; the first 50."""
+    """The first 50 differences of the schema, a sentence each."""
     more: int
     """The number of differences beyond those."""
     edited_files: Sequence[str]

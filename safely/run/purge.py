@@ -206,7 +206,7 @@ def note(dropped: list[Item], current: str, migration: MigrationContext) -> None
 
 
 class Purge(NamedTuple):
-    """What a purge would do, or has done."""
+    """The plan of a purge, or its result."""
 
     items: list[Item]
     builds: dict[str, int]  # older ones that are connected and so forbid it: their connections

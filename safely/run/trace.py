@@ -1,4 +1,4 @@
-"""What a migration said to PostgreSQL, statement by statement: `alembic -x trace=FILE …`.
+"""The statements of a migration on PostgreSQL, with their locks: `alembic -x trace=FILE …`.
 
 Each line of the file is a JSON object: a statement with the locks on tables that it took, the end
 of a transaction (which lets them go), or a step that is done. `rehearse` reads it; people can.
