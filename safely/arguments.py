@@ -12,7 +12,7 @@ from safely.database import LOCK_TIMEOUT
 
 PATIENCE = 300.0  # seconds
 NAMES = ("backup", "drift", "lock_timeout", "patience", "trace", "verify")
-SIMILAR = 0.75  # how alike an unknown name and one of ours are, of 1, so that it is a slip
+SIMILAR = 0.8  # how alike an unknown name and one of ours are, of 1, so that it is a slip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ def set_up(migration: MigrationContext, project: Project) -> None:
         options["alembic_module_prefix"], options["alembic_module_prefix"]
     )
     options["include_object"] = both(options.get("include_object"))
+    options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     hook = options.get("process_revision_directives")
 
     def directives(
@@ -73,6 +74,9 @@ def is_ours(item: Any, name: str | None) -> bool:
     On SQLite a CHECK keeps its name while its column is aside.
     """
     if isinstance(item, CheckConstraint) and PREFIX in str(item.sqltext):
+        return False
+    table = getattr(item, "table", item)
+    if str(getattr(table, "schema", None) or "").startswith(("aside_", "at_")):
         return False
     return name is None or not (name.startswith(PREFIX) or name == LOG.name)
 

@@ -1,12 +1,14 @@
 """The migrator's engine, and why it can't be used, in one line."""
 
 import asyncio
+import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import asyncpg
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Dialect, NullPool, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -25,6 +27,12 @@ SPELLINGS = {  # of a URL's beginning that need no driver's name
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "sqlite": "sqlite+aiosqlite",
+}
+
+PARAMETERS = {  # of an address: those of libpq that are translated, asyncpg's and the dialect's
+    "sslmode",
+    "prepared_statement_cache_size",
+    *inspect.signature(asyncpg.connect).parameters,
 }
 
 Result = TypeVar("Result")
@@ -59,6 +67,12 @@ def usable(address: str | URL) -> URL:
         raise CommandError("SQLite needs a file, such as sqlite+aiosqlite:///app.sqlite")
     if dialect == "postgresql" and not url.database:
         raise CommandError("the database's address names no database: end it with /name")
+    unknown = sorted(set(url.query) - PARAMETERS) if dialect == "postgresql" else []
+    if unknown:
+        raise CommandError(
+            f"the database's address has the unknown parameter {unknown[0]!r}: asyncpg takes "
+            "others, such as ssl=require"
+        )
     if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
         mode = url.query["sslmode"]
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
@@ -145,9 +159,13 @@ async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
         if reason := why_refused(error):
             raise CommandError(reason) from error
         if reason := why_unreachable(error):
-            place = engine.url.render_as_string(hide_password=True)
-            raise CommandError(f"can't reach {place}: {reason}") from error
+            raise CommandError(f"can't reach {place_of(engine)}: {reason}") from error
         raise
+
+
+def place_of(engine: AsyncEngine) -> str:
+    """Return the engine's address for people: no password, and no parameters, which may be one."""
+    return engine.url.set(query={}).render_as_string(hide_password=True)
 
 
 def is_there(engine: AsyncEngine) -> bool:

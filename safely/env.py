@@ -162,7 +162,9 @@ def offline_options(project: Project) -> dict[str, Any]:
         "target_metadata": project.tables,
         "transaction_per_migration": True,
         "transactional_ddl": True,
-        "fn": steps.printed(fn, project, given.lock_timeout) if fn.__name__ in MIGRATING else other,
+        "fn": steps.printed(fn, project, given.lock_timeout)
+        if getattr(fn, "__name__", "") in MIGRATING
+        else other,
     }
 
 
@@ -203,19 +205,17 @@ def check_history(context: EnvironmentContext, project: Project) -> None:
 
     Alembic only warns of the first, and takes one of the files.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        try:
-            script = ScriptDirectory.from_config(context.config)
-            heads = script.get_heads()
-        except UserWarning as warning:
-            if not (twice := re.match(r"Revision (\S+) is present more than once", str(warning))):
-                raise
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)  # those of revision files are none of ours
+        script = ScriptDirectory.from_config(context.config)
+        heads = script.get_heads()
+    for warning in caught:
+        if twice := re.match(r"Revision (\S+) is present more than once", str(warning.message)):
             raise CommandError(
                 f"two revision files have the number {twice[1]}: give the one that is not yet "
                 "applied anywhere another one (file name and `revision`), and make its "
                 "`down_revision` the other"
-            ) from None
+            )
     if project.numbered and len(heads) > 1:
         refuse_several_heads(script, numbered=True)
 
@@ -266,7 +266,7 @@ async def command_steps(migrator: Migrator, call: Invocation) -> AsyncGenerator[
             reason = why_unreachable(error)
             if call.needs_database or reason is None:
                 raise
-            unreachable = f"can't reach {engine.url.render_as_string()}: {reason}"
+            unreachable = f"can't reach {database.place_of(engine)}: {reason}"
         if not unreachable:
             async with aclosing(migrator.probe(connection)) as tries:
                 async for step in tries:

@@ -31,6 +31,8 @@ class Environment:
     """Its connections look for unqualified names in the schema of the project's tables first."""
     version_table: str = "alembic_version"
     version_table_schema: str | None = None
+    lock_timeout: str = database.LOCK_TIMEOUT
+    """That of the engine's connections."""
     unreachable: str = ""
     """Why the database can't be asked, for commands that can do without it; empty: it can."""
 
@@ -87,4 +89,5 @@ class Environment:
     async def at(self, address: str | URL) -> AsyncIterator["Environment"]:
         """Yield the same project on another database, such as a scratch copy."""
         async with database.connected(address, schema=self.project.schema) as engine:
-            yield replace(self, engine=engine, unreachable="")
+            default = database.LOCK_TIMEOUT
+            yield replace(self, engine=engine, lock_timeout=default, unreachable="")

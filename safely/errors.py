@@ -20,7 +20,7 @@ SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
-NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
+NO_RIGHT, NO_SCHEMA, IN_USE = "42501", "3F000", "2BP01"  # SQLSTATEs
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
 NO_SESSION = (
     "the address leads through a pooler, and migrating needs a session of its own (for locks, "
@@ -52,6 +52,8 @@ def why_refused(error: BaseException) -> str | None:
             return f"this role may not do that ({cause}): use the one that owns the tables"
         if state == NO_SCHEMA:
             return f"{cause}: create it first (CREATE SCHEMA), or name another one in env.py"
+        if state == IN_USE:
+            return f"{cause} ({getattr(cause, 'detail', None) or 'something depends on it'})"
         if state in POOLED:
             return NO_SESSION
     return None

@@ -1,5 +1,7 @@
 """The order of revisions, as the script directory has it; ids have none of their own."""
 
+from collections.abc import Collection
+
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
@@ -39,3 +41,14 @@ def known(script: ScriptDirectory, name: str) -> str:
     if revision is None:
         raise CommandError(f"there is no revision {name}")
     return revision.revision
+
+
+def refuse_unknown(heads: Collection[str], script: ScriptDirectory) -> None:
+    """Raise CommandError for a database that is ahead of these files."""
+    known = {revision.revision for revision in script.walk_revisions()}
+    if unknown := sorted(set(heads) - known):
+        raise CommandError(
+            f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
+            f"of this build, which knows {', '.join(script.get_heads()) or 'none'}. There is "
+            "nothing to migrate: this build works on it as it is"
+        )

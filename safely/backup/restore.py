@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from safely.backup import archive, sqlite_files
 from safely.backup.archive import Archive
 from safely.cancellation import after_commit, finishing
-from safely.database import LOCK_TIMEOUT
 from safely.environment import Environment
 from safely.ledger import drift
 from safely.ledger.ledger import LOG
@@ -151,7 +150,7 @@ async def restore_postgresql(
     """
     engine, project = environment.engine, environment.project.name
     dump = await archive.read_contents(file)
-    lock = migration_lock(engine, environment.project.lock_key, PATIENCE, LOCK_TIMEOUT)
+    lock = migration_lock(engine, environment.project.lock_key, PATIENCE, environment.lock_timeout)
     async with lock as (_, connection):
         assert connection is not None  # noqa: S101  # PostgreSQL has a second one
         major = await major_of(connection)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception:  # noqa: BLE001  # it may come from env.py or a revision, and 1 means a finding
+        traceback.print_exc()
+        return UNKNOWN
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,14 +72,16 @@ def unused(*_: object) -> list[NoReturn]:
 
 def configuration(options: argparse.Namespace) -> Config:
     """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini."""
-    file = options.config or os.environ.get("ALEMBIC_CONFIG") or "alembic.ini"
-    is_toml = Path(file).name == "pyproject.toml"
-    if not Path(file).exists():
-        raise CommandError(f"there is no {file} here: name the project's with -c FILE")
-    if is_toml:
-        return Config(toml_file=file, ini_section=options.name, cmd_opts=options)
-    toml = "pyproject.toml" if Path("pyproject.toml").exists() else None
-    return Config(file, toml_file=toml, ini_section=options.name, cmd_opts=options)
+    named = options.config or os.environ.get("ALEMBIC_CONFIG")
+    if named and not Path(named).exists():
+        raise CommandError(f"there is no {named}: name the project's configuration with -c FILE")
+    candidates = [named] if named else ["alembic.ini", "pyproject.toml"]
+    files = {Path(file).suffix: file for file in candidates if Path(file).exists()}
+    if not files:
+        raise CommandError("there is no alembic.ini here: name the project's with -c FILE")
+    toml = files.pop(".toml", None)
+    ini = next(iter(files.values()), None)
+    return Config(ini, toml_file=toml, ini_section=options.name, cmd_opts=options)
 
 
 def parser(prog: str) -> argparse.ArgumentParser:

@@ -14,12 +14,12 @@ def checksum(path: str | Path) -> str:
     It covers the syntax tree without docstrings, comments and imports, so that prose can be
     corrected. A file that is not Python gets the checksum of its text.
     """
-    source = Path(path).read_text(encoding="utf-8")
+    source = Path(path).read_bytes()  # the parser knows the encoding that the file declares
     try:
-        content = "".join(canonical(ast.parse(source)))
+        content = "".join(canonical(ast.parse(source))).encode()
     except SyntaxError:
-        content = source
-    return KIND + hashlib.sha256(content.encode()).hexdigest()
+        content = b"\n".join(source.splitlines())
+    return KIND + hashlib.sha256(content).hexdigest()
 
 
 def is_comparable(recorded: str) -> bool:

@@ -27,6 +27,7 @@ from safely.ledger.ledger import (
     record,
     unfinished,
 )
+from safely.revisions import refuse_unknown
 
 HOW_TO_ADOPT = (
     "If its schema is the one that a revision describes, adopt it there: alembic stamp REVISION "
@@ -63,6 +64,7 @@ def refuse_drift(environment: Environment, migration: MigrationContext, *, accep
     """
     connection, script = environment_connection(migration), environment.script
     heads = migration.get_current_heads()
+    refuse_unknown(heads, script)
     if not sa.inspect(connection).has_table(LOG.name):
         refuse_unrecorded(environment, connection, heads)
         create(migration)
@@ -103,6 +105,7 @@ def read_drift(connection: Connection, environment: Environment) -> tuple[dict[s
     """
     refuse_missing(connection)
     heads = environment.migration(connection).get_current_heads()
+    refuse_unknown(heads, environment.script)
     return edited_files(connection, environment.script, heads), schema_drift(connection)
 
 

@@ -225,6 +225,11 @@ def unfinished(connection: Connection) -> Half | None:
     return None if row is None else Half(row.revision, row.direction)
 
 
+def revisions(connection: Connection) -> set[str]:
+    """Return all revisions that the ledger knows, also those whose files are gone."""
+    return set(connection.scalars(sa.select(LOG.c.revision).distinct()))
+
+
 def undone_revisions(connection: Connection) -> set[str]:
     """Return the revisions whose last step was a downgrade."""
     rows = connection.execute(

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 Schema = dict[str, str]
 
-VERSION = re.compile(r"""(?:^| )"?at_([^". ]+)(?=[". ]|$)""")
-PUBLISHED_SINCE = re.compile(r"""at_[^.]+\.(?:migration_log|seen_by_owner\(\))""")
+VERSION = re.compile(r"""(?:^| )(?:"at_([^"]+)"|at_([^". ]+)(?=[. ]|$))""")
+PUBLISHED_SINCE = re.compile(r"""(?:"at_[^"]+"|at_[^.]+)\.(?:migration_log|seen_by_owner\(\))""")
 FILLS_IN = re.compile(r"trigger (fill_missing_\d+) on ")  # by the column's number, which may differ
 NEEDED_BEFORE = re.compile(r"'([^']*)'\)$")  # by the builds of that revision
 HELPER = re.compile(r"function (?:fill_missing|sync_retyped)\(\)$")
@@ -64,7 +64,7 @@ def decided(schema: Schema) -> Schema:
 def version_of(name: str) -> str | None:
     """Return the published version that an object belongs to; None if to none."""
     match = VERSION.search(name)
-    return match[1] if match else None
+    return (match[1] or match[2]) if match else None
 
 
 def fill_in(name: str, definition: str) -> str | None:

@@ -63,7 +63,13 @@ def offline() -> bool:
 
 def revision() -> str:
     """Return the id of the revision that is being applied or undone."""
-    return str(op.get_context().opts["revision"])
+    options = op.get_context().opts
+    if "revision" not in options:
+        raise Refused(
+            "env.py does not run its steps in safely.env.guarded(…), and the operations of safely "
+            "need that: its docstring shows how"
+        )
+    return str(options["revision"])
 
 
 def undoing() -> bool:

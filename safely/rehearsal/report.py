@@ -1,4 +1,4 @@
-"""The measurements of a rehearsal: the figures of each revision, in each direction, and the problems.
+"""The measurements of a rehearsal: figures of each revision, in each direction, and problems.
 
 The names of the fields are the keys of rehearsal.json.
 """

@@ -26,7 +26,8 @@ SELECT extract(epoch FROM clock_timestamp() - waitstart)::float AS seconds, ARRA
              coalesce(nullif(application_name, ''), 'an application without a name'),
              'in a transaction for '
                || round(extract(epoch FROM clock_timestamp() - xact_start), 1) || ' s'),
-           nullif(left(regexp_replace(query, '\\s+', ' ', 'g'), 60), '<insufficient privilege>'))
+           nullif(left(regexp_replace(regexp_replace(query, $$'[^']*'$$, '''…''', 'g'),
+                                      '\\s+', ' ', 'g'), 60), '<insufficient privilege>'))
   FROM pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(:pid)))
   ORDER BY xact_start NULLS LAST, pid LIMIT 5
 ) AS blockers

@@ -18,6 +18,7 @@ from safely.arguments import Arguments
 from safely.environment import Environment
 from safely.ledger import drift, ledger
 from safely.project import Project
+from safely.revisions import refuse_unknown
 from safely.run import published, steps
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
@@ -42,6 +43,11 @@ class Migrator:
         engine: AsyncEngine,
         back_up: Callable[[Environment, Arguments], Awaitable[None]],
     ) -> None:
+        if context.context_opts.get("purge"):
+            raise CommandError(
+                "alembic stamp --purge would empty the version table before it is our turn, and "
+                "can't be undone: delete its rows by hand, and stamp without --purge"
+            )
         self.context = context
         self.back_up = back_up  # before the first step, where `-x backup=DIR` asks for it
         self.project = project
@@ -52,8 +58,13 @@ class Migrator:
             project=project, config=context.config, script=self.script, engine=engine
         )
         self.todo: list[alembic.Step] = []
-        self.trace = Trace("")
+        self.trace, self.overtaken_at = Trace(""), ""
         self.is_backed_up = self.is_overtaken = self.is_finished = False
+
+    @property
+    def is_migrating(self) -> bool:
+        """Whether the command migrates: it has steps, or it is one that may have none to take."""
+        return bool(self.todo) or getattr(self.fn, "__name__", "") in MIGRATING
 
     @cached_property
     def arguments(self) -> Arguments:
@@ -62,12 +73,12 @@ class Migrator:
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Yield each step of the command for env.py to run, and do what belongs around them."""
-        path = self.project.metrics_textfile if self.fn.__name__ in MIGRATING else ""
+        path = self.project.metrics_textfile if self.is_migrating else ""
         async with measured(lambda: self.environment, path) as run:
             async with aclosing(self.plan()) as tries:
                 async for step in tries:
                     yield step
-            if self.fn.__name__ in MIGRATING:
+            if self.is_migrating:
                 refuse_several_heads(self.script, numbered=self.project.numbered)
                 async with aclosing(self.migrate(run)) as taken:
                     async for step in taken:
@@ -91,12 +102,9 @@ class Migrator:
     def planning(self, heads: Collection[str], migration: MigrationContext) -> list[alembic.Step]:
         """Collect the command's steps; work of a command, for context.configure(fn=…)."""
         self.learn(migration)
-        steps.refuse_unknown(heads, self.script)
-        if self.fn.__name__ in MIGRATING:
-            self.todo = list(self.fn(heads, migration))
-        else:
-            autogenerate.set_up(migration, self.project)
-            self.fn(heads, migration)
+        refuse_unknown(heads, self.script)
+        autogenerate.set_up(migration, self.project)
+        self.todo = list(self.fn(heads, migration))
         return []
 
     async def probe(self, connection: AsyncConnection) -> AsyncGenerator[Step, None]:
@@ -116,7 +124,8 @@ class Migrator:
         """Return an attempt at work that only reads."""
         # before the lock is ours Alembic must not make its table: several migrators would collide
         options = {**self.options(), "fn": work, "dont_mutate": True}
-        return attempts(connection, None, options, patience=0, trace=Trace(""))
+        patience = self.arguments.patience
+        return attempts(connection, None, options, patience=patience, trace=Trace(""))
 
     def options(self) -> dict[str, Any]:
         """Return what env.py passes to context.configure() for every step."""
@@ -132,11 +141,12 @@ class Migrator:
         steps.refuse_transaction(migration)
         connection = migration.connection
         assert connection is not None  # noqa: S101  # the context is not one of --sql
-        steps.require_schema_usage(connection)
         schema, engine = migration.version_table_schema, self.engine
+        steps.require_schemas(connection, self.project.schema, schema)
         if self.project.schema and connection.dialect.name == "postgresql":
             # from here on unqualified names are looked for elsewhere
             schema = schema or connection.scalar(text("SELECT current_schema"))
+            schema = schema or self.project.schema
             self.context.context_opts.setdefault("version_table_schema", schema)
             engine = database.engine_for(
                 self.engine.url,
@@ -150,11 +160,12 @@ class Migrator:
             engine=engine,
             version_table=migration.version_table,
             version_table_schema=schema,
+            lock_timeout=self.arguments.lock_timeout,
         )
 
     async def migrate(self, run: Run) -> AsyncGenerator[Step, None]:
         """Take the migration lock, and yield the steps that are left by then."""
-        given, is_stamp = self.arguments, self.fn.__name__ == "do_stamp"
+        given, is_stamp = self.arguments, getattr(self.fn, "__name__", "") == "do_stamp"
         engine, key = self.environment.engine, self.project.lock_key
         self.trace = Trace(given.trace, self.environment.version_table)
         self.is_backed_up = given.backup is None
@@ -164,9 +175,15 @@ class Migrator:
             await self.work(session, ledger.create if is_stamp else refuse_drift)
             self.is_overtaken = True
             while self.is_overtaken:
+                before = self.todo
                 async with aclosing(self.plan()) as tries:
                     async for step in tries:
                         yield step
+                if self.overtaken_at and self.todo == before:
+                    raise CommandError(
+                        f"{self.overtaken_at} can't be taken from where the database is: look "
+                        "where it is by `alembic current`"
+                    )
                 await self.get_ready(session)
                 async with aclosing(self.take(session, run)) as taken:
                     async for step in taken:
@@ -207,6 +224,7 @@ class Migrator:
                         yield step
                         self.is_overtaken = step.is_overtaken
             if self.is_overtaken:
+                self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
             await self.withdraw_undone(session)
 
@@ -228,8 +246,7 @@ class Migrator:
 
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""
-        there = set(await self.environment.read(published.revisions))
-        for revision in sorted(there & await self.environment.read(ledger.undone_revisions)):
+        for revision in await self.environment.read(published.undone):
             await self.work(session, partial(steps.withdraw, revision))
 
     async def confirm(self) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from safely.alembic_internals import MigrationContext, version_table
 from safely.database import APPLICATION_NAME
+from safely.ledger.ledger import undone_revisions
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
 from safely.postgresql.server import builds_query
@@ -179,6 +180,11 @@ def revisions(connection: Connection) -> list[str]:
     if connection.dialect.name != "postgresql":
         return []
     return list(connection.scalars(text(PUBLISHED)))
+
+
+def undone(connection: Connection) -> list[str]:
+    """Return the published revisions that were undone, now or by a run that was killed then."""
+    return sorted(set(revisions(connection)) & undone_revisions(connection))
 
 
 def connected_builds(connection: Connection, project: str) -> dict[str, int]:

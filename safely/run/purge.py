@@ -13,18 +13,16 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from safely.alembic_internals import MigrationContext
-from safely.database import LOCK_TIMEOUT
 from safely.environment import Environment
 from safely.ledger import drift, ledger
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, postgresql, quoted, regclass, run
 from safely.operations.rebuild import rebuilt
-from safely.revisions import in_order, known, older_than, with_ancestors
+from safely.revisions import in_order, known, older_than, refuse_unknown, with_ancestors
 from safely.run import published
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
 from safely.run.set_aside import set_aside_by
-from safely.run.steps import refuse_unknown
 
 PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock, is given up
 
@@ -97,7 +95,16 @@ class Item(NamedTuple):
 def set_aside(
     kind: str, name: str, revisions: Collection[str], table: str | None = None
 ) -> Iterator[Item]:
-    """Yield the item for a name that says which revision set it aside."""
+    """Yield the item for a name that says which revision set it aside.
+
+    Raise CommandError where that can be read in two ways.
+    """
+    rest = name.removeprefix(PREFIX)
+    if len(fitting := [one for one in revisions if rest.startswith(f"{one}_")]) > 1:
+        raise CommandError(
+            f"{name} may have been set aside by {' or by '.join(sorted(fitting))}: drop it by hand "
+            "if nobody needs it"
+        )
     if parts := set_aside_by(name, revisions):
         revision, original = parts
         yield Item(kind, revision, name, original, table)
@@ -125,7 +132,9 @@ def items_to_drop(
             return True
         return undone and item.kind in ("column", "table") and item.revision not in applied
 
-    return [item for item in items(connection, revisions) if goes(item)]
+    # what other programs have put under such a name is not ours to drop
+    ours = {*revisions, *ledger.revisions(connection)}
+    return [item for item in items(connection, ours) if item.revision in ours and goes(item)]
 
 
 def items(connection: Connection, revisions: Collection[str]) -> Iterator[Item]:
@@ -155,6 +164,12 @@ def items_on_sqlite(connection: Connection, revisions: Collection[str]) -> Itera
             name = column["name"]
             if name.startswith(PREFIX):
                 yield from set_aside("column", name, revisions, table)
+
+
+def withdraw(revision: str, migration: MigrationContext) -> None:
+    """Drop the published version of an undone revision, which a killed run left."""
+    published.withdraw(revision)
+    ledger.renew_snapshot(migration)
 
 
 def drop(item: Item, migration: MigrationContext) -> None:
@@ -242,17 +257,18 @@ async def purge(
         return current, Purge(items, builds, ledger.last_verified(connection))
 
     await environment.read(drift.refuse_missing)
-    async with migration_lock(environment.engine, project.lock_key, PATIENCE, LOCK_TIMEOUT) as (
-        connection,
-        monitor,
-    ):
+    key, lock_timeout = project.lock_key, environment.lock_timeout
+    lock = migration_lock(environment.engine, key, PATIENCE, lock_timeout)
+    async with lock as (connection, monitor):
 
         async def work(action: Callable[[MigrationContext], None]) -> None:
-            options = {"lock_timeout": LOCK_TIMEOUT, "build": environment.build}
+            options = {"lock_timeout": lock_timeout, "build": environment.build}
             acting = partial(environment.work, action)
             await attempt(connection, monitor, acting, options, PATIENCE)
 
         await work(partial(drift.refuse_drift, environment, accept=False))
+        for revision in await environment.read(published.undone):
+            await work(partial(withdraw, revision))
         current, seen = await environment.read(look)
         if seen.builds or not seen.items or not agreed(seen):
             return seen

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from safely import alembic_internals as alembic
+from safely.alembic_internals import MigrationContext
 from safely.errors import is_lock_timeout
 from safely.ledger.ledger import Work
 from safely.run.blockers import watched
@@ -44,13 +46,23 @@ class Step:
     ) -> None:
         self.connection = connection
         self.monitor = monitor  # sees who blocks the connection; None on SQLite
-        self.options = options
+        self.has_run = "fn" not in options  # other work than a command's is run by us
+        self.options = options | ({} if self.has_run else {"fn": self.running(options["fn"])})
         self.work = work
         self.trace = trace
         self.is_done = False
         self.is_overtaken = False
         self.lock_timeout: BaseException | None = None
         self.context = AsyncExitStack()
+
+    def running(self, fn: alembic.Work) -> alembic.Work:
+        """Return the work of a command, noting that Alembic has called it."""
+
+        def work(heads: Any, migration: MigrationContext) -> Iterable[alembic.Step]:
+            self.has_run = True
+            return fn(heads, migration)
+
+        return work
 
     async def __aenter__(self) -> AsyncConnection:
         self.context.enter_context(self.trace.of(self.connection))
@@ -65,7 +77,7 @@ class Step:
     ) -> bool:
         try:
             if error is None:
-                self.is_done = True
+                self.is_done = self.has_run
             elif isinstance(error, Exception):
                 await self.connection.rollback()
                 self.is_overtaken = isinstance(error, Overtaken)
@@ -82,8 +94,8 @@ class Step:
         return self.lock_timeout is not None or self.is_overtaken
 
     def blocker(self) -> str:
-        """Return who held the lock, as far as it was seen, as a sentence."""
-        if self.monitor is None:
+        """Return the sentence that names the session that held the lock, if it was seen."""
+        if self.connection.dialect.name != "postgresql":
             return "another process is writing"
         holder = self.work.blocker or "somebody who is gone by now"
         return f"a lock was held for too long by {holder}"

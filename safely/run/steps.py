@@ -9,6 +9,7 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from alembic.script import Script, ScriptDirectory
@@ -16,11 +17,17 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
 from safely import alembic_internals as alembic
-from safely.alembic_internals import MigrationContext, MigrationInfo, RevisionStep, Step
+from safely.alembic_internals import (
+    MigrationContext,
+    MigrationInfo,
+    RevisionStep,
+    StampStep,
+    Step,
+)
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
 from safely.project import Project
-from safely.revisions import with_ancestors
+from safely.revisions import in_order, with_ancestors
 from safely.run import published
 from safely.run.retry import Overtaken
 
@@ -110,7 +117,20 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
     migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
     with in_schema(migration, migration.opts["project"]):
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
-        body_of(step.revision, up=step.is_upgrade)(**arguments)
+        run_body(step.revision, up=step.is_upgrade, **arguments)
+
+
+def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
+    """Run `upgrade` or `downgrade` of a revision.
+
+    Raise CommandError for its own file or network errors, which tell nothing of the database.
+    """
+    try:
+        body_of(script, up=up)(**arguments)
+    except OSError as error:
+        raise CommandError(
+            f"{Path(script.path).name} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def end(
@@ -179,11 +199,24 @@ def half_of(step: RevisionStep) -> Half:
 def is_due(step: Step, heads: Collection[str], script: ScriptDirectory) -> bool:
     """Return whether the database is where the step begins."""
     if not isinstance(step, RevisionStep):
-        return set(heads) == set(step.from_revisions)
+        return is_stamp_due(step, set(heads), script)
     applied = with_ancestors(script, *heads)
     if step.is_upgrade:
         return step.revision.revision not in applied and applied >= set(step.from_revisions)
     return step.revision.revision in heads
+
+
+def is_stamp_due(step: StampStep, heads: set[str], script: ScriptDirectory) -> bool:
+    """Return whether the version table is where a stamp begins.
+
+    A stamp of one branch leaves the rows of the others.
+    """
+    before, after = set(step.from_revisions), set(step.to_revisions)
+    if not step.branch_move:
+        return heads == before
+    if before:
+        return heads >= before
+    return not heads & with_ancestors(script, *after) and not after & with_ancestors(script, *heads)
 
 
 def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> bool:
@@ -195,10 +228,15 @@ def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> b
 
 def undo(half: Half, migration: MigrationContext) -> None:
     """Undo the half of a step that was begun, by the step's opposite."""
+    if half.revision not in in_order(script_of(migration)):
+        raise CommandError(
+            f"{half.direction} {half.revision} was begun and not finished, and its file is gone: "
+            "put it back, then run this again"
+        )
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards)
-    body_of(script, up=forwards)()
+    run_body(script, up=forwards)
     ledger.finish(migration, half, "undone", migration.opts["work"])
 
 
@@ -234,24 +272,24 @@ def refuse_transaction(migration: MigrationContext) -> None:
         )
 
 
-def require_schema_usage(connection: Connection) -> None:
-    """Raise CommandError for a role without USAGE, to which every table looks missing."""
+def require_schemas(connection: Connection, tables: str | None, version_table: str | None) -> None:
+    """Raise CommandError for a schema that is missing, or that the role may not use.
+
+    Without it every table looks missing, and the ledger would be made elsewhere. None is the
+    current schema.
+    """
     if connection.dialect.name != "postgresql":
         return
-    if connection.scalar(text("SELECT current_schema")) is None:
+    exists = text("SELECT to_regnamespace(quote_ident(:name))")
+    for name in filter(None, (tables, version_table)):
+        if not connection.scalar(exists, {"name": name}):
+            raise CommandError(
+                f"there is no schema {name}: create it first (CREATE SCHEMA), since the ledger and "
+                "the version table are made before the first revision runs"
+            )
+    if tables is None and connection.scalar(text("SELECT current_schema")) is None:
         raise CommandError(
             "this role may not migrate (it may use no schema): use the one that owns the tables"
-        )
-
-
-def refuse_unknown(heads: Collection[str], script: ScriptDirectory) -> None:
-    """Raise CommandError for a database that is ahead of these files."""
-    known = {revision.revision for revision in script.walk_revisions()}
-    if unknown := sorted(set(heads) - known):
-        raise CommandError(
-            f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
-            f"of this build, which knows {', '.join(script.get_heads()) or 'none'}. There is "
-            "nothing to migrate: this build works on it as it is"
         )
 
 

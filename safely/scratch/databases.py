@@ -19,6 +19,7 @@ from sqlalchemy import URL, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from safely.arguments import NAMES
 from safely.environment import Environment
 from safely.postgresql.programs import wheel_major
 from safely.postgresql.server import autocommit, autocommit_of, major_of
@@ -140,6 +141,7 @@ async def alembic(environment: Environment, url: str, *arguments: str) -> str:
         sys.executable,
         "-m",
         "safely.scratch.alembic",
+        *arguments_of_project(environment),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -161,6 +163,13 @@ async def alembic(environment: Environment, url: str, *arguments: str) -> str:
     if process.returncode:
         raise CommandError(f"on the scratch database: {error_in(output)}")
     return output
+
+
+def arguments_of_project(environment: Environment) -> list[str]:
+    """Return the `-x name=value` of the command that runs which are the project's own."""
+    values = getattr(environment.config.cmd_opts, "x", None) or []
+    own = [value for value in values if value.partition("=")[0] not in NAMES]
+    return [part for value in own for part in ("-x", value)]
 
 
 async def create_schemas(environment: Environment, url: str) -> None:
