@@ -1,0 +1,132 @@
+"""An env.py that does not keep to the contract, revisions of odd kinds, and what is not printed."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.chain import HEAD, NEXT, PREVIOUS
+from tests.commands import run_alembic, run_migrations
+from tests.databases import query, revision_of, write
+from tests.revisions import Revision
+
+RUN_SYNC = "await connection.run_sync(do_run_migrations, step.options)"
+
+
+def change_env(clone: Path, old: str, new: str) -> None:
+    """Replace a text in env.py."""
+    path = clone / "migrations/env.py"
+    source = path.read_text(encoding="utf-8")
+    assert old in source
+    path.write_text(source.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        (RUN_SYNC, "pass", "took a step without running it"),
+        ("**compared, **options)", "**compared)", "does not pass the options of the step"),
+        (
+            "        context.run_migrations()\n\n\nasync def",
+            "        pass\n\n\nasync def",
+            "took a step without running it",
+        ),
+        (
+            "context.configure(connection=connection,",
+            "context.configure(connection=connection, target_metadata=Base.metadata,",
+            "env.py gives 'target_metadata' to context.configure()",
+        ),
+        (RUN_SYNC, f"{RUN_SYNC}\n            break", "left the loop"),
+        ("create_engine(settings", "__import__('sqlalchemy.ext.asyncio').ext.asyncio."
+         "create_async_engine(settings", "needs an engine of safely.env.create_engine"),
+    ],
+)  # fmt: skip
+async def test_an_env_py_that_breaks_the_contract_migrates_nothing(
+    url: str, engine: AsyncEngine, clone: Path, case: tuple[str, str, str]
+) -> None:
+    old, new, words = case
+    change_env(clone, old, new)
+    if "create_async_engine" in new:
+        address = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+        change_env(clone, "settings.database_address", f"{with_driver(url, address)!r}")
+    process = run_alembic(url, "downgrade", "-1", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert words in process.stdout
+    assert await revision_of(engine) == HEAD
+
+
+def with_driver(url: str, drivers: dict[str, str]) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{drivers[scheme]}://{rest}"
+
+
+async def test_an_env_py_that_raises_is_told_apart_from_a_finding(url: str, clone: Path) -> None:
+    change_env(clone, "project = Project(", "raise RuntimeError('no settings')\nproject = Project(")
+    process = run_migrations(url, "drift", cwd=clone)
+    assert process.returncode == 2
+    assert "no settings" in process.stderr
+
+
+async def test_a_stamp_that_would_empty_the_version_table_first_is_refused(
+    url: str, engine: AsyncEngine
+) -> None:
+    process = run_alembic(url, "stamp", "--purge", "no_such_revision", check=False)
+    assert process.returncode != 0
+    assert await revision_of(engine) == HEAD
+
+
+async def test_a_revision_that_can_not_read_its_file_is_not_an_unreachable_database(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    revision("open('no_such_file.csv')")
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert f"{NEXT}_scratch.py failed: FileNotFoundError" in process.stdout
+    assert "can't reach" not in process.stdout
+    assert await revision_of(engine) == HEAD
+
+
+async def test_warnings_of_revision_files_stop_nothing(
+    url: str, clone: Path, revision: Revision
+) -> None:
+    revision('safely.add_column("users", sa.Column("phone", sa.Text()))')
+    path = clone / f"migrations/versions/{NEXT}_scratch.py"
+    text = path.read_text("utf-8")
+    path.write_text(f"import warnings\nwarnings.warn('an old package')\n{text}", encoding="utf-8")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+
+
+async def test_a_revision_file_may_have_another_encoding(
+    url: str, clone: Path, revision: Revision
+) -> None:
+    revision('safely.backfill("users", "full_name = \'Zoë\'", where="full_name = \'Zoe\'")')
+    path = clone / f"migrations/versions/{NEXT}_scratch.py"
+    text = path.read_text("utf-8")
+    path.write_text(f"# -*- coding: latin-1 -*-\n{text}", encoding="latin-1")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert run_migrations(url, "drift", cwd=clone).returncode == 0
+
+
+@pytest.mark.only("postgresql")
+async def test_purge_leaves_alone_what_others_have_put_under_such_a_name(
+    url: str, engine: AsyncEngine
+) -> None:
+    await write(engine, "CREATE SCHEMA aside_notes")
+    await write(engine, "CREATE TABLE aside_notes.kept (id int)")
+    run_alembic(url, "downgrade", PREVIOUS)
+    process = run_migrations(url, "purge", "--undone", "--yes")
+    assert process.returncode == 0, process.stderr
+    assert await query(engine, "SELECT to_regclass('aside_notes.kept')::text") == [
+        ("aside_notes.kept",)
+    ]
+
+
+@pytest.mark.parametrize("query", ["password=s3cret", "passfile=s3cret&ssl=disable"])
+def test_no_parameter_of_an_address_is_printed(query: str) -> None:
+    url = f"postgresql://u@127.0.0.1:1/db?{query}"
+    for process in (
+        run_alembic(url, "upgrade", "head", check=False),
+        run_migrations(url, "drift"),
+        run_migrations(url, "lint"),
+    ):
+        assert "s3cret" not in process.stdout + process.stderr
