@@ -164,8 +164,10 @@ async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
 
 
 def place_of(engine: AsyncEngine) -> str:
-    """Return the engine's address for people: no password, and no parameters, which may be one."""
-    return engine.url.set(query={}).render_as_string(hide_password=True)
+    """Return the engine's address for people: without user, password and parameters."""
+    place = engine.url.set(query={}, username=None, password=None).render_as_string()
+    # a password with an unescaped @ or / reaches into what is taken for the host
+    return place if "@" not in place else f"{engine.url.drivername}://…"
 
 
 def is_there(engine: AsyncEngine) -> bool:

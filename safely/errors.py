@@ -20,7 +20,8 @@ SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
-NO_RIGHT, NO_SCHEMA, IN_USE = "42501", "3F000", "2BP01"  # SQLSTATEs
+NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
+IN_USE, UNSUPPORTED = "2BP01", "0A000"  # something depends on it; not with a view on it
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
 NO_SESSION = (
     "the address leads through a pooler, and migrating needs a session of its own (for locks, "
@@ -52,8 +53,13 @@ def why_refused(error: BaseException) -> str | None:
             return f"this role may not do that ({cause}): use the one that owns the tables"
         if state == NO_SCHEMA:
             return f"{cause}: create it first (CREATE SCHEMA), or name another one in env.py"
-        if state == IN_USE:
-            return f"{cause} ({getattr(cause, 'detail', None) or 'something depends on it'})"
+        if state == IN_USE or (state == UNSUPPORTED and "used by a view" in str(cause)):
+            detail = getattr(cause, "detail", None) or "see its definition"
+            return (
+                f"{cause} ({' '.join(detail.split())}): published versions and other views rely on "
+                "it. safely.drop_column, safely.drop_table and safely.change_type leave them be; "
+                "python -m safely purge drops versions that no build needs"
+            )
         if state in POOLED:
             return NO_SESSION
     return None

@@ -34,12 +34,12 @@ class Project:
     extra `metrics`. Empty: none."""
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or len(self.name) > LONGEST_NAME:
+        if not NAME.fullmatch(str(self.name)) or len(str(self.name)) > LONGEST_NAME:
             raise CommandError(
                 f"Project(name={self.name!r}) in env.py: a project needs a name of letters, digits "
                 f"and _ . -, of at most {LONGEST_NAME}, such as Project(name='shop', …)"
             )
-        if self.metadata is None or not self.metadata.tables:
+        if not isinstance(self.metadata, sa.MetaData) or not self.metadata.tables:
             raise CommandError(
                 f"Project(name={self.name!r}) in env.py has no tables in its metadata: import the "
                 "models first, and give their Base.metadata"

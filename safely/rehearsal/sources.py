@@ -60,6 +60,8 @@ class Copy:
         the tables themselves, as the deployed build does.
         """
         url = self.address.url
+        if not (source.backup or source.clone):
+            await scratch.create_schemas(self.environment, url)
         if source.backup:
             archive.refuse_other_kind(source.backup, "postgresql")
             await restore.into_scratch(source.backup, url)

@@ -46,6 +46,11 @@ FILES = """\
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
 WHERE relkind = 'r' AND relpersistence = 'p'
   AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
+NUMBERED_COLUMNS = """\
+SELECT relname AS table, attnum, attname AS name
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND relkind IN ('r', 'p')
+  AND attnum > 0 AND NOT attisdropped"""
 CONSTRAINTS = """\
 SELECT conname FROM pg_constraint WHERE connamespace = to_regnamespace(quote_ident(current_schema))
 UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
@@ -74,6 +79,7 @@ class Rehearsal:
     judged: int = 0  # failed queries that a step before was judged by
     has_rows: bool = False
     versions: dict[str, Version] = field(default_factory=dict)  # by revision, without clients
+    columns: set[tuple[str, int]] = field(default_factory=set)  # table and number, before the step
 
     async def run(self, source: Source, to: str) -> None:
         """Take one step after the other, until one fails."""
@@ -85,6 +91,7 @@ class Rehearsal:
             result = RevisionResult(step.revision, step.message, not_undone=step.not_undone)
             self.report.revisions.append(result)
             before = await self.state(step.before)
+            self.columns = await self.number_columns()
             result.up = await self.take(step, "upgrade", result)
             if not result.up.ok:
                 break
@@ -210,9 +217,20 @@ class Rehearsal:
             if older is None or untouched is None:
                 continue
             known = {column.name for column in older.columns}
+            known |= {name for place, name in await self.old_columns() if place == table.name}
             for column in table.writable:
                 if column.is_nullable and column.name not in known:
                     await self.write_column(version, table, column, untouched)
+
+    async def old_columns(self) -> set[tuple[str, str]]:
+        """Return table and name of the columns from before the step, under the names of now."""
+        rows = await self.connection.fetch(NUMBERED_COLUMNS)
+        return {(place, name) for place, number, name in rows if (place, number) in self.columns}
+
+    async def number_columns(self) -> set[tuple[str, int]]:
+        """Return table and number of all columns: a rename changes neither."""
+        rows = await self.connection.fetch(NUMBERED_COLUMNS)
+        return {(place, number) for place, number, _ in rows}
 
     async def write_column(
         self, version: Version, table: Table, column: Column, untouched: str

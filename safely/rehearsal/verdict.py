@@ -16,8 +16,10 @@ def problems_of(step: StepResult, budgets: Budgets, failure: str | None) -> list
     problems = []
     if failure:
         # Alembic's own sentence says more than the error does, unless it is the end of a stack
+        _, origin, statement = (step.broken or "").partition("; it came from ")
         is_unforeseen = step.broken and STACK_TRACE.search(failure)
-        problems.append(step.broken if step.broken and is_unforeseen else failure)
+        sentence = step.broken if step.broken and is_unforeseen else failure + origin + statement
+        problems.append(sentence)
     if step.longest_wait > budgets.max_wait:
         problems.append(
             f"a client waited {duration(step.longest_wait)} ({step.waits} waits; the budget is "

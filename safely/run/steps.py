@@ -56,6 +56,10 @@ def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Wo
     """Return the work of a command under `--sql`: all of its steps, with the ledger's table."""
 
     def work(heads: Collection[str], migration: MigrationContext) -> Iterator[Step]:
+        if migration.dialect.name not in ledger.SNAPSHOT:
+            raise CommandError(
+                f"safely migrates PostgreSQL and SQLite, not {migration.dialect.name}"
+            )
         prepare(migration, project)
         migration.opts.update(work=None, lock_timeout=lock_timeout)
         if migration.dialect.name == "postgresql":
@@ -231,7 +235,8 @@ def undo(half: Half, migration: MigrationContext) -> None:
     if half.revision not in in_order(script_of(migration)):
         raise CommandError(
             f"{half.direction} {half.revision} was begun and not finished, and its file is gone: "
-            "put it back, then run this again"
+            "put it back and run this again; or remove by hand what it began, and delete its row "
+            "(state started) from migration_log"
         )
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"

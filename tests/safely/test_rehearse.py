@@ -118,9 +118,15 @@ op.execute("DELETE FROM users WHERE id > 10")"""
     assert gone in problems
 
 
-def test_another_type_and_back_is_no_loss(tmp_path: Path, clone: Path, revision: Revision) -> None:
+def test_another_type_and_another_name_and_back_are_no_loss(
+    tmp_path: Path, clone: Path, revision: Revision
+) -> None:
     retype = 'safely.change_type("users", "age", sa.{}())'
-    revision(retype.format("BigInteger"), retype.format("Integer"))
+    rename = 'safely.rename_column("users", "{}", "{}")\n'
+    revision(
+        rename.format("email", "address") + retype.format("BigInteger"),
+        rename.format("address", "email") + retype.format("Integer"),
+    )
     arguments = ("--rows", "300", "--from", HEAD, "--json")
     process = run_migrations(EMPTY.format(tmp_path), "rehearse", *arguments, cwd=clone)
     assert report_of(process)["problems"] == []
