@@ -131,7 +131,7 @@ class SchemaReport:
     """The revision that the models of this build describe."""
     database: Database
     advice: Sequence[str]
-    """What to do, a sentence each; the most urgent first."""
+    """The recommended actions, a sentence each; the most urgent first."""
     running: RunningMigration | None
     """None: there is none, or the database does not tell (SQLite)."""
     revisions: Sequence[Revision]

@@ -22,7 +22,7 @@ from safely.revisions import refuse_unknown
 from safely.run import published, steps
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
-from safely.run.retry import Step, attempts
+from safely.run.retry import Step, attempt, attempts
 from safely.run.trace import Trace
 
 MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
@@ -59,7 +59,7 @@ class Migrator:
         )
         self.todo: list[alembic.Step] = []
         self.trace, self.overtaken_at = Trace(""), ""
-        self.is_backed_up = self.is_overtaken = self.is_finished = False
+        self.is_backed_up = self.is_finished = False
 
     @property
     def is_migrating(self) -> bool:
@@ -173,8 +173,7 @@ class Migrator:
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
             await self.work(session, ledger.create if is_stamp else refuse_drift)
-            self.is_overtaken = True
-            while self.is_overtaken:
+            while True:
                 before = self.todo
                 async with aclosing(self.plan()) as tries:
                     async for step in tries:
@@ -188,6 +187,8 @@ class Migrator:
                 async with aclosing(self.take(session, run)) as taken:
                     async for step in taken:
                         yield step
+                if not self.overtaken_at:
+                    break
             if not self.todo:
                 await self.work(session, steps.adopt if is_stamp else steps.complete)
         if self.todo or is_stamp:
@@ -211,7 +212,7 @@ class Migrator:
     async def take(self, session: Session, run: Run) -> AsyncGenerator[Step, None]:
         """Yield the planned steps, one after the other, until another migrator is ahead."""
         connection, monitor = session
-        patience, self.is_overtaken = self.arguments.patience, False
+        patience, self.overtaken_at = self.arguments.patience, ""
         for planned in self.todo:
             options = self.options() | {
                 "fn": steps.only(planned, self.project),
@@ -222,8 +223,7 @@ class Migrator:
                 async with aclosing(tries):
                     async for step in tries:
                         yield step
-                        self.is_overtaken = step.is_overtaken
-            if self.is_overtaken:
+            if step.is_overtaken:
                 self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
             await self.withdraw_undone(session)
@@ -237,12 +237,8 @@ class Migrator:
             action(migration)
 
         options = {"lock_timeout": self.arguments.lock_timeout}
-        tries = attempts(
-            connection, monitor, options, patience=self.arguments.patience, trace=self.trace
-        )
-        async for step in tries:
-            async with step as own:
-                await own.run_sync(partial(self.environment.work, act), step.options)
+        acting, patience = partial(self.environment.work, act), self.arguments.patience
+        await attempt(connection, monitor, acting, options, patience, self.trace)
 
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""

@@ -19,7 +19,7 @@ from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, postgresql, quoted, regclass, run
 from safely.operations.rebuild import rebuilt
 from safely.revisions import in_order, known, older_than, refuse_unknown, with_ancestors
-from safely.run import published
+from safely.run import published, steps
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
 from safely.run.set_aside import set_aside_by
@@ -166,12 +166,6 @@ def items_on_sqlite(connection: Connection, revisions: Collection[str]) -> Itera
                 yield from set_aside("column", name, revisions, table)
 
 
-def withdraw(revision: str, migration: MigrationContext) -> None:
-    """Drop the published version of an undone revision, which a killed run left."""
-    published.withdraw(revision)
-    ledger.renew_snapshot(migration)
-
-
 def drop(item: Item, migration: MigrationContext) -> None:
     """Drop one object for good."""
     if item.kind == "version":
@@ -268,7 +262,7 @@ async def purge(
 
         await work(partial(drift.refuse_drift, environment, accept=False))
         for revision in await environment.read(published.undone):
-            await work(partial(withdraw, revision))
+            await work(partial(steps.withdraw, revision))
         current, seen = await environment.read(look)
         if seen.builds or not seen.items or not agreed(seen):
             return seen

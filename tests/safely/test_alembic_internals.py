@@ -1,4 +1,4 @@
-"""What is used of Alembic beyond its documented interface, and what is left as it is."""
+"""The private names of Alembic that safely uses, and the globals that it does not change."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What safely can't work with is refused in one line, before anything is changed."""
+"""Bad input of any kind is refused in one line, before anything is changed."""
 
 import sqlite3
 from contextlib import closing
