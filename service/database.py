@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -119,7 +120,8 @@ def create_engine(
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
-    event.listen(engine.sync_engine, "checkin", close_busy_sqlite)
+    event.listen(engine.sync_engine, "checkout", check_sqlite)
+    event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
 
@@ -142,10 +144,28 @@ def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def close_busy_sqlite(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+def check_sqlite(
+    connection: DBAPIConnection,
+    entry: ConnectionPoolEntry,  # noqa: ARG001  # SQLAlchemy's signature
+    proxy: PoolProxiedConnection,  # noqa: ARG001  # SQLAlchemy's signature
+) -> None:
+    """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+    if not is_idle_sqlite(connection):
+        raise DisconnectionError("its state is not certain")
+
+
+def close_uncertain_sqlite(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
     """Close a connection that comes back within a transaction: the next request would be in it."""
-    if connection is not None and cast("Any", connection).driver_connection.in_transaction:
+    if connection is not None and not is_idle_sqlite(connection):
         entry.invalidate()
+
+
+def is_idle_sqlite(connection: DBAPIConnection) -> bool:
+    """Return whether a connection to SQLite is open and outside a transaction."""
+    try:
+        return not cast("Any", connection).driver_connection.in_transaction
+    except ValueError:  # it is closed
+        return False
 
 
 def begin_sqlite(connection: Connection) -> None:
@@ -174,7 +194,7 @@ class Database:
         # seconds: of a unit of work that is not a transfer, from its first statement on
         self.timeout = settings.pool_timeout + settings.statement_timeout
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
-        self.connector = connector = None
+        self.connector: Connector | None = None
         if self.is_postgresql:
             # names with a schema, not a search_path: that would not hold behind every pooler
             schemas = {None: f"at_{revision}", "staging": "pg_temp"}
@@ -182,7 +202,7 @@ class Database:
                 "execution_options": {"schema_translate_map": schemas},
                 "isolation_level": "AUTOCOMMIT",
             }
-            self.connector = connector = Connector(
+            self.connector = Connector(
                 f"users@{revision}",
                 {
                     "statement_timeout": milliseconds,
@@ -193,8 +213,8 @@ class Database:
             )
         read_size = max(1, settings.pool_size // 3)
         write_size = max(1, settings.pool_size - read_size)
-        self.reading = create_engine(settings, connector=connector, size=read_size, **options)
-        self.writing = create_engine(settings, connector=connector, size=write_size, **options)
+        self.reading = create_engine(settings, connector=self.connector, size=read_size, **options)
+        self.writing = create_engine(settings, connector=self.connector, size=write_size, **options)
         if self.is_postgresql:
             readers = self.reading
             writers = self.writing.execution_options(isolation_level="READ COMMITTED")
@@ -240,13 +260,16 @@ class Database:
     ) -> Result:
         """Return what `work` returns; it gets a session that only reads, then the arguments.
 
-        Where its connection turns out to be dead, or a plan to be stale, it is done once more.
-        Raise TimeoutError after `timeout` seconds.
+        It is done once more where its connection turns out to be dead, a plan to be stale, or the
+        server not to be the primary any more. Raise TimeoutError after `timeout` seconds.
         """
         async with self.in_time(self.timeout):
+            generation = self.generation
             try:
                 async with self.read() as session:
-                    return await work(session, *arguments, **options)
+                    result = await work(session, *arguments, **options)
+                if self.generation == generation:
+                    return result
             except Exception as error:
                 if not (is_stale_plan(error) or was_lost(error)):
                     raise
@@ -266,6 +289,11 @@ class Database:
             if timeout.expired() and self.connector is not None:
                 self.connector.generation += 1
             raise
+
+    @property
+    def generation(self) -> int:
+        """How often all connections were given up."""
+        return 0 if self.connector is None else self.connector.generation
 
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.
@@ -328,7 +356,8 @@ async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
 async def commit(session: AsyncSession, deadline: float | None) -> None:
     """Commit by the `deadline` of the event loop's clock, or COMMIT_TIME later if that is later.
 
-    Raise OutcomeUnknown where no answer came, for whatever reason: the database may have committed.
+    Raise OutcomeUnknown where no answer came, for whatever reason, a cancellation of the request
+    among them: the database may have committed.
     What the database itself refused is raised as it is: then nothing is stored.
     """
     if deadline is not None:
@@ -336,8 +365,8 @@ async def commit(session: AsyncSession, deadline: float | None) -> None:
     try:
         async with asyncio.timeout_at(deadline):
             await session.commit()
-    except Exception as error:
-        if was_never_sent(error) or not was_lost(error):
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, Exception) and (was_never_sent(error) or not was_lost(error)):
             raise
         with suppress(Exception):
             await session.invalidate()
