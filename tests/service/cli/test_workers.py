@@ -88,6 +88,46 @@ async def test_the_drain_fails_readiness_first_and_serves_everything_else(url: s
         assert b"stopping in 60 s; a second signal stops at once" in err
 
 
+async def test_a_load_balancer_that_watches_readiness_loses_no_request(
+    url: str, *, full: bool
+) -> None:
+    """Each request has a new connection."""
+    port, in_rotation, served = free_port(), True, 0
+    environment = {"DATABASE_URL": url, "PORT": str(port), "ACCESS_LOG": "off", "DRAIN_TIME": "3"}
+
+    async def get(path: str) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        response = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return int(response.split()[1])
+
+    async def send_requests() -> None:
+        nonlocal served
+        while in_rotation:
+            assert await get("/users") == HTTPStatus.OK
+            served += 1
+
+    async def watch_readiness() -> None:
+        nonlocal in_rotation
+        while in_rotation:
+            await asyncio.sleep(0.1)
+            in_rotation = await get("/health/ready") == HTTPStatus.OK
+
+    async with service_process(**environment) as service:
+        await listening_event(service)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(16):
+                group.create_task(send_requests())
+            group.create_task(watch_readiness())
+            async with asyncio.timeout(60):
+                while served < (4000 if full else 500):
+                    await asyncio.sleep(0.01)
+            service.terminate()
+        await asyncio.wait_for(service.communicate(), 20)
+        assert service.returncode == 0
+
+
 def limits_of(process: int) -> dict[str, list[str]]:
     """Return the soft and the hard limits of a process, by their names."""
     lines = Path(f"/proc/{process}/limits").read_text(encoding="ascii").splitlines()
