@@ -104,7 +104,10 @@ def create_engine(
         if connector is not None:
             connector.attach(engine)
         return engine
-    options["connect_args"] = {"timeout": settings.statement_timeout}  # for others' write lock
+    options["connect_args"] = {
+        "timeout": settings.statement_timeout,  # to wait for another's write lock
+        "factory": SqliteConnection,
+    }
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
@@ -112,6 +115,16 @@ def create_engine(
     event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection to SQLite that gives its lock back when it is closed."""
+
+    def close(self) -> None:
+        """Roll back first: a statement that was not finished would keep the transaction open."""
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def check_file(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
