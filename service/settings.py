@@ -58,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout: Seconds = 10.0
     request_timeout: Seconds = 30.0
     transfer_timeout: Seconds = 3600.0
+    transfer_rate: Count = 128 * 1024
     max_body: Count = 1024 * 1024
     rate_limit: str = ""
     cors_origins: str = ""

@@ -7,10 +7,11 @@ from typing import Any
 
 from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
-from litestar.types import Receive, ReceiveMessage
+from litestar.types import Receive
 
 from service import validation
 from service.errors import MalformedJson, RequestTimeout, UnsupportedMediaType
+from service.http.minimum_rate import SENDING_LAG, MinimumRate
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -26,22 +27,25 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
 
-        Raise RequestTimeout when the client goes away or, in a transfer, sends nothing any more,
-        and RequestEntityTooLarge above the limit.
+        Raise RequestTimeout when the client goes away or, in a transfer, sends too slowly, and
+        RequestEntityTooLarge above the limit.
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
         lengths = [int(line[:10]) for line in self.lines_of(b"content-length") if line.isdecimal()]
         if limit is not None and max(lengths, default=0) > limit:
             raise RequestEntityTooLarge
-        # all other requests end after this time as a whole, by the middleware Deadline
-        seconds = self.app.state.settings.request_timeout if self.is_transfer else None
+        rate: MinimumRate | None = None
+        if self.is_transfer:  # all others end soon by the middleware Deadline
+            rate = MinimumRate(self.app.state.settings.transfer_rate, SENDING_LAG)
         received, more = 0, True
         while more:
-            message = await (self.receive() if seconds is None else self.receive_within(seconds))
+            message = await (self.receive() if rate is None else rate.wait_for(self.receive()))
             if message["type"] != "http.request":
                 raise RequestTimeout("the client went away before its request was complete")
             received += len(message["body"])
+            if rate is not None:
+                rate.add(len(message["body"]))
             if limit is not None and received > limit:
                 raise RequestEntityTooLarge
             more = message["more_body"]
@@ -51,16 +55,6 @@ class StrictRequest(Request[Any, Any, Any]):
     def is_transfer(self) -> bool:
         """Whether it is an import or export, which may last."""
         return "is_transfer" in self.route_handler.opt
-
-    async def receive_within(self, seconds: float) -> ReceiveMessage:
-        """Return what the client sends next; raise RequestTimeout if it sends nothing."""
-        try:
-            async with asyncio.timeout(seconds) as timeout:
-                return await self.receive()
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
 
     async def body(self) -> bytes:
         """Return the whole body; raise MalformedJson if a handler with `data` gets none."""
@@ -112,7 +106,8 @@ async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[None]:
                 yield
             finally:
                 watching.cancel()
-    except TimeoutError:
+    except Exception:
         if not timeout.expired():
             raise
+        # also in place of an error that the cancellation caused, as in a driver that was reading
         raise RequestTimeout("the client went away") from None
