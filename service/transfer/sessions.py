@@ -16,7 +16,7 @@ from service.settings import Settings
 
 SLOT_RELEASES = 1000  # times of released slots that are remembered
 CHECK_INTERVAL = 1.0  # seconds between two checks of the database during a transfer
-CHECK_TIMEOUT = 1.5  # seconds that the database has for an answer
+CHECK_TIMEOUT = 1.0  # seconds that the database has for an answer
 CHECKS = 2  # that fail one after the other before the transfer ends
 
 Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
@@ -51,7 +51,7 @@ class Transfers:
             self.slot(),
             AsyncExitStack() as after_commit,
             self.database.write() as session,
-            self.while_answering(),  # not around the commit: its outcome would not be known
+            self.while_answering(session),  # not around the commit: its outcome would not be known
         ):
             if not self.database.is_postgresql:
                 # BEGIN instead of BEGIN IMMEDIATE: others write while the client still sends
@@ -68,7 +68,7 @@ class Transfers:
         Raise PoolTimeoutError where all slots are taken for too long, and TimeoutError when the
         database stops answering.
         """
-        async with self.slot(), self.database.read() as session, self.while_answering():
+        async with self.slot(), self.database.read() as session, self.while_answering(session):
             if self.database.is_postgresql:
                 # instead of AUTOCOMMIT; the pool resets it when the connection is returned
                 repeatable = {"isolation_level": "REPEATABLE READ"}
@@ -102,7 +102,7 @@ class Transfers:
             self.slots.release()
 
     @asynccontextmanager
-    async def while_answering(self) -> AsyncIterator[None]:
+    async def while_answering(self, session: AsyncSession) -> AsyncIterator[None]:
         """Raise TimeoutError when the database stops answering during the block.
 
         How long a statement of a transfer takes shows nothing: a merge may need minutes, and a
@@ -119,12 +119,17 @@ class Transfers:
                 await asyncio.sleep(CHECK_INTERVAL)
             timeout.reschedule(0)  # it is over
 
-        async with asyncio.timeout(None) as timeout:
-            checking = asyncio.create_task(check_at_intervals())
-            try:
-                yield
-            finally:
-                checking.cancel()
+        try:
+            async with asyncio.timeout(None) as timeout:
+                checking = asyncio.create_task(check_at_intervals())
+                try:
+                    yield
+                finally:
+                    checking.cancel()
+        except TimeoutError:
+            if timeout.expired():
+                await session.invalidate()  # a rollback would wait for the server, too
+            raise
 
     async def answers(self) -> bool:
         """Return whether the database answers at least one of some queries in time.
