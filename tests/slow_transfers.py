@@ -64,6 +64,7 @@ async def trickling_export(  # noqa: PLR0913  # what a client may do
     A complete response ends in its last chunk, `0\\r\\n\\r\\n`.
     """
     async with connected(host, port) as (reader, writer):
+        headers = {"Connection": "close", **headers}
         if content:
             headers |= {"Content_Type": "text/csv", "Content_Length": str(len(content))}
         writer.write(head("POST" if content else "GET", path, **headers) + content)
