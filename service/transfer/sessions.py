@@ -14,7 +14,7 @@ from service.database_errors import is_from_database
 from service.settings import Settings
 
 CHECK_INTERVAL = 1.0  # seconds between two checks of the database during a transfer
-CHECK_TIMEOUT = 1.0  # seconds that the database has for an answer
+CHECK_TIMEOUT = 1.5  # seconds that the database has for an answer
 CHECKS = 2  # that fail one after the other before the transfer ends
 
 Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
