@@ -106,7 +106,8 @@ async def test_an_import_that_slows_down_is_rolled_back_and_leaves_its_place(url
         slow = asyncio.create_task(slow_transfers.trickling_import(*service.place, content))
         await service.answers_exports_by(HTTPStatus.SERVICE_UNAVAILABLE)
         await service.answers_exports_by(HTTPStatus.OK)
-        assert (await slow).startswith(b"HTTP/1.1 408")
+        # a client that still sends may see the connection closed before it reads the answer
+        assert (await slow)[:12] in {b"HTTP/1.1 408", b""}
         assert await service.export_length() == 0
 
 
