@@ -129,6 +129,7 @@ class Connector:
         finally:
             self.attempts.remove(now)
         entry.info.update(
+            new=True,
             shared=shared,
             generation=generation,
             made=time.monotonic(),
@@ -216,6 +217,8 @@ class Connector:
         proxy: PoolProxiedConnection,  # noqa: ARG002  # SQLAlchemy's signature
     ) -> None:
         """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+        if entry.info.pop("new", False):  # made for this checkout, whatever happened meanwhile
+            return
         if not self.may_be_lent(connection, entry):
             raise DisconnectionError("its state is not certain")
 
