@@ -20,6 +20,7 @@ from safely.ledger import drift, ledger
 from safely.project import Project
 from safely.revisions import refuse_unknown
 from safely.run import published, steps
+from safely.run.aftermath import Progress
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import Step, attempt, attempts
@@ -60,6 +61,7 @@ class Migrator:
         self.todo: list[alembic.Step] = []
         self.trace, self.overtaken_at = Trace(""), ""
         self.is_backed_up = self.is_finished = False
+        self.progress = Progress()
 
     @property
     def is_migrating(self) -> bool:
@@ -104,6 +106,7 @@ class Migrator:
         self.learn(migration)
         refuse_unknown(heads, self.script)
         autogenerate.set_up(migration, self.project)
+        self.progress.heads = tuple(heads)
         self.todo = list(self.fn(heads, migration))
         return []
 
@@ -171,6 +174,7 @@ class Migrator:
         self.is_backed_up = given.backup is None
         await self.environment.read(published.refuse_unknown_role, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
+            self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
             await self.work(session, ledger.create if is_stamp else refuse_drift)
             while True:
@@ -213,7 +217,9 @@ class Migrator:
         """Yield the planned steps, one after the other, until another migrator is ahead."""
         connection, monitor = session
         patience, self.overtaken_at = self.arguments.patience, ""
+        self.progress.target = self.todo[-1].to_revisions if self.todo else ()
         for planned in self.todo:
+            self.progress.step = planned
             options = self.options() | {
                 "fn": steps.only(planned, self.project),
                 "lock_timeout": self.arguments.lock_timeout,
@@ -226,6 +232,7 @@ class Migrator:
             if step.is_overtaken:
                 self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
+            self.progress.heads, self.progress.step = planned.to_revisions, None
             await self.withdraw_undone(session)
 
     async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
