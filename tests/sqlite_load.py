@@ -62,6 +62,7 @@ async def service(url: str, port: int, workers: int) -> AsyncIterator[asyncio.su
     try:
         async with asyncio.timeout(START_TIMEOUT), httpx.AsyncClient() as client:
             while not await answers(client, port):
+                assert process.returncode is None, "the service has ended"
                 await asyncio.sleep(0.02)
         yield process
     finally:
