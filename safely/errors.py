@@ -31,6 +31,7 @@ FAILURES = {  # SQLSTATE, or its class: why a server that answers can't do it no
     "53200": "is out of memory",
     "53": "is short of resources",
     "54": "has met one of its limits",
+    "55P03": "has a lock that another session held for too long",
     "57014": "was told to cancel the statement",
     "58": "has met an error of its operating system",
     "F0": "has a configuration file that it can't read",

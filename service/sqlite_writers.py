@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
-QUEUE_TIMEOUT = 2.5  # seconds until a writer gives up; a busy timeout follows, and both are below 5
+QUEUE_TIMEOUT = 2.0  # seconds; the busy timeout follows, and both together are below 5
 SUFFIX = "-writers"  # of the queue's file
 
 

@@ -35,7 +35,7 @@ pg_terminate_backend; or the whole server, which stays away until `Wire.restore`
 
 # each is a query with one boolean column, true as soon as the moment has come
 MOMENTS = {
-    "the ledger is locked for writing": "SELECT EXISTS (SELECT FROM pg_locks "
+    "a step writes to the ledger": "SELECT EXISTS (SELECT FROM pg_locks "
     "WHERE relation = to_regclass('migration_log') AND mode = 'RowExclusiveLock' AND granted)",
     "an index is built concurrently": "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index "
     "WHERE command = 'CREATE INDEX CONCURRENTLY')",
@@ -316,6 +316,18 @@ async def has_come(connection: asyncpg.Connection, name: str) -> bool:
         return bool(await connection.fetchval(MOMENTS[name]))
     except asyncpg.UndefinedTableError:
         return False
+
+
+@asynccontextmanager
+async def ledger_locked(url: str) -> AsyncIterator[None]:
+    """Let nobody read or write the ledger meanwhile."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE migration_log")
+            yield
+    finally:
+        await connection.close()
 
 
 class NoSmallDisk(Exception):  # noqa: N818  # a reason to skip, and nobody's fault

@@ -1,6 +1,7 @@
 """Many processes write to one SQLite file: none waits for too long, and a kill loses nothing."""
 
 import asyncio
+import fcntl
 import os
 import random
 import resource
@@ -70,6 +71,20 @@ async def test_a_writer_that_waits_for_another_program_is_told_within_five_secon
         assert took < 5  # seconds
         other.execute("ROLLBACK")
     assert (await client.delete("/users/1")).status_code == HTTPStatus.NOT_FOUND
+
+
+async def test_a_place_in_the_queue_is_passed_on_when_its_writer_has_given_up(
+    url: str, client: httpx.AsyncClient
+) -> None:
+    assert (await client.delete("/users/1")).status_code == HTTPStatus.NOT_FOUND
+    with path_of(f"{url}-writers").open("rb") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)  # as another process does
+        answer = await client.delete("/users/1")
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert "another process is writing" in answer.json()["detail"]
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        assert (await client.delete("/users/1")).status_code == HTTPStatus.NOT_FOUND
+        await asyncio.to_thread(fcntl.flock, queue, fcntl.LOCK_EX)  # nobody keeps it
 
 
 @contextmanager

@@ -242,3 +242,25 @@ async def test_every_command_of_safely_tells_an_outage_in_a_line(
         process = await asyncio.to_thread(run_migrations, proxy.url, *arguments)
     line = last_words(process)
     assert "Run the same command again when that is mended" in line
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("is_released", [True, False])
+async def test_a_locked_ledger_is_outlasted_or_told_in_a_line(
+    url: str, *, is_released: bool
+) -> None:
+    arguments = ("-x", f"patience={20 if is_released else 0.3}", "downgrade", "-1")
+    async with dying_databases.ledger_locked(url):
+        downgrade = await start_alembic(url, *arguments)
+        line = (await downgrade.stdout.readline()).decode()
+        rest = b"" if is_released else (await downgrade.communicate())[0]
+    if is_released:
+        assert line.endswith("; trying again\n")
+        rest, _ = await downgrade.communicate()
+        assert downgrade.returncode == 0, rest
+    else:
+        *_, last = (line + rest.decode()).splitlines()
+        assert "a lock" in last
+        assert last.startswith("FAILED: ")
+    assert b"Traceback" not in rest
+    run_alembic(url, "upgrade", "head")
