@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, event
@@ -23,6 +24,7 @@ from sqlalchemy.pool import (
     ConnectionPoolEntry,
     PoolProxiedConnection,
 )
+from sqlalchemy.util import await_only
 
 from service.connections import (
     CONNECT_TIMEOUT,
@@ -32,8 +34,10 @@ from service.connections import (
 from service.database_errors import is_stale_plan, was_lost, was_never_sent
 from service.errors import OutcomeUnknown
 from service.settings import Settings, async_url
+from service.sqlite_writers import WriteQueue
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
+SQLITE_BUSY_TIMEOUT = 1.5  # seconds; the first in the queue waits for one transaction at most
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
 
 Arguments = ParamSpec("Arguments")
@@ -105,7 +109,7 @@ def create_engine(
             connector.attach(engine)
         return engine
     options["connect_args"] = {
-        "timeout": settings.statement_timeout,  # to wait for another's write lock
+        "timeout": SQLITE_BUSY_TIMEOUT,  # to wait for another's write lock
         "factory": SqliteConnection,
     }
     engine = create_async_engine(url, **options)
@@ -114,7 +118,9 @@ def create_engine(
     event.listen(engine.sync_engine, "checkout", check_sqlite)
     event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
-    return engine
+    writers = WriteQueue(Path(str(url.database)))
+    event.listen(engine.sync_engine, "engine_disposed", writers.close)
+    return engine.execution_options(write_queue=writers)
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -174,8 +180,16 @@ def begin_sqlite(connection: Connection) -> None:
 
     The execution option `reading` leaves it out.
     """
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("reading", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    writers: WriteQueue = options["write_queue"]
+    await_only(writers.enter())
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        writers.leave()
 
 
 class Database:
