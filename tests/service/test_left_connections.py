@@ -7,9 +7,10 @@ rows that another has not committed, and what they were told is stored must be s
 
 import asyncio
 import random
+import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 
@@ -24,6 +25,7 @@ from service.app import create_app
 from service.database import Database
 from service.settings import Settings
 from service.transfer.sessions import Transfers
+from tests.databases import path_of
 from tests.lifespan import lifespan
 from tests.transfers import import_users
 
@@ -54,9 +56,12 @@ class Service(NamedTuple):
 
 
 @asynccontextmanager
-async def service(**settings: Any) -> AsyncIterator[Service]:
+async def service(url: str) -> AsyncIterator[Service]:
     """Yield a service in this process."""
-    app = create_app(Settings(**settings))
+    settings = Settings(
+        database_url=url, pool_size=POOL_SIZE, pool_timeout=2, metrics=False, access_log="off"
+    )
+    app = create_app(settings)
     scopes: list[Scope] = []
 
     async def keep_scope(scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,18 +76,23 @@ async def service(**settings: Any) -> AsyncIterator[Service]:
             yield Service(client, state.database, state.transfers)
 
 
+Query = Callable[..., Awaitable[Any]]  # returns the first value of the first row
 Sessions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
 class Left:
     """A connection of the service's, while a step brings it into a bad state."""
 
-    def __init__(self, session: AsyncSession, driver: Any, observer: asyncpg.Connection) -> None:
+    def __init__(self, session: AsyncSession, driver: Any, query: Query) -> None:
         self.session = session
         self.driver = driver
-        self.observer = observer
-        self.pid = driver.get_server_pid()
+        self.query = query
         self.unfinished: asyncio.Future[Any] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the connection's server process (PostgreSQL)."""
+        return int(self.driver.get_server_pid())
 
     async def started(self, *, state: str = "active") -> None:
         """Return when the connection's server process is in the state."""
@@ -90,7 +100,7 @@ class Left:
             "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = $2"
             " AND (wait_event = 'PgSleep' OR wait_event_type = 'Client')"
         )
-        while not await self.observer.fetchval(statement, self.pid, state):
+        while not await self.query(statement, self.pid, state):
             await asyncio.sleep(0)
 
     async def closed(self) -> None:
@@ -110,7 +120,7 @@ class Left:
         """Let the server cancel the work."""
         task = asyncio.ensure_future(work)
         await self.started()
-        await self.observer.execute("SELECT pg_cancel_backend($1)", self.pid)
+        await self.query("SELECT pg_cancel_backend($1)", self.pid)
         with suppress(Exception):
             await task
 
@@ -201,7 +211,7 @@ async def cancelled_commit_of_the_session(left: Left) -> None:
 async def rain_of_cancels(left: Left) -> None:
     """One that hits COMMIT before it commits leaves a failed transaction behind."""
     await left.session.execute(text(ADD_PERHAPS))
-    rain = asyncio.ensure_future(left.observer.execute(RAIN, left.pid))
+    rain = asyncio.ensure_future(left.query(RAIN, left.pid))
     await asyncio.sleep(0.001)
     try:
         await left.session.commit()
@@ -279,14 +289,14 @@ async def advisory_lock(left: Left) -> None:
 
 
 async def closed_by_the_server(left: Left) -> None:
-    await left.observer.execute("SELECT pg_terminate_backend($1)", left.pid)
+    await left.query("SELECT pg_terminate_backend($1)", left.pid)
     await left.closed()
 
 
 async def closed_by_the_server_in_a_query(left: Left) -> None:
     task = asyncio.ensure_future(left.session.execute(text(SLEEP)))
     await left.started()
-    await left.observer.execute("SELECT pg_terminate_backend($1)", left.pid)
+    await left.query("SELECT pg_terminate_backend($1)", left.pid)
     with suppress(Exception):
         await task
 
@@ -342,6 +352,70 @@ OTHERS: list[State] = [
 ]
 
 
+async def file_transaction(left: Left) -> None:
+    if not left.driver.in_transaction:
+        await left.driver.execute("BEGIN IMMEDIATE")
+    await left.driver.execute(ADD)
+
+
+async def file_transaction_after_commit(left: Left) -> None:
+    await left.driver.execute("ROLLBACK")
+    await left.driver.execute("BEGIN IMMEDIATE")
+    await left.driver.execute(ADD)
+
+
+async def file_snapshot(left: Left) -> None:
+    await left.driver.execute("ROLLBACK")
+    await left.driver.execute("BEGIN")
+    await left.driver.execute("SELECT count(*) FROM users")
+
+
+async def file_cancelled_query(left: Left) -> None:
+    task = asyncio.ensure_future(left.session.execute(text(COUNTING)))
+    await asyncio.sleep(0.002)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def file_interrupted_query(left: Left) -> None:
+    task = asyncio.ensure_future(left.session.execute(text(COUNTING)))
+    await asyncio.sleep(0.002)
+    await left.driver.interrupt()
+    await task
+
+
+async def file_half_read_stream(left: Left) -> None:
+    result = await left.session.stream(text("SELECT * FROM users, users AS u, users AS v"))
+    await result.fetchmany(1)
+
+
+async def file_cancelled_commit(left: Left) -> None:
+    await left.session.execute(text(ADD_PERHAPS))
+    task = asyncio.ensure_future(left.session.commit())
+    await asyncio.sleep(0)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def file_closed(left: Left) -> None:
+    await left.driver.close()
+
+
+COUNTING = """\
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000)
+SELECT count(*) FROM n"""
+FILE_STATES: list[State] = [
+    file_snapshot,
+    file_cancelled_query,
+    file_interrupted_query,
+    file_half_read_stream,
+    file_closed,
+    nothing,
+]
+
+
 class Case(NamedTuple):
     """A state in which a session of a kind is left, by an exception or not."""
 
@@ -370,10 +444,23 @@ CASES = [
 ]
 
 
+FILE_CASES = [
+    *(
+        Case(kind, state, raising)
+        for kind in ("read", "write", "export", "import")
+        for state in FILE_STATES
+        for raising in (True, False)
+    ),
+    *(Case(kind, file_transaction, raising=True) for kind in ("read", "write", "import")),
+    *(Case(kind, file_transaction_after_commit, raising=False) for kind in ("read", "export")),
+    *(Case(kind, file_cancelled_commit, raising=False) for kind in ("write", "import")),
+]
+
+
 async def leave(
     sessions: Sessions,
     state: State,
-    observer: asyncpg.Connection,
+    query: Query,
     *,
     raising: bool,
 ) -> None:
@@ -384,7 +471,7 @@ async def leave(
             await session.execute(text("SELECT 1"))
             connection = await session.connection()
             driver = (await connection.get_raw_connection()).driver_connection
-            left = Left(session, driver, observer)
+            left = Left(session, driver, query)
             await state(left)
             if raising:
                 raise LeaveError
@@ -395,9 +482,9 @@ async def leave(
 class Model:
     """The users that must be there, and the requests that look for them."""
 
-    def __init__(self, service: Service, observer: asyncpg.Connection, seed: int) -> None:
-        self.client = service.client
-        self.observer = observer
+    def __init__(self, client: httpx.AsyncClient, query: Query, seed: int) -> None:
+        self.client = client
+        self.query = query
         self.chance = random.Random(seed)  # noqa: S311  # not a secret
         self.users: dict[int, str] = {}
         self.number = 0
@@ -415,7 +502,7 @@ class Model:
 
     async def must_be_stored(self, identity: int) -> None:
         statement = "SELECT full_name FROM users WHERE id = $1"
-        assert await self.observer.fetchval(statement, identity) == self.users.get(identity)
+        assert await self.query(statement, identity) == self.users.get(identity)
 
     async def create(self, **headers: str) -> None:
         name = self.name()
@@ -474,7 +561,7 @@ class Model:
         response = await import_users(self.client, f"full_name\n{name}\n")
         assert response.status_code == HTTPStatus.OK, response.text
         statement = "SELECT id FROM users WHERE full_name = $1"
-        self.users[await self.observer.fetchval(statement, name)] = name
+        self.users[await self.query(statement, name)] = name
 
     async def export_all(self) -> None:
         response = await self.ask("GET", "/users/export?format=csv&name=user", HTTPStatus.OK)
@@ -509,40 +596,117 @@ async def slots(sessions: Sessions) -> int:
     return len(pids)
 
 
+CSV = {"Content-Type": "text/csv"}
+KEY = {"Idempotency-Key": "perhaps"}
+PERHAPS_BODY = {"json": {"full_name": PERHAPS}}
+PERHAPS_LINES = {"content": f"full_name\n{PERHAPS}\n"}
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [  # nobody minds if they are done
+    ("GET", "/users/1", {}),
+    ("GET", "/users?limit=1000", {}),
+    ("GET", "/users/export", {}),
+    ("GET", "/health/ready", {}),
+    ("POST", "/users", PERHAPS_BODY),
+    ("POST", "/users", PERHAPS_BODY | {"headers": KEY}),
+    ("PATCH", "/users/1", {"json": {"age": 5}}),
+    ("DELETE", "/users/1000000", {}),
+    ("POST", "/users/import", PERHAPS_LINES | {"headers": CSV}),
+    ("POST", "/users/import", PERHAPS_LINES | {"headers": CSV | KEY}),
+]
+ALL_BACKENDS = """\
+SELECT count({}(pid)) FROM pg_stat_activity, generate_series(1, {})
+WHERE application_name LIKE 'users@%' AND datname = current_database()"""
+FAULTS = {
+    "requests cancelled": "",
+    "queries cancelled": ALL_BACKENDS.format("pg_cancel_backend", 500),
+    "connections closed": ALL_BACKENDS.format("pg_terminate_backend", 1),
+}
+
+
+async def disturb(
+    client: httpx.AsyncClient, query: Query, chance: random.Random, faults: Sequence[str]
+) -> str:
+    """Cancel a few requests at any moment, or their queries, or close their connections.
+
+    Return which of it. What is answered is never 500.
+    """
+    fault = chance.choice(faults)
+    tasks = [
+        asyncio.create_task(client.request(method, path, **options))
+        for method, path, options in chance.choices(REQUESTS, k=3)
+    ]
+    await asyncio.sleep(chance.random() * 0.01)
+    if FAULTS[fault]:
+        await query(FAULTS[fault])
+    else:
+        for task in tasks:
+            task.cancel()
+    for response in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(response, httpx.Response):
+            assert response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR, response.text
+    return fault
+
+
+async def run_model(running: Service, query: Query, cases: Sequence[Case], steps: int) -> None:
+    """Leave connections in the states of the cases, and disturb requests; none may notice."""
+    model, done = Model(running.client, query, seed=15), Counter[str]()
+    database, transfers = running.database, running.transfers
+    kinds: dict[str, Sessions] = {
+        "read": database.read,
+        "write": database.write,
+        "export": transfers.export_session,
+        "import": transfers.import_session,
+    }
+    faults = list(FAULTS) if database.is_postgresql else list(FAULTS)[:1]
+    await model.create()
+    cases = list(cases)
+    for step in range(steps):
+        if step % len(cases) == 0:
+            model.chance.shuffle(cases)
+            await query(f"DELETE FROM users WHERE full_name IN ('{PERHAPS}', '{SLOW}')")
+        case = cases[step % len(cases)]
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                if step % 3 == 2:
+                    fault = await disturb(running.client, query, model.chance, faults)
+                    done[fault] += 1
+                else:
+                    await leave(kinds[case.kind], case.state, query, raising=case.raising)
+                    done[case.state.__name__] += 1
+                for request in model.chance.sample(model.requests, 4):
+                    await request()
+        except BaseException as error:
+            error.add_note(f"step {step}: {case}")
+            raise
+    for request in model.requests:
+        await request()
+    print(f"\n{sum(done.values())} steps: {dict(done)}")
+
+
 @pytest.mark.only("postgresql")
 async def test_no_request_notices_how_connections_were_left(
     url: str, driver: asyncpg.Connection, *, full: bool
 ) -> None:
     await driver.execute(SLOW_COMMIT)
-    settings = {"database_url": url, "pool_size": POOL_SIZE, "pool_timeout": 2, "metrics": False}
-    async with service(access_log="off", **settings) as running:
-        model, done = Model(running, driver, seed=15), Counter[str]()
-        database, transfers = running.database, running.transfers
-        kinds: dict[str, Sessions] = {
-            "read": database.read,
-            "write": database.write,
-            "export": transfers.export_session,
-            "import": transfers.import_session,
-        }
-        before = [await slots(kinds[kind]) for kind in ("read", "write")]
-        await model.create()
-        cases = CASES.copy()
-        for step in range(STEPS_IN_FULL if full else STEPS):
-            if step % len(cases) == 0:
-                model.chance.shuffle(cases)
-            case = cases[step % len(cases)]
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    await leave(kinds[case.kind], case.state, driver, raising=case.raising)
-                    for request in model.chance.sample(model.requests, 4):
-                        await request()
-            except BaseException as error:
-                error.add_note(f"step {step}: {case}")
-                raise
-            done[case.state.__name__] += 1
-        for request in model.requests:
-            await request()
-        assert [await slots(kinds[kind]) for kind in ("read", "write")] == before
-    print(f"\n{sum(done.values())} steps: {dict(done)}")
-    never = f"SELECT count(*) FROM users WHERE full_name = '{NEVER}'"  # our own
+    async with service(url) as running:
+        sessions = running.database.read, running.database.write
+        before = [await slots(kind) for kind in sessions]
+        await run_model(running, driver.fetchval, CASES, STEPS_IN_FULL if full else STEPS)
+        assert [await slots(kind) for kind in sessions] == before
+    never = f"SELECT count(*) FROM users WHERE full_name = '{NEVER}'"
     assert await driver.fetchval(never) == 0
+
+
+@pytest.mark.only("sqlite")
+async def test_no_request_notices_how_connections_to_a_file_were_left(
+    url: str, *, full: bool
+) -> None:
+    with closing(sqlite3.connect(path_of(url), isolation_level=None)) as observer:
+
+        async def query(statement: str, *values: Any) -> Any:
+            """Return the first value of the first row; None without one."""
+            row = observer.execute(statement.replace("$1", "?"), values).fetchone()
+            return None if row is None else row[0]
+
+        async with service(url) as running:
+            await run_model(running, query, FILE_CASES, STEPS_IN_FULL if full else STEPS // 2)
+        assert await query("SELECT count(*) FROM users WHERE full_name = $1", NEVER) == 0
