@@ -27,13 +27,9 @@ from service.database_errors import is_read_only, was_lost
 CONNECT_TIMEOUT = 1.5  # seconds until a server that doesn't respond is given up
 HOPEFUL = 0.25  # seconds after which an attempt to connect is taken to wait in vain
 READ_ONLY_AGE = 1.0  # seconds; a connection that is younger met the server that answers now
-# what the server reports of a session whenever it changes, so that it can be compared for nothing
-REPORTED = (
-    "default_transaction_read_only",
-    "in_hot_standby",
-    "search_path",  # since PostgreSQL 18
-    "session_authorization",
-)
+# what the server reports of a session whenever it changes: to compare it costs no round trip
+PART = ("default_transaction_read_only", "in_hot_standby")  # since PostgreSQL 14
+SESSION = ("is_superuser", "search_path", "session_authorization")  # search_path since 18
 # what would outlast a transaction, in a statement's text
 CHANGES_SESSION = re.compile(
     r"(?:^|;)\s*(?:SET\s(?!\s*LOCAL\b|\s*TRANSACTION\b|\s*CONSTRAINTS\b)|RESET\b|LISTEN\b|LOAD\b"
@@ -67,10 +63,10 @@ class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg br
         self.note(query)
         return await super()._execute(query, *arguments, **options)
 
-    def reported(self) -> tuple[str | None, ...]:
-        """Return the values of REPORTED, as the server reported them last."""
+    def reported(self, names: Sequence[str]) -> list[str | None]:
+        """Return the values of these settings, as the server reported them last."""
         settings = self.get_settings()
-        return tuple(getattr(settings, name, None) for name in REPORTED)
+        return [getattr(settings, name, None) for name in names]
 
     def is_idle(self) -> bool:
         """Return whether it is open and neither in a transaction nor waiting for a cancellation."""
@@ -86,8 +82,8 @@ class Connector:
         """Name every session, and let `settings` (PostgreSQL's, by name) hold for it."""
         self.application_name = application_name
         self.settings = settings
-        self.generation = 0  # connections of an earlier one are not lent any more
-        self.is_shared = False  # whether a pooler was met when the last connection was made
+        self.generation = 0  # connections of an earlier generation are not lent any more
+        self.is_shared = False  # whether the last connection met a pooler
         self.is_failing = False  # whether the last attempt to connect failed
         self.attempts: list[float] = []  # when those began that are under way
         # names that no other process uses: a pooler that goes unnoticed may then lose a prepared
@@ -122,48 +118,63 @@ class Connector:
         now = time.monotonic()
         if self.is_failing and self.attempts and now - self.attempts[0] > HOPEFUL:
             raise TimeoutError("it does not answer in time")
+        generation = self.generation
         self.attempts.append(now)
         try:
-            connection = self.connection(dialect, arguments, options)
-            self.is_failing = False
+            connection, shared = self.connection(dialect, arguments, options)
+            self.is_shared, self.is_failing = shared, False
         except Exception:
             self.is_failing = True
             raise
         finally:
             self.attempts.remove(now)
         entry.info.update(
-            shared=self.is_shared,
-            generation=self.generation,
+            shared=shared,
+            generation=generation,
             made=time.monotonic(),
-            reported=driver_of(connection).reported(),
+            part=driver_of(connection).reported(PART),
+            session=driver_of(connection).reported(SESSION),
         )
         return connection
 
     def connection(
         self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
-    ) -> DBAPIConnection:
-        """Return a new connection; find out whether a pooler is in between, and begin anew then."""
+    ) -> tuple[DBAPIConnection, bool]:
+        """Return a new connection, and whether a pooler is in between; where it is, begin anew.
+
+        Other attempts that are under way may change `is_shared`: this one keeps to its own.
+        """
+        shared = self.is_shared
         try:
-            connection = self.attempt(dialect, arguments, options)
+            connection = self.attempt(dialect, arguments, options, shared=shared)
         except dialect.loaded_dbapi.Error as error:
-            if self.is_shared or "startup parameter" not in str(error):
+            if shared or "startup parameter" not in str(error):
                 raise
-            self.is_shared = True  # PgBouncer refuses what it can't keep for each client
-            connection = self.attempt(dialect, arguments, options)
-        if is_shared(connection) is not self.is_shared:
-            self.is_shared = not self.is_shared
+            shared = True  # PgBouncer refuses what it can't keep for each client
+            connection = self.attempt(dialect, arguments, options, shared=shared)
+        try:
+            if is_shared(connection) is not shared:
+                shared = not shared
+                driver_of(connection).terminate()
+                connection = self.attempt(dialect, arguments, options, shared=shared)
+            if shared:  # what is asked while it is set up must be one server's business
+                run(connection, "BEGIN")
+        except BaseException:
             driver_of(connection).terminate()
-            connection = self.attempt(dialect, arguments, options)
-        if self.is_shared:  # what is asked while it is set up must be one server's business
-            run(connection, "BEGIN")
-        return connection
+            raise
+        return connection, shared
 
     def attempt(
-        self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
+        self,
+        dialect: Dialect,
+        arguments: Sequence[Any],
+        options: Mapping[str, Any],
+        *,
+        shared: bool,
     ) -> DBAPIConnection:
-        """Return a connection, made for a server or a pooler as `is_shared` says."""
+        """Return a connection, made for a server or, if it is `shared`, for a pooler."""
         name = {"application_name": self.application_name}
-        if self.is_shared:
+        if shared:
             # without a name, a statement is gone with the next one
             own = {
                 "server_settings": name,
@@ -209,8 +220,20 @@ class Connector:
             raise DisconnectionError("its state is not certain")
 
     def check_after(self, connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
-        """Close a connection that must not be lent again."""
-        if connection is not None and not self.may_be_lent(connection, entry):
+        """Close a connection that must not be lent again; all, if its server plays another part.
+
+        A primary that became read-only is no primary any more: its answers may be out of date.
+        """
+        if connection is None:
+            return
+        driver = driver_of(connection)
+        if (
+            entry.info["generation"] == self.generation
+            and not (driver.is_closed() or entry.info["shared"])
+            and entry.info["part"] != driver.reported(PART)
+        ):
+            self.generation += 1
+        if not self.may_be_lent(connection, entry):
             entry.invalidate()
 
     def may_be_lent(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> bool:
@@ -221,7 +244,7 @@ class Connector:
             and not driver.session_changed
             and entry.info["generation"] == self.generation
             # a pooler's servers may differ in them
-            and (entry.info["shared"] or entry.info["reported"] == driver.reported())
+            and (entry.info["shared"] or entry.info["session"] == driver.reported(SESSION))
         )
 
     def give_up(self, context: ExceptionContext) -> None:

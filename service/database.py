@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -34,7 +35,6 @@ from service.settings import Settings, async_url
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
-RETURNS = 1000  # times of connections' return that a pool remembers
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ class WatchedPool(AsyncAdaptedQueuePool):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.waits: deque[float] = deque()  # when those began that wait for a connection
-        self.returned: deque[float] = deque(maxlen=RETURNS)  # when connections came back
+        self.lent = 0.0  # when somebody got a connection, or began to wait as the only one
 
     @property
     def waiting(self) -> int:
@@ -56,32 +56,21 @@ class WatchedPool(AsyncAdaptedQueuePool):
     def connect(self) -> PoolProxiedConnection:
         """Return a connection, as soon as one is free or made.
 
-        Raise PoolTimeoutError after the pool's timeout, or at once where it is certain to pass.
+        Raise PoolTimeoutError after the pool's timeout; at once where nobody got a connection for
+        that long, and others wait already.
         """
         now = time.monotonic()
-        if self.is_stuck(now):
+        if not self.waits:
+            self.lent = now
+        elif len(self.waits) >= self.size() and now - self.lent > self.timeout():
             raise PoolTimeoutError("too many requests wait for a connection")
         self.waits.append(now)
         try:
-            return super().connect()
+            connection = super().connect()
         finally:
             self.waits.remove(now)
-
-    def is_stuck(self, now: float) -> bool:
-        """Return whether one more request would wait longer than the pool's timeout.
-
-        Within it as many connections can be expected as came back within the last one. That holds
-        only when somebody has been waiting for a while.
-        """
-        ahead = len(self.waits)
-        if ahead < self.size() or now - self.waits[0] < self.timeout() / 2:
-            return False
-        return len(self.returned) < ahead or self.returned[-ahead] < now - self.timeout()
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        """Take a connection back."""
-        self.returned.append(time.monotonic())
-        super()._do_return_conn(record)
+        self.lent = time.monotonic()
+        return connection
 
 
 def create_engine(
@@ -115,13 +104,27 @@ def create_engine(
         if connector is not None:
             connector.attach(engine)
         return engine
-    options["connect_args"] = {"timeout": settings.statement_timeout}  # for others' write lock
+    options["connect_args"] = {
+        "timeout": settings.statement_timeout,  # to wait for another's write lock
+        "factory": SqliteConnection,
+    }
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
-    event.listen(engine.sync_engine, "checkin", close_busy_sqlite)
+    event.listen(engine.sync_engine, "checkout", check_sqlite)
+    event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection to SQLite that gives its lock back when it is closed."""
+
+    def close(self) -> None:
+        """Roll back first: a statement that was not finished would keep the transaction open."""
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def check_file(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
@@ -142,10 +145,28 @@ def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def close_busy_sqlite(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+def check_sqlite(
+    connection: DBAPIConnection,
+    entry: ConnectionPoolEntry,  # noqa: ARG001  # SQLAlchemy's signature
+    proxy: PoolProxiedConnection,  # noqa: ARG001  # SQLAlchemy's signature
+) -> None:
+    """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+    if not is_idle_sqlite(connection):
+        raise DisconnectionError("its state is not certain")
+
+
+def close_uncertain_sqlite(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
     """Close a connection that comes back within a transaction: the next request would be in it."""
-    if connection is not None and cast("Any", connection).driver_connection.in_transaction:
+    if connection is not None and not is_idle_sqlite(connection):
         entry.invalidate()
+
+
+def is_idle_sqlite(connection: DBAPIConnection) -> bool:
+    """Return whether a connection to SQLite is open and outside a transaction."""
+    try:
+        return not cast("Any", connection).driver_connection.in_transaction
+    except ValueError:  # it is closed
+        return False
 
 
 def begin_sqlite(connection: Connection) -> None:
@@ -174,7 +195,7 @@ class Database:
         # seconds: of a unit of work that is not a transfer, from its first statement on
         self.timeout = settings.pool_timeout + settings.statement_timeout
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
-        self.connector = connector = None
+        self.connector: Connector | None = None
         if self.is_postgresql:
             # names with a schema, not a search_path: that would not hold behind every pooler
             schemas = {None: f"at_{revision}", "staging": "pg_temp"}
@@ -182,7 +203,7 @@ class Database:
                 "execution_options": {"schema_translate_map": schemas},
                 "isolation_level": "AUTOCOMMIT",
             }
-            self.connector = connector = Connector(
+            self.connector = Connector(
                 f"users@{revision}",
                 {
                     "statement_timeout": milliseconds,
@@ -193,8 +214,8 @@ class Database:
             )
         read_size = max(1, settings.pool_size // 3)
         write_size = max(1, settings.pool_size - read_size)
-        self.reading = create_engine(settings, connector=connector, size=read_size, **options)
-        self.writing = create_engine(settings, connector=connector, size=write_size, **options)
+        self.reading = create_engine(settings, connector=self.connector, size=read_size, **options)
+        self.writing = create_engine(settings, connector=self.connector, size=write_size, **options)
         if self.is_postgresql:
             readers = self.reading
             writers = self.writing.execution_options(isolation_level="READ COMMITTED")
@@ -240,13 +261,16 @@ class Database:
     ) -> Result:
         """Return what `work` returns; it gets a session that only reads, then the arguments.
 
-        Where its connection turns out to be dead, or a plan to be stale, it is done once more.
-        Raise TimeoutError after `timeout` seconds.
+        It is done once more where its connection turns out to be dead, a plan to be stale, or the
+        server not to be the primary any more. Raise TimeoutError after `timeout` seconds.
         """
         async with self.in_time(self.timeout):
+            generation = self.generation
             try:
                 async with self.read() as session:
-                    return await work(session, *arguments, **options)
+                    result = await work(session, *arguments, **options)
+                if self.generation == generation:
+                    return result
             except Exception as error:
                 if not (is_stale_plan(error) or was_lost(error)):
                     raise
@@ -266,6 +290,11 @@ class Database:
             if timeout.expired() and self.connector is not None:
                 self.connector.generation += 1
             raise
+
+    @property
+    def generation(self) -> int:
+        """How often all connections were given up."""
+        return 0 if self.connector is None else self.connector.generation
 
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.
@@ -328,7 +357,8 @@ async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
 async def commit(session: AsyncSession, deadline: float | None) -> None:
     """Commit by the `deadline` of the event loop's clock, or COMMIT_TIME later if that is later.
 
-    Raise OutcomeUnknown where no answer came, for whatever reason: the database may have committed.
+    Raise OutcomeUnknown where no answer came, for whatever reason, a cancellation of the request
+    among them: the database may have committed.
     What the database itself refused is raised as it is: then nothing is stored.
     """
     if deadline is not None:
@@ -336,8 +366,8 @@ async def commit(session: AsyncSession, deadline: float | None) -> None:
     try:
         async with asyncio.timeout_at(deadline):
             await session.commit()
-    except Exception as error:
-        if was_never_sent(error) or not was_lost(error):
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, Exception) and (was_never_sent(error) or not was_lost(error)):
             raise
         with suppress(Exception):
             await session.invalidate()

@@ -31,9 +31,8 @@ from service.errors import (
 )
 from service.http.parameters import FILTERS, IdempotentOperation, OperationWithParameters
 
-REFUSALS = (BadRequest, *access.REFUSALS, Internal, Unavailable)
-READ_REFUSALS = (*REFUSALS, TimedOut)
-WRITE_REFUSALS = (*REFUSALS, OutcomeUnknown, RuleBroken)
+READ_REFUSALS = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
+WRITE_REFUSALS = (*READ_REFUSALS, OutcomeUnknown, RuleBroken)
 BODY_REFUSALS = (*WRITE_REFUSALS, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 
 NDJSON = "application/x-ndjson"

@@ -7,15 +7,15 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.errors import OutcomeUnknown, TimedOut
 
-SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+MAY_GO_ON = {"POST"}  # a create, in a batch with others
 
 
 class Deadline:
     """A middleware of all routes that ends what takes too long.
 
     The time begins anew with each piece of the body that arrives, except for a transfer.
-    What was not committed by then is rolled back. A commit that is under way may still succeed, and
-    so may a create in a batch: its client can't know, and repeats it under its Idempotency-Key.
+    What was not committed by then is rolled back. A create in a batch may still succeed: its client
+    can't know, and repeats it under its Idempotency-Key.
     """
 
     def __init__(self, app: ASGIApp, request_timeout: float, transfer_timeout: float) -> None:
@@ -41,7 +41,7 @@ class Deadline:
         except TimeoutError:
             if not timeout.expired():
                 raise
-            if cast("HTTPScope", scope)["method"] in SAFE_METHODS:
-                raise TimedOut(f"this may take {seconds:g} seconds") from None
-            detail = f"it was not done within {seconds:g} seconds, but may be yet"
-            raise OutcomeUnknown(detail) from None
+            if cast("HTTPScope", scope)["method"] in MAY_GO_ON:
+                detail = f"it was not done within {seconds:g} seconds, but may be yet"
+                raise OutcomeUnknown(detail) from None
+            raise TimedOut(f"this may take {seconds:g} seconds") from None
