@@ -643,7 +643,18 @@ async def disturb(
     for response in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(response, httpx.Response):
             assert response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR, response.text
+    if "terminate" in FAULTS[fault]:
+        await until_noticed(client)
     return fault
+
+
+async def until_noticed(client: httpx.AsyncClient) -> None:
+    """Return when no write meets a connection that the server is still closing: that is 503."""
+    statuses = {HTTPStatus.SERVICE_UNAVAILABLE}
+    while HTTPStatus.SERVICE_UNAVAILABLE in statuses:
+        writes = (client.delete("/users/1000000") for _ in range(POOL_SIZE))
+        statuses = {HTTPStatus(response.status_code) for response in await asyncio.gather(*writes)}
+    assert statuses == {HTTPStatus.NOT_FOUND}
 
 
 async def run_model(running: Service, query: Query, cases: Sequence[Case], steps: int) -> None:
