@@ -239,7 +239,8 @@ class Database:
         async with returning(self.writers()) as session:
             async with self.in_time(None if lasting else self.timeout) as timeout:
                 yield session
-            await commit(session, timeout.when())
+            deadline = timeout.when() or asyncio.get_running_loop().time() + self.timeout
+            await commit(session, deadline)
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a session that only reads, as a context manager.
@@ -354,15 +355,14 @@ async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
         raise
 
 
-async def commit(session: AsyncSession, deadline: float | None) -> None:
+async def commit(session: AsyncSession, deadline: float) -> None:
     """Commit by the `deadline` of the event loop's clock, or COMMIT_TIME later if that is later.
 
     Raise OutcomeUnknown where no answer came, for whatever reason, a cancellation of the request
     among them: the database may have committed.
     What the database itself refused is raised as it is: then nothing is stored.
     """
-    if deadline is not None:
-        deadline = max(deadline, asyncio.get_running_loop().time() + COMMIT_TIME)
+    deadline = max(deadline, asyncio.get_running_loop().time() + COMMIT_TIME)
     try:
         async with asyncio.timeout_at(deadline):
             await session.commit()

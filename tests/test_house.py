@@ -33,7 +33,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     },
     "idempotency": {"errors", "models"},
     "transfer": {
-        "database", "errors", "models", "schemas", "settings", "user_lists", "users", "validation",
+        "database", "database_errors", "errors", "models", "schemas", "settings", "user_lists",
+        "users", "validation",
     },
     "auth": {"errors", "settings"},
     "observability": {"database", "models", "schema_revision", "settings"},
