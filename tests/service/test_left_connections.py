@@ -30,7 +30,7 @@ from tests.lifespan import lifespan
 from tests.transfers import import_users
 
 POOL_SIZE = 4
-STEPS = 300
+STEPS = 120
 STEPS_IN_FULL = 10_000
 TIMEOUT = 10.0  # seconds of a step
 NEVER = "Never Committed"  # the name of users whom no request may see
