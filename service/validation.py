@@ -21,6 +21,7 @@ from service.schemas import (
     UserChanges,
 )
 
+POINTER_LENGTH = 100  # characters of a member's name that an error repeats
 NFC_SHRINKS = 4  # at most this many characters become one
 ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)  # postmaster and the like, stored in lower case
 DOMAIN_LENGTH = 253  # characters; RFC 1035
@@ -143,7 +144,12 @@ def rejection(rejected: Rejected) -> Rejection:
 
 
 def escape_pointer(name: str) -> str:
-    """Return a member's name as part of a JSON pointer (RFC 6901)."""
+    """Return a member's name as part of a JSON pointer (RFC 6901), cut where it is long.
+
+    A name of any length would come back twice, and longer than it was sent.
+    """
+    if len(name) > POINTER_LENGTH:
+        name = f"{name[:POINTER_LENGTH]}…"
     return name.replace("~", "~0").replace("/", "~1")
 
 

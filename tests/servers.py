@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.forkserver import Running
 from tests.paths import ROOT
 
 
@@ -59,7 +60,7 @@ async def wait_until_ready(client: httpx.AsyncClient) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def listening_event(service: asyncio.subprocess.Process) -> str:
+async def listening_event(service: asyncio.subprocess.Process | Running) -> str:
     """Return the log event that names its address; skip those before it, of its first requests."""
     assert service.stderr is not None
     while line := await asyncio.wait_for(service.stderr.readline(), 30):

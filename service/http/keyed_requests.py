@@ -60,7 +60,9 @@ def key_digest(request: StrictRequest) -> bytes | None:
 
 def fingerprint(request: StrictRequest, body: bytes) -> bytes:
     """Return what tells the request from others with the same key; `body` is the body's hash."""
-    head = f"{request.method} {request.url.path}?{request.url.query}\0{request.content_type[0]}\0"
+    # not request.url: it fails for a Host that is none, and for a query that is not UTF-8
+    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    head = f"{request.method} {path}?{query}\0{request.content_type[0]}\0"
     return hashlib.sha256(head.encode() + body).digest()
 
 

@@ -18,7 +18,7 @@ from litestar.params import PathParameter
 
 from service.errors import Flaw, InvalidInput, UserNotFound
 from service.http.requests import StrictRequest
-from service.schemas import BIGINT_LIMIT, NO_CONTROL, Sort
+from service.schemas import BIGINT_LIMIT, FLAW_LIMIT, NO_CONTROL, Sort
 from service.user_lists import DEFAULT_LIMIT, FILTER_LENGTH, MAXIMUM_LIMIT, Cursor, decode_cursor
 from service.validation import escape_pointer
 
@@ -138,7 +138,7 @@ class Query:
             elif times > 1:
                 flaws.append(Flaw(f"/{name}", "is given more than once"))
         if flaws:
-            raise InvalidInput(*flaws)
+            raise InvalidInput(*flaws[:FLAW_LIMIT])
 
 
 @dataclass

@@ -114,7 +114,8 @@ def refusal_response(
         log_failure(request, refusal)
         if "idempotency-key" in request.headers:  # then a repetition can't do it twice
             all_headers["Retry-After"] = "1"
-    body = encode(problem_of(refusal, request.url.path))
+    # not request.url: it fails for a Host that is none, and for a query that is not UTF-8
+    body = encode(problem_of(refusal, request.scope["path"]))
     return Response(
         body, headers=all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE
     )

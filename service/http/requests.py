@@ -95,7 +95,8 @@ class StrictRequest(Request[Any, Any, Any]):
         media_type = JSON if self.lines_of(b"content-type") == [JSON] else self.content_type[0]
         if media_type not in accepted:
             raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
-        if self.lines_of(b"content-encoding")[:1] not in ([], ["identity"]):
+        # all lines: a second one may name the encoding of the body
+        if any(coding.lower() != "identity" for coding in self.lines_of(b"content-encoding")):
             raise UnsupportedMediaType("send the body without Content-Encoding")
         return media_type
 

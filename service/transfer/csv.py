@@ -47,12 +47,15 @@ class CsvReader:
         self.size = 0  # their bytes
         self.is_utf8 = True  # whether all of them are
         self.pending: list[bytes] = []  # lines that were not given to csv.reader yet
+        self.pending_size = 0  # their bytes; summed up for each chunk it would be quadratic, too
         self.exhausted = False  # whether csv.reader has taken all lines
 
     def feed(self, chunk: bytes) -> Outcome:
         """Return what the chunk completes; raise InvalidInput for a header that can't be used."""
-        self.pending += self.lines.feed(chunk)
-        if sum(map(len, self.pending)) < self.size:
+        lines = self.lines.feed(chunk)
+        self.pending += lines
+        self.pending_size += sum(map(len, lines))
+        if self.pending_size < self.size:
             # an unfinished record is parsed from its beginning again; to do that for every chunk
             # would take quadratic time
             return Outcome([], [])
@@ -69,7 +72,7 @@ class CsvReader:
 
     def take_pending(self) -> list[bytes]:
         """Return the pending lines, and forget them."""
-        lines, self.pending = self.pending, []
+        lines, self.pending, self.pending_size = self.pending, [], 0
         return lines
 
     def read(self, lines: list[bytes]) -> Outcome:
