@@ -353,9 +353,14 @@ def test_a_backup_that_is_killed_leaves_no_dump_that_looks_whole(deployment: Dep
         f"DROP VIEW {PUBLISHED}.users",
         "DROP TABLE public.users",
         "TRUNCATE public.users",
+        # tests/abuse/test_application_role.py tries many more, on a role made like this one
+        "SET ROLE users_owner",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+        "SELECT pg_read_file('PG_VERSION')",
+        "TABLE pg_authid",
     ],
 )
-def test_the_service_may_not_change_the_schema(deployment: Deployment, statement: str) -> None:
+def test_the_service_may_not_change_the_schema_nor_reach_the_server(deployment: Deployment, statement: str) -> None:
     assert deployment.as_app(statement).stderr.strip() == DENIED
 
 
