@@ -12,6 +12,7 @@ from service.cli.serve import serve
 from service.cli.transfer import TransferError, add_transfer_commands
 from service.database_errors import why_unavailable
 from service.errors import OutcomeUnknown, Refusal
+from service.observability.logs import printable
 from service.settings import Settings, SettingsError
 
 DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
     except (SettingsError, tokens.TokenRefused, TransferError, Refusal) as error:
-        print(f"can't {options.task}: {error}", file=sys.stderr)
+        # printable: a refusal repeats what is in the file
+        print(f"can't {options.task}: {printable(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"{options.task} was interrupted", file=sys.stderr)
         return INTERRUPTED

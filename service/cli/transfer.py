@@ -28,6 +28,7 @@ from service.cli.development import with_database
 from service.database import Database
 from service.errors import ImportRefused, Rejected, flaw_text
 from service.models import SCHEMA_REVISION
+from service.observability.logs import printable
 from service.settings import Settings
 from service.transfer import export, staging
 from service.transfer.formats import READERS, Format, Reader
@@ -151,7 +152,8 @@ async def opened_transfers() -> AsyncIterator[Transfers]:
 def print_rejected(rejected: Sequence[Rejected]) -> None:
     """Print the first of the rejected lines."""
     for line in rejected[:PRINTED_LIMIT]:
-        print(f"line {line.line}: {'; '.join(map(flaw_text, line.flaws))}", file=sys.stderr)
+        flaws = "; ".join(map(flaw_text, line.flaws))  # they repeat names that are in the file
+        print(f"line {line.line}: {printable(flaws)}", file=sys.stderr)
 
 
 def format_of(name: str) -> Format:

@@ -41,10 +41,9 @@ def configure_logging(settings: Settings) -> None:
 def logging_config(settings: Settings) -> dict[str, Any]:
     """Return the `dictConfig` that gives all loggers, also the server's, one format."""
     renderer: list[Any] = (
-        # tracebacks without local variables, which hold names, addresses and passwords
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [escape_unprintable, structlog.dev.ConsoleRenderer()]
         if is_human_readable(settings)
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.JSONRenderer()]  # which escapes all but ASCII
     )
     return {
         "version": 1,
@@ -54,6 +53,8 @@ def logging_config(settings: Settings) -> dict[str, Any]:
                 "()": structlog.stdlib.ProcessorFormatter,
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    # without local variables, which hold names, addresses and passwords
+                    structlog.processors.format_exc_info,
                     *renderer,
                 ],
                 "foreign_pre_chain": [
@@ -75,6 +76,8 @@ def logging_config(settings: Settings) -> dict[str, Any]:
             },
             # SQLAlchemy's pool logs each connection, under the module of our subclass
             "service.database": {"level": "WARNING"},
+            # its lines of level DEBUG repeat the parameters of each statement
+            "aiosqlite": {"level": "WARNING"},
         },
     }
 
@@ -87,6 +90,26 @@ def is_human_readable(settings: Settings) -> bool:
 def on_terminal() -> bool:
     """Return whether standard error is a terminal; a process may also have no standard error."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def escape_unprintable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey, and indent all lines but the first (structlog processor).
+
+    An exception's message may repeat what a client sent: its newline must not begin a line that
+    looks like one of the log, and its control characters must not hide or colour others.
+    """
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "\n    ".join(printable(line) for line in value.split("\n"))
+    return event
+
+
+def printable(line: str) -> str:
+    """Return the line with an escape sequence in place of each character that is not printable."""
+    return "".join(
+        character if character.isprintable() or character == "\t" else ascii(character)[1:-1]
+        for character in line
+    )
 
 
 def add_request_context(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -99,7 +99,8 @@ ON_TABLES = [
 ]  # fmt: skip
 ON_VIEWS = [
     "DROP VIEW {}", "ALTER VIEW {} RENAME TO mine", "ALTER VIEW {} OWNER TO CURRENT_USER",
-    "CREATE OR REPLACE VIEW {} AS SELECT 1", "COMMENT ON VIEW {} IS 'mine'", "CREATE RULE mine AS ON INSERT TO {} DO NOTHING",
+    "CREATE OR REPLACE VIEW {} AS SELECT 1", "COMMENT ON VIEW {} IS 'mine'",
+    "CREATE RULE mine AS ON INSERT TO {} DO NOTHING",
     "CREATE TRIGGER mine INSTEAD OF INSERT ON {} FOR EACH ROW"
     " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 ]  # fmt: skip
@@ -125,7 +126,8 @@ OTHERS = [
     "COPY (SELECT 1) TO PROGRAM 'true'", "COPY (SELECT 1) TO '/tmp/mine'",
     "CREATE TEMPORARY TABLE mine (line text); COPY mine FROM PROGRAM 'id'",
     "CREATE TEMPORARY TABLE mine (line text); COPY mine FROM '/etc/passwd'",
-    f"CREATE EXTENSION dblink SCHEMA {PUBLISHED}", f"CREATE EXTENSION citext SCHEMA {PUBLISHED}",
+    f"CREATE EXTENSION dblink SCHEMA {PUBLISHED}",
+    f"CREATE EXTENSION citext SCHEMA {PUBLISHED}",
     "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE c AS 'libc', 'getpid'",
     "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE internal AS 'int4pl'",
     "CREATE FOREIGN DATA WRAPPER mine", "CREATE PUBLICATION mine", "CREATE EVENT TRIGGER mine ON"
