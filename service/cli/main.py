@@ -7,6 +7,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy.exc import DBAPIError
+
 from service.auth import tokens
 from service.cli.serve import serve
 from service.cli.transfer import TransferError, add_transfer_commands
@@ -39,10 +41,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.task} was interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if (reason := why_unavailable(error)) is None:
+        reason = why_unavailable(error)
+        if reason is None and isinstance(error, DBAPIError):
+            reason = f"the database refused it: {kind_of(error)}"
+        if reason is None:
             raise
         print(f"can't {options.task}: {reason}", file=sys.stderr)
     return CANNOT
+
+
+def kind_of(error: DBAPIError) -> str:
+    """Return the driver's class of the error and its constraint, if any; no values of rows."""
+    cause = getattr(error.orig, "driver_exception", None) or error.orig
+    return " ".join(filter(None, (type(cause).__name__, getattr(cause, "constraint_name", None))))
 
 
 def parser() -> argparse.ArgumentParser:
