@@ -26,12 +26,35 @@ RUN PYTHONPATH=/build pip --python /venv/bin/python install --no-deps --no-build
         --no-cache-dir --disable-pip-version-check --root-user-action ignore \
     && $COMPILE .
 
-FROM python:3.13-slim
+# What runs needs Python and its libraries: no shell, no package manager, no tool of Debian's, which
+# an intruder would find useful.
+FROM python:3.13-slim AS bare
 # A fixed number: compose.yaml makes the secrets readable to it.
 RUN groupadd --gid 10001 app \
     && useradd --uid 10001 --gid app --no-create-home --home-dir /app app \
     && install -d -o app -g app -m 0700 /tokens
-ENV PATH=/venv/bin:$PATH \
+# By Python itself, which outlives the tools. An interpreter may be reached through several links.
+RUN python <<EOF
+import pathlib
+import shutil
+import sys
+import sysconfig
+
+python = pathlib.Path(sys.executable).resolve()
+for directory in ("/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin"):
+    for file in pathlib.Path(directory).iterdir():
+        if file.resolve() != python:
+            file.unlink()
+for directory in {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}:
+    for package in ("ensurepip", "pip"):
+        shutil.rmtree(pathlib.Path(directory, package), ignore_errors=True)
+EOF
+
+# From nothing, so that no layer beneath holds what was deleted.
+FROM scratch
+COPY --from=bare / /
+ENV PATH=/venv/bin:/usr/local/bin \
+    LANG=C.UTF-8 \
     HOST=0.0.0.0 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
