@@ -20,10 +20,10 @@ import pytest
 from service.auth import tokens
 from service.auth.tokens import SCOPES
 from tests import forkserver
+from tests.collector import Collector, collecting
 from tests.databases import Databases, engine_for, write
 from tests.paths import ROOT
 from tests.servers import free_port, wait_until_ready
-from tests.service.observability.test_tracing import Collector
 
 PASSWORD = "planted-password"  # noqa: S105  # it is no password of anything
 NAME, EMAIL, KEY = "Planted Name", "planted-address@example.org", "planted-idempotency-key"
@@ -72,12 +72,8 @@ def refusing_server() -> Iterator[int]:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def with_password(url: str) -> str:

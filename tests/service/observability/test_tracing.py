@@ -4,20 +4,18 @@ import asyncio
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.app import serving
 from tests.chain import HEAD
+from tests.collector import Collector, collecting
 from tests.databases import UNREACHABLE_URL, writes_blocked
 from tests.log_lines import log_lines
 from tests.paths import ROOT
@@ -25,57 +23,10 @@ from tests.paths import ROOT
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-class Collector(ThreadingHTTPServer):
-    """A collector that keeps the requests it receives."""
-
-    status = HTTPStatus.OK
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.received: list[ExportTraceServiceRequest] = []
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def spans(self) -> list[Span]:
-        return [
-            span
-            for request in self.received
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def named(self, name: str) -> Span:
-        (span,) = [span for span in self.spans if span.name == name]
-        return span
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:  # its name in the library
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.path == "/v1/traces"
-        self.server.received.append(ExportTraceServiceRequest.FromString(body))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def values_of(attributes: Any) -> dict[str, Any]:
