@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live rehearsals contract pgbouncer test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live rehearsals contract pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -33,6 +33,19 @@ contract: .venv/installed  ## schemathesis against the live service: 5,000 cases
 
 pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
 	$(BIN)/python -m tests.pgbouncer_packages
+
+# apart: what these two install is nothing of the service's
+.venv/audit-installed: requirements-audit.txt .venv/installed
+	$(BIN)/python -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.txt
+	@touch $@
+
+audit: .venv/audit-installed  ## ask for known vulnerabilities of the locked dependencies
+	@.ci/audit
+
+sbom: .venv/audit-installed  ## write the bill of materials, sbom.cdx.json (CycloneDX), of the locked dependencies
+	@.venv/audit/bin/python -W ignore -m cyclonedx_py requirements requirements.txt --pyproject pyproject.toml \
+	  --mc-type application --output-reproducible --output-format JSON --output-file sbom.cdx.json
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
@@ -81,6 +94,8 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	cp requirements-dev.txt requirements-build.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  --group build -o requirements-build.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group audit -o requirements-audit.txt
 	cp requirements-dev.txt requirements-bench.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group bench -o requirements-bench.txt

@@ -230,7 +230,13 @@ def test_alembic_ini_is_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["requirements.txt", "requirements-build.txt", "requirements-dev.txt"]
+    "name",
+    [
+        "requirements.txt",
+        "requirements-audit.txt",
+        "requirements-build.txt",
+        "requirements-dev.txt",
+    ],
 )
 def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:
     lock = (ROOT / name).read_text(encoding="utf-8")
