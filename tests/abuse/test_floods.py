@@ -30,7 +30,7 @@ GROWTH = 4  # how much larger the second of two requests is
 BOUND = 10  # how much longer it may take; in quadratic time it would take 16 times as long
 NOISE = 0.005  # seconds of CPU time, below which a ratio says nothing
 BODY_SIZE = 800_000  # bytes, below MAX_BODY
-HEAD_SIZE = 60_000  # bytes, below what the server takes
+LONG_HEAD = 60_000  # bytes, below HEAD_SIZE
 
 
 class Flood(NamedTuple):
@@ -122,7 +122,7 @@ async def seconds(client: httpx.AsyncClient, flood: Flood, size: int) -> float:
 async def test_time_grows_in_proportion_to_the_request(client: httpx.AsyncClient) -> None:
     growth = {}
     for name, flood in FLOODS.items():
-        size = BODY_SIZE if flood.headers else HEAD_SIZE
+        size = BODY_SIZE if flood.headers else LONG_HEAD
         small = await seconds(client, flood, size // GROWTH)
         large = await seconds(client, flood, size)
         growth[name] = large / max(small, NOISE / BOUND)
