@@ -33,6 +33,7 @@ class Transfers:
         self.waiting = 0  # for a slot
         self.granted = 0.0  # when somebody got a slot, or began to wait as the only one
         self.slot_timeout = settings.pool_timeout  # seconds
+        self.lock_timeout = settings.statement_timeout  # seconds
         self.transaction_timeout = settings.transfer_timeout  # seconds
 
     @asynccontextmanager
@@ -155,6 +156,7 @@ class Transfers:
     async def allow_time(self, session: AsyncSession) -> None:
         """Let this transaction last as long as a transfer may, but end soon after its client has.
 
+        It waits for a lock no longer than other queries do.
         Only on PostgreSQL; SQLite has no such limits.
         """
         if self.database.is_postgresql:
@@ -162,6 +164,7 @@ class Transfers:
             values = {
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
+                "lock_timeout": str(round(self.lock_timeout * 1000)),
                 "client_connection_check_interval": "1000",
             }
             settings = (func.set_config(name, value, true()) for name, value in values.items())
