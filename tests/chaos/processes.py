@@ -1,0 +1,31 @@
+"""Processes as the kernel lists them."""
+
+from pathlib import Path
+
+
+def children(process: int) -> list[int]:
+    """Return the ids of the processes that a process started; empty where it has ended."""
+    try:
+        return [
+            int(child)
+            for child in Path(f"/proc/{process}/task/{process}/children").read_text("utf-8").split()
+        ]
+    except OSError:
+        return []
+
+
+def runs(process: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text("utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def is_resource_tracker(process: int) -> bool:
+    """Return whether a process only watches over the resources of Python's multiprocessing."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,116 @@
+"""A proxy between the service and PostgreSQL that harms their connections."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # <sys/socket.h>: linger, for 0 seconds
+
+Harm = Callable[[bytes], bytes | None]
+"""Takes what PostgreSQL sends.
+
+None: it is sent on. Bytes: they are sent instead, and the connection is reset.
+"""
+
+
+class Proxy:
+    """Forwards connections on a port to PostgreSQL's Unix socket.
+
+    - `target` is the socket that new connections are forwarded to
+    - `swallowing`: nothing that is sent arrives, and new connections are accepted and ignored
+    - `harm` sees what PostgreSQL sends
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.swallowing = False
+        self.harm: Harm | None = None
+        self.writers: set[asyncio.StreamWriter] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Listen on a free port."""
+        await self.accept_again()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Refuse connections, and end those that there are."""
+        await self.cut_off()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def accept_again(self) -> None:
+        """Accept connections, on the port of before."""
+        self.listener = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
+        self.port = self.listener.sockets[0].getsockname()[1]
+
+    async def cut_off(self) -> None:
+        """Close all connections, and refuse new ones."""
+        self.listener.close()
+        self.reset_all()
+
+    def reset_all(self) -> None:
+        """Reset all connections."""
+        for writer in list(self.writers):
+            reset(writer)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward a connection, in a task of its own."""
+        task = asyncio.create_task(self.forward(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward a connection until one of its ends is closed."""
+        try:
+            behind = await asyncio.open_unix_connection(self.target)
+        except OSError:
+            reset(writer)
+            return
+        pair = {writer, behind[1]}
+        self.writers |= pair
+        try:
+            async with asyncio.TaskGroup() as directions:
+                directions.create_task(self.send_on(reader, behind[1], harmed=False))
+                directions.create_task(self.send_on(behind[0], writer, harmed=True))
+        except* OSError:
+            pass
+        finally:
+            self.writers -= pair
+            for end in pair:
+                reset(end)
+
+    async def send_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, harmed: bool
+    ) -> None:
+        """Send on what arrives; raise ConnectionError at the end."""
+        while data := await reader.read(65536):
+            if self.swallowing:
+                continue
+            if harmed and self.harm is not None and (rest := self.harm(data)) is not None:
+                writer.write(rest)
+                await writer.drain()
+                break
+            writer.write(data)
+            await writer.drain()
+        raise ConnectionResetError
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by a TCP reset, without what is still to be sent."""
+    transport = writer.transport
+    own: socket.socket | None = transport.get_extra_info("socket")
+    if own is not None and not transport.is_closing() and own.family != socket.AF_UNIX:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    transport.abort()
