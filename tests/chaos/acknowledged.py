@@ -104,9 +104,10 @@ def compare(
         if len(stored_rows) > 1:
             comparison.add("duplicated", f"{user.marker}: {stored_rows}")
             continue
-        [(identity, state)] = stored_rows or [(user.identity, None)]
-        if user.identity not in {None, identity}:
-            comparison.add("wrong", f"{user.marker} has the id {identity}, not {user.identity}")
+        ids = {identity for identity, _ in stored_rows}
+        if user.identity is not None and not ids <= {user.identity}:
+            comparison.add("wrong", f"{user.marker} has the id {ids}, not {user.identity}")
+        state = stored_rows[0][1] if stored_rows else None
         comparison.add(user.fault_of(state), difference(user, state))
     for marker, stored_rows in kept.items():
         comparison.add("wrong", f"nobody wrote {marker}: {stored_rows}")

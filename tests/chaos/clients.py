@@ -13,7 +13,7 @@ from tests.chaos.request_log import CUT_OFF, UNANSWERED, Entry, RequestLog
 
 PAUSE = 0.01  # seconds between two requests of a client
 PAUSE_AFTER_FAILURE = 0.1  # seconds
-PATIENCE = 60.0  # seconds until a client gives up a request
+PATIENCE = 30.0  # seconds until a client gives up a request
 IMPORT_LINES = 4
 UNKNOWN_OUTCOMES = {"outcome-unknown", "timed-out"}  # problems that leave open what was stored
 JSON = "application/json"
@@ -132,10 +132,11 @@ class Client:
     async def until_acknowledged(
         self, user: Owned, state: State, method: str, path: str, body: bytes = b"", **headers: str
     ) -> None:
-        """Send a write again and again, until it succeeds or the run ends."""
+        """Send a write again and again, until it succeeds or the run ends; read in between."""
         while not await self.write(user, state, method, path, body, **headers):
             if self.stopping:
                 return
+            await self.read()
 
     async def write(
         self, user: Owned, state: State, method: str, path: str, body: bytes = b"", **headers: str
@@ -204,6 +205,7 @@ class Client:
                     note_failure(user, fields, status, problem)
             if status == HTTPStatus.OK or not keyed or self.stopping:
                 return
+            await self.read()
 
     def any_user(self, *, settled: bool = False) -> Owned | None:
         """Return a user whose id is known; a `settled` one is there, and no write is on its way."""

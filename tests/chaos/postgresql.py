@@ -79,7 +79,8 @@ class Postgresql(Server):
             "pg_basebackup", *primary.address(), "-D", str(self.directory), "-R", "-c", "fast",
             "-d", "application_name=standby",
         )  # fmt: skip
-        (self.directory / "log").unlink(missing_ok=True)
+        # of the primary's socket, which is in its data directory
+        (self.directory / f"{self.socket.name}.lock").unlink()
         self.join()
 
 
