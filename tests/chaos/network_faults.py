@@ -8,6 +8,8 @@ from tests.chaos.run import Run, fault
 from tests.chaos.worlds import proxied
 
 COMMITTED = b"COMMIT\0"  # the end of the message with which PostgreSQL answers a COMMIT
+COMMIT = b"COMMIT;\0"  # the end of the driver's message
+CANCELLED = b"DO $$BEGIN RAISE query_canceled; END$$\0"
 
 chance = random.Random(1)  # noqa: S311  # not a secret
 
@@ -55,6 +57,29 @@ async def reset_again_and_again(run: Run) -> None:
         run.proxy.reset_all()
         await asyncio.sleep(0.1)
     run.returned()
+
+
+@fault(
+    "COMMIT cancelled before it begins",
+    "the proxy replaces every 50th of them by a statement that fails as a cancelled one does, "
+    "which leaves the connection in a failed transaction; for 15 s",
+    world=proxied,
+)
+async def commit_refused(run: Run) -> None:
+    run.proxy.alter = lambda data: simple_query(CANCELLED) if commits(data) else data
+    await run.last(15)
+    run.proxy.alter = None
+    run.returned()
+
+
+def commits(data: bytes) -> bool:
+    """Return whether a message of the driver is a COMMIT that the fault has chosen."""
+    return data == simple_query(COMMIT) and one_in(50)
+
+
+def simple_query(statement: bytes) -> bytes:
+    """Return a message of PostgreSQL's protocol; the statement ends in a zero byte."""
+    return b"Q" + (len(statement) + 4).to_bytes(4) + statement
 
 
 async def harm(run: Run, function: Harm) -> None:

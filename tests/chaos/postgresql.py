@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from safely.scratch.embedded import Server
+from safely.scratch.embedded import INITDB, Server, allow_passage
 from tests.chaos.processes import children, runs
 
 GONE_TIMEOUT = 30  # seconds until the processes of a killed server must have ended
@@ -27,6 +27,15 @@ class Postgresql(Server):
     def main_process(self) -> int:
         """The id of its main process."""
         return int((self.directory / "postmaster.pid").read_text("utf-8").split("\n", 1)[0])
+
+    def initialize(self, wal: Path) -> None:
+        """Make its data directory, with the write-ahead log in another one."""
+        self.make_directories()
+        wal.mkdir(mode=0o700)
+        if self.user is not None:
+            allow_passage(wal)
+            shutil.chown(wal, self.user, self.user)
+        self.call("initdb", "-D", str(self.directory), *INITDB, "--waldir", str(wal))
 
     def stop(self, mode: str) -> None:
         """Stop it: `smart` waits for clients, `fast` ends them, `immediate` does not even write."""

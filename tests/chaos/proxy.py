@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # <sys/socket.h>: linger, for 0 seconds
+CHUNK = 65536  # bytes
 
 Harm = Callable[[bytes], bytes | None]
 """Takes what PostgreSQL sends.
@@ -17,18 +18,23 @@ None: it is sent on. Bytes: they are sent instead, and the connection is reset.
 """
 
 
+Alter = Callable[[bytes], bytes]
+"""Takes what the service sends, and returns what is sent instead."""
+
+
 class Proxy:
     """Forwards connections on a port to PostgreSQL's Unix socket.
 
     - `target` is the socket that new connections are forwarded to
     - `swallowing`: nothing that is sent arrives, and new connections are accepted and ignored
-    - `harm` sees what PostgreSQL sends
+    - `harm` sees what PostgreSQL sends, `alter` what the service sends
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.swallowing = False
         self.harm: Harm | None = None
+        self.alter: Alter | None = None
         self.writers: set[asyncio.StreamWriter] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -82,8 +88,8 @@ class Proxy:
         self.writers |= pair
         try:
             async with asyncio.TaskGroup() as directions:
-                directions.create_task(self.send_on(reader, behind[1], harmed=False))
-                directions.create_task(self.send_on(behind[0], writer, harmed=True))
+                directions.create_task(self.send_requests(reader, behind[1]))
+                directions.create_task(self.send_answers(behind[0], writer))
         except* OSError:
             pass
         finally:
@@ -91,19 +97,28 @@ class Proxy:
             for end in pair:
                 reset(end)
 
-    async def send_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, harmed: bool
+    async def send_requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Send on what arrives; raise ConnectionError at the end."""
-        while data := await reader.read(65536):
+        """Send on what the service sends; raise ConnectionError at the end."""
+        while data := await reader.read(CHUNK):
+            if not self.swallowing:
+                writer.write(data if self.alter is None else self.alter(data))
+                await writer.drain()
+        raise ConnectionResetError
+
+    async def send_answers(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send on what PostgreSQL sends; raise ConnectionError at the end."""
+        while data := await reader.read(CHUNK):
             if self.swallowing:
                 continue
-            if harmed and self.harm is not None and (rest := self.harm(data)) is not None:
-                writer.write(rest)
-                await writer.drain()
-                break
-            writer.write(data)
+            rest = None if self.harm is None else self.harm(data)
+            writer.write(data if rest is None else rest)
             await writer.drain()
+            if rest is not None:
+                break
         raise ConnectionResetError
 
 

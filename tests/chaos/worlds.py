@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -126,11 +125,7 @@ async def small_wal_disk(shared: Shared) -> AsyncIterator[World]:
 async def own_server(shared: Shared, data: Path, wal: Path) -> AsyncIterator[World]:
     """A PostgreSQL with its data in one directory, and its write-ahead log in another."""
     server = Postgresql(data, "-c", "max_wal_size=48MB", "-c", "min_wal_size=32MB")
-    server.join()
-    server.stop("fast")
-    shutil.move(data / "pg_wal", wal)  # moving keeps the owner
-    (data / "pg_wal").symlink_to(wal)
-    os.chmod(wal.parent, 0o711)  # noqa: PTH101, S103  # PostgreSQL's account must get through
+    server.initialize(wal)
     with started(server):
         url = await Databases("postgresql", server, shared.directory).at_head()
         yield World(url, url, server)
