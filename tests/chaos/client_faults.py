@@ -94,8 +94,6 @@ async def crowd(run: Run, number: int, visit: Visit) -> None:
             connections.append(writer)
             visits.append(asyncio.ensure_future(visit(reader, writer)))
         await run.last(15)
-        held_up = [entry for entry in run.since(began) if entry.end - entry.start > TOO_SLOW]
-        run.complaints += [f"held up: {entry}" for entry in held_up[:5]]
     finally:
         for task in visits:
             task.cancel()
@@ -103,6 +101,9 @@ async def crowd(run: Run, number: int, visit: Visit) -> None:
         for connection in connections:
             connection.transport.abort()
     run.returned()
+    await run.recovered()  # a request that waited for the others to leave has ended then
+    held_up = [entry for entry in run.since(began) if entry.end - entry.start > TOO_SLOW]
+    run.complaints += [f"held up: {entry}" for entry in held_up[:5]]
 
 
 async def idle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -139,4 +140,8 @@ def errors_logged(run: Run) -> list[str]:
     """Return the messages that the service logged as errors."""
     lines = run.service.log.read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines if line.startswith("{")]
-    return [str(entry.get("event")) for entry in entries if entry.get("level") == "error"]
+    return [
+        str(entry.get("event")).partition("\n")[0]
+        for entry in entries
+        if entry.get("level") == "error"
+    ]

@@ -24,9 +24,9 @@ async def cut_off(run: Run) -> None:
 
 @fault("black-holed", "no byte arrives in either direction for 45 s", world=proxied)
 async def black_holed(run: Run) -> None:
-    run.proxy.swallowing = True
+    run.proxy.passing.clear()
     await run.last(45)
-    run.proxy.swallowing = False
+    run.proxy.passing.set()
     run.returned()
 
 

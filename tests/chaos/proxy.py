@@ -26,13 +26,14 @@ class Proxy:
     """Forwards connections on a port to PostgreSQL's Unix socket.
 
     - `target` is the socket that new connections are forwarded to
-    - `swallowing`: nothing that is sent arrives, and new connections are accepted and ignored
+    - while `passing` is not set, nothing that is sent arrives: not even the end of a connection
     - `harm` sees what PostgreSQL sends, `alter` what the service sends
     """
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.swallowing = False
+        self.passing = asyncio.Event()
+        self.passing.set()
         self.harm: Harm | None = None
         self.alter: Alter | None = None
         self.writers: set[asyncio.StreamWriter] = set()
@@ -52,6 +53,7 @@ class Proxy:
     ) -> None:
         """Refuse connections, and end those that there are."""
         await self.cut_off()
+        self.passing.set()
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -79,13 +81,13 @@ class Proxy:
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Forward a connection until one of its ends is closed."""
+        await self.passing.wait()  # PostgreSQL does not hear of a new one before
         try:
             behind = await asyncio.open_unix_connection(self.target)
         except OSError:
             reset(writer)
             return
-        pair = {writer, behind[1]}
-        self.writers |= pair
+        self.writers |= {writer, behind[1]}
         try:
             async with asyncio.TaskGroup() as directions:
                 directions.create_task(self.send_requests(reader, behind[1]))
@@ -93,16 +95,17 @@ class Proxy:
         except* OSError:
             pass
         finally:
-            self.writers -= pair
-            for end in pair:
-                reset(end)
+            reset(writer)
+            await self.passing.wait()  # nor of the end of one
+            reset(behind[1])
+            self.writers -= {writer, behind[1]}
 
     async def send_requests(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send on what the service sends; raise ConnectionError at the end."""
         while data := await reader.read(CHUNK):
-            if not self.swallowing:
+            if self.passing.is_set():
                 writer.write(data if self.alter is None else self.alter(data))
                 await writer.drain()
         raise ConnectionResetError
@@ -112,7 +115,7 @@ class Proxy:
     ) -> None:
         """Send on what PostgreSQL sends; raise ConnectionError at the end."""
         while data := await reader.read(CHUNK):
-            if self.swallowing:
+            if not self.passing.is_set():
                 continue
             rest = None if self.harm is None else self.harm(data)
             writer.write(data if rest is None else rest)

@@ -30,6 +30,7 @@ COLUMNS = "SELECT id, full_name, email, age"
 OF_CLIENTS = f"WHERE full_name NOT LIKE '{LOADED}%'"
 QUERY = f"{COLUMNS} FROM at_{SCHEMA_REVISION}.users {OF_CLIENTS}"
 SQLITE_QUERY = f"{COLUMNS} FROM users {OF_CLIENTS}"
+CONNECTABLE_TIMEOUT = 60.0  # seconds
 BACKENDS_TIMEOUT = 30.0  # seconds
 BACKENDS = (
     "SELECT pid FROM pg_stat_activity "
@@ -117,6 +118,16 @@ class Run:
             yield connection
         finally:
             await connection.close()
+
+    async def connectable(self) -> None:
+        """Return as soon as PostgreSQL accepts connections."""
+        async with asyncio.timeout(CONNECTABLE_TIMEOUT):
+            while True:
+                try:
+                    async with self.administrator():
+                        return
+                except (OSError, asyncpg.PostgresError):
+                    await asyncio.sleep(0.02)
 
     async def stop_service(self) -> None:
         """Stop the service, or the one that took its place."""

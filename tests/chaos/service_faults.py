@@ -47,10 +47,10 @@ async def killed_on_sqlite(run: Run) -> None:
 
 
 @fault(
-    "SIGTERM with `DRAIN_PERIOD=3`",
+    "SIGTERM with `DRAIN_TIME=3`",
     "a second service runs beside it; clients go there, as by a load balancer, "
     "0.5 s after readiness fails",
-    DRAIN_PERIOD="3",
+    DRAIN_TIME="3",
 )
 async def drained(run: Run) -> None:
     second = Service(free_port(), run.service.log.with_suffix(".second.log"), run.environment)
