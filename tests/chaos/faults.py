@@ -6,11 +6,13 @@ from tests.chaos import (
     disk_faults,
     migration_faults,
     network_faults,
+    no_faults,
     service_faults,
 )
 from tests.chaos.run import Fault
 
 MODULES = (
+    no_faults,
     database_faults,
     network_faults,
     disk_faults,

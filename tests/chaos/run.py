@@ -151,6 +151,8 @@ class Run:
         for client in self.clients:
             for kind, sentence in client.read_wrong:
                 comparison.add(kind, sentence)
+        for sentence in damages(self.world.url):
+            comparison.add("wrong", sentence)
         return comparison
 
 
@@ -263,6 +265,15 @@ async def stored_rows(url: str) -> list[tuple[int, Fields]]:
         finally:
             await connection.close()
     return [(row[0], Fields(*row[1:])) for row in rows]
+
+
+def damages(url: str) -> list[str]:
+    """Return what SQLite finds damaged in its file; PostgreSQL is not asked."""
+    if not url.startswith("sqlite"):
+        return []
+    with closing(sqlite3.connect(path_of(url))) as database:
+        lines = [str(line) for (line,) in database.execute("PRAGMA integrity_check")]
+    return [line for line in lines if line != "ok"]
 
 
 async def no_backends(world: World) -> None:
