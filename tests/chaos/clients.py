@@ -30,7 +30,7 @@ class Client:
         self.log = log
         self.owned: dict[str, Owned] = {}
         self.imports: list[list[Owned]] = []
-        self.read_wrong: list[tuple[str, str]] = []  # a kind of fault, and a sentence
+        self.read_wrong: list[str] = []  # sentences about responses
         self.stopping = False
         self.numbers = count(1)
         self.chance = random.Random(number)  # noqa: S311  # not a secret
@@ -167,7 +167,7 @@ class Client:
             identity, fields = decoded(json.loads(body))
             self.check(user, fields, user.possible, "GET")
             if identity != user.identity:
-                self.read_wrong.append(("wrong", f"GET {user.identity} answered with {identity}"))
+                self.read_wrong.append(f"GET {user.identity} answered with {identity}")
         elif status == HTTPStatus.NOT_FOUND:
             self.check(user, None, user.possible, "GET")
 
@@ -220,10 +220,8 @@ class Client:
     def check(self, user: Owned, state: State, possible: set[State], where: str) -> None:
         """Note a state that was answered and is none of the possible ones."""
         if state not in possible:
-            fault = user.fault_of(state) or "wrong"
-            self.read_wrong.append(
-                (fault, f"{where} shows {user.marker} as {state} instead of {possible}")
-            )
+            sentence = f"{where} shows {user.marker} as {state} instead of {possible}"
+            self.read_wrong.append(sentence)
 
     def check_all(self, prefix: str, items: list[dict[str, object]], where: str) -> None:
         """Check a response that has all users whose marker begins with the prefix."""
@@ -231,10 +229,10 @@ class Client:
         for item in items:
             _, fields = decoded(item)
             if fields.marker in shown:
-                self.read_wrong.append(("duplicated", f"{where} shows {fields.marker} twice"))
+                self.read_wrong.append(f"{where} shows {fields.marker} twice")
             shown[fields.marker] = fields
             if fields.marker not in self.owned:
-                self.read_wrong.append(("wrong", f"{where} shows {fields}: nobody wrote it"))
+                self.read_wrong.append(f"{where} shows {fields}: nobody wrote it")
         for marker, user in self.owned.items():
             if marker.startswith(prefix):
                 self.check(user, shown.get(marker), user.possible, where)

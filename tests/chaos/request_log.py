@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import pairwise
 from operator import attrgetter
+from pathlib import Path
 from typing import NamedTuple
 
 UNAVAILABLE_LIMIT = 5.0  # seconds that a 503 may take
@@ -104,6 +105,16 @@ class RequestLog:
             if entry.start <= self.returned:
                 since = entry.end
         return None
+
+    def save(self, file: Path) -> None:
+        """Write a line for each request; times are seconds from the beginning of the fault."""
+        lines = ["client\tstart\tend\tstatus\tproblem\trequest\tacknowledged"]
+        lines += [
+            f"{entry.client}\t{entry.start - self.began:.3f}\t{entry.end - self.began:.3f}\t"
+            f"{entry.status}\t{entry.problem}\t{entry.request}\t{entry.acknowledged}"
+            for entry in self.entries
+        ]
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def answers(self) -> str:
         """Return how often each answer came, as words."""

@@ -149,8 +149,8 @@ class Run:
         imports = chain.from_iterable(client.imports for client in self.clients)
         comparison = compare(owned, imports, rows)
         for client in self.clients:
-            for kind, sentence in client.read_wrong:
-                comparison.add(kind, sentence)
+            for sentence in client.read_wrong:
+                comparison.add("wrong", sentence)
         for sentence in damages(self.world.url):
             comparison.add("wrong", sentence)
         return comparison
@@ -184,17 +184,12 @@ def fault(
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run; the columns of the table."""
+    """What came of a run."""
 
     fault: Fault
-    seconds: float
-    requests: int
+    log: RequestLog
     comparison: Comparison
-    others: list[Entry]
-    longest_outage: float
-    recovery: float | None
     complaints: list[str]
-    answers: str
 
     def flaws(self) -> list[str]:
         """Return what must not be, in sentences; a good run has none."""
@@ -203,12 +198,13 @@ class Result:
             for kind, sentences in self.comparison.faults.items()
             for sentence in sample(sentences)
         ]
-        flaws += sample(self.others)
+        flaws += sample(self.log.others())
         flaws += self.complaints
-        if self.recovery is None:
+        recovery = self.log.recovery()
+        if recovery is None:
             flaws.append("not every client could write again")
-        elif self.recovery > RECOVERY_LIMIT:
-            flaws.append(f"every client could write again only after {self.recovery:.2f} s")
+        elif recovery > RECOVERY_LIMIT:
+            flaws.append(f"every client could write again only after {recovery:.2f} s")
         return flaws
 
 
@@ -240,17 +236,7 @@ async def execute(fault: Fault, shared: Shared, size: Size) -> Result:
                     client.stopping = True
         await run.stop_service()  # so that no write is on its way any more
         await no_backends(world)
-        return Result(
-            fault=fault,
-            seconds=log.returned - log.began,
-            requests=len(log.entries),
-            comparison=await run.compared(),
-            others=log.others(),
-            longest_outage=log.longest_outage(),
-            recovery=log.recovery(),
-            complaints=run.complaints,
-            answers=log.answers(),
-        )
+        return Result(fault, log, await run.compared(), run.complaints)
 
 
 async def stored_rows(url: str) -> list[tuple[int, Fields]]:

@@ -23,15 +23,16 @@ def table(results: Sequence[Result]) -> str:
 
 def row(result: Result) -> list[str]:
     """Return the cells of a run."""
-    recovery = "never" if result.recovery is None else f"{result.recovery:.2f} s"
+    log, seconds = result.log, result.log.recovery()
+    recovery = "never" if seconds is None else f"{seconds:.2f} s"
     return [
         result.fault.name,
         result.fault.how,
-        f"{result.seconds:.1f} s",
-        f"{result.requests:,}",
+        f"{log.returned - log.began:.1f} s",
+        f"{len(log.entries):,}",
         *(str(len(result.comparison.faults[kind])) for kind in FAULTS),
-        str(len(result.others)),
-        f"{result.longest_outage:.2f} s",
+        str(len(log.others())),
+        f"{log.longest_outage():.2f} s",
         recovery,
     ]
 
