@@ -64,16 +64,16 @@ class Client:
         A success acknowledges what `writes` names.
         """
         start, response = time.monotonic(), None
-        status = UNANSWERED
+        status, problem = UNANSWERED, ""
         try:
             async with asyncio.timeout(PATIENCE):
                 response = await self.connection.request(method, path, body, **headers)
-            status = response.status
+            status, problem = response.status, problem_of(response)
         except CutOffError:
             status = CUT_OFF
-        except OSError:  # TimeoutError too
+        except OSError as error:  # TimeoutError too
             self.connection.close()
-        problem = problem_of(response) if response else ""
+            problem = type(error).__name__
         entry = Entry(
             self.number, start, time.monotonic(), f"{method} {path}", status, problem, writes
         )

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     end: float
     request: str
     status: int
-    problem: str  # the problem's type, without `urn:problem:`
+    problem: str  # the problem's type, without `urn:problem:`; of no answer, the error's type
     acknowledged: str  # what the client knows to be stored since; empty: nothing
 
     @property
