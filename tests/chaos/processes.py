@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+LISTEN = "0A"  # a state in /proc/net/tcp
+
 
 def children(process: int) -> list[int]:
     """Return the ids of the processes that a process started; empty where it has ended."""
@@ -29,3 +31,9 @@ def is_resource_tracker(process: int) -> bool:
         return b"resource_tracker" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
+
+
+def listeners(port: int) -> int:
+    """Return how many sockets listen on a port of IPv4: one for all workers, or each its own."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text("utf-8").splitlines()]
+    return sum(fields[3] == LISTEN and fields[1].endswith(f":{port:04X}") for fields in lines)

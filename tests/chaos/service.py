@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.chaos.connection import Connection
-from tests.chaos.processes import children, is_resource_tracker, runs
+from tests.chaos.processes import children, is_resource_tracker, listeners, runs
 from tests.paths import ROOT
 
 START_TIMEOUT = 30.0  # seconds
@@ -60,16 +60,17 @@ class Service:
         return [process for process in started if not is_resource_tracker(process)]
 
     async def kill_worker(self) -> bool:
-        """Kill one of its workers; return whether another takes its place, and answers.
+        """Kill one of its workers; return whether another takes its place, and listens.
 
         False where the service has ended instead.
         """
-        before = self.workers()
+        before, listening = self.workers(), listeners(self.port)
         os.kill(before[0], signal.SIGKILL)
         async with asyncio.timeout(START_TIMEOUT):
             while self.running.returncode is None:
                 now = self.workers()
-                if before[0] not in now and len(now) == len(before) and await self.answers():
+                replaced = before[0] not in now and len(now) == len(before)
+                if replaced and listeners(self.port) == listening and await self.answers():
                     return True
                 await asyncio.sleep(POLL)
         return False
