@@ -97,13 +97,9 @@ class Run:
         """Return the requests that began after a moment, of the clock `time.monotonic`."""
         return [entry for entry in self.log.entries if entry.start >= moment]
 
-    def worker_killed(self) -> None:
-        """Note that a worker was killed just now."""
-        self.log.kills.append((time.monotonic(), time.monotonic()))
-
     @contextmanager
     def killing(self) -> Iterator[None]:
-        """In the block the whole service is killed, and started again."""
+        """In the block a process of the service is killed, and the whole one started again."""
         gone = time.monotonic()
         try:
             yield

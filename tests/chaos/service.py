@@ -59,18 +59,22 @@ class Service:
         started = children(self.running.pid)
         return [process for process in started if not is_resource_tracker(process)]
 
-    async def kill_worker(self) -> bool:
-        """Kill one of its workers; return whether another takes its place, and listens.
+    async def kill_worker(self) -> None:
+        """Kill one of its workers, and return when it has ended."""
+        worker = self.workers()[0]
+        os.kill(worker, signal.SIGKILL)
+        await ended([worker])
 
-        False where the service has ended instead.
+    async def is_complete(self) -> bool:
+        """Return True as soon as all workers run, and listen; False where the service has ended.
+
+        Each worker listens with a socket of its own; a single one with that of the main process.
         """
-        before, listening = self.workers(), listeners(self.port)
-        os.kill(before[0], signal.SIGKILL)
+        workers = int(self.environment["WORKERS"])
         async with asyncio.timeout(START_TIMEOUT):
             while self.running.returncode is None:
-                now = self.workers()
-                replaced = before[0] not in now and len(now) == len(before)
-                if replaced and listeners(self.port) == listening and await self.answers():
+                complete = (len(self.workers()), listeners(self.port)) == (workers, workers)
+                if complete and await self.answers():
                     return True
                 await asyncio.sleep(POLL)
         return False
@@ -80,9 +84,7 @@ class Service:
         workers = self.workers()
         self.running.kill()
         await self.running.wait()
-        async with asyncio.timeout(STOP_TIMEOUT):
-            while any(map(runs, workers)):
-                await asyncio.sleep(POLL)
+        await ended(workers)
 
     async def stop(self) -> None:
         """Stop it by SIGTERM; kill it where that takes too long."""
@@ -95,3 +97,10 @@ class Service:
         except TimeoutError:
             self.process.kill()
             await self.process.wait()
+
+
+async def ended(processes: list[int]) -> None:
+    """Return when all of the processes have ended."""
+    async with asyncio.timeout(STOP_TIMEOUT):
+        while any(map(runs, processes)):
+            await asyncio.sleep(0)

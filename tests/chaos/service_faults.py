@@ -81,10 +81,13 @@ async def clock_jumps(run: Run) -> None:
 
 
 async def kill_workers(run: Run) -> None:
-    """Kill a worker, again and again."""
+    """Kill a worker, again and again; each time the service is complete."""
+    await run.service.is_complete()
+    run.began()
     for _ in range(max(1, round(5 * run.size.scale))):
-        run.worker_killed()
-        if not await run.service.kill_worker():
+        with run.killing():
+            await run.service.kill_worker()
+        if not await run.service.is_complete():
             run.complaints.append("the service ended with its worker")
             await run.service.start()
         await asyncio.sleep(1)
