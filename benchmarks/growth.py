@@ -462,7 +462,7 @@ def alone(ground: Ground) -> None:
 async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float], list[float]]:
     """Return the time of a lookup in each block, with batching and without, in microseconds."""
     connections = Connections(settings, SCHEMA_REVISION)
-    batches = UserBatches(settings, connections)
+    batches = UserBatches(connections)
 
     async def find(user: int) -> User | None:
         async with connections.read() as session:

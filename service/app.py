@@ -52,15 +52,12 @@ def create_app(settings: Settings) -> ASGIApp:
             *(metrics.ROUTES if settings.metrics else ()),
             assets(),
         ],
-        dependencies={
-            "session": Provide(database.write_session),
-            "reader": Provide(database.read_session),
-        },
+        dependencies={"session": Provide(database.write_session)},
         state=State(
             {
                 "settings": settings,
                 "database": database,
-                "batches": UserBatches(settings, database),
+                "batches": UserBatches(database),
                 "transfers": Transfers(settings, database),
                 "access": access,
                 "metrics": observation.metrics,

@@ -1,4 +1,4 @@
-"""Answer concurrent requests by one query, without knowing what a query or a session is.
+"""Answer concurrent requests by one query, without knowing what a query is.
 
 Most of a query's cost is its way to the database and back: a query for thirty ids costs hardly
 more than a query for one.
@@ -7,12 +7,11 @@ more than a query for one.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
-Session = TypeVar("Session")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -37,7 +36,7 @@ class Waiting(NamedTuple, Generic[Item, Result]):
     context: Context
 
 
-class Batcher(Generic[Session, Item, Result]):
+class Batcher(Generic[Item, Result]):
     """Run items that are submitted at the same time together.
 
     - A batch begins after its items were submitted: a client that writes and then reads finds what
@@ -47,29 +46,25 @@ class Batcher(Generic[Session, Item, Result]):
     - Where a batch fails, each item is run again alone if `retry_alone` says so; else all fail.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a property of what is batched
+    def __init__(
         self,
-        session: Callable[[], AbstractAsyncContextManager[Session]],
-        run: Callable[[Session, Sequence[Item]], Awaitable[Sequence[Result]]],
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
         *,
         retry_alone: Callable[[Exception], bool],
         limit: int,
         patience: float,
-        timeout: float,
     ) -> None:
-        """`run` gets a session of its own and returns a result for each item, in their order.
+        """`run` returns a result for each item, in their order.
 
+        It must end by itself: a request may give up waiting, but that does not end the batch.
         `retry_alone` tells whether a failure left everything as it was, and may be one item's
         alone. A batch has at most `limit` items. After `patience` seconds the next batch no longer
-        waits for it. After `timeout` seconds it ends in TimeoutError: a request may give up
-        waiting, but that does not end the batch.
+        waits for it.
         """
-        self.session = session
         self.run = run
         self.retry_alone = retry_alone
         self.limit = limit
         self.patience = patience
-        self.timeout = timeout
         self.waiting: deque[Waiting[Item, Result]] = deque()
         self.running: object = None  # the batch, or single item, that new items wait for
         self.tasks: set[asyncio.Task[None]] = set()  # all batches, also those past their patience
@@ -80,8 +75,7 @@ class Batcher(Generic[Session, Item, Result]):
             with self.blocking_others():
                 await asyncio.sleep(0)  # items submitted in the same turn of the loop come along
                 if not self.waiting:
-                    async with self.session() as session:
-                        [result] = await self.run(session, [item])
+                    [result] = await self.run([item])
                     return result
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self.waiting.append(Waiting(item, future, copy_context()))
@@ -90,8 +84,7 @@ class Batcher(Generic[Session, Item, Result]):
         try:
             return await future
         except RunAlone:
-            async with self.session() as session:
-                [result] = await self.run(session, [item])
+            [result] = await self.run([item])
             return result
         finally:
             del future  # break the reference cycle future -> exception -> traceback -> frame
@@ -134,8 +127,7 @@ class Batcher(Generic[Session, Item, Result]):
             if not batch:
                 return
             try:
-                async with asyncio.timeout(self.timeout), self.session() as session:
-                    results = await self.run(session, [waiting.item for waiting in batch])
+                results = await self.run([waiting.item for waiting in batch])
                 for waiting, result in zip(batch, results, strict=True):
                     if not waiting.result.done():
                         waiting.result.set_result(result)

@@ -1,13 +1,17 @@
-"""The engine and its sessions: one to write, one to read."""
+"""The engines and their sessions: one to write, one to read."""
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, cast
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Dialect, Pool, event
+from sqlalchemy import Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -20,62 +24,104 @@ from sqlalchemy.pool import (
     PoolProxiedConnection,
 )
 
+from service.connections import (
+    CONNECT_TIMEOUT,
+    Connector,
+    ServiceConnection,
+)
+from service.database_errors import is_stale_plan, was_lost, was_never_sent
+from service.errors import OutcomeUnknown
 from service.settings import Settings, async_url
 
-CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
-SQLITE_BUSY_TIMEOUT = 5.0  # seconds a statement waits for another process's write lock
+COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
+RETURNS = 1000  # times of connections' return that a pool remembers
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class WatchedPool(AsyncAdaptedQueuePool):
-    """A connection pool that counts who is waiting for a connection."""
+    """A connection pool that knows who waits, and refuses those that would wait in vain."""
 
-    waiting = 0
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.waits: deque[float] = deque()  # when those began that wait for a connection
+        self.returned: deque[float] = deque(maxlen=RETURNS)  # when connections came back
+
+    @property
+    def waiting(self) -> int:
+        """The number of those that wait for a connection, until it is free or made."""
+        return len(self.waits)
 
     def connect(self) -> PoolProxiedConnection:
-        """Return a connection, as soon as one is free or made."""
-        self.waiting += 1
+        """Return a connection, as soon as one is free or made.
+
+        Raise PoolTimeoutError after the pool's timeout, or at once where it is certain to pass.
+        """
+        now = time.monotonic()
+        if self.is_stuck(now):
+            raise PoolTimeoutError("too many requests wait for a connection")
+        self.waits.append(now)
         try:
             return super().connect()
         finally:
-            self.waiting -= 1
+            self.waits.remove(now)
+
+    def is_stuck(self, now: float) -> bool:
+        """Return whether one more request would wait longer than the pool's timeout.
+
+        Within it as many connections can be expected as came back within the last one. That holds
+        only when somebody has been waiting for a while.
+        """
+        ahead = len(self.waits)
+        if ahead < self.size() or now - self.waits[0] < self.timeout() / 2:
+            return False
+        return len(self.returned) < ahead or self.returned[-ahead] < now - self.timeout()
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        """Take a connection back."""
+        self.returned.append(time.monotonic())
+        super()._do_return_conn(record)
 
 
 def create_engine(
-    settings: Settings,
-    *,
-    application_name: str,
-    server_settings: dict[str, str] | None = None,
-    foreign_keys: bool = True,
-    poolclass: type[Pool] = WatchedPool,
-    **engine_options: Any,
+    settings: Settings, *, connector: Connector | None = None, size: int, **options: Any
 ) -> AsyncEngine:
-    """Return an engine for either database; the caller disposes of it.
+    """Return an engine with at most `size` connections; the caller disposes of it.
 
-    `server_settings` hold for every connection (PostgreSQL only). `foreign_keys` says whether they
-    are enforced (SQLite only). `engine_options` go to `create_async_engine`.
+    On PostgreSQL `connector` makes the connections; None leaves that to SQLAlchemy. Its own level
+    is AUTOCOMMIT, since most sessions read: it is set once for a connection.
     On SQLite we begin transactions, not the driver: the driver commits before DDL, and then a
     revision that fails midway stays half applied.
+    `options` go to `create_async_engine`.
     """
     url = async_url(settings.database_url)
-    options: dict[str, Any] = {"poolclass": poolclass, "hide_parameters": True, **engine_options}
-    if poolclass is WatchedPool:
-        options |= {
-            "pool_size": settings.pool_size,
-            "max_overflow": 0,
-            "pool_timeout": settings.pool_timeout,
-        }
+    options |= {
+        "poolclass": WatchedPool,
+        "pool_size": size,
+        "max_overflow": 0,
+        "pool_timeout": settings.pool_timeout,
+        "hide_parameters": True,
+    }
     if url.get_backend_name() == "postgresql":
         options["connect_args"] = {
             "timeout": CONNECT_TIMEOUT,
-            "server_settings": {"application_name": application_name, **(server_settings or {})},
+            "connection_class": ServiceConnection,
+            # SQLAlchemy keeps the prepared statements; asyncpg's own few get no name, which
+            # another client of a pooler might use
+            "statement_cache_size": 0,
         }
-        return create_async_engine(url, **options)
-    options["connect_args"] = {"timeout": SQLITE_BUSY_TIMEOUT}
+        engine = create_async_engine(url, **options)
+        if connector is not None:
+            connector.attach(engine)
+        return engine
+    options["connect_args"] = {"timeout": settings.statement_timeout}  # for others' write lock
     engine = create_async_engine(url, **options)
-    prepare = partial(prepare_sqlite, foreign_keys=foreign_keys)
     event.listen(engine.sync_engine, "do_connect", check_file)
-    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    event.listen(engine.sync_engine, "checkout", check_sqlite)
+    event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
     return engine
 
@@ -89,15 +135,37 @@ def check_file(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], 
     sqlite3.connect(*file).close()
 
 
-def prepare_sqlite(
-    connection: DBAPIConnection, _: ConnectionPoolEntry, *, foreign_keys: bool
-) -> None:
+def prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     """Leave BEGIN to `begin_sqlite`, and let readers read while one writes (WAL)."""
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute(f"PRAGMA foreign_keys = {foreign_keys:d}")
+    cursor.execute("PRAGMA foreign_keys = 1")
     cursor.close()
+
+
+def check_sqlite(
+    connection: DBAPIConnection,
+    entry: ConnectionPoolEntry,  # noqa: ARG001  # SQLAlchemy's signature
+    proxy: PoolProxiedConnection,  # noqa: ARG001  # SQLAlchemy's signature
+) -> None:
+    """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+    if not is_idle_sqlite(connection):
+        raise DisconnectionError("its state is not certain")
+
+
+def close_uncertain_sqlite(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    """Close a connection that comes back within a transaction: the next request would be in it."""
+    if connection is not None and not is_idle_sqlite(connection):
+        entry.invalidate()
+
+
+def is_idle_sqlite(connection: DBAPIConnection) -> bool:
+    """Return whether a connection to SQLite is open and outside a transaction."""
+    try:
+        return not cast("Any", connection).driver_connection.in_transaction
+    except ValueError:  # it is closed
+        return False
 
 
 def begin_sqlite(connection: Connection) -> None:
@@ -114,66 +182,118 @@ class Database:
 
     Leaving `write` normally commits, raising rolls back; nothing else on a request's path does
     either. A connection is taken from the pool at a session's first statement.
+
+    Reads have connections of their own: writes that wait for a lock, and transfers, which last
+    long, can't take them all.
     """
 
     def __init__(self, settings: Settings, revision: str) -> None:
         """Connect as the build that knows `revision`, to its published version."""
         milliseconds = str(round(settings.statement_timeout * 1000))
         self.is_postgresql = async_url(settings.database_url).get_backend_name() == "postgresql"
+        # seconds: of a unit of work that is not a transfer, from its first statement on
+        self.timeout = settings.pool_timeout + settings.statement_timeout
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
+        self.connector: Connector | None = None
         if self.is_postgresql:
             # names with a schema, not a search_path: that would not hold behind every pooler
             schemas = {None: f"at_{revision}", "staging": "pg_temp"}
-            # the engine's own level, since most sessions read: it is set once for a connection
             options = {
                 "execution_options": {"schema_translate_map": schemas},
                 "isolation_level": "AUTOCOMMIT",
             }
-        self.engine = create_engine(
-            settings,
-            application_name=f"users@{revision}",
-            server_settings={
-                "statement_timeout": milliseconds,
-                "idle_in_transaction_session_timeout": milliseconds,
-            },
-            **options,
-        )
+            self.connector = Connector(
+                f"users@{revision}",
+                {
+                    "statement_timeout": milliseconds,
+                    "idle_in_transaction_session_timeout": milliseconds,
+                    # a query ends soon after its request has, and gives its locks back
+                    "client_connection_check_interval": "1000",
+                },
+            )
+        read_size = max(1, settings.pool_size // 3)
+        write_size = max(1, settings.pool_size - read_size)
+        self.reading = create_engine(settings, connector=self.connector, size=read_size, **options)
+        self.writing = create_engine(settings, connector=self.connector, size=write_size, **options)
         if self.is_postgresql:
-            reading = self.engine
-            writing = self.engine.execution_options(isolation_level="READ COMMITTED")
+            readers = self.reading
+            writers = self.writing.execution_options(isolation_level="READ COMMITTED")
+            snapshots = self.writing.execution_options(isolation_level="REPEATABLE READ")
         else:
-            reading = self.engine.execution_options(reading=True)
-            writing = self.engine
-        self.writers = async_sessionmaker(writing, expire_on_commit=False)
-        self.readers = async_sessionmaker(reading, expire_on_commit=False)
+            readers = self.reading.execution_options(reading=True)
+            writers = self.writing
+            snapshots = self.writing.execution_options(reading=True)
+        self.readers = async_sessionmaker(readers, expire_on_commit=False)
+        self.writers = async_sessionmaker(writers, expire_on_commit=False)
+        self.snapshots = async_sessionmaker(snapshots, expire_on_commit=False)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
+    async def write(self, *, lasting: bool = False) -> AsyncIterator[AsyncSession]:
         """Yield a session in one transaction: commit at the end, roll back on an exception.
 
-        On SQLite its first statement takes the write lock (BEGIN IMMEDIATE).
+        On SQLite its first statement takes the write lock (BEGIN IMMEDIATE). Raise TimeoutError
+        after `timeout` seconds, unless it is `lasting`; raise OutcomeUnknown where the answer to
+        the commit was lost.
         """
-        async with self.writers.begin() as session:
-            yield session
+        async with returning(self.writers()) as session:
+            async with self.in_time(None if lasting else self.timeout) as timeout:
+                yield session
+            await commit(session, timeout.when())
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session that only reads.
+    def read(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a session that only reads, as a context manager.
 
         On PostgreSQL it is in AUTOCOMMIT mode: each statement is one round trip and sees what was
         committed before it. On SQLite all its statements see one snapshot.
         """
-        session = self.readers()
-        try:
-            yield session
-        finally:
-            # `async with` closes it in a task of its own, which takes a tenth of a lookup's query;
-            # here there is nothing to commit that a cancellation could interrupt
+        return returning(self.readers())
+
+    def snapshot(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return a session that reads for long, and whose statements all see one snapshot."""
+        return returning(self.snapshots())
+
+    async def query(
+        self,
+        work: Callable[Concatenate[AsyncSession, Arguments], Awaitable[Result]],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result:
+        """Return what `work` returns; it gets a session that only reads, then the arguments.
+
+        It is done once more where its connection turns out to be dead, a plan to be stale, or the
+        server not to be the primary any more. Raise TimeoutError after `timeout` seconds.
+        """
+        async with self.in_time(self.timeout):
+            generation = self.generation
             try:
-                await session.close()
-            except BaseException:
-                await session.invalidate()  # else the pool would miss the connection
-                raise
+                async with self.read() as session:
+                    result = await work(session, *arguments, **options)
+                if self.generation == generation:
+                    return result
+            except Exception as error:
+                if not (is_stale_plan(error) or was_lost(error)):
+                    raise
+            async with self.read() as session:
+                return await work(session, *arguments, **options)
+
+    @asynccontextmanager
+    async def in_time(self, seconds: float | None) -> AsyncIterator[asyncio.Timeout]:
+        """Raise TimeoutError if the block takes longer, and then trust no open connection.
+
+        The server ends a statement sooner by itself: it is frozen, or its answers are lost.
+        """
+        try:
+            async with asyncio.timeout(seconds) as timeout:
+                yield timeout
+        except TimeoutError:
+            if timeout.expired() and self.connector is not None:
+                self.connector.generation += 1
+            raise
+
+    @property
+    def generation(self) -> int:
+        """How often all connections were given up."""
+        return 0 if self.connector is None else self.connector.generation
 
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.
@@ -183,15 +303,20 @@ class Database:
         async with self.write() as session:
             yield session
 
-    async def read_session(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session as `read` does: the dependency `reader` of routes."""
-        async with self.read() as session:
-            yield session
+    @property
+    def engines(self) -> tuple[AsyncEngine, AsyncEngine]:
+        """The engines to read and to write."""
+        return self.reading, self.writing
 
     @property
-    def pool(self) -> WatchedPool:
-        """The connection pool; disposing of the engine replaces it by another."""
-        return cast("WatchedPool", self.engine.pool)
+    def pools(self) -> tuple[WatchedPool, WatchedPool]:
+        """The connection pools to read and to write; disposing of an engine replaces its own."""
+        return cast("WatchedPool", self.reading.pool), cast("WatchedPool", self.writing.pool)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for engine in self.engines:
+            await engine.dispose()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -199,4 +324,50 @@ class Database:
         try:
             yield
         finally:
-            await self.engine.dispose()
+            await self.close()
+
+
+@asynccontextmanager
+async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    """Return the session's connection to the pool at the end of the block, whatever happens.
+
+    After an exception the transaction is rolled back; where that fails, the connection is closed,
+    and the exception is still the block's own.
+    """
+    # `async with session` closes it in a task of its own, which takes a tenth of a lookup's query
+    try:
+        yield session
+    except BaseException:
+        try:
+            await session.close()
+        except Exception:  # noqa: BLE001  # what went wrong before is what matters
+            await session.invalidate()
+        except BaseException:
+            await session.invalidate()  # else the pool would miss the connection
+            raise
+        raise
+    try:
+        await session.close()
+    except BaseException:
+        await session.invalidate()
+        raise
+
+
+async def commit(session: AsyncSession, deadline: float | None) -> None:
+    """Commit by the `deadline` of the event loop's clock, or COMMIT_TIME later if that is later.
+
+    Raise OutcomeUnknown where no answer came, for whatever reason, a cancellation of the request
+    among them: the database may have committed.
+    What the database itself refused is raised as it is: then nothing is stored.
+    """
+    if deadline is not None:
+        deadline = max(deadline, asyncio.get_running_loop().time() + COMMIT_TIME)
+    try:
+        async with asyncio.timeout_at(deadline):
+            await session.commit()
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, Exception) and (was_never_sent(error) or not was_lost(error)):
+            raise
+        with suppress(Exception):
+            await session.invalidate()
+        raise OutcomeUnknown("the database's answer to the commit was lost") from error

@@ -1,57 +1,96 @@
-"""Tell an outage of the database from a fault of ours, in words without secrets."""
+"""Tell an outage of the database from a fault of ours, in words without secrets.
+
+PostgreSQL's codes (SQLSTATE, Appendix A of its manual) were gone through class by class. What is
+listed here is an outage: it ends without the client's or our doing, and the client may try again.
+Everything else is the client's fault where a constraint is broken, or ours.
+"""
 
 import socket
 import sqlite3
 from collections.abc import Iterator
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+LOST = "the connection was lost"
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
-    "08": "the connection was lost",
+    "08": LOST,
+    "08P01": "the server, or a pooler before it, refused",
     "28P01": "the password is wrong",
     "28": "the server does not let this user in",
     "3D000": "there is no database of that name",
     "53300": "the server has no connection to spare",
     "57P": "the server is starting or stopping",
+    "57P04": "the database was dropped",
+    "57P05": "the server ended an idle session",
+    "25P03": "the server ended a session that was idle in a transaction",
+    "25P04": "the transaction took too long",
 }
-QUERY_REASONS = {  # SQLSTATE: why a query has no result
-    "57014": "the query took too long",
-    "55P03": "a lock was held for too long",
-    "40": "another transaction was in the way",
-    "53": "the server is short of resources",
-    "42P01": "the schema is not the one of this build",
-    "42703": "the schema is not the one of this build",
-    "42501": "this user may not use the schema of this build",
+QUERY_REASONS = {  # SQLSTATE, or its class: why a query has no result
     "0A000": "the schema has just changed under a prepared statement",
+    "25006": "it is read-only",
+    "26000": "a pooler gave the session another server",
+    "40": "another transaction was in the way",
+    "42501": "this user may not use the schema of this build",
+    "42703": "the schema is not the one of this build",
+    "42P01": "the schema is not the one of this build",
+    "53": "the server is short of resources",
+    "53100": "the server's disk is full",
+    "53200": "the server is short of memory",
+    "54000": "the server accepts no more transactions",  # before its transaction ids run out
+    "55000": "the server is not in a state to do this",
+    "55006": "what it needs is in use",
+    "55P03": "a lock was held for too long",
+    "57000": "an operator intervened",
+    "57014": "the query took too long",
+    "58": "the server can't use its files",
 }
 SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened",
     sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
-    sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
 SQLITE_QUERY_REASONS = {
     sqlite3.SQLITE_BUSY: "another process is writing",
     sqlite3.SQLITE_LOCKED: "another connection is writing",
+    sqlite3.SQLITE_PROTOCOL: "other processes are using the file",
+    sqlite3.SQLITE_READONLY: "it is read-only",
     sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
 }
 
 
 def why_unreachable(error: BaseException) -> str | None:
     """Return why there is no connection to the database; None for any other error."""
-    for cause in causes(error):
+    chain = [*causes(error)]
+    for cause in chain:  # the server's own words first: what follows from them is less exact
         if reason := by_state(cause, CONNECTION_REASONS) or by_sqlite_code(
             cause, SQLITE_CONNECTION_REASONS
         ):
-            return reason
+            return pooler_reason(cause) or reason
+    if any(by_state(cause, QUERY_REASONS) for cause in chain):
+        return None
+    for cause in chain:
         if isinstance(cause, OSError):
             return network_reason(cause)
+        if is_driver_failure(cause):
+            return LOST
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
-            return "the connection was lost"
-        if "connection is closed" in str(cause):  # asyncpg, of one that was lost before
-            return "the connection was lost"
+            return LOST
     return None
+
+
+def pooler_reason(error: BaseException) -> str | None:
+    """Return what a pooler says by an error of the protocol; None for any other error.
+
+    PgBouncer has no other code for what it refuses. Its words contain no values but names of
+    settings.
+    """
+    if getattr(error, "sqlstate", None) != "08P01":
+        return None
+    words = str(getattr(error, "message", None) or error).rpartition(">: ")[2]
+    return f"the server, or a pooler before it, refused: {words}"
 
 
 def network_reason(error: OSError) -> str:
@@ -63,6 +102,44 @@ def network_reason(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return "it does not answer in time"
     return error.strerror or "the connection failed"
+
+
+def is_driver_failure(error: BaseException) -> bool:
+    """Return whether the driver itself gave up: a closed connection, or answers out of order."""
+    return isinstance(error, asyncpg.InternalClientError) or (
+        isinstance(error, asyncpg.InterfaceError)
+        # these are about a statement's values, before anything is sent
+        and not isinstance(error, ValueError | asyncpg.UnsupportedClientFeatureError)
+    )
+
+
+def was_lost(error: BaseException) -> bool:
+    """Return whether the connection is lost, or its state is not certain any more."""
+    return any(
+        isinstance(cause, OSError)
+        or is_driver_failure(cause)
+        or by_state(cause, CONNECTION_REASONS) is not None
+        or by_state(cause, {"26000": LOST}) is not None
+        or (isinstance(cause, DBAPIError) and cause.connection_invalidated)
+        for cause in causes(error)
+    )
+
+
+def was_never_sent(error: BaseException) -> bool:
+    """Return whether the driver refused a statement before it sent anything to the server."""
+    return any(
+        isinstance(cause, asyncpg.InterfaceError) and not getattr(cause, "sqlstate", None)
+        for cause in causes(error)
+    )
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Return whether the server refused a write because it only reads, on either database."""
+    return any(
+        getattr(cause, "sqlstate", None) == "25006"
+        or by_sqlite_code(cause, {sqlite3.SQLITE_READONLY: "read-only"}) is not None
+        for cause in causes(error)
+    )
 
 
 def is_from_database(error: BaseException) -> bool:
@@ -80,6 +157,11 @@ def is_lock_timeout(error: BaseException) -> bool:
         or by_sqlite_code(cause, {sqlite3.SQLITE_BUSY: "locked"}) is not None
         for cause in causes(error)
     )
+
+
+def is_stale_plan(error: BaseException) -> bool:
+    """Return whether a prepared statement met a changed schema; prepared anew it works."""
+    return any(getattr(cause, "sqlstate", None) == "0A000" for cause in causes(error))
 
 
 def why_unavailable(error: BaseException) -> str | None:

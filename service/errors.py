@@ -24,6 +24,7 @@ Refusal
 ├── Unavailable             503  unavailable
 │   ├── SchemaBehind        503  schema-behind
 │   └── TimedOut            503  timed-out
+├── OutcomeUnknown          503  outcome-unknown
 └── OutdatedHttp            505  outdated-http
 """
 
@@ -258,10 +259,21 @@ class SchemaBehind(Unavailable):
 
 
 class TimedOut(Unavailable):
-    """The request took longer than its timeout."""
+    """The request took longer than its timeout, and changed nothing."""
 
     code = "timed-out"
     title = "The service took too long."
+
+
+class OutcomeUnknown(Refusal):
+    """The client's change may have been stored, or not: the answer that tells was lost.
+
+    To try again is safe under an Idempotency-Key only.
+    """
+
+    code = "outcome-unknown"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    title = "It is not known whether this was done."
 
 
 class OutdatedHttp(Refusal):

@@ -1,4 +1,6 @@
-"""The schema revision that the database is at."""
+"""The schema revision that the database is at, and whether it takes writes."""
+
+import os
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -9,6 +11,9 @@ from service.models import SCHEMA_REVISION
 HAS_VERSION_TABLE = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
 SQLITE_REVISION = "SELECT max(version_num) FROM alembic_version"
 PUBLISHED_REVISIONS = "SELECT substr(nspname, 4) FROM pg_namespace WHERE nspname ~ '^at_[0-9]+$'"
+TAKES_WRITES = """
+    SELECT NOT (pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean)
+"""
 POSTGRESQL_REVISION = f"SELECT revision FROM at_{SCHEMA_REVISION}.schema_state"
 
 
@@ -37,3 +42,11 @@ async def revision_of(session: AsyncSession) -> str | None:
             "is no longer published there"
         )
     return newest
+
+
+async def takes_writes(session: AsyncSession) -> bool:
+    """Return whether the database takes writes: a standby only reads, and so may any other."""
+    engine = session.get_bind().engine
+    if engine.dialect.name == "sqlite":
+        return os.access(str(engine.url.database), os.W_OK)
+    return bool(await session.scalar(text(TAKES_WRITES)))

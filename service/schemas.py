@@ -145,6 +145,9 @@ class Ready(Struct, frozen=True, kw_only=True):
     status: Literal["ready"]
     build: Annotated[str, Meta(description="The revision that this build knows.")]
     database: Annotated[str, Meta(description="The revision that the database is at.")]
+    writes: Annotated[
+        bool, Meta(description="Whether the database takes writes; a standby only reads.")
+    ]
 
 
 encode = msgspec.json.Encoder().encode  # a struct as JSON

@@ -54,9 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tokens_file: str = ""
     allow_anonymous: bool = False
     pool_size: Count = 10
-    pool_timeout: Seconds = 5.0
-    statement_timeout: Seconds = 10.0
-    request_timeout: Seconds = 30.0
+    pool_timeout: Seconds = 1.5
+    statement_timeout: Seconds = 2.5
+    request_timeout: Seconds = 4.5
     transfer_timeout: Seconds = 3600.0
     max_body: Count = 1024 * 1024
     rate_limit: str = ""

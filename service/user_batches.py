@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import users
 from service.batching import Batcher
 from service.database import Database
 from service.database_errors import is_from_database, is_lock_timeout, why_unavailable
 from service.schemas import NewUser, User
-from service.settings import Settings
-from service.user_lists import read_pages
+from service.user_lists import EncodedPage, Listing, read_pages
 
 LOOKUP_LIMIT = 500  # ids that one query looks up, at most
 PAGE_LIMIT = 50  # pages that one batch reads, at most
@@ -23,32 +21,44 @@ LOCK_TIMEOUT = "100ms"  # of a batch of creates; then each is retried alone, and
 class UserBatches:
     """Lookups, pages and creates, each answered together with others of its kind."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        times = {"patience": PATIENCE, "timeout": settings.request_timeout}
-        self.lookups = Batcher(
-            database.read, users.find, retry_alone=is_database_error, limit=LOOKUP_LIMIT, **times
+    def __init__(self, database: Database) -> None:
+        self.lookups: Batcher[int, User | None] = Batcher(
+            lambda ids: database.query(users.find, ids),
+            retry_alone=was_one_items,
+            limit=LOOKUP_LIMIT,
+            patience=PATIENCE,
         )
-        self.pages = Batcher(
-            database.read, read_pages, retry_alone=is_database_error, limit=PAGE_LIMIT, **times
+        self.pages: Batcher[Listing, EncodedPage] = Batcher(
+            lambda listings: database.query(read_pages, listings),
+            retry_alone=was_one_items,
+            limit=PAGE_LIMIT,
+            patience=PATIENCE,
         )
-        self.creates = Batcher(
-            database.write, create_users, retry_alone=was_refused, limit=CREATE_LIMIT, **times
+        self.creates: Batcher[NewUser, User] = Batcher(
+            lambda new_users: create_users(database, new_users),
+            retry_alone=was_refused,
+            limit=CREATE_LIMIT,
+            patience=PATIENCE,
         )
 
 
-async def create_users(session: AsyncSession, new_users: Sequence[NewUser]) -> list[User]:
+async def create_users(database: Database, new_users: Sequence[NewUser]) -> list[User]:
     """Store a batch of new users, all or none.
 
     A single insert waits for row locks; a batch gives up after LOCK_TIMEOUT, so that nobody waits
     for another's address, and each is retried alone.
     """
     lock_timeout = LOCK_TIMEOUT if len(new_users) > 1 else None
-    return await users.create(session, new_users, lock_timeout)
+    async with database.write() as session:
+        return await users.create(session, new_users, lock_timeout)
 
 
-def is_database_error(error: Exception) -> bool:
-    """Return whether to retry reads alone: not where there was no connection to be had."""
-    return isinstance(error, DBAPIError)
+def was_one_items(error: Exception) -> bool:
+    """Return whether a failed read may be one item's fault: then the others can be answered.
+
+    In an outage all would wait once more in vain.
+    """
+    return isinstance(error, DBAPIError) and why_unavailable(error) is None
 
 
 def was_refused(error: Exception) -> bool:

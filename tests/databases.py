@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.scratch.embedded import Server
+from service.connections import Connector
 from service.database import create_engine
 from service.settings import Settings
 from tests.commands import run_alembic
@@ -85,7 +86,8 @@ def name_of(url: str) -> str:
 
 def engine_for(url: str) -> AsyncEngine:
     """Make an engine; the caller disposes of it."""
-    return create_engine(Settings(database_url=url), application_name="tests")
+    settings = Settings(database_url=url, pool_timeout=5, statement_timeout=10)
+    return create_engine(settings, connector=Connector("tests", {}), size=10)
 
 
 async def query(engine: AsyncEngine, statement: str, **values: Any) -> list[Any]:

@@ -22,12 +22,13 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "database_errors": set(),
     "batching": set(),
     "validation": {"errors", "schemas"},
-    "database": {"settings"},
+    "connections": {"database_errors"},
+    "database": {"connections", "database_errors", "errors", "settings"},
     "schema_revision": {"errors", "models"},
     "users": {"errors", "etags", "models", "schemas"},
     "user_lists": {"errors", "models", "schemas", "users", "validation"},
     "user_batches": {
-        "batching", "database", "database_errors", "schemas", "settings", "user_lists", "users",
+        "batching", "database", "database_errors", "schemas", "user_lists", "users",
     },
     "idempotency": {"errors", "models"},
     "transfer": {
@@ -178,9 +179,13 @@ def test_users_know_nothing_of_http() -> None:
     assert not {module for module in modules if module.startswith(("litestar", "granian"))}
 
 
-def test_no_module_of_the_service_commits_by_itself() -> None:
-    for path in (ROOT / "service").rglob("*.py"):
-        assert not re.search(r"\.(commit|rollback)\(", path.read_text(encoding="utf-8")), path
+def test_the_service_commits_in_one_place() -> None:
+    places = [
+        path.name
+        for path in (ROOT / "service").rglob("*.py")
+        for _ in re.findall(r"\.(commit|rollback)\(", path.read_text(encoding="utf-8"))
+    ]
+    assert places == ["database.py"]
 
 
 def test_no_test_imports_a_test_file() -> None:
@@ -189,14 +194,14 @@ def test_no_test_imports_a_test_file() -> None:
         assert not shared, path
 
 
-def test_only_the_copy_module_takes_the_driver_from_a_session() -> None:
+def test_only_copy_and_the_watch_over_connections_see_the_driver() -> None:
     driver = re.compile(r"raw_connection|driver_connection|AsyncConnection|greenlet")
     found = {
         path.relative_to(ROOT / "service").as_posix()
         for path in (ROOT / "service").rglob("*.py")
         if driver.search(path.read_text(encoding="utf-8"))
     }
-    assert found == {"transfer/copy.py"}
+    assert found == {"transfer/copy.py", "connections.py", "database.py"}
 
 
 @pytest.mark.parametrize("name", ["users", "user_lists"])

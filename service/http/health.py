@@ -1,15 +1,17 @@
 """The health checks: liveness and readiness."""
 
-from litestar import get
+from typing import Annotated, Any, Literal
+
+from litestar import Request, get
 from litestar.datastructures import CacheControlHeader
-from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import schemas
-from service.errors import Internal, SchemaBehind, TimedOut, Unavailable
+from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, TimedOut, Unavailable
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
-from service.schema_revision import revision_of
+from service.schema_revision import revision_of, takes_writes
 
 
 @get(
@@ -32,17 +34,30 @@ async def live() -> schemas.Live:
     cache_control=CacheControlHeader(no_store=True),
     summary="Can it serve?",
     tags=["health"],
-    response_description="It can.",
-    responses=documented(Internal, SchemaBehind, Unavailable, TimedOut),
+    response_description="It can. `writes` tells whether the database takes writes, too.",
+    responses=documented(BadRequest, Internal, InvalidInput, SchemaBehind, Unavailable, TimedOut),
 )
-async def ready(reader: NamedDependency[AsyncSession]) -> schemas.Ready:
+async def ready(
+    request: Request[Any, Any, Any],
+    needs: Annotated[
+        Literal["reads", "writes"],
+        QueryParameter(description="With `writes` a database that only reads is not ready, too."),
+    ] = "reads",
+) -> schemas.Ready:
     """The database answers and has this build's schema, or a later one. Route traffic then."""
-    revision = await revision_of(reader)
+    revision, writes = await request.app.state.database.query(state_of)
     if revision is None or revision < SCHEMA_REVISION:
         raise SchemaBehind(
             f"the database is at {revision or 'base'}, this build needs {SCHEMA_REVISION}"
         )
-    return schemas.Ready(status="ready", build=SCHEMA_REVISION, database=revision)
+    if needs == "writes" and not writes:
+        raise Unavailable("the database only reads now")
+    return schemas.Ready(status="ready", build=SCHEMA_REVISION, database=revision, writes=writes)
+
+
+async def state_of(session: AsyncSession) -> tuple[str | None, bool]:
+    """Return the revision that the database is at, and whether it takes writes."""
+    return await revision_of(session), await takes_writes(session)
 
 
 ROUTES = (live, ready)

@@ -107,7 +107,7 @@ SCHEMA_EXAMPLES = (
         ],
     ),
     schemas.Live(status="live"),
-    schemas.Ready(status="ready", build=SCHEMA_REVISION, database=SCHEMA_REVISION),
+    schemas.Ready(status="ready", build=SCHEMA_REVISION, database=SCHEMA_REVISION, writes=True),
     EXAMPLE,
 )
 

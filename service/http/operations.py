@@ -21,6 +21,7 @@ from service.errors import (
     BadRequest,
     Internal,
     InvalidInput,
+    OutcomeUnknown,
     RequestTimeout,
     RuleBroken,
     TimedOut,
@@ -31,7 +32,7 @@ from service.errors import (
 from service.http.parameters import FILTERS, IdempotentOperation, OperationWithParameters
 
 READ_REFUSALS = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
-WRITE_REFUSALS = (*READ_REFUSALS, RuleBroken)
+WRITE_REFUSALS = (*READ_REFUSALS, OutcomeUnknown, RuleBroken)
 BODY_REFUSALS = (*WRITE_REFUSALS, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
 
 NDJSON = "application/x-ndjson"

@@ -29,6 +29,7 @@ from service.errors import (
     InvalidInput,
     KeyReused,
     MalformedJson,
+    OutcomeUnknown,
     OutdatedHttp,
     PreconditionFailed,
     RateLimited,
@@ -75,7 +76,8 @@ PROBLEM_EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
         Internal("this is logged, and is not the client's fault"),
         Unavailable("the database can't serve this now: all connections are busy"),
         SchemaBehind("the database is at base, this build needs a later revision"),
-        TimedOut("this may take 30 seconds; whether it was done then is not known"),
+        TimedOut("this may take 4.5 seconds"),
+        OutcomeUnknown("the database's answer to the commit was lost"),
         OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy"),
     )
 }
@@ -108,6 +110,10 @@ def refusal_response(
 ) -> Response[Any]:
     """Return the problem document of a refusal."""
     all_headers = {"Cache-Control": "no-store", **refusal.headers, **(headers or {})}
+    if isinstance(refusal, OutcomeUnknown):
+        log_failure(request, refusal)
+        if "idempotency-key" in request.headers:  # then a repetition can't do it twice
+            all_headers["Retry-After"] = "1"
     body = encode(problem_of(refusal, request.url.path))
     return Response(
         body, headers=all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE

@@ -16,13 +16,17 @@ from service.errors import (
     KeyReused,
     OutdatedHttp,
     RequestTimeout,
-    RuleBroken,
     UnsupportedMediaType,
 )
 from service.http.exports import export_response
 from service.http.imports import import_response
 from service.http.layers.compression import Compression
-from service.http.operations import READ_REFUSALS, ExportOperation, ImportOperation
+from service.http.operations import (
+    READ_REFUSALS,
+    WRITE_REFUSALS,
+    ExportOperation,
+    ImportOperation,
+)
 from service.http.page_requests import listing_in
 from service.http.parameters import FILTERS, Query
 from service.http.problems import documented
@@ -44,8 +48,7 @@ from service.transfer.formats import Format
     opt={"is_transfer": True},
     response_description="What became of the lines; as NDJSON the counts, then every rejected one.",
     responses=documented(
-        *READ_REFUSALS,
-        RuleBroken,
+        *WRITE_REFUSALS,
         RequestTimeout,
         UnsupportedMediaType,
         InvalidInput,

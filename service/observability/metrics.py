@@ -93,10 +93,11 @@ class Metrics:
 
     def update_pool_gauges(self) -> None:
         """Set the gauges of the connection pool to its current state."""
-        pool = self.database.pool
-        self.connections.set(pool.checkedin() + pool.checkedout())
-        self.in_use.set(pool.checkedout())
-        self.waiting.set(pool.waiting)
+        pools = self.database.pools
+        in_use = sum(pool.checkedout() for pool in pools)
+        self.connections.set(in_use + sum(pool.checkedin() for pool in pools))
+        self.in_use.set(in_use)
+        self.waiting.set(sum(pool.waiting for pool in pools))
 
     async def render(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
         """Return all metrics with their current values, in the format that `encode` writes."""
@@ -109,8 +110,8 @@ class Metrics:
     async def database_revision(self) -> int | None:
         """Return the database's revision, or None where it does not answer in time."""
         try:
-            async with asyncio.timeout(REVISION_TIMEOUT), self.database.read() as session:
-                return int(await revision_of(session) or 0)
+            async with asyncio.timeout(REVISION_TIMEOUT):
+                return int(await self.database.query(revision_of) or 0)
         except Exception as error:  # noqa: BLE001  # the scrape must not fail: the other metrics are known
             log.debug("the database's revision is not known: %s", type(error).__name__)
             return None

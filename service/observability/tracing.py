@@ -65,14 +65,14 @@ class Tracing:
         provider.add_span_processor(RedactingProcessor(self.exporter))
         self.provider = provider
         self.tracer = provider.get_tracer("service")
-        engine = database.engine.sync_engine
-        # listeners run in this order, and EngineTracer's ends the span
-        event.listen(engine, "handle_error", record_error)
         connections = NoOpMeterProvider().get_meter("service").create_up_down_counter("unused")
-        with stable_attribute_names():
-            # not by SQLAlchemyInstrumentor: it would trace every engine of this process, and each
-            # checkout of a connection as a span
-            EngineTracer(self.tracer, engine, connections)  # type: ignore[no-untyped-call]  # it has no types
+        for engine in database.engines:
+            # listeners run in this order, and EngineTracer's ends the span
+            event.listen(engine.sync_engine, "handle_error", record_error)
+            with stable_attribute_names():
+                # not by SQLAlchemyInstrumentor: it would trace every engine of this process, and
+                # each checkout of a connection as a span
+                EngineTracer(self.tracer, engine.sync_engine, connections)  # type: ignore[no-untyped-call]  # it has no types
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
         """Return the app in a server span per request, which continues the client's trace.

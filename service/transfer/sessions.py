@@ -36,7 +36,11 @@ class Transfers:
         On SQLite the transaction is begun deferred, and takes the write lock in `staging.staged`.
         Raise PoolTimeoutError where all slots are taken for too long.
         """
-        async with self.slot(), AsyncExitStack() as after_commit, self.database.write() as session:
+        async with (
+            self.slot(),
+            AsyncExitStack() as after_commit,
+            self.database.write(lasting=True) as session,
+        ):
             if not self.database.is_postgresql:
                 # BEGIN instead of BEGIN IMMEDIATE: others write while the client still sends
                 await session.connection(execution_options={"reading": True})
@@ -51,11 +55,7 @@ class Transfers:
 
         Raise PoolTimeoutError where all slots are taken for too long.
         """
-        async with self.slot(), self.database.read() as session:
-            if self.database.is_postgresql:
-                # instead of AUTOCOMMIT; the pool resets it when the connection is returned
-                repeatable = {"isolation_level": "REPEATABLE READ"}
-                await session.connection(execution_options=repeatable)
+        async with self.slot(), self.database.snapshot() as session:
             await self.allow_time(session)
             yield session
 

@@ -1,8 +1,7 @@
 """Items that are submitted at the same time run in one batch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 
 import pytest
@@ -37,24 +36,9 @@ def make_batcher(
     *,
     limit: int = 100,
     patience: float = LONG,
-    timeout: float = LONG,
     retry_alone: bool = False,
-) -> Batcher[None, str, str]:
-    @asynccontextmanager
-    async def session() -> AsyncIterator[None]:
-        yield
-
-    async def run_in(_: None, items: Sequence[str]) -> Sequence[str]:
-        return await run(items)
-
-    return Batcher(
-        session,
-        run_in,
-        retry_alone=lambda _: retry_alone,
-        limit=limit,
-        patience=patience,
-        timeout=timeout,
-    )
+) -> Batcher[str, str]:
+    return Batcher(run, retry_alone=lambda _: retry_alone, limit=limit, patience=patience)
 
 
 async def one_turn() -> None:
@@ -62,14 +46,14 @@ async def one_turn() -> None:
     await asyncio.sleep(0)
 
 
-async def submit(batcher: Batcher[None, str, str], items: str) -> list[asyncio.Task[str]]:
+async def submit(batcher: Batcher[str, str], items: str) -> list[asyncio.Task[str]]:
     """Submit the items, a word each, in the same turn of the event loop; return their tasks."""
     tasks = [asyncio.create_task(batcher.submit(item)) for item in items.split()]
     await one_turn()
     return tasks
 
 
-async def hold(batcher: Batcher[None, str, str], runner: Runner) -> None:
+async def hold(batcher: Batcher[str, str], runner: Runner) -> None:
     """Start a batch that runs until the runner's gate is opened."""
     runner.gate.clear()
     await submit(batcher, "first")
@@ -78,7 +62,7 @@ async def hold(batcher: Batcher[None, str, str], runner: Runner) -> None:
 
 
 async def submit_next(
-    batcher: Batcher[None, str, str], runner: Runner, items: str
+    batcher: Batcher[str, str], runner: Runner, items: str
 ) -> list[asyncio.Task[str]]:
     """Submit items that form the next batch, which starts when the runner's gate is opened."""
     await hold(batcher, runner)
@@ -86,7 +70,7 @@ async def submit_next(
 
 
 async def submit_running(
-    batcher: Batcher[None, str, str], runner: Runner, items: str
+    batcher: Batcher[str, str], runner: Runner, items: str
 ) -> list[asyncio.Task[str]]:
     """Submit items whose batch has started, and runs until the runner's gate is opened."""
     tasks = await submit_next(batcher, runner, items)
@@ -265,15 +249,16 @@ async def test_an_item_cancelled_in_a_batch_that_fails_is_not_retried() -> None:
     assert runner.batches == [["a", "bad", "b"], ["bad"], ["b"]]
 
 
-async def test_a_batch_that_exceeds_its_timeout_fails_and_the_next_runs() -> None:
+async def test_a_batch_that_times_out_fails_and_the_next_runs() -> None:
     runner = Runner()
 
     async def run(items: Sequence[str]) -> list[str]:
         if "endless" in items:
-            await asyncio.Event().wait()
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
         return await runner.run(items)
 
-    batcher = make_batcher(run, timeout=0.01)
+    batcher = make_batcher(run)
     failing = await submit_next(batcher, runner, "a endless")
     runner.gate.set()
     await one_turn()

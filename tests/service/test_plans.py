@@ -57,7 +57,7 @@ async def plan_of(url: str, query: Query) -> dict[str, Any]:
     with recorded_statements() as statements:
         async with database.read() as session:
             await query(session)
-    await database.engine.dispose()
+    await database.close()
     [(text, values)] = statements
     connection = await asyncpg.connect(url)
     await connection.execute("SET plan_cache_mode = force_generic_plan")

@@ -16,7 +16,7 @@ from tests.problems import problem
 async def test_a_service_at_the_head_is_ready(client: httpx.AsyncClient) -> None:
     response = await client.get("/health/ready")
     assert response.status_code == HTTPStatus.OK
-    assert response.json() == {"status": "ready", "build": HEAD, "database": HEAD}
+    assert response.json() == {"status": "ready", "build": HEAD, "database": HEAD, "writes": True}
 
 
 async def test_a_database_behind_the_build_is_not_ready_until_it_is_migrated(
@@ -35,7 +35,7 @@ async def test_a_database_ahead_of_the_build_is_ready(
     async with engine.begin() as connection:
         await connection.execute(text(f"UPDATE alembic_version SET version_num = '{NEXT}'"))
     response = await client.get("/health/ready")
-    assert response.json() == {"status": "ready", "build": HEAD, "database": NEXT}
+    assert response.json() == {"status": "ready", "build": HEAD, "database": NEXT, "writes": True}
 
 
 @pytest.mark.only("postgresql")

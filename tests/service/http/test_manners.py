@@ -173,7 +173,10 @@ async def test_a_client_that_stops_sending_gets_a_timeout(url: str) -> None:
 
         headers = {"Content-Type": "application/json"}
         response = await client.post("/users", content=body(), headers=headers)
-        assert response.json()["type"] in {"urn:problem:request-timeout", "urn:problem:timed-out"}
+        assert response.status_code in {
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        }
         assert (await client.get("/users")).json()["items"] == []
 
 

@@ -110,7 +110,7 @@ async def test_the_connection_of_an_export_reads_what_is_committed_afterwards(ur
             if database.is_postgresql:
                 isolation = await session.scalar(text("SHOW transaction_isolation"))
                 timeout = await session.scalar(text("SHOW statement_timeout"))
-                assert (isolation, timeout) == ("read committed", "10s")
+                assert (isolation, timeout) == ("read committed", "2500ms")
                 first, second = [
                     await session.scalar(select(func.txid_current())) for _ in range(2)
                 ]

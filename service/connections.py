@@ -1,0 +1,285 @@
+"""Connections to PostgreSQL: how they are made, and when one may be lent to the next request.
+
+A pool lends a connection again only while its state is certain: open, idle, outside a transaction,
+with the settings with which it was made, on a server that plays the part it played then.
+
+A pooler such as PgBouncer may give each transaction of a connection another server. Then nothing
+may be left on a server for later: no prepared statement, no setting. `Connector` notices it.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, cast
+
+import asyncpg
+from sqlalchemy import Connection, Dialect, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+
+from service.database_errors import is_read_only, was_lost
+
+CONNECT_TIMEOUT = 1.5  # seconds until a server that doesn't respond is given up
+HOPEFUL = 0.25  # seconds after which an attempt to connect is taken to wait in vain
+READ_ONLY_AGE = 1.0  # seconds; a connection that is younger met the server that answers now
+# what the server reports of a session whenever it changes: to compare it costs no round trip
+PART = ("default_transaction_read_only", "in_hot_standby")  # since PostgreSQL 14
+SESSION = ("is_superuser", "search_path", "session_authorization")  # search_path since 18
+# what would outlast a transaction, in a statement's text
+CHANGES_SESSION = re.compile(
+    r"(?:^|;)\s*(?:SET\s(?!\s*LOCAL\b|\s*TRANSACTION\b|\s*CONSTRAINTS\b)|RESET\b|LISTEN\b|LOAD\b"
+    r"|PREPARE\b|DECLARE\b)|\bpg_(?:try_)?advisory_lock|\bset_config\([^)]*\bfalse\b",
+    re.IGNORECASE,
+)
+
+
+class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg brings no types
+    """A connection that remembers whether a statement changed its session for later ones."""
+
+    session_changed = False
+
+    def note(self, query: str) -> None:
+        """Remember a statement whose effect outlasts its transaction."""
+        if CHANGES_SESSION.search(query):
+            self.session_changed = True
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # asyncpg's signature
+        """Execute a statement, or several without parameters, and return the last one's tag."""
+        self.note(query)
+        return cast("str", await super().execute(query, *args, timeout=timeout))
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        """Return the prepared statement; SQLAlchemy prepares each of its statements once."""
+        self.note(query)
+        return await super().prepare(query, **options)
+
+    async def _execute(self, query: str, *arguments: Any, **options: Any) -> Any:
+        """Run a query for `fetch` and its like."""
+        self.note(query)
+        return await super()._execute(query, *arguments, **options)
+
+    def reported(self, names: Sequence[str]) -> list[str | None]:
+        """Return the values of these settings, as the server reported them last."""
+        settings = self.get_settings()
+        return [getattr(settings, name, None) for name in names]
+
+    def is_idle(self) -> bool:
+        """Return whether it is open and neither in a transaction nor waiting for a cancellation."""
+        return not (
+            self.is_closed() or self.is_in_transaction() or self._protocol._is_cancelling()  # noqa: SLF001  # asyncpg's pool asks it, too; there is no public way
+        )
+
+
+class Connector:
+    """Makes the connections of the engines that it is attached to, and watches over them."""
+
+    def __init__(self, application_name: str, settings: Mapping[str, str]) -> None:
+        """Name every session, and let `settings` (PostgreSQL's, by name) hold for it."""
+        self.application_name = application_name
+        self.settings = settings
+        self.generation = 0  # connections of an earlier generation are not lent any more
+        self.is_shared = False  # whether a pooler was met when the last connection was made
+        self.is_failing = False  # whether the last attempt to connect failed
+        self.attempts: list[float] = []  # when those began that are under way
+        # names that no other process uses: a pooler that goes unnoticed may then lose a prepared
+        # statement, but never run another one in its place
+        prefix, number = secrets.token_hex(8), count()
+        self.statement_name = lambda: f"users_{prefix}_{next(number)}"
+
+    def attach(self, engine: AsyncEngine) -> None:
+        """Make and watch the connections of an engine."""
+        sync_engine = engine.sync_engine
+        event.listen(sync_engine, "do_connect", self.connect)
+        event.listen(sync_engine, "connect", self.end_set_up)
+        event.listen(sync_engine, "checkout", self.check_before)
+        event.listen(sync_engine, "checkin", self.check_after)
+        event.listen(sync_engine, "close", abort)
+        event.listen(sync_engine, "handle_error", self.give_up)
+        event.listen(sync_engine, "engine_connect", self.use_transactions)
+        event.listen(sync_engine, "begin", self.set_for_transaction)
+
+    def connect(
+        self,
+        dialect: Dialect,
+        entry: ConnectionPoolEntry,
+        arguments: Sequence[Any],
+        options: dict[str, Any],
+    ) -> DBAPIConnection:
+        """Return a new connection, made as a server needs it, or as a pooler does.
+
+        Raise TimeoutError at once where another attempt is waiting in vain, after one that
+        failed: not everybody needs to wait to learn that the database does not answer.
+        """
+        now = time.monotonic()
+        if self.is_failing and self.attempts and now - self.attempts[0] > HOPEFUL:
+            raise TimeoutError("it does not answer in time")
+        generation = self.generation
+        self.attempts.append(now)
+        try:
+            connection = self.connection(dialect, arguments, options)
+            self.is_failing = False
+        except Exception:
+            self.is_failing = True
+            raise
+        finally:
+            self.attempts.remove(now)
+        entry.info.update(
+            shared=self.is_shared,
+            generation=generation,
+            made=time.monotonic(),
+            part=driver_of(connection).reported(PART),
+            session=driver_of(connection).reported(SESSION),
+        )
+        return connection
+
+    def connection(
+        self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> DBAPIConnection:
+        """Return a new connection; find out whether a pooler is in between, and begin anew then."""
+        try:
+            connection = self.attempt(dialect, arguments, options)
+        except dialect.loaded_dbapi.Error as error:
+            if self.is_shared or "startup parameter" not in str(error):
+                raise
+            self.is_shared = True  # PgBouncer refuses what it can't keep for each client
+            connection = self.attempt(dialect, arguments, options)
+        try:
+            if is_shared(connection) is not self.is_shared:
+                self.is_shared = not self.is_shared
+                driver_of(connection).terminate()
+                connection = self.attempt(dialect, arguments, options)
+            if self.is_shared:  # what is asked while it is set up must be one server's business
+                run(connection, "BEGIN")
+        except BaseException:
+            driver_of(connection).terminate()
+            raise
+        return connection
+
+    def attempt(
+        self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
+    ) -> DBAPIConnection:
+        """Return a connection, made for a server or a pooler as `is_shared` says."""
+        name = {"application_name": self.application_name}
+        if self.is_shared:
+            # without a name, a statement is gone with the next one
+            own = {
+                "server_settings": name,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": lambda: "",
+            }
+        else:
+            own = {
+                "server_settings": {**name, **self.settings},
+                "prepared_statement_name_func": self.statement_name,
+            }
+        return dialect.connect(*arguments, **options, **own)
+
+    def end_set_up(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        """End the transaction of a pooler's connection after SQLAlchemy has set it up."""
+        if entry.info["shared"]:
+            run(connection, "COMMIT")
+
+    def use_transactions(self, connection: Connection) -> None:
+        """Read in a transaction behind a pooler, too.
+
+        A statement is prepared and executed by two messages, which may else reach two servers.
+        """
+        if connection.info.get("shared"):
+            connection.execution_options(isolation_level="READ COMMITTED")
+
+    def set_for_transaction(self, connection: Connection) -> None:
+        """Set for a transaction what else holds for a session; behind a pooler none lasts."""
+        if connection.info.get("shared"):
+            values = ", ".join(
+                f"set_config('{name}', '{value}', true)" for name, value in self.settings.items()
+            )
+            connection.exec_driver_sql(f"SELECT {values}")
+
+    def check_before(
+        self,
+        connection: DBAPIConnection,
+        entry: ConnectionPoolEntry,
+        proxy: PoolProxiedConnection,  # noqa: ARG002  # SQLAlchemy's signature
+    ) -> None:
+        """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+        if not self.may_be_lent(connection, entry):
+            raise DisconnectionError("its state is not certain")
+
+    def check_after(self, connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        """Close a connection that must not be lent again; all, if its server plays another part.
+
+        A primary that became read-only is no primary any more: its answers may be out of date.
+        """
+        if connection is None:
+            return
+        driver = driver_of(connection)
+        if (
+            entry.info["generation"] == self.generation
+            and not (driver.is_closed() or entry.info["shared"])
+            and entry.info["part"] != driver.reported(PART)
+        ):
+            self.generation += 1
+        if not self.may_be_lent(connection, entry):
+            entry.invalidate()
+
+    def may_be_lent(self, connection: DBAPIConnection, entry: ConnectionPoolEntry) -> bool:
+        """Return whether the next request may have the connection."""
+        driver = driver_of(connection)
+        return (
+            driver.is_idle()
+            and not driver.session_changed
+            and entry.info["generation"] == self.generation
+            # a pooler's servers may differ in them
+            and (entry.info["shared"] or entry.info["session"] == driver.reported(SESSION))
+        )
+
+    def give_up(self, context: ExceptionContext) -> None:
+        """Close a connection whose state an error left uncertain, and those that are like it.
+
+        After a read-only server has refused a write, the address may lead to another server: all
+        connections are made anew, unless this one was made a moment ago.
+        """
+        error = context.original_exception
+        if was_lost(error):
+            context.is_disconnect = True
+        elif is_read_only(error) and context.connection is not None:
+            made = context.connection.info.get("made", 0.0)
+            if time.monotonic() - made > READ_ONLY_AGE:
+                self.generation += 1
+
+
+def driver_of(connection: DBAPIConnection) -> ServiceConnection:
+    """Return asyncpg's connection inside SQLAlchemy's."""
+    return cast("ServiceConnection", cast("Any", connection).driver_connection)
+
+
+def run(connection: DBAPIConnection, statement: str) -> None:
+    """Execute a statement past SQLAlchemy, by one message."""
+    cast("Any", connection).run_async(lambda driver: driver.execute(statement))
+
+
+def is_shared(connection: DBAPIConnection) -> bool:
+    """Return whether a pooler answers: the server process that answers is not the one that began.
+
+    A pooler can't pass on a process's number when a connection begins, since it has none yet.
+    """
+
+    async def backend(driver: ServiceConnection) -> bool:
+        async with driver.transaction():
+            pid = await driver.fetchval("SELECT pg_catalog.pg_backend_pid()")
+        return bool(pid != driver.get_server_pid())
+
+    return bool(cast("Any", connection).run_async(backend))
+
+
+def abort(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:  # noqa: ARG001  # SQLAlchemy's signature
+    """Cut a connection that is being closed.
+
+    SQLAlchemy would say goodbye first, and wait for two seconds where nobody answers.
+    """
+    driver_of(connection).terminate()
