@@ -17,12 +17,13 @@ def children(process: int) -> list[int]:
 
 
 def runs(process: int) -> bool:
-    """Return whether a process runs; a zombie does not."""
+    """Return whether a process runs; a zombie does not, once all of its threads have ended."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text("utf-8")
+        threads = list(Path(f"/proc/{process}/task").iterdir())
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+    return stat.rpartition(")")[2].split()[0] != "Z" or len(threads) > 1
 
 
 def is_resource_tracker(process: int) -> bool:
