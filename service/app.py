@@ -14,11 +14,15 @@ from litestar.types import ASGIApp
 from service.auth.access import Access
 from service.auth.tokens import check_access
 from service.database import Database
+from service.draining import Draining
 from service.http import evolution_routes, health, metrics, transfer_routes, user_routes
 from service.http.fast_path import FastPathPlugin
+from service.http.layers.connection_close import ConnectionClose
 from service.http.layers.cors import UnknownOrigins, cors_config
 from service.http.layers.deadline import Deadline
+from service.http.layers.framing import UnambiguousFraming
 from service.http.layers.head import HeadAndOptions
+from service.http.layers.idle_connections import IdleConnections
 from service.http.layers.observation import Observation
 from service.http.layers.rate_limit_headers import RateLimitHeaders
 from service.http.layers.unread_body import UnreadBody
@@ -37,8 +41,12 @@ if TYPE_CHECKING:
 GC_THRESHOLDS = (50_000, 20, 100)  # generations 0, 1, 2
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """Return the service as an ASGI app; it connects to the database at the first request."""
+def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
+    """Return the service as an ASGI app; it connects to the database at the first request.
+
+    `draining` tells whether it is about to stop; by default it never is.
+    """
+    draining = Draining() if draining is None else draining
     database = Database(settings, SCHEMA_REVISION)
     access = Access(settings)
     observation = Observation(settings, database)
@@ -61,6 +69,7 @@ def create_app(settings: Settings) -> ASGIApp:
                 "transfers": Transfers(settings, database),
                 "access": access,
                 "metrics": observation.metrics,
+                "draining": draining,
             }
         ),
         middleware=[
@@ -81,6 +90,8 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     layers: list[Layer] = [  # the outermost first
         observation,  # sees every request, also those that the framework refuses
+        partial(ConnectionClose, draining=draining),
+        UnambiguousFraming,
         HeadAndOptions,
         UnreadBody,
         *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
@@ -89,12 +100,15 @@ def create_app(settings: Settings) -> ASGIApp:
     return reduce(lambda inner, layer: layer(inner), reversed(layers), app)
 
 
-def create() -> ASGIApp:
-    """Return the app of a server's worker, with settings from the environment."""
+def create(draining: Draining, connections: int) -> ASGIApp:
+    """Return the app of a server's worker, with settings from the environment.
+
+    The worker accepts at most so many `connections`.
+    """
     settings = Settings.from_environment(os.environ)
     check_access(settings)
     configure_logging(settings)
-    app = create_app(settings)
+    app = IdleConnections(create_app(settings, draining), draining, settings.port, connections)
     freeze_garbage()
     return app
 

@@ -35,7 +35,6 @@ from service.settings import Settings, async_url
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
-RETURNS = 1000  # times of connections' return that a pool remembers
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -47,7 +46,7 @@ class WatchedPool(AsyncAdaptedQueuePool):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.waits: deque[float] = deque()  # when those began that wait for a connection
-        self.returned: deque[float] = deque(maxlen=RETURNS)  # when connections came back
+        self.lent = 0.0  # when somebody got a connection, or began to wait as the only one
 
     @property
     def waiting(self) -> int:
@@ -57,32 +56,21 @@ class WatchedPool(AsyncAdaptedQueuePool):
     def connect(self) -> PoolProxiedConnection:
         """Return a connection, as soon as one is free or made.
 
-        Raise PoolTimeoutError after the pool's timeout, or at once where it is certain to pass.
+        Raise PoolTimeoutError after the pool's timeout; at once where nobody got a connection for
+        that long, and others wait already.
         """
         now = time.monotonic()
-        if self.is_stuck(now):
+        if not self.waits:
+            self.lent = now
+        elif len(self.waits) >= self.size() and now - self.lent > self.timeout():
             raise PoolTimeoutError("too many requests wait for a connection")
         self.waits.append(now)
         try:
-            return super().connect()
+            connection = super().connect()
         finally:
             self.waits.remove(now)
-
-    def is_stuck(self, now: float) -> bool:
-        """Return whether one more request would wait longer than the pool's timeout.
-
-        Within it as many connections can be expected as came back within the last one. That holds
-        only when somebody has been waiting for a while.
-        """
-        ahead = len(self.waits)
-        if ahead < self.size() or now - self.waits[0] < self.timeout() / 2:
-            return False
-        return len(self.returned) < ahead or self.returned[-ahead] < now - self.timeout()
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        """Take a connection back."""
-        self.returned.append(time.monotonic())
-        super()._do_return_conn(record)
+        self.lent = time.monotonic()
+        return connection
 
 
 def create_engine(

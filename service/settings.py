@@ -32,6 +32,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # PostgreSQL counts up to 2**31 ms
+SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=2_147_483)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics: bool = True
     metrics_textfile: str = ""
     otel_exporter_otlp_endpoint: str = ""
+    drain_time: SecondsOrZero = 0.0
 
     @property
     def dialect_url(self) -> str:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 
@@ -21,12 +22,19 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def service_process(**environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `python -m service`; stop it at the end, whatever happens."""
+async def service_process(
+    files: int = 0, /, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `python -m service`; stop it at the end, whatever happens.
+
+    `files` limits the number of files, and thereby of connections, that a process may open.
+    """
+    limit = f"ulimit -n {files};" if files else ""
     service = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        f'{limit} exec "$0" -m service',
         sys.executable,
-        "-m",
-        "service",
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE,
@@ -59,3 +67,9 @@ async def listening_event(service: asyncio.subprocess.Process) -> str:
         if event.startswith("listening"):
             return event
     raise AssertionError("it ended")
+
+
+def workers_of(service: asyncio.subprocess.Process) -> list[int]:
+    """Return the process ids of the service's workers."""
+    path = Path(f"/proc/{service.pid}/task/{service.pid}/children")
+    return [int(number) for number in path.read_text(encoding="ascii").split()]

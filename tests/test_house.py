@@ -16,6 +16,7 @@ MODULES = sorted(
 LAYERS = {  # a package of the service, or a file beside them, may import these and itself
     "errors": set(),
     "settings": set(),
+    "draining": set(),
     "models": set(),
     "schemas": set(),
     "etags": set(),
@@ -37,18 +38,18 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "auth": {"errors", "settings"},
     "observability": {"database", "models", "schema_revision", "settings"},
     "http": {
-        "auth", "batching", "database", "database_errors", "errors", "etags", "evolution",
-        "idempotency", "models", "observability", "schema_revision", "schemas", "settings",
-        "transfer", "user_batches", "user_lists", "users", "validation",
+        "auth", "batching", "database", "database_errors", "draining", "errors", "etags",
+        "evolution", "idempotency", "models", "observability", "schema_revision", "schemas",
+        "settings", "transfer", "user_batches", "user_lists", "users", "validation",
     },
     "evolution": set(),
     "app": {
-        "auth", "database", "http", "models", "observability", "settings", "transfer",
-        "user_batches",
+        "auth", "database", "draining", "http", "models", "observability", "settings",
+        "transfer", "user_batches",
     },
     "cli": {
-        "auth", "database", "database_errors", "errors", "models", "observability",
-        "schemas", "settings", "transfer", "user_lists",
+        "app", "auth", "database", "database_errors", "draining", "errors", "models",
+        "observability", "schemas", "settings", "transfer", "user_lists",
     },
     "__init__": set(),
     "__main__": {"cli"},

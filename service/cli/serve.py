@@ -1,12 +1,8 @@
 """The command `serve`: run granian and its workers until a signal stops them."""
 
-import ctypes
 import logging
 import os
-import signal
 import socket
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +10,15 @@ from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 
 import msgspec
-from granian import Granian
-from granian.constants import Interfaces, Loops
-from granian.log import LogLevels
 
 from service.auth.tokens import check_access
 from service.cli.development import with_database
+from service.cli.metrics_directory import metrics_directory
+from service.cli.workers import Workers, set_process_limits
 from service.observability.access_log import check_access_log
-from service.observability.logs import configure_logging, logging_config
+from service.observability.logs import configure_logging
 from service.settings import Settings, SettingsError
 
-IN_MEMORY = "/dev/shm"  # noqa: S108  # names there come from `tempfile`
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-STOP_TIMEOUT = 20  # seconds for running requests; less than stop_grace_period in compose.yaml
 POLL_INTERVAL = 0.05  # seconds between two requests that ask whether a worker responds
 RESPONSE_TIMEOUT = 5  # seconds
 
@@ -39,8 +31,10 @@ def serve(settings: Settings) -> None:
     check_access_log(settings)
     settings = with_database(with_free_port(settings))
     os.environ.pop("DATABASE_URL_FILE", None)
-    os.environ["DATABASE_URL"] = settings.database_url  # the workers read the environment
+    # the workers read the environment
+    os.environ |= {"DATABASE_URL": settings.database_url, "PORT": str(settings.port)}
     configure_logging(settings)
+    set_process_limits()
     with shared_metrics(settings):
         run_workers(settings)
 
@@ -51,10 +45,8 @@ def shared_metrics(settings: Settings) -> Iterator[None]:
     if settings.workers == 1 or not settings.metrics:
         yield
         return
-    # prometheus-client maps its files into memory, and a full disk kills the worker with SIGBUS
-    parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="users-metrics-", dir=parent) as directory:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    with metrics_directory() as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
         yield
 
 
@@ -77,19 +69,7 @@ def with_free_port(settings: Settings) -> Settings:
 
 def run_workers(settings: Settings) -> None:
     """Run the workers until a signal stops them."""
-    server = Granian(
-        "service.app:create",
-        factory=True,
-        interface=Interfaces.ASGI,
-        address=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        workers_kill_timeout=STOP_TIMEOUT,
-        loop=Loops.uvloop,
-        websockets=False,
-        log_level=LogLevels.warning,
-        log_dictconfig=logging_config(settings),
-    )
+    server = Workers(settings)
     stopping = threading.Event()
 
     def announce_start() -> None:
@@ -97,6 +77,7 @@ def run_workers(settings: Settings) -> None:
         while not (len(server.wrks) == settings.workers and responds(settings)):
             if stopping.wait(POLL_INTERVAL):
                 return
+        server.has_served.set()
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         place = f"http://{host}:{settings.port}"
         log.info("listening on %s, documentation at %s/docs", place, place)
@@ -106,10 +87,8 @@ def run_workers(settings: Settings) -> None:
         stopping.set()
         log.info("stopped")
 
-    os.register_at_fork(after_in_child=stop_with_parent)
-    server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(threading.Thread(target=announce_start, daemon=True).start)
-    server.serve()
+    server.run()
 
 
 def responds(settings: Settings) -> bool:
@@ -122,11 +101,3 @@ def responds(settings: Settings) -> bool:
         return False
     finally:
         connection.close()
-
-
-def stop_with_parent() -> None:
-    """Let a new worker end on SIGTERM, and when the parent ends, even by SIGKILL."""
-    # the worker inherits the parent's handler, which ignores SIGTERM until granian sets its own
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -28,9 +28,16 @@ async def live() -> schemas.Live:
     return schemas.Live(status="live")
 
 
+def refuse_while_draining(request: Request[Any, Any, Any]) -> None:
+    """Raise Unavailable once the service has been told to stop, whatever the database says."""
+    if request.app.state.draining:
+        raise Unavailable("the service is about to stop")
+
+
 @get(
     "/health/ready",
     operation_id="ready",
+    before_request=refuse_while_draining,
     cache_control=CacheControlHeader(no_store=True),
     summary="Can it serve?",
     tags=["health"],

@@ -14,6 +14,7 @@ from service.errors import MalformedJson, RequestTimeout, UnsupportedMediaType
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+BODY_TIMEOUT = 4  # seconds; less than REQUEST_TIMEOUT, which would blame the service with a 503
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
 
 
@@ -26,19 +27,25 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
 
-        Raise RequestTimeout when the client goes away or, in a transfer, sends nothing any more,
-        and RequestEntityTooLarge above the limit.
+        Raise RequestTimeout when the client goes away or is too slow: a body may take BODY_TIMEOUT,
+        a transfer any time, but no pause longer than REQUEST_TIMEOUT. Raise RequestEntityTooLarge
+        above the limit.
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
         lengths = [int(line[:10]) for line in self.lines_of(b"content-length") if line.isdecimal()]
         if limit is not None and max(lengths, default=0) > limit:
             raise RequestEntityTooLarge
-        # all other requests end after this time as a whole, by the middleware Deadline
-        seconds = self.app.state.settings.request_timeout if self.is_transfer else None
+        clock = asyncio.get_running_loop().time
+        pause, end = self.app.state.settings.request_timeout, clock() + BODY_TIMEOUT
         received, more = 0, True
         while more:
-            message = await (self.receive() if seconds is None else self.receive_within(seconds))
+            if self.is_transfer:
+                message = await self.receive_until(clock() + pause, f"nothing came for {pause:g} s")
+            else:
+                message = await self.receive_until(
+                    end, f"the body took longer than {BODY_TIMEOUT} s"
+                )
             if message["type"] != "http.request":
                 raise RequestTimeout("the client went away before its request was complete")
             received += len(message["body"])
@@ -52,15 +59,18 @@ class StrictRequest(Request[Any, Any, Any]):
         """Whether it is an import or export, which may last."""
         return "is_transfer" in self.route_handler.opt
 
-    async def receive_within(self, seconds: float) -> ReceiveMessage:
-        """Return what the client sends next; raise RequestTimeout if it sends nothing."""
+    async def receive_until(self, when: float, detail: str) -> ReceiveMessage:
+        """Return what the client sends next; raise RequestTimeout if that is later than `when`.
+
+        `when` is a time of the event loop's clock.
+        """
         try:
-            async with asyncio.timeout(seconds) as timeout:
+            async with asyncio.timeout_at(when) as timeout:
                 return await self.receive()
         except TimeoutError:
             if not timeout.expired():
                 raise
-            raise RequestTimeout(f"nothing came for {seconds:g} seconds") from None
+            raise RequestTimeout(detail) from None
 
     async def body(self) -> bytes:
         """Return the whole body; raise MalformedJson if a handler with `data` gets none."""

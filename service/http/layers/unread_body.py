@@ -43,6 +43,8 @@ class UnreadBody:
         async def send_after_the_body(message: Message) -> None:
             refused = message["type"] == "http.response.start" and (
                 message["status"] >= HTTPStatus.BAD_REQUEST
+                # a client that was too slow gets no more time
+                and message["status"] != HTTPStatus.REQUEST_TIMEOUT
             )
             if more and refused:
                 with suppress(TimeoutError):

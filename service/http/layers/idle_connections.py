@@ -1,0 +1,138 @@
+"""Connections on which nothing happens end: half-sent heads soon, idle ones late.
+
+The server has one timer for both, and none for a connection that never sent anything. A load
+balancer keeps connections for minutes; a head that takes longer than seconds is an attack.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from service.draining import Draining
+
+INTERVAL = 2.0  # seconds between two looks at the connections
+HEAD_TIMEOUT = 5.0  # seconds that the head of a request may take
+IDLE_TIMEOUT = 620.0  # seconds; load balancers keep idle connections for at most 600
+CROWDED = 0.75  # of the connections that are possible: from then on idle ones end soon, too
+SLICE = 50  # connections that are looked at before requests get their turn
+# <linux/tcp.h>: tcpi_unacked, tcpi_bytes_acked, tcpi_bytes_received
+TCP_INFO = struct.Struct("24xI92xQQ")
+SUPPORTED = sys.platform == "linux"
+
+Peer = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Connection:
+    """What a connection had sent and received when it was last looked at."""
+
+    sent: int  # bytes that the client has acknowledged, and the handshake counts as one
+    received: int  # bytes
+    since: float  # when both were first seen to be so
+    head_since: float | None = None  # when the client was first seen to have sent a part of a head
+
+    def compare(self, last: "Connection", *, heads: bool) -> None:
+        """Take over what has not changed since the `last` look, while no request was running."""
+        if (self.sent, self.received) == (last.sent, last.received):
+            self.since, self.head_since = last.since, last.head_since
+        elif heads and self.received > last.received and self.sent <= last.sent:
+            # bytes came and no response went: they are the beginning of a head
+            self.head_since = last.head_since or self.since
+
+
+class IdleConnections:
+    """A layer that knows which connections have a running request, and ends others in time."""
+
+    def __init__(self, app: ASGIApp, draining: Draining, port: int, limit: int) -> None:
+        """Watch the process's connections to `port`, of which there may be `limit`."""
+        self.app = app
+        self.draining = draining
+        self.port = port
+        self.limit = limit
+        self.running: dict[Peer, int] = {}  # the number of requests; several in HTTP/2
+        self.http2: set[Peer] = set()  # their clients send more than requests
+        self.connections: dict[Peer, Connection] = {}
+        self.crowded = False
+        self.watching: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and count it as running on its connection."""
+        if scope["type"] != ScopeType.HTTP:  # the server's start
+            if SUPPORTED:
+                self.watching = asyncio.create_task(self.watch())
+            await self.app(scope, receive, send)
+            return
+        peer = cast("Peer", scope["client"])
+        self.running[peer] = self.running.get(peer, 0) + 1
+        if cast("dict[str, Any]", scope)["http_version"] == "2":
+            self.http2.add(peer)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            if self.running[peer] == 1:
+                del self.running[peer]
+            else:
+                self.running[peer] -= 1
+
+    async def watch(self) -> None:
+        """Look at all connections again and again."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            before, self.connections = self.connections, {}
+            names = os.listdir("/proc/self/fd")  # noqa: PTH208  # ten thousand of Path would take long
+            for index, name in enumerate(names):
+                if index % SLICE == 0:
+                    await asyncio.sleep(0)
+                self.look_at(int(name), before)
+            self.crowded = len(self.connections) > self.limit * CROWDED
+            self.http2 &= self.connections.keys()
+
+    def look_at(self, descriptor: int, before: dict[Peer, Connection]) -> None:
+        """End the connection, if it is one, where its time is over; else remember its state."""
+        try:
+            # a copy: meanwhile another thread may close the descriptor, and reuse its number
+            copy = os.dup(descriptor)
+        except OSError:
+            return
+        try:
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)
+        except OSError:  # no socket
+            os.close(copy)
+            return
+        with connection:
+            try:
+                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+                peer = connection.getpeername()[:2]
+                if peer not in before and connection.getsockname()[1] != self.port:
+                    return
+                in_flight, sent, received = TCP_INFO.unpack(info)
+            except (OSError, struct.error):  # no TCP, no connection; a kernel that doesn't tell
+                return
+            state = Connection(sent, received, time.monotonic())
+            self.connections[peer] = state
+            if peer in self.running:
+                return
+            # a client of HTTP/2 also sends what is no request; a new connection begins with 0 bytes
+            heads = not in_flight and peer not in self.http2
+            state.compare(before.get(peer) or Connection(1, 0, state.since), heads=heads)
+            if self.is_over(state):
+                with suppress(OSError):  # the client has just left
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def is_over(self, state: Connection) -> bool:
+        """Return whether the connection has had its time."""
+        now = time.monotonic()
+        if self.draining.ended:  # the server waits for a half-sent head, and for HTTP/2 clients
+            return now - state.since >= INTERVAL
+        if state.head_since is not None and now - state.head_since >= HEAD_TIMEOUT:
+            return True
+        return now - state.since >= (HEAD_TIMEOUT if self.crowded else IDLE_TIMEOUT)
