@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live rehearsals contract chaos test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live rehearsals contract chaos pgbouncer test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -23,7 +23,7 @@ test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
-	$(BIN)/python -m pytest --full -s tests/end_to_end tests/safely/test_guards.py tests/safely/test_kills.py
+	$(BIN)/python -m pytest --full -s tests/end_to_end tests/safely/test_guards.py tests/safely/test_kills.py tests/safely/test_dying_databases.py
 
 rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
 	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
@@ -33,6 +33,9 @@ contract: .venv/installed  ## schemathesis against the live service: 5,000 cases
 
 chaos: .venv/installed  ## faults under load: nothing lost, only honest answers; writes docs/reliability.md
 	$(BIN)/python -m tests.chaos
+
+pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
+	$(BIN)/python -m tests.pgbouncer_packages
 
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose

@@ -15,8 +15,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util import immutabledict
 
-from safely.errors import why_refused, why_unreachable
+from safely.errors import why_failing, why_not_here, why_refused, why_unreachable
 
 APPLICATION_NAME = "migrations"  # of every migrator's connections
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
@@ -36,6 +37,10 @@ PARAMETERS = {  # of an address: those of libpq that are translated, asyncpg's a
 }
 
 Result = TypeVar("Result")
+
+
+class Outage(CommandError):  # noqa: N818  # of the database, the network or a disk, not of code
+    """The database, the network to it, or a disk has failed; the message says which, and how."""
 
 
 def usable(address: str | URL) -> URL:
@@ -158,16 +163,29 @@ async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
     except Exception as error:
         if reason := why_refused(error):
             raise CommandError(reason) from error
-        if reason := why_unreachable(error):
-            raise CommandError(f"can't reach {place_of(engine)}: {reason}") from error
+        if reason := outage(error, place_of(engine)):
+            raise Outage(reason) from error
         raise
+
+
+def outage(error: Exception, place: str) -> str | None:
+    """Return in a sentence what has failed, if no code has; None for any other error."""
+    if reason := why_unreachable(error):
+        return f"can't reach {place}: {reason}"
+    if reason := why_failing(error):
+        return f"{place} {reason}"
+    if reason := why_not_here(error):
+        return f"this machine can't go on: {reason}"
+    return None
 
 
 def place_of(engine: AsyncEngine) -> str:
     """Return the engine's address for people: without user, password and parameters."""
-    place = engine.url.set(query={}, username=None, password=None).render_as_string()
-    # a password with an unescaped @ or / reaches into what is taken for the host
-    return place if "@" not in place else f"{engine.url.drivername}://…"
+    url = engine.url
+    # a password with an unescaped @ reaches into what is taken for the host, the name or the rest
+    if "@" in f"{url.host}{url.database}{url.query}":
+        return f"{url.drivername}://…"
+    return url._replace(query=immutabledict(), username=None, password=None).render_as_string()
 
 
 def is_there(engine: AsyncEngine) -> bool:

@@ -35,10 +35,26 @@ import asyncio
 import logging
 import re
 import signal
+import threading
 import warnings
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine, Iterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+)
+from contextlib import (
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 from alembic.script import ScriptDirectory
@@ -52,11 +68,13 @@ from safely import arguments, autogenerate, database, invocation
 from safely.alembic_internals import EnvironmentContext, MigrationContext
 from safely.arguments import Arguments
 from safely.backup.backup import before_migrating
+from safely.database import Outage
 from safely.environment import Environment
 from safely.errors import why_unreachable
 from safely.invocation import Invocation
 from safely.project import Project
 from safely.run import steps
+from safely.run.aftermath import aftermath
 from safely.run.migrator import MIGRATING, Migrator, refuse_several_heads
 from safely.run.retry import Step
 
@@ -114,7 +132,8 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
 
     `engine` is one of `create_engine`. Around the steps: one migrator at a time, drift refused,
     lock timeouts retried, the ledger, published versions. Raise CommandError, which Alembic prints
-    as one line, for all that can be foreseen.
+    as one line, for all that can be foreseen: also for a database, a network or a disk that fails
+    midway, and for ^C, with what is kept and what to type.
     """
     context = running()
     if alembic.is_configured(context):
@@ -136,12 +155,63 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
     taken = command_steps(migrator, call) if call.command else started(migrator)
     let_operators_read()
     with expected_only(), quiet_set_up():
-        async with database.in_words(engine), aclosing(taken):
+        around = nullcontext() if call.command else with_aftermath(migrator)
+        async with around, database.in_words(engine), aclosing(taken):
             yield taken
         if not migrator.is_finished:
             raise CommandError(
                 "env.py left the loop over the steps of safely before its end: not all was done"
             )
+
+
+@asynccontextmanager
+async def with_aftermath(migrator: Migrator) -> AsyncIterator[None]:
+    """Add to the message of an outage, and of ^C, what is kept and what to type.
+
+    On ^C asyncio cancels the task, and raises KeyboardInterrupt unless the task ends otherwise.
+    """
+    with interrupts() as is_interrupted:
+        try:
+            yield
+        except (Outage, asyncio.CancelledError) as error:
+            if is_interrupted():
+                # the driver may have turned the cancellation into the loss of its connection
+                what, when = "interrupted", "when you like"
+                if (task := asyncio.current_task()) is not None:
+                    task.uncancel()
+            elif isinstance(error, Outage):
+                is_away = error.__cause__ is not None and why_unreachable(error.__cause__)
+                what = str(error)
+                when = "when the database is back" if is_away else "when that is mended"
+            else:
+                raise
+            left = await aftermath(migrator.environment, migrator.progress, when=when)
+            raise CommandError(f"{what}. {left}") from error
+
+
+@contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether ^C was typed inside the block.
+
+    The handler that asyncio has set goes on cancelling the task. Outside of the main thread
+    nothing is noted, since no signal is handled there.
+    """
+    before, seen = signal.getsignal(signal.SIGINT), False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        seen = True
+        assert callable(before)  # noqa: S101  # see below
+        before(number, frame)
+
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def offline_options(project: Project) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Errors of a database in words that contain no secrets."""
 
+import errno
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
 
-from sqlalchemy.exc import DBAPIError
+import asyncpg
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
     "08": "the connection was lost",
@@ -20,6 +22,36 @@ SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
+FAILURES = {  # SQLSTATE, or its class: why a server that answers can't do it now
+    "25006": "is read-only (a standby, or default_transaction_read_only is on)",
+    "25P": "ended the transaction, which had taken longer than a timeout of the server allows",
+    "40P01": "ended a deadlock with another session",
+    "40": "has another transaction in the way",
+    "53100": "has no room left on its disk",
+    "53200": "is out of memory",
+    "53": "is short of resources",
+    "54": "has met one of its limits",
+    "55P03": "has a lock that another session held for too long",
+    "57014": "was told to cancel the statement",
+    "58": "has met an error of its operating system",
+    "F0": "has a configuration file that it can't read",
+    "XX001": "reports damaged data",
+    "XX002": "reports a damaged index",
+    "XX": "reports an error of its own",
+}
+SQLITE_FAILURES = {
+    sqlite3.SQLITE_BUSY: "is being written by another process",
+    sqlite3.SQLITE_LOCKED: "is being written by another connection",
+    sqlite3.SQLITE_FULL: "has no room left on its disk",
+    sqlite3.SQLITE_CORRUPT: "is damaged",
+    sqlite3.SQLITE_NOMEM: "needs more memory than there is",
+    sqlite3.SQLITE_PROTOCOL: "is being written by too many processes",
+}
+DETAILED = ("53", "54", "58", "XX")  # classes whose messages name the file or the limit
+ABORTED = "25P02"  # the transaction has failed already: the error before tells why
+CLOSED = ("connection is closed", "connection was closed", "connection has been released")
+OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+LOST = "the connection was lost"
 NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
 IN_USE, UNSUPPORTED = "2BP01", "0A000"  # something depends on it; not with a view on it
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
@@ -36,13 +68,55 @@ def why_unreachable(error: BaseException) -> str | None:
             cause, SQLITE_CONNECTION_REASONS
         ):
             return reason
-        if isinstance(cause, OSError):
+        if isinstance(cause, OSError) and cause.errno not in OURS:
             return network_reason(cause)
-        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
-            return "the connection was lost"
-        if "connection is closed" in str(cause):  # asyncpg, of one that was lost before
-            return "the connection was lost"
+        if is_disconnection(cause):
+            return LOST
     return None
+
+
+def is_disconnection(error: BaseException) -> bool:
+    """Return whether a driver, or SQLAlchemy, says by this error that the connection is gone."""
+    return (
+        (isinstance(error, DBAPIError) and error.connection_invalidated)
+        # asyncpg, of an answer that does not belong to the question
+        or isinstance(error, asyncpg.InternalClientError)
+        # of a clean-up after the connection was lost
+        or (isinstance(error, PendingRollbackError) and "Can't reconnect" in str(error))
+        # asyncpg, of one that was lost before
+        or any(words in str(error) for words in CLOSED)
+    )
+
+
+def why_failing(error: BaseException) -> str | None:
+    """Return what a database that answers has met, as the rest of a sentence about it.
+
+    Such as `has no room left on its disk`. None for any other error.
+    """
+    for cause in causes(error):
+        state = str(getattr(cause, "sqlstate", None))
+        if state != ABORTED and (reason := by_state(cause, FAILURES)):
+            return (
+                f"{reason}: {first_line(cause)}"
+                if state[:2] in {"53", "54", "58", "XX"}
+                else reason
+            )
+        if reason := by_sqlite_code(cause, SQLITE_FAILURES):
+            return reason
+    return None
+
+
+def why_not_here(error: BaseException) -> str | None:
+    """Return what this machine has met, such as a full disk; None for any other error."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in OURS:
+            return str(cause.strerror)
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message of the server; the next ones may hold a row."""
+    return str(error).partition("\n")[0]
 
 
 def why_refused(error: BaseException) -> str | None:
@@ -86,11 +160,18 @@ def is_lock_timeout(error: BaseException) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, the error it was raised from, and so on."""
+    """Yield the error, the one it was raised from, and so on; of a group also its members.
+
+    Where cleaning up after an error has failed as well, the first error is among them.
+    """
     cause: BaseException | None = error
     while cause is not None:
         yield cause
-        cause = cause.__cause__
+        if isinstance(cause, BaseExceptionGroup):
+            for member in cause.exceptions:
+                yield from causes(member)
+        before = None if cause.__suppress_context__ else cause.__context__
+        cause = cause.__cause__ or before
 
 
 def by_state(error: BaseException, reasons: Mapping[str, str]) -> str | None:

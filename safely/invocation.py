@@ -32,3 +32,16 @@ def of(config: Config) -> Invocation:
     """Return what this run is for; of plain Alembic an empty one."""
     invocation = config.attributes.get(KEY)
     return invocation if isinstance(invocation, Invocation) else Invocation()
+
+
+def typed(config: Config) -> tuple[str, str]:
+    """Return Alembic's command as it was typed, such as `alembic upgrade`, and its target.
+
+    Both are empty for a command without a target, and where Alembic was called by a program.
+    """
+    options = config.cmd_opts
+    function, *_ = getattr(options, "cmd", (None,))
+    target = getattr(options, "revisions", None) or getattr(options, "revision", None) or ""
+    if not (function and target):
+        return "", ""
+    return f"alembic {function.__name__}", target if isinstance(target, str) else " ".join(target)

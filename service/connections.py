@@ -83,7 +83,7 @@ class Connector:
         self.application_name = application_name
         self.settings = settings
         self.generation = 0  # connections of an earlier generation are not lent any more
-        self.is_shared = False  # whether a pooler was met when the last connection was made
+        self.is_shared = False  # whether the last connection met a pooler
         self.is_failing = False  # whether the last attempt to connect failed
         self.attempts: list[float] = []  # when those began that are under way
         # names that no other process uses: a pooler that goes unnoticed may then lose a prepared
@@ -121,15 +121,16 @@ class Connector:
         generation = self.generation
         self.attempts.append(now)
         try:
-            connection = self.connection(dialect, arguments, options)
-            self.is_failing = False
+            connection, shared = self.connection(dialect, arguments, options)
+            self.is_shared, self.is_failing = shared, False
         except Exception:
             self.is_failing = True
             raise
         finally:
             self.attempts.remove(now)
         entry.info.update(
-            shared=self.is_shared,
+            new=True,
+            shared=shared,
             generation=generation,
             made=time.monotonic(),
             part=driver_of(connection).reported(PART),
@@ -139,33 +140,42 @@ class Connector:
 
     def connection(
         self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
-    ) -> DBAPIConnection:
-        """Return a new connection; find out whether a pooler is in between, and begin anew then."""
+    ) -> tuple[DBAPIConnection, bool]:
+        """Return a new connection, and whether a pooler is in between; where it is, begin anew.
+
+        Other attempts that are under way may change `is_shared`: this one keeps to its own.
+        """
+        shared = self.is_shared
         try:
-            connection = self.attempt(dialect, arguments, options)
+            connection = self.attempt(dialect, arguments, options, shared=shared)
         except dialect.loaded_dbapi.Error as error:
-            if self.is_shared or "startup parameter" not in str(error):
+            if shared or "startup parameter" not in str(error):
                 raise
-            self.is_shared = True  # PgBouncer refuses what it can't keep for each client
-            connection = self.attempt(dialect, arguments, options)
+            shared = True  # PgBouncer refuses what it can't keep for each client
+            connection = self.attempt(dialect, arguments, options, shared=shared)
         try:
-            if is_shared(connection) is not self.is_shared:
-                self.is_shared = not self.is_shared
+            if is_shared(connection) is not shared:
+                shared = not shared
                 driver_of(connection).terminate()
-                connection = self.attempt(dialect, arguments, options)
-            if self.is_shared:  # what is asked while it is set up must be one server's business
+                connection = self.attempt(dialect, arguments, options, shared=shared)
+            if shared:  # what is asked while it is set up must be one server's business
                 run(connection, "BEGIN")
         except BaseException:
             driver_of(connection).terminate()
             raise
-        return connection
+        return connection, shared
 
     def attempt(
-        self, dialect: Dialect, arguments: Sequence[Any], options: Mapping[str, Any]
+        self,
+        dialect: Dialect,
+        arguments: Sequence[Any],
+        options: Mapping[str, Any],
+        *,
+        shared: bool,
     ) -> DBAPIConnection:
-        """Return a connection, made for a server or a pooler as `is_shared` says."""
+        """Return a connection, made for a server or, if it is `shared`, for a pooler."""
         name = {"application_name": self.application_name}
-        if self.is_shared:
+        if shared:
             # without a name, a statement is gone with the next one
             own = {
                 "server_settings": name,
@@ -207,6 +217,8 @@ class Connector:
         proxy: PoolProxiedConnection,  # noqa: ARG002  # SQLAlchemy's signature
     ) -> None:
         """Raise DisconnectionError for a connection that must not be lent: it is replaced."""
+        if entry.info.pop("new", False):  # made for this checkout, whatever happened meanwhile
+            return
         if not self.may_be_lent(connection, entry):
             raise DisconnectionError("its state is not certain")
 

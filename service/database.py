@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, Dialect, event
@@ -23,6 +24,7 @@ from sqlalchemy.pool import (
     ConnectionPoolEntry,
     PoolProxiedConnection,
 )
+from sqlalchemy.util import await_only
 
 from service.connections import (
     CONNECT_TIMEOUT,
@@ -32,8 +34,10 @@ from service.connections import (
 from service.database_errors import is_stale_plan, was_lost, was_never_sent
 from service.errors import OutcomeUnknown
 from service.settings import Settings, async_url
+from service.sqlite_writers import WriteQueue
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
+SQLITE_BUSY_TIMEOUT = 1.5  # seconds; the first in the queue waits for one transaction at most
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
 
 Arguments = ParamSpec("Arguments")
@@ -104,14 +108,29 @@ def create_engine(
         if connector is not None:
             connector.attach(engine)
         return engine
-    options["connect_args"] = {"timeout": settings.statement_timeout}  # for others' write lock
+    options["connect_args"] = {
+        "timeout": SQLITE_BUSY_TIMEOUT,  # to wait for another's write lock
+        "factory": SqliteConnection,
+    }
     engine = create_async_engine(url, **options)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
     event.listen(engine.sync_engine, "checkout", check_sqlite)
     event.listen(engine.sync_engine, "checkin", close_uncertain_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
-    return engine
+    writers = WriteQueue(Path(str(url.database)))
+    event.listen(engine.sync_engine, "engine_disposed", writers.close)
+    return engine.execution_options(write_queue=writers)
+
+
+class SqliteConnection(sqlite3.Connection):
+    """A connection to SQLite that gives its lock back when it is closed."""
+
+    def close(self) -> None:
+        """Roll back first: a statement that was not finished would keep the transaction open."""
+        if self.in_transaction:
+            self.rollback()
+        super().close()
 
 
 def check_file(_dialect: Dialect, _entry: ConnectionPoolEntry, file: list[Any], _: Any) -> None:
@@ -161,8 +180,16 @@ def begin_sqlite(connection: Connection) -> None:
 
     The execution option `reading` leaves it out.
     """
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if options.get("reading", False):
+        connection.exec_driver_sql("BEGIN")
+        return
+    writers: WriteQueue = options["write_queue"]
+    await_only(writers.enter())
+    try:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    finally:
+        writers.leave()
 
 
 class Database:
@@ -226,7 +253,8 @@ class Database:
         async with returning(self.writers()) as session:
             async with self.in_time(None if lasting else self.timeout) as timeout:
                 yield session
-            await commit(session, timeout.when())
+            deadline = timeout.when() or asyncio.get_running_loop().time() + self.timeout
+            await commit(session, deadline)
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a session that only reads, as a context manager.
@@ -341,15 +369,14 @@ async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
         raise
 
 
-async def commit(session: AsyncSession, deadline: float | None) -> None:
+async def commit(session: AsyncSession, deadline: float) -> None:
     """Commit by the `deadline` of the event loop's clock, or COMMIT_TIME later if that is later.
 
     Raise OutcomeUnknown where no answer came, for whatever reason, a cancellation of the request
     among them: the database may have committed.
     What the database itself refused is raised as it is: then nothing is stored.
     """
-    if deadline is not None:
-        deadline = max(deadline, asyncio.get_running_loop().time() + COMMIT_TIME)
+    deadline = max(deadline, asyncio.get_running_loop().time() + COMMIT_TIME)
     try:
         async with asyncio.timeout_at(deadline):
             await session.commit()

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 LOST = "the connection was lost"
@@ -74,9 +74,7 @@ def why_unreachable(error: BaseException) -> str | None:
     for cause in chain:
         if isinstance(cause, OSError):
             return network_reason(cause)
-        if is_driver_failure(cause):
-            return LOST
-        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+        if is_driver_failure(cause) or is_given_up(cause):
             return LOST
     return None
 
@@ -113,6 +111,13 @@ def is_driver_failure(error: BaseException) -> bool:
     )
 
 
+def is_given_up(error: BaseException) -> bool:
+    """Return whether SQLAlchemy gave the connection up, or its pool gave up to replace it."""
+    return (isinstance(error, DBAPIError) and error.connection_invalidated) or (
+        isinstance(error, InvalidRequestError) and "connection is closed" in str(error)
+    )
+
+
 def was_lost(error: BaseException) -> bool:
     """Return whether the connection is lost, or its state is not certain any more."""
     return any(
@@ -120,7 +125,7 @@ def was_lost(error: BaseException) -> bool:
         or is_driver_failure(cause)
         or by_state(cause, CONNECTION_REASONS) is not None
         or by_state(cause, {"26000": LOST}) is not None
-        or (isinstance(cause, DBAPIError) and cause.connection_invalidated)
+        or is_given_up(cause)
         for cause in causes(error)
     )
 

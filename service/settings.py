@@ -59,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     statement_timeout: Seconds = 2.5
     request_timeout: Seconds = 4.5
     transfer_timeout: Seconds = 3600.0
+    transfer_rate: Count = 65536
     max_body: Count = 1024 * 1024
     rate_limit: str = ""
     cors_origins: str = ""

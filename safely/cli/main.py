@@ -18,6 +18,7 @@ from alembic.util import CommandError
 
 from safely import invocation
 from safely.cli import CODES, UNKNOWN
+from safely.database import Outage
 from safely.invocation import Invocation
 
 INTERRUPTED = 130  # as shells have it
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     options = parser(prog).parse_args(arguments)
     try:
         return run(options)
+    except Outage as error:
+        print(f"FAILED: {error}. Run the same command again when that is mended", file=sys.stderr)
+        return UNKNOWN
     except CommandError as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return UNKNOWN

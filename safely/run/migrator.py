@@ -1,14 +1,17 @@
 """A migration's way: the plan, the migration lock, drift, the steps, a fresh look at the result."""
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from functools import cached_property, partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from safely import alembic_internals as alembic
@@ -16,19 +19,23 @@ from safely import arguments, autogenerate, database
 from safely.alembic_internals import EnvironmentContext, MigrationContext, RevisionStep
 from safely.arguments import Arguments
 from safely.environment import Environment
+from safely.errors import is_lock_timeout
 from safely.ledger import drift, ledger
 from safely.project import Project
 from safely.revisions import refuse_unknown
 from safely.run import published, steps
+from safely.run.aftermath import Progress
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
-from safely.run.retry import Step, attempt, attempts
+from safely.run.retry import FIRST_PAUSE, LONGEST_PAUSE, Step, attempt, attempts
 from safely.run.trace import Trace
 
 MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
 
 Session: TypeAlias = tuple[AsyncConnection, AsyncConnection | None]
 """The connection that holds the migration lock, and one that sees who blocks it."""
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("safely")
 
@@ -60,6 +67,7 @@ class Migrator:
         self.todo: list[alembic.Step] = []
         self.trace, self.overtaken_at = Trace(""), ""
         self.is_backed_up = self.is_finished = False
+        self.progress = Progress()
 
     @property
     def is_migrating(self) -> bool:
@@ -104,6 +112,7 @@ class Migrator:
         self.learn(migration)
         refuse_unknown(heads, self.script)
         autogenerate.set_up(migration, self.project)
+        self.progress.heads = tuple(heads)
         self.todo = list(self.fn(heads, migration))
         return []
 
@@ -169,8 +178,9 @@ class Migrator:
         engine, key = self.environment.engine, self.project.lock_key
         self.trace = Trace(given.trace, self.environment.version_table)
         self.is_backed_up = given.backup is None
-        await self.environment.read(published.refuse_unknown_role, self.project.app_role)
+        await self.read(published.refuse_unknown_role, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
+            self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
             await self.work(session, ledger.create if is_stamp else refuse_drift)
             while True:
@@ -198,7 +208,7 @@ class Migrator:
 
     async def get_ready(self, session: Session) -> None:
         """Back up if that was asked, and undo the half of a step that a killed run left."""
-        half = await self.environment.read(ledger.unfinished)
+        half = await self.read(ledger.unfinished)
         if not self.is_backed_up and (self.todo or half):
             await self.back_up(self.environment, self.arguments)
             self.is_backed_up = True
@@ -213,7 +223,9 @@ class Migrator:
         """Yield the planned steps, one after the other, until another migrator is ahead."""
         connection, monitor = session
         patience, self.overtaken_at = self.arguments.patience, ""
+        self.progress.target = self.todo[-1].to_revisions if self.todo else ()
         for planned in self.todo:
+            self.progress.step = planned
             options = self.options() | {
                 "fn": steps.only(planned, self.project),
                 "lock_timeout": self.arguments.lock_timeout,
@@ -226,6 +238,7 @@ class Migrator:
             if step.is_overtaken:
                 self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
+            self.progress.heads, self.progress.step = planned.to_revisions, None
             await self.withdraw_undone(session)
 
     async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
@@ -240,9 +253,22 @@ class Migrator:
         acting, patience = partial(self.environment.work, act), self.arguments.patience
         await attempt(connection, monitor, acting, options, patience, self.trace)
 
+    async def read(self, look: Callable[..., Result], *arguments: Any) -> Result:
+        """Return what a function that only reads finds, as soon as no lock is in its way."""
+        deadline, pause = time.monotonic() + self.arguments.patience, FIRST_PAUSE
+        while True:
+            try:
+                return await self.environment.read(look, *arguments)
+            except DBAPIError as error:
+                if not is_lock_timeout(error) or time.monotonic() > deadline:
+                    raise
+            log.info("a table that has to be read is locked; trying again")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""
-        for revision in await self.environment.read(published.undone):
+        for revision in await self.read(published.undone):
             await self.work(session, partial(steps.withdraw, revision))
 
     async def confirm(self) -> None:
@@ -251,7 +277,7 @@ class Migrator:
         def look(connection: Connection) -> tuple[str, ...]:
             return self.environment.migration(connection).get_current_heads()
 
-        heads = await self.environment.read(look)
+        heads = await self.read(look)
         place = ", ".join(sorted(heads)) or "base"
         if self.todo and not steps.is_reached(self.todo[-1], heads, self.script):
             wanted = ", ".join(self.todo[-1].to_revisions) or "base"

@@ -11,7 +11,7 @@ from service.auth import tokens
 from service.cli.serve import serve
 from service.cli.transfer import TransferError, add_transfer_commands
 from service.database_errors import why_unavailable
-from service.errors import Refusal
+from service.errors import OutcomeUnknown, Refusal
 from service.settings import Settings, SettingsError
 
 DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
@@ -25,6 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.run(options) or DONE
+    except OutcomeUnknown:
+        print(
+            f"{options.task}: the database was lost during the commit; everything is stored or"
+            " nothing: look for a user of the file before you try again",
+            file=sys.stderr,
+        )
     except (SettingsError, tokens.TokenRefused, TransferError, Refusal) as error:
         print(f"can't {options.task}: {error}", file=sys.stderr)
     except KeyboardInterrupt:

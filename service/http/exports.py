@@ -1,12 +1,21 @@
 """An export as a response that is sent while it is read from the database."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from litestar.status_codes import HTTP_200_OK
-from litestar.types import ASGIApp, HTTPResponseStartEvent, Receive, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
 
-from service.errors import RequestTimeout
 from service.http import problems
+from service.http.minimum_rate import READING_LAG, MinimumRate
 from service.http.operations import CSV, NDJSON
 from service.http.requests import StrictRequest, cancelled_on_disconnect
 from service.transfer.export import export
@@ -19,8 +28,9 @@ EXPORT_MEDIA_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
 def export_response(request: StrictRequest, listing: Listing, form: Format) -> ASGIApp:
     """Return the ASGI app that sends all users of the list.
 
-    Until there is a first piece, an exception is raised and becomes a problem document. Later the
-    server cuts the connection off.
+    Until there is a first piece, an exception is raised and becomes a problem document. Later it is
+    logged and the response ends without its last message: then the server cuts the connection off,
+    which shows the client that the export is not complete.
     """
     headers = {
         "content-type": EXPORT_MEDIA_TYPES[form],
@@ -29,6 +39,7 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
     }
 
     async def send_export(scope: Scope, receive: Receive, send: Send) -> None:
+        send_in_time = at_minimum_rate(request, send)
         started = False
 
         async def write(piece: bytes, *, more: bool = True) -> None:
@@ -36,25 +47,33 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
             if not started:  # not before there is a piece: until then a refusal can be sent
                 started = True
                 await send(response_start(headers))
-            await send_piece(send, piece, more=more)
+            await send_piece(send_in_time, piece, more=more)
 
-        if "head" not in scope:
-            try:
+        try:
+            if "head" not in scope:
                 async with (
                     cancelled_on_disconnect(receive),
                     request.app.state.transfers.export_session() as session,
                 ):
                     await export(session, listing, form, write)
-            except Exception as error:
-                if not started:
-                    raise
-                problems.log_failure(request, error)
-                if isinstance(error, RequestTimeout):
-                    return  # the client is gone
-                raise  # too late for a refusal: the server cuts the connection off
-        await write(b"", more=False)
+            await write(b"", more=False)
+        except Exception as error:
+            if not started:
+                raise
+            problems.log_failure(request, error)
 
     return send_export
+
+
+def at_minimum_rate(request: StrictRequest, send: Send) -> Send:
+    """Return a `send` for a body; it raises RequestTimeout when the client reads too slowly."""
+    rate = MinimumRate(request.app.state.settings.transfer_rate, READING_LAG)
+
+    async def send_in_time(message: Message) -> None:
+        await rate.wait_for(send(message))
+        rate.add(len(cast("HTTPResponseBodyEvent", message)["body"]))
+
+    return send_in_time
 
 
 def response_start(headers: Mapping[str, str]) -> HTTPResponseStartEvent:

@@ -13,7 +13,8 @@ from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency, schemas, validation
-from service.http.exports import response_start, send_piece
+from service.http import problems
+from service.http.exports import at_minimum_rate, response_start, send_piece
 from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.operations import NDJSON
 from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
@@ -37,7 +38,7 @@ async def import_response(
             return response
         if spool is not None:
             stack.pop_all()  # the response closes the spool
-            return RejectionsResponse(response.content, spool)
+            return RejectionsResponse(response.content, spool, request)
     first = [validation.rejection(rejected) for rejected in rejections.first]
     return Response(schemas.ImportReport(**json.decode(response.content), rejections=first))
 
@@ -45,6 +46,9 @@ async def import_response(
 def wants_ndjson(request: StrictRequest) -> bool:
     """Return whether the client wants all rejected lines, not only the first hundred."""
     return request.accept.best_match([JSON, NDJSON]) == NDJSON
+
+
+FIRST_PART = 256 * 1024  # bytes of a body that arrive before the import takes a connection
 
 
 class Import:
@@ -68,11 +72,15 @@ class Import:
     async def run(self) -> Response[Any]:
         """Read all lines and store them; return the counts, or a stored refusal.
 
+        The first part of the body is read before a connection is taken, so that a client which
+        sends little, or nothing, keeps none from others.
         The rejected lines are not stored with the response: a repetition finds them again itself.
         """
         transfers = self.request.app.state.transfers
         guard = partial(idempotency.exclusive, digest=self.digest) if self.digest else None
-        rows = staging.read_rows(self.chunks(), self.reader, self.rejections)
+        body = self.chunks()
+        first = await first_part(body)
+        rows = staging.read_rows(after(first, body), self.reader, self.rejections)
         async with (
             transfers.import_session(guard) as session,
             staging.staged(session, rows) as count,
@@ -100,27 +108,50 @@ class Import:
         return Response(schemas.encode(counts), status_code=HTTP_200_OK)
 
 
+async def first_part(body: AsyncIterator[bytes]) -> bytes:
+    """Return the body as far as its first FIRST_PART bytes, and what came together with them."""
+    part = bytearray()
+    async for chunk in body:
+        part += chunk
+        if len(part) >= FIRST_PART:
+            break
+    return bytes(part)
+
+
+async def after(part: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the part, then the rest of the body."""
+    yield part
+    async for chunk in body:
+        yield chunk
+
+
 class RejectionsResponse(Response[schemas.ImportReport]):
     """The counts of an import, then all rejected lines, as NDJSON; it closes the spool."""
 
-    def __init__(self, counts: bytes, spool: Spool) -> None:
+    def __init__(self, counts: bytes, spool: Spool, request: StrictRequest) -> None:
         super().__init__(
             counts,  # type: ignore[arg-type]  # encoded already
             media_type=NDJSON,
             status_code=HTTP_200_OK,
         )
         self.spool = spool
+        self.request = request
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # an ASGI app is all that its callers need
         """Return the ASGI app that sends the lines."""
         start = response_start({"content-type": NDJSON, **self.headers})
 
         async def send_lines(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  # an ASGI app is all that its callers need
+            send_in_time = at_minimum_rate(self.request, send)
             with self.spool:
                 await send(start)
-                await send_piece(send, cast("bytes", self.content) + b"\n")
-                for piece in self.spool.pieces():
-                    await send_piece(send, piece)
-                await send_piece(send, b"", more=False)
+                try:
+                    await send_piece(send_in_time, cast("bytes", self.content) + b"\n")
+                    for piece in self.spool.pieces():
+                        await send_piece(send_in_time, piece)
+                    await send_piece(send_in_time, b"", more=False)
+                except Exception as error:  # noqa: BLE001  # logged, whatever it is
+                    # without its last message the server cuts the response off
+                    problems.log_failure(self.request, error)
 
         return send_lines

@@ -62,7 +62,7 @@ PROBLEM_EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
         Unauthorized("send a token: Authorization: Bearer usr_…", "Bearer"),
         Forbidden("the token has not the scope write", "Bearer"),
         UserNotFound("no user has this id"),
-        RequestTimeout("nothing came for 30 seconds"),
+        RequestTimeout("the body took longer than 4 s"),
         EmailTaken("another user has this e-mail address"),
         InProgress("a request with this Idempotency-Key is under way"),
         RuleBroken("it is newer than this build, which can't explain it"),

@@ -11,6 +11,7 @@ from litestar.types import Receive, ReceiveMessage
 
 from service import validation
 from service.errors import MalformedJson, RequestTimeout, UnsupportedMediaType
+from service.http.minimum_rate import SENDING_LAG, MinimumRate
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -28,20 +29,21 @@ class StrictRequest(Request[Any, Any, Any]):
         """Yield the body as it arrives.
 
         Raise RequestTimeout when the client goes away or is too slow: a body may take BODY_TIMEOUT,
-        a transfer any time, but no pause longer than REQUEST_TIMEOUT. Raise RequestEntityTooLarge
-        above the limit.
+        that of a transfer has a minimum rate. Raise RequestEntityTooLarge above the limit.
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
         lengths = [int(line[:10]) for line in self.lines_of(b"content-length") if line.isdecimal()]
         if limit is not None and max(lengths, default=0) > limit:
             raise RequestEntityTooLarge
-        clock = asyncio.get_running_loop().time
-        pause, end = self.app.state.settings.request_timeout, clock() + BODY_TIMEOUT
+        rate: MinimumRate | None = None
+        if self.is_transfer:
+            rate = MinimumRate(self.app.state.settings.transfer_rate, SENDING_LAG)
+        end = asyncio.get_running_loop().time() + BODY_TIMEOUT
         received, more = 0, True
         while more:
-            if self.is_transfer:
-                message = await self.receive_until(clock() + pause, f"nothing came for {pause:g} s")
+            if rate is not None:
+                message = await rate.wait_for(self.receive())
             else:
                 message = await self.receive_until(
                     end, f"the body took longer than {BODY_TIMEOUT} s"
@@ -49,6 +51,8 @@ class StrictRequest(Request[Any, Any, Any]):
             if message["type"] != "http.request":
                 raise RequestTimeout("the client went away before its request was complete")
             received += len(message["body"])
+            if rate is not None:
+                rate.add(len(message["body"]))
             if limit is not None and received > limit:
                 raise RequestEntityTooLarge
             more = message["more_body"]
@@ -122,7 +126,8 @@ async def cancelled_on_disconnect(receive: Receive) -> AsyncIterator[None]:
                 yield
             finally:
                 watching.cancel()
-    except TimeoutError:
+    except Exception:
         if not timeout.expired():
             raise
+        # also in place of an error that the cancellation caused, as in a driver that was reading
         raise RequestTimeout("the client went away") from None

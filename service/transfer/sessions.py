@@ -1,6 +1,7 @@
 """The sessions of imports and exports, which last long and therefore are few."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -9,7 +10,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import Database
+from service.database_errors import is_from_database
 from service.settings import Settings
+
+CHECK_INTERVAL = 1.0  # seconds between two checks of the database during a transfer
+CHECK_TIMEOUT = 1.5  # seconds that the database has for an answer
+CHECKS = 2  # that fail one after the other before the transfer ends
 
 Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
 
@@ -17,13 +23,15 @@ Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
 class Transfers:
     """Opens the sessions of imports and exports, which take at most half of the pool.
 
-    A client may send or read slowly for as long as it likes: the other half of the connections is
-    left to all other requests.
+    The other half of the connections is left to all other requests.
     """
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self.database = database
-        self.slots = asyncio.Semaphore(max(1, settings.pool_size // 2))
+        self.size = max(1, settings.pool_size // 2)
+        self.slots = asyncio.Semaphore(self.size)
+        self.waiting = 0  # for a slot
+        self.granted = 0.0  # when somebody got a slot, or began to wait as the only one
         self.slot_timeout = settings.pool_timeout  # seconds
         self.transaction_timeout = settings.transfer_timeout  # seconds
 
@@ -34,12 +42,14 @@ class Transfers:
         `guard` is entered inside the transaction, as its first statement if it executes any, and
         left after the transaction has ended: what it locks stays locked until the commit is done.
         On SQLite the transaction is begun deferred, and takes the write lock in `staging.staged`.
-        Raise PoolTimeoutError where all slots are taken for too long.
+        Raise PoolTimeoutError where all slots are taken for too long, and TimeoutError when the
+        database stops answering.
         """
         async with (
             self.slot(),
             AsyncExitStack() as after_commit,
             self.database.write(lasting=True) as session,
+            self.while_answering(session),  # not around the commit: its outcome would not be known
         ):
             if not self.database.is_postgresql:
                 # BEGIN instead of BEGIN IMMEDIATE: others write while the client still sends
@@ -53,23 +63,94 @@ class Transfers:
     async def export_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session whose statements all see one snapshot.
 
-        Raise PoolTimeoutError where all slots are taken for too long.
+        Raise PoolTimeoutError where all slots are taken for too long, and TimeoutError when the
+        database stops answering.
         """
-        async with self.slot(), self.database.snapshot() as session:
+        async with (
+            self.slot(),
+            self.database.snapshot() as session,
+            self.while_answering(session),
+        ):
             await self.allow_time(session)
             yield session
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the slots; raise PoolTimeoutError where none becomes free in time."""
+        """Hold one of the slots; raise PoolTimeoutError where none becomes free in time.
+
+        It is raised at once where nobody got one for that long, and others wait already.
+        """
+        now = time.monotonic()
+        if not self.waiting:
+            self.granted = now
+        elif self.waiting >= self.size and now - self.granted > self.slot_timeout:
+            raise PoolTimeoutError("too many imports and exports wait already")
+        self.waiting += 1
         try:
-            await asyncio.wait_for(self.slots.acquire(), self.slot_timeout)
+            async with asyncio.timeout(self.slot_timeout):
+                await self.slots.acquire()
         except TimeoutError:
             raise PoolTimeoutError("as many imports and exports as there may be") from None
+        finally:
+            self.waiting -= 1
+        self.granted = time.monotonic()
         try:
             yield
         finally:
             self.slots.release()
+
+    @asynccontextmanager
+    async def while_answering(self, session: AsyncSession) -> AsyncIterator[None]:
+        """Raise TimeoutError when the database stops answering during the block.
+
+        How long a statement of a transfer takes shows nothing: a merge may need minutes, and a
+        frozen server is as silent. Other queries, which are answered at once, show the difference.
+        Only on PostgreSQL; SQLite is no server.
+        """
+        if not self.database.is_postgresql:
+            yield
+            return
+
+        async def check_at_intervals() -> None:
+            await asyncio.sleep(CHECK_INTERVAL)  # most transfers are over by then
+            while await self.answers():  # noqa: ASYNC110  # there is no event to wait for
+                await asyncio.sleep(CHECK_INTERVAL)
+            timeout.reschedule(0)  # it is over
+
+        try:
+            async with asyncio.timeout(None) as timeout:
+                checking = asyncio.create_task(check_at_intervals())
+                try:
+                    yield
+                finally:
+                    checking.cancel()
+        except TimeoutError:
+            if timeout.expired():
+                await session.invalidate()  # a rollback would wait for the server, too
+            raise
+
+    async def answers(self) -> bool:
+        """Return whether the database answers at least one of some queries in time.
+
+        A refusal is an answer. Where no connection is free, nothing is known, and it is assumed.
+        """
+        for _ in range(CHECKS):
+            asking = asyncio.create_task(self.ask())
+            # not `wait_for`, which would also wait for a connection that does not close
+            await asyncio.wait({asking}, timeout=CHECK_TIMEOUT)
+            if asking.done() and (
+                (error := asking.exception()) is None
+                or isinstance(error, PoolTimeoutError)
+                or is_from_database(error)
+            ):
+                return True
+            asking.cancel()
+        return False
+
+    async def ask(self) -> None:
+        """Run a query that needs nothing but a server that works."""
+        async with self.database.read() as session:
+            await session.execute(select(1))
 
     async def allow_time(self, session: AsyncSession) -> None:
         """Let this transaction last as long as a transfer may, but end soon after its client has.

@@ -122,7 +122,8 @@ async def take_write_lock(session: AsyncSession) -> None:
     snapshot yet: this statement waits for other writers and then sees what they committed. A
     transaction that has read before fails with SQLITE_BUSY_SNAPSHOT where another one has written.
     """
-    await session.execute(update(USERS).where(false()).values(full_name=USERS.c.full_name))
+    async with session.get_bind().get_execution_options()["write_queue"].first():
+        await session.execute(update(USERS).where(false()).values(full_name=USERS.c.full_name))
 
 
 async def merge(

@@ -9,19 +9,16 @@ from pathlib import Path
 import asyncpg
 
 from tests.chaos.run import LOADED, Run, fault
+from tests.dying_databases import MOMENTS
 from tests.paths import ROOT
 from tests.revisions import write_revision
 
 ROWS = 100_000
 LOAD = "INSERT INTO users (full_name) SELECT $1 || '-' || n FROM generate_series(1, $2) AS n"
-MIGRATOR = "FROM pg_stat_activity WHERE application_name = 'migrations'"
-# each is a query for one boolean, true as soon as the moment has come
-BUILDING_INDEX = "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index)"
-FILLING = (
-    f"SELECT EXISTS (SELECT {MIGRATOR} AND state = 'active' "
-    "AND query LIKE 'WITH batch AS MATERIALIZED%')"
+COMMITTING = (
+    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'migrations' "
+    "AND state = 'active' AND query LIKE 'COMMIT%')"
 )
-COMMITTING = f"SELECT EXISTS (SELECT {MIGRATOR} AND state = 'active' AND query LIKE 'COMMIT%')"
 MOMENT_TIMEOUT = 60.0  # seconds
 
 
@@ -30,7 +27,7 @@ MOMENT_TIMEOUT = 60.0  # seconds
     f"`pg_ctl restart -m immediate`, {ROWS:,} rows; `alembic upgrade head` again",
 )
 async def restarted_within_index(run: Run) -> None:
-    await restart_at(run, BUILDING_INDEX)
+    await restart_when(run, MOMENTS["an index is built concurrently"])
 
 
 @fault(
@@ -38,7 +35,7 @@ async def restarted_within_index(run: Run) -> None:
     f"`pg_ctl restart -m immediate`, {ROWS:,} rows; `alembic upgrade head` again",
 )
 async def restarted_within_backfill(run: Run) -> None:
-    await restart_at(run, FILLING)
+    await restart_when(run, MOMENTS["a backfill has committed a batch"])
 
 
 @fault(
@@ -46,7 +43,7 @@ async def restarted_within_backfill(run: Run) -> None:
     f"`pg_ctl restart -m immediate`, {ROWS:,} rows; `alembic upgrade head` again",
 )
 async def restarted_within_commit(run: Run) -> None:
-    await restart_at(run, COMMITTING)
+    await restart_when(run, COMMITTING)
 
 
 @fault(
@@ -63,8 +60,8 @@ async def ledger_locked(run: Run) -> None:
     await must_succeed(run, migration)
 
 
-async def restart_at(run: Run, moment: str) -> None:
-    """Restart PostgreSQL at a moment of a migration, and run the migration again."""
+async def restart_when(run: Run, moment: str) -> None:
+    """Restart PostgreSQL as soon as a query is true, and run the migration again."""
     clone = await prepare(run)
     async with run.administrator() as administrator:
         migration = await start_migration(run, clone)

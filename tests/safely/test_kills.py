@@ -1,7 +1,6 @@
 """A migration that is killed at any moment is completed by the next run."""
 
 import asyncio
-import json
 import os
 import random
 import re
@@ -16,18 +15,17 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import text
 
-from safely.ledger.ledger import SNAPSHOT
 from tests import forkserver
 from tests.chain import HEAD
 from tests.commands import run_alembic, start_alembic
 from tests.databases import (
     Databases,
     engine_for,
-    query,
     revision_of,
     wait_for_blocked_migration,
     write,
 )
+from tests.migrated import leftovers, state_of
 from tests.paths import ROOT
 
 LOAD = {
@@ -37,32 +35,6 @@ LOAD = {
     "LIMIT :rows) INSERT INTO users (name) "
     "SELECT CASE WHEN n % 10 > 0 THEN 'Name ' || n END FROM numbers",
 }
-# every column, those that are set aside too
-ROWS = {
-    "postgresql": "SELECT md5(string_agg(to_jsonb(t)::text, ' ' ORDER BY t)) FROM {} AS t",
-    "sqlite": "SELECT * FROM {} ORDER BY 1",
-}
-OTHERS = "('alembic_version', 'migration_log', 'sqlite_sequence')"  # not ours
-PLACES = {
-    "postgresql": "SELECT relid::regclass::text FROM pg_stat_user_tables "
-    f"WHERE relname NOT IN {OTHERS} ORDER BY 1",
-    "sqlite": "SELECT name FROM sqlite_master "
-    f"WHERE type = 'table' AND name NOT IN {OTHERS} ORDER BY 1",
-}
-# SQLite writes the name of a table that was renamed in quotes
-RENAMED = re.compile(r'^CREATE TABLE "(\w+)"')
-LEFT_BEHIND = {
-    "postgresql": "SELECT 'index ' || indexrelid::regclass FROM pg_index WHERE NOT indisvalid "
-    "UNION ALL SELECT 'lock ' || locktype FROM pg_locks JOIN pg_stat_activity USING (pid) "
-    "WHERE application_name = 'migrations' AND datname = current_database() "
-    "UNION ALL SELECT 'lock ' || locktype FROM pg_locks JOIN pg_database ON oid = database "
-    "WHERE locktype = 'advisory' AND datname = current_database()",
-    "sqlite": "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'",
-}
-UNFINISHED = "SELECT direction, revision FROM migration_log WHERE state = 'started'"
-STILL_THERE = """\
-SELECT count(*) FROM pg_stat_activity
-WHERE application_name = 'migrations' AND datname = current_database()"""
 OPPOSITE = {"upgrade": "downgrade base", "downgrade": "upgrade head"}
 PATIENCE = 120.0  # seconds
 
@@ -114,33 +86,6 @@ async def run_and_kill(url: str, output: Path, command: str, seconds: float) -> 
         return "before the first step"
     direction, older, newer = running[-1]
     return f"{direction} {newer if direction == 'upgrade' else older}"
-
-
-async def state_of(kind: str, url: str) -> dict[str, Any]:
-    """Return the database's revision, its schema, and the rows of every table."""
-    engine = engine_for(url)
-    revision = await query(engine, "SELECT version_num FROM alembic_version")
-    ((snapshot,),) = await query(engine, SNAPSHOT[kind].replace(":", r"\:"))
-    schema = {
-        name: RENAMED.sub(r"CREATE TABLE \1", definition)
-        for name, definition in json.loads(snapshot).items()
-    }
-    places = await query(engine, PLACES[kind])
-    rows = [(place, await query(engine, ROWS[kind].format(place))) for (place,) in places]
-    await engine.dispose()
-    return {"revision": revision, "schema": schema, "rows": rows}
-
-
-async def leftovers(kind: str, url: str) -> list[Any]:
-    """Return invalid indexes, locks and unfinished ledger rows: a run must leave none."""
-    engine = engine_for(url)
-    if kind == "postgresql":  # sessions end a moment later than their process
-        async with asyncio.timeout(10):
-            while await query(engine, STILL_THERE) != [(0,)]:
-                await asyncio.sleep(0.01)
-    rows = await query(engine, LEFT_BEHIND[kind]) + await query(engine, UNFINISHED)
-    await engine.dispose()
-    return rows
 
 
 @asynccontextmanager

@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely.ledger.checksum import checksum, short
+from safely.scratch.embedded import Server
 from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS
 from tests.commands import run_alembic, run_alembic_at_once, run_migrations, start_alembic
 from tests.databases import Databases, name_of, query, revision_of, run_script, write
-from tests.pooler import pooler
+from tests.pgbouncer import pgbouncer
+from tests.pgbouncer_packages import SUITES
 from tests.revisions import FAILS_HALFWAY, Revision
 
 LEDGER = "SELECT revision, direction, state FROM migration_log ORDER BY id"
@@ -230,13 +232,16 @@ async def test_a_role_of_the_service_that_does_not_exist_is_one_clear_line(
 
 
 @pytest.mark.only("postgresql")
-@pytest.mark.parametrize("strict", [False, True])
-async def test_a_transaction_pooler_is_refused_in_one_clear_line(
-    databases: Databases, empty_url: str, empty: AsyncEngine, *, strict: bool
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("ignored", ["", "lock_timeout,statement_timeout"])
+async def test_pgbouncer_is_refused_in_one_clear_line(
+    server: Server, empty_url: str, empty: AsyncEngine, suite: str, ignored: str
 ) -> None:
-    async with pooler(databases.server, name_of(empty_url), strict=strict) as pooled:
+    settings = {"pool_mode": "transaction", "ignore_startup_parameters": ignored}
+    async with pgbouncer(server, suite, **settings) as pooler:
+        url = pooler.url(name_of(empty_url))
         for _ in range(2):  # the second run meets statements that the first one prepared
-            process = await asyncio.to_thread(run_alembic, pooled, "upgrade", "head", check=False)
+            process = await asyncio.to_thread(run_alembic, url, "upgrade", "head", check=False)
             assert process.returncode != 0
             assert "the address leads through a pooler" in process.stdout
             assert process.stderr == ""

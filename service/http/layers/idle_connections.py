@@ -7,6 +7,7 @@ balancer keeps connections for minutes; a head that takes longer than seconds is
 import asyncio
 import os
 import socket
+import stat
 import struct
 import sys
 import time
@@ -97,35 +98,42 @@ class IdleConnections:
             self.http2 &= self.connections.keys()
 
     def look_at(self, descriptor: int, before: dict[Peer, Connection]) -> None:
-        """End the connection, if it is one, where its time is over; else remember its state."""
+        """End the connection, if it is one, where its time is over; else remember its state.
+
+        The descriptor is neither copied nor closed: to close any descriptor of a file gives up all
+        locks that the process has on that file, and SQLite's file is among them.
+        """
         try:
-            # a copy: meanwhile another thread may close the descriptor, and reuse its number
-            copy = os.dup(descriptor)
-        except OSError:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                return
+            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
+        except OSError:  # another thread has just closed it
             return
         try:
-            connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy)
-        except OSError:  # no socket
-            os.close(copy)
+            self.look_at_socket(connection, before)
+        finally:
+            connection.detach()
+
+    def look_at_socket(self, connection: socket.socket, before: dict[Peer, Connection]) -> None:
+        """End the connection where its time is over; else remember its state."""
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+            peer = connection.getpeername()[:2]
+            if peer not in before and connection.getsockname()[1] != self.port:
+                return
+            in_flight, sent, received = TCP_INFO.unpack(info)
+        except (OSError, struct.error):  # no TCP, no connection; a kernel that doesn't tell
             return
-        with connection:
-            try:
-                info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
-                peer = connection.getpeername()[:2]
-                if peer not in before and connection.getsockname()[1] != self.port:
-                    return
-                in_flight, sent, received = TCP_INFO.unpack(info)
-            except (OSError, struct.error):  # no TCP, no connection; a kernel that doesn't tell
-                return
-            state = Connection(sent, received, time.monotonic())
-            self.connections[peer] = state
-            if peer in self.running:
-                return
-            # a client of HTTP/2 also sends what is no request; a new connection begins with 0 bytes
-            heads = not in_flight and peer not in self.http2
-            state.compare(before.get(peer) or Connection(1, 0, state.since), heads=heads)
-            if self.is_over(state):
-                with suppress(OSError):  # the client has just left
+        state = Connection(sent, received, time.monotonic())
+        self.connections[peer] = state
+        if peer in self.running:
+            return
+        # a client of HTTP/2 also sends what is no request; a new connection begins with 0 bytes
+        heads = not in_flight and peer not in self.http2
+        state.compare(before.get(peer) or Connection(1, 0, state.since), heads=heads)
+        if self.is_over(state):
+            with suppress(OSError):  # the client has just left
+                if connection.getpeername()[:2] == peer:  # another thread may reuse the number
                     connection.shutdown(socket.SHUT_RDWR)
 
     def is_over(self, state: Connection) -> bool:

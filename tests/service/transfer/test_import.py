@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.http.imports import FIRST_PART
+from service.http.minimum_rate import SENDING_LAG
 from tests.app import serving
 from tests.people import PEOPLE
 from tests.transfers import import_users, users_without_ids
@@ -245,7 +247,7 @@ async def test_while_a_slow_client_sends_others_write(client: httpx.AsyncClient)
 
 
 async def test_a_client_that_stops_sending_gets_408_and_nothing_is_stored(url: str) -> None:
-    async with serving(database_url=url, request_timeout=0.2) as client:
+    async with serving(database_url=url, transfer_rate=5 * SENDING_LAG) as client:
         forever = asyncio.Event()
 
         async def body() -> AsyncIterator[bytes]:
@@ -262,7 +264,7 @@ async def test_slow_imports_leave_connections_to_other_requests(url: str) -> Non
     started: asyncio.Queue[None] = asyncio.Queue()
 
     async def body() -> AsyncIterator[bytes]:
-        yield b"full_name\n"
+        yield b"full_name\n" + b"Slow\n" * FIRST_PART
         started.put_nowait(None)
         await asyncio.Event().wait()
 
