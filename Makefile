@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live rehearsals contract pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live rehearsals contract chaos pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -30,6 +30,9 @@ rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed,
 
 contract: .venv/installed  ## schemathesis against the live service: 5,000 cases and more, on both databases
 	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py
+
+chaos: .venv/installed  ## faults under load: nothing lost, only honest answers; writes docs/reliability.md
+	$(BIN)/python -m tests.chaos
 
 pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
 	$(BIN)/python -m tests.pgbouncer_packages
