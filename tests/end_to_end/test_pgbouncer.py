@@ -173,12 +173,14 @@ async def test_what_the_server_refuses_the_pooler_is_told(
     server: Server, suite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        pgbouncer(server, suite, **TRANSACTION) as pooler,
+        pgbouncer(server, suite, **TRANSACTION, server_login_retry=1) as pooler,
         serving(database_url=pooler.url("no_such_database")) as client,
     ):
-        # PgBouncer passes the server's code on first, and then says that logging in has failed
-        words = await refused(client, caplog)
-        assert re.search("there is no database of that name|server login has been failing", words)
+        # 1.24 passes the server's code on, 1.18 its words only
+        told = 'there is no database of that name|"no_such_database" does not exist'
+        async with asyncio.timeout(2 * SOON):  # until PgBouncer tries again it is silent
+            while not re.search(told, await refused(client, caplog)):
+                pass
 
 
 async def test_a_wait_for_a_server_that_ends_is_an_outage(
