@@ -114,8 +114,10 @@ async def test_two_services_answer_all_clients_with_their_own_users(
 
 async def test_a_direct_connection_beside_it(url: str, *, full: bool) -> None:
     """The same load without PgBouncer, which shows what PgBouncer costs."""
-    async with two_processes(url, {} if full else PATIENT) as clients:
-        result = await load(clients, clients=CLIENTS, seconds=60 if full else 1.5)
+    if not full:
+        pytest.skip("a comparison for --full")
+    async with two_processes(url, {}) as clients:
+        result = await load(clients, clients=CLIENTS, seconds=60)
     print(f"\ndirect: {result}")
     assert result.wrong == []
 
@@ -173,12 +175,14 @@ async def test_what_the_server_refuses_the_pooler_is_told(
     server: Server, suite: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        pgbouncer(server, suite, **TRANSACTION) as pooler,
+        pgbouncer(server, suite, **TRANSACTION, server_login_retry=1) as pooler,
         serving(database_url=pooler.url("no_such_database")) as client,
     ):
-        # PgBouncer passes the server's code on first, and then says that logging in has failed
-        words = await refused(client, caplog)
-        assert re.search("there is no database of that name|server login has been failing", words)
+        # 1.24 passes the server's code on, 1.18 its words only
+        told = 'there is no database of that name|"no_such_database" does not exist'
+        async with asyncio.timeout(2 * SOON):  # until PgBouncer tries again it is silent
+            while not re.search(told, await refused(client, caplog)):
+                pass
 
 
 async def test_a_wait_for_a_server_that_ends_is_an_outage(

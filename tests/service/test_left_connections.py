@@ -98,15 +98,15 @@ class Left:
         """Return when the connection's server process is in the state."""
         statement = (
             "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND state = $2"
-            " AND (wait_event = 'PgSleep' OR wait_event_type = 'Client')"
+            " AND wait_event = 'PgSleep'"
         )
         while not await self.query(statement, self.pid, state):
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async def closed(self) -> None:
         """Return when the driver knows that the server has closed the connection."""
         while not self.driver.is_closed():
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async def cancel(self, work: Awaitable[Any]) -> None:
         """Cancel the work while the server is busy with it."""
@@ -273,7 +273,7 @@ async def half_read_stream(left: Left) -> None:
 
 
 async def cancelled_stream(left: Left) -> None:
-    result = await left.session.stream(text("SELECT pg_sleep(0.02) FROM generate_series(1, 999)"))
+    result = await left.session.stream(text("SELECT pg_sleep(0.002) FROM generate_series(1, 9999)"))
     await left.cancel(result.all())
 
 
