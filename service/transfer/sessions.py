@@ -33,7 +33,7 @@ class Transfers:
         self.waiting = 0  # for a slot
         self.granted = 0.0  # when somebody got a slot, or began to wait as the only one
         self.slot_timeout = settings.pool_timeout  # seconds
-        self.lock_timeout = settings.statement_timeout  # seconds
+        self.lock_timeout = settings.pool_timeout  # seconds
         self.transaction_timeout = settings.transfer_timeout  # seconds
 
     @asynccontextmanager
@@ -156,7 +156,7 @@ class Transfers:
     async def allow_time(self, session: AsyncSession) -> None:
         """Let this transaction last as long as a transfer may, but end soon after its client has.
 
-        It waits for a lock no longer than other queries do.
+        It waits for a lock no longer than for a connection: with a slot, these are three waits.
         Only on PostgreSQL; SQLite has no such limits.
         """
         if self.database.is_postgresql:
