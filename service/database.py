@@ -206,7 +206,7 @@ class Database:
         """Connect as the build that knows `revision`, to its published version."""
         milliseconds = str(round(settings.statement_timeout * 1000))
         self.is_postgresql = async_url(settings.database_url).get_backend_name() == "postgresql"
-        # seconds: of a unit of work that is not a transfer, from its first statement on
+        # seconds that a unit of work may take, if it is not a transfer
         self.timeout = settings.pool_timeout + settings.statement_timeout
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
         self.connector: Connector | None = None
