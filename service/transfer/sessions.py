@@ -15,6 +15,7 @@ from service.settings import Settings
 
 CHECK_INTERVAL = 1.0  # seconds between two checks of the database during a transfer
 CHECK_TIMEOUT = 1.5  # seconds that the database has for an answer
+TURNS = 20  # of the event loop: where this process is busy, the answer may lie unread
 CHECKS = 2  # that fail one after the other before the transfer ends
 
 Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
@@ -139,6 +140,9 @@ class Transfers:
             asking = asyncio.create_task(self.ask())
             # not `wait_for`, which would also wait for a connection that does not close
             await asyncio.wait({asking}, timeout=CHECK_TIMEOUT)
+            for _ in range(TURNS):
+                if not asking.done():
+                    await asyncio.sleep(0)
             if asking.done() and (
                 (error := asking.exception()) is None
                 or isinstance(error, PoolTimeoutError)
