@@ -22,7 +22,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from service.database_errors import is_read_only, was_lost
+from service.database_errors import is_from_database, is_read_only, was_lost
 
 CONNECT_TIMEOUT = 1.5  # seconds until a server that doesn't respond is given up
 HOPEFUL = 0.25  # seconds after which an attempt to connect is taken to wait in vain
@@ -83,6 +83,7 @@ class Connector:
         self.application_name = application_name
         self.settings = settings
         self.generation = 0  # connections of an earlier generation are not lent any more
+        self.heard = time.monotonic()  # when the server last answered, if only by an error
         self.is_shared = False  # whether the last connection met a pooler
         self.is_failing = False  # whether the last attempt to connect failed
         self.attempts: list[float] = []  # when those began that are under way
@@ -230,6 +231,8 @@ class Connector:
         if connection is None:
             return
         driver = driver_of(connection)
+        if driver.is_idle():
+            self.heard = time.monotonic()
         if (
             entry.info["generation"] == self.generation
             and not (driver.is_closed() or entry.info["shared"])
@@ -259,7 +262,10 @@ class Connector:
         error = context.original_exception
         if was_lost(error):
             context.is_disconnect = True
-        elif is_read_only(error) and context.connection is not None:
+            return
+        if is_from_database(error):
+            self.heard = time.monotonic()
+        if is_read_only(error) and context.connection is not None:
             made = context.connection.info.get("made", 0.0)
             if time.monotonic() - made > READ_ONLY_AGE:
                 self.generation += 1

@@ -311,6 +311,11 @@ class Database:
         """How often all connections were given up."""
         return 0 if self.connector is None else self.connector.generation
 
+    @property
+    def heard(self) -> float:
+        """When the server last answered, by the monotonic clock; SQLite, which is none, always."""
+        return time.monotonic() if self.connector is None else self.connector.heard
+
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.
 

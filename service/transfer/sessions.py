@@ -13,8 +13,9 @@ from service.database import Database
 from service.database_errors import is_from_database
 from service.settings import Settings
 
-CHECK_INTERVAL = 1.0  # seconds between two checks of the database during a transfer
-CHECK_TIMEOUT = 1.5  # seconds that the database has for an answer
+CHECK_INTERVAL = 0.5  # seconds between two checks of the database during a transfer
+CHECK_TIMEOUT = 1.0  # seconds that the database has for an answer
+TURNS = 20  # of the event loop: where this process is busy, the answer may lie unread
 CHECKS = 2  # that fail one after the other before the transfer ends
 
 Guard = Callable[[AsyncSession], AbstractAsyncContextManager[None]]
@@ -33,6 +34,7 @@ class Transfers:
         self.waiting = 0  # for a slot
         self.granted = 0.0  # when somebody got a slot, or began to wait as the only one
         self.slot_timeout = settings.pool_timeout  # seconds
+        self.longest_silence = settings.statement_timeout + CHECK_INTERVAL  # seconds
         self.lock_timeout = settings.pool_timeout  # seconds
         self.transaction_timeout = settings.transfer_timeout  # seconds
 
@@ -133,18 +135,21 @@ class Transfers:
     async def answers(self) -> bool:
         """Return whether the database answers at least one of some queries in time.
 
-        A refusal is an answer. Where no connection is free, nothing is known, and it is assumed.
+        A refusal is an answer. Where no connection is free, it counts when the last answer came.
         """
         for _ in range(CHECKS):
             asking = asyncio.create_task(self.ask())
             # not `wait_for`, which would also wait for a connection that does not close
             await asyncio.wait({asking}, timeout=CHECK_TIMEOUT)
-            if asking.done() and (
-                (error := asking.exception()) is None
-                or isinstance(error, PoolTimeoutError)
-                or is_from_database(error)
-            ):
-                return True
+            for _ in range(TURNS):
+                if not asking.done():
+                    await asyncio.sleep(0)
+            if asking.done():
+                error = asking.exception()
+                if isinstance(error, PoolTimeoutError):
+                    return time.monotonic() - self.database.heard < self.longest_silence
+                if error is None or is_from_database(error):
+                    return True
             asking.cancel()
         return False
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from service.http.imports import FIRST_PART
 from tests.app import serving
 
 ADA = {"full_name": "Ada Lovelace", "email": "ada@example.org", "age": 36}
