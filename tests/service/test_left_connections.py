@@ -577,23 +577,20 @@ class Model:
         return [*reads, *writes, self.import_one]
 
 
-async def slots(sessions: Sessions) -> int:
-    """Return how many sessions have a connection at once, each of them alone in its transaction."""
-    full, pids = asyncio.Event(), set()
+async def hold_all(sessions: Sessions, size: int) -> None:
+    """Hold `size` sessions at once, each on a connection of its own; fail where that can't be."""
+    pids: set[int] = set()
+    together = asyncio.Barrier(size)
 
     async def hold() -> None:
         async with sessions() as session:
-            pids.add(await session.scalar(text("SELECT pg_backend_pid()")))
-            await full.wait()
+            pids.add((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+            await together.wait()
 
-    tasks = [asyncio.create_task(hold()) for _ in range(POOL_SIZE)]
-    with suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            while len(pids) < POOL_SIZE and not any(task.done() for task in tasks):
-                await asyncio.sleep(0.01)
-    full.set()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return len(pids)
+    async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as tasks:
+        for _ in range(size):
+            tasks.create_task(hold())
+    assert len(pids) == size
 
 
 CSV = {"Content-Type": "text/csv"}
@@ -623,7 +620,7 @@ FAULTS = {
 
 
 async def disturb(
-    client: httpx.AsyncClient, query: Query, chance: random.Random, faults: Sequence[str]
+    running: Service, query: Query, chance: random.Random, faults: Sequence[str]
 ) -> str:
     """Cancel a few requests at any moment, or their queries, or close their connections.
 
@@ -631,7 +628,7 @@ async def disturb(
     """
     fault = chance.choice(faults)
     tasks = [
-        asyncio.create_task(client.request(method, path, **options))
+        asyncio.create_task(running.client.request(method, path, **options))
         for method, path, options in chance.choices(REQUESTS, k=3)
     ]
     await asyncio.sleep(chance.random() * 0.01)
@@ -644,17 +641,17 @@ async def disturb(
         if isinstance(response, httpx.Response):
             assert response.status_code != HTTPStatus.INTERNAL_SERVER_ERROR, response.text
     if "terminate" in FAULTS[fault]:
-        await until_noticed(client)
+        await until_noticed(running.database)
     return fault
 
 
-async def until_noticed(client: httpx.AsyncClient) -> None:
-    """Return when no write meets a connection that the server is still closing: that is 503."""
-    statuses = {HTTPStatus.SERVICE_UNAVAILABLE}
-    while HTTPStatus.SERVICE_UNAVAILABLE in statuses:
-        writes = (client.delete("/users/1000000") for _ in range(POOL_SIZE))
-        statuses = {HTTPStatus(response.status_code) for response in await asyncio.gather(*writes)}
-    assert statuses == {HTTPStatus.NOT_FOUND}
+async def until_noticed(database: Database) -> None:
+    """Return when the service knows which connections the server has closed, or is closing."""
+    while True:
+        with suppress(ExceptionGroup):
+            for sessions, pool in zip((database.read, database.write), database.pools, strict=True):
+                await hold_all(sessions, pool.size())
+            return
 
 
 async def run_model(running: Service, query: Query, cases: Sequence[Case], steps: int) -> None:
@@ -674,11 +671,11 @@ async def run_model(running: Service, query: Query, cases: Sequence[Case], steps
         if step % len(cases) == 0:
             model.chance.shuffle(cases)
             await query(f"DELETE FROM users WHERE full_name IN ('{PERHAPS}', '{SLOW}')")
-        case = cases[step % len(cases)]
+        case, fault = cases[step % len(cases)], ""
         try:
             async with asyncio.timeout(TIMEOUT):
                 if step % 3 == 2:
-                    fault = await disturb(running.client, query, model.chance, faults)
+                    fault = await disturb(running, query, model.chance, faults)
                     done[fault] += 1
                 else:
                     await leave(kinds[case.kind], case.state, query, raising=case.raising)
@@ -686,7 +683,7 @@ async def run_model(running: Service, query: Query, cases: Sequence[Case], steps
                 for request in model.chance.sample(model.requests, 4):
                     await request()
         except BaseException as error:
-            error.add_note(f"step {step}: {case}")
+            error.add_note(f"step {step}: {fault or case}")
             raise
     for request in model.requests:
         await request()
@@ -699,10 +696,10 @@ async def test_no_request_notices_how_connections_were_left(
 ) -> None:
     await driver.execute(SLOW_COMMIT)
     async with service(url) as running:
-        sessions = running.database.read, running.database.write
-        before = [await slots(kind) for kind in sessions]
         await run_model(running, driver.fetchval, CASES, STEPS_IN_FULL if full else STEPS)
-        assert [await slots(kind) for kind in sessions] == before
+        database = running.database
+        await hold_all(database.read, database.pools[0].size())
+        await hold_all(database.write, database.pools[1].size())
     never = f"SELECT count(*) FROM users WHERE full_name = '{NEVER}'"
     assert await driver.fetchval(never) == 0
 
