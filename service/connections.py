@@ -69,9 +69,15 @@ class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg br
         return [getattr(settings, name, None) for name in names]
 
     def is_idle(self) -> bool:
-        """Return whether it is open and neither in a transaction nor waiting for a cancellation."""
+        """Return whether it is open and neither in a transaction nor waiting for a cancellation.
+
+        asyncpg takes a transaction whose BEGIN failed for one that goes on (`_top_xact`).
+        """
         return not (
-            self.is_closed() or self.is_in_transaction() or self._protocol._is_cancelling()  # noqa: SLF001  # asyncpg's pool asks it, too; there is no public way
+            self.is_closed()
+            or self.is_in_transaction()
+            or self._top_xact is not None
+            or self._protocol._is_cancelling()  # noqa: SLF001  # asyncpg's pool asks it, too; there is no public way
         )
 
 

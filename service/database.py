@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import (
     AsyncAdaptedQueuePool,
     ConnectionPoolEntry,
@@ -238,9 +239,10 @@ class Database:
             readers = self.reading.execution_options(reading=True)
             writers = self.writing
             snapshots = self.writing.execution_options(reading=True)
-        self.readers = async_sessionmaker(readers, expire_on_commit=False)
-        self.writers = async_sessionmaker(writers, expire_on_commit=False)
-        self.snapshots = async_sessionmaker(snapshots, expire_on_commit=False)
+        kind: dict[str, Any] = {"expire_on_commit": False, "sync_session_class": KnownSession}
+        self.readers = async_sessionmaker(readers, **kind)
+        self.writers = async_sessionmaker(writers, **kind)
+        self.snapshots = async_sessionmaker(snapshots, **kind)
 
     @asynccontextmanager
     async def write(self, *, lasting: bool = False) -> AsyncIterator[AsyncSession]:
@@ -348,6 +350,20 @@ class Database:
             await self.close()
 
 
+class KnownSession(Session):
+    """A session that tells its connection in `info`, so that it can be closed in any case."""
+
+
+@event.listens_for(KnownSession, "after_begin")
+def remember_connection(
+    session: Session,
+    transaction: SessionTransaction,  # noqa: ARG001  # SQLAlchemy's signature
+    connection: Connection,
+) -> None:
+    """Remember the connection that a session has just begun to use."""
+    session.info["connection"] = connection
+
+
 @asynccontextmanager
 async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
     """Return the session's connection to the pool at the end of the block, whatever happens.
@@ -362,16 +378,28 @@ async def returning(session: AsyncSession) -> AsyncIterator[AsyncSession]:
         try:
             await session.close()
         except Exception:  # noqa: BLE001  # what went wrong before is what matters
-            await session.invalidate()
+            await session.run_sync(close_connection)
         except BaseException:
-            await session.invalidate()  # else the pool would miss the connection
+            await session.run_sync(close_connection)
             raise
         raise
     try:
         await session.close()
     except BaseException:
-        await session.invalidate()
+        await session.run_sync(close_connection)
         raise
+
+
+def close_connection(session: Session) -> None:
+    """Close the connection of a session that could not be closed.
+
+    A session whose rollback fails has forgotten its connection, which would be missing in the pool
+    until the garbage collector comes.
+    """
+    connection: Connection | None = session.info.pop("connection", None)
+    if connection is not None and not connection.closed:
+        connection.invalidate()
+        connection.close()
 
 
 async def commit(session: AsyncSession, deadline: float) -> None:
@@ -389,5 +417,5 @@ async def commit(session: AsyncSession, deadline: float) -> None:
         if isinstance(error, Exception) and (was_never_sent(error) or not was_lost(error)):
             raise
         with suppress(Exception):
-            await session.invalidate()
+            await session.run_sync(close_connection)
         raise OutcomeUnknown("the database's answer to the commit was lost") from error

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from service.database import Database
+from service.database import Database, close_connection
 from service.database_errors import is_from_database
 from service.settings import Settings
 
@@ -129,7 +129,9 @@ class Transfers:
                     checking.cancel()
         except TimeoutError:
             if timeout.expired():
-                await session.invalidate()  # a rollback would wait for the server, too
+                await session.run_sync(
+                    close_connection
+                )  # a rollback would wait for the server, too
             raise
 
     async def answers(self) -> bool:

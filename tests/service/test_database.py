@@ -1,8 +1,11 @@
 """One request, one transaction; and what clients see when the database fails."""
 
 import asyncio
+import gc
+import itertools
 import logging
 import re
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -11,10 +14,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from safely.scratch.embedded import Server
 from service.database import Database
 from service.settings import Settings
 from tests.app import serving
 from tests.chain import HEAD
+from tests.databases import name_of
+from tests.dying_databases import Fault, wire
 from tests.problems import problem
 
 WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
@@ -232,3 +238,31 @@ async def test_a_connection_that_is_cut_while_it_waits_for_a_lock_is_503(
         )
         problem(await change, HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
     assert (await client.get(url)).json() == created.json()
+
+
+@pytest.mark.only("postgresql")
+async def test_whatever_request_fails_the_connection_is_back_in_the_pool(
+    url: str, server: Server
+) -> None:
+    """A cancelled ROLLBACK among them, after which SQLAlchemy's session has forgotten it."""
+    gc.disable()  # it would clean up, and hide what is missing
+    try:
+        failed = 0
+        for number in itertools.count(1):
+            async with wire(server, name_of(url), Fault(number, state="57014")) as proxy:
+                database = Database(Settings(database_url=proxy.url, pool_size=2), HEAD)
+                with suppress(Exception):
+                    async with database.write() as session:
+                        await session.execute(text("SELECT 1"))
+                        raise LookupError
+                assert [pool.checkedout() for pool in database.pools] == [0, 0], number
+                if proxy.requests >= number:
+                    failed = number
+                    async with database.write() as session:
+                        assert await session.scalar(text("SELECT 1")) == 1
+                await database.close()
+                if failed < number:
+                    break
+        assert failed > 5
+    finally:
+        gc.enable()
