@@ -130,7 +130,8 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 async def client(url: str) -> AsyncIterator[httpx.AsyncClient]:
     """Yield a client of the app, which runs in this event loop within its lifespan."""
-    async with serving(database_url=url) as client:
+    # three tests at a time on two cores: a hundred requests at once may wait for long
+    async with serving(database_url=url, pool_timeout=10) as client:
         yield client
 
 

@@ -148,7 +148,8 @@ async def test_two_hundred_at_once_create_one_user_and_get_one_response(
     url: str, engine: AsyncEngine
 ) -> None:
     """Two services on one database stand for two workers."""
-    async with serving(database_url=url) as one, serving(database_url=url) as two:
+    patient = {"database_url": url, "pool_timeout": 10}
+    async with serving(**patient) as one, serving(**patient) as two:
         requests = [create(worker) for _ in range(100) for worker in (one, two)]
         responses = await asyncio.gather(*requests)
         again = await create(one)

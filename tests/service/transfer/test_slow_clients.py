@@ -25,7 +25,7 @@ from tests.transfers import import_users
 
 ADA = "full_name\nAda\n"
 ROWS = 100_000  # more than the buffers between a database and a client hold
-SENDING_RATE = str(SENDING_LAG // 2)  # bytes a second: a client that stops has two seconds
+SENDING_RATE = str(SENDING_LAG // 4)  # bytes a second: a client that stops has four seconds
 READING_RATE = str(2 * READING_LAG)
 
 
@@ -101,7 +101,7 @@ async def test_imports_that_send_next_to_nothing_keep_no_place_from_others(url: 
 
 
 async def test_an_import_that_slows_down_is_rolled_back_and_leaves_its_place(url: str) -> None:
-    content = b"full_name\n" + b"Slow\n" * FIRST_PART
+    content = b"full_name\n" + b"Slow\n" * (FIRST_PART // 4)
     async with served(url, TRANSFER_RATE=SENDING_RATE, POOL_TIMEOUT="0.1") as service:
         slow = asyncio.create_task(slow_transfers.trickling_import(*service.place, content))
         await service.answers_exports_by(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -209,7 +209,7 @@ async def test_a_server_that_freezes_ends_transfers_in_seconds(url: str, server:
     sent, stopped = asyncio.Event(), asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
-        yield b"full_name\n" + b"Slow\n" * FIRST_PART
+        yield b"full_name\n" + b"Slow\n" * (FIRST_PART // 4)
         sent.set()
         await stopped.wait()
         yield b"Slow\n"
@@ -250,7 +250,7 @@ async def test_where_many_transfers_wait_another_one_is_refused_at_once(url: str
     begun: asyncio.Queue[None] = asyncio.Queue()
 
     async def body() -> AsyncIterator[bytes]:
-        yield b"full_name\n" + b"Slow\n" * FIRST_PART
+        yield b"full_name\n" + b"Slow\n" * (FIRST_PART // 4)
         begun.put_nowait(None)
         await asyncio.Event().wait()
 
