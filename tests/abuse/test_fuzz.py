@@ -13,7 +13,7 @@ from tests import forkserver
 from tests.abuse.raw_requests import exchange, request
 from tests.servers import free_port, listening_event
 
-FAIR = 60  # examples in the suite
+FAIR = 30  # examples in the suite
 MANY = 20_000  # with --full
 SERVER_ERROR = 500
 
