@@ -120,11 +120,10 @@ def is_given_up(error: BaseException) -> bool:
 
 def was_lost(error: BaseException) -> bool:
     """Return whether the connection is lost, or its state is not certain any more."""
-    return any(
+    return has_code(error, "26000") or any(
         isinstance(cause, OSError)
         or is_driver_failure(cause)
         or by_state(cause, CONNECTION_REASONS) is not None
-        or by_state(cause, {"26000": LOST}) is not None
         or is_given_up(cause)
         for cause in causes(error)
     )
@@ -140,11 +139,7 @@ def was_never_sent(error: BaseException) -> bool:
 
 def is_read_only(error: BaseException) -> bool:
     """Return whether the server refused a write because it only reads, on either database."""
-    return any(
-        getattr(cause, "sqlstate", None) == "25006"
-        or by_sqlite_code(cause, {sqlite3.SQLITE_READONLY: "read-only"}) is not None
-        for cause in causes(error)
-    )
+    return has_code(error, "25006", sqlite3.SQLITE_READONLY)
 
 
 def is_from_database(error: BaseException) -> bool:
@@ -157,16 +152,21 @@ def is_from_database(error: BaseException) -> bool:
 
 def is_lock_timeout(error: BaseException) -> bool:
     """Return whether a statement gave up waiting for a lock, on either database."""
-    return any(
-        getattr(cause, "sqlstate", None) == "55P03"
-        or by_sqlite_code(cause, {sqlite3.SQLITE_BUSY: "locked"}) is not None
-        for cause in causes(error)
-    )
+    return has_code(error, "55P03", sqlite3.SQLITE_BUSY)
 
 
 def is_stale_plan(error: BaseException) -> bool:
     """Return whether a prepared statement met a changed schema; prepared anew it works."""
-    return any(getattr(cause, "sqlstate", None) == "0A000" for cause in causes(error))
+    return has_code(error, "0A000")
+
+
+def has_code(error: BaseException, state: str, sqlite_code: int | None = None) -> bool:
+    """Return whether the error or a cause of it has the SQLSTATE, or SQLite's primary code."""
+    return any(
+        getattr(cause, "sqlstate", None) == state
+        or (sqlite_code is not None and by_sqlite_code(cause, {sqlite_code: state}) is not None)
+        for cause in causes(error)
+    )
 
 
 def why_unavailable(error: BaseException) -> str | None:

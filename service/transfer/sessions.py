@@ -129,9 +129,8 @@ class Transfers:
                     checking.cancel()
         except TimeoutError:
             if timeout.expired():
-                await session.run_sync(
-                    close_connection
-                )  # a rollback would wait for the server, too
+                # a rollback would wait for the server, too
+                await session.run_sync(close_connection)
             raise
 
     async def answers(self) -> bool:
@@ -161,7 +160,7 @@ class Transfers:
             await session.execute(select(1))
 
     async def allow_time(self, session: AsyncSession) -> None:
-        """Let this transaction last as long as a transfer may, but end soon after its client has.
+        """Let this transaction last as long as a transfer may.
 
         It waits for a lock no longer than for a connection: with a slot, these are three waits.
         Only on PostgreSQL; SQLite has no such limits.
@@ -172,7 +171,6 @@ class Transfers:
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": milliseconds,
                 "lock_timeout": str(round(self.lock_timeout * 1000)),
-                "client_connection_check_interval": "1000",
             }
             settings = (func.set_config(name, value, true()) for name, value in values.items())
             await session.execute(select(*settings))

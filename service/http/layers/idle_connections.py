@@ -34,7 +34,7 @@ Peer = tuple[str, int]
 
 @dataclass(slots=True)
 class Connection:
-    """What a connection had sent and received when it was last looked at."""
+    """The state of one TCP connection at the last look: bytes sent and received, and since when."""
 
     sent: int  # bytes that the client has acknowledged, and the handshake counts as one
     received: int  # bytes
