@@ -30,7 +30,7 @@ FAILED_TRANSACTION = {b"I": b"I", b"T": b"E", b"E": b"E"}  # status after an err
 PATIENCE = 60.0  # seconds until a moment that does not come fails the test
 
 Loss = Literal["request", "answer", "backend", "outage"]
-"""What is lost: the request on its way; its answer; the server's process for this connection, by
+"""The part of an exchange that is lost: request; answer; the server's process, by
 pg_terminate_backend; or the whole server, which stays away until `Wire.restore`."""
 
 # each is a query with one boolean column, true as soon as the moment has come

@@ -35,7 +35,7 @@ class PgBouncer:
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """The text of PgBouncer's log file."""
         return (self.directory / "log").read_text()
 
     def find_server(self) -> None:

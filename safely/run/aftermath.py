@@ -22,7 +22,7 @@ log = logging.getLogger("safely")
 
 @dataclass
 class Progress:
-    """What a run knows of its own steps."""
+    """The progress that a migration run has noted: the heads it saw last, and the step it began."""
 
     heads: Collection[str] = ()  # where it saw the database last
     step: Step | None = None  # the one that it was taking

@@ -1,4 +1,4 @@
-"""What clients were told of their users, and the comparison with what the database kept."""
+"""The writes that the service acknowledged, compared with the rows that the database kept."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -74,7 +74,7 @@ FAULTS = ("lost", "duplicated", "wrong")
 
 @dataclass
 class Comparison:
-    """What was acknowledged beside what the database kept: sentences by kind of fault."""
+    """The differences between acknowledged writes and stored rows: sentences by kind."""
 
     faults: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FAULTS})
 

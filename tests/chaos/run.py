@@ -61,7 +61,7 @@ class Run:
     clients: list[Client]
     environment: Mapping[str, str]  # of the service
     complaints: list[str] = field(default_factory=list)
-    """What a fault found wrong beyond what every run compares."""
+    """The failures that a fault itself reports, besides those that every run compares."""
 
     @property
     def postgresql(self) -> Postgresql:
@@ -180,7 +180,7 @@ def fault(
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run."""
+    """The result of one chaos run: its fault, its figures, and its failures."""
 
     fault: Fault
     log: RequestLog

@@ -39,7 +39,7 @@ class World:
 
 @dataclass
 class Shared:
-    """What the runs share: a directory, and a PostgreSQL for those that need none of their own."""
+    """The directory of all chaos runs, and the PostgreSQL that most of them share."""
 
     directory: Path
     postgresql: Postgresql

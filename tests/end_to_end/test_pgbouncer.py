@@ -113,7 +113,7 @@ async def test_two_services_answer_all_clients_with_their_own_users(
 
 
 async def test_a_direct_connection_beside_it(url: str, *, full: bool) -> None:
-    """The same load without PgBouncer, which shows what PgBouncer costs."""
+    """A direct connection gets the same load: the difference in rate is the cost of PgBouncer."""
     if not full:
         pytest.skip("a comparison for --full")
     async with two_processes(url, {}) as clients:
