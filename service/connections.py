@@ -30,11 +30,26 @@ READ_ONLY_AGE = 1.0  # seconds; a connection that is younger met the server that
 # what the server reports of a session whenever it changes: to compare it costs no round trip
 PART = ("default_transaction_read_only", "in_hot_standby")  # since PostgreSQL 14
 SESSION = ("is_superuser", "search_path", "session_authorization")  # search_path since 18
-# what would outlast a transaction, in a statement's text
-CHANGES_SESSION = re.compile(
-    r"(?:^|;)\s*(?:SET\s(?!\s*LOCAL\b|\s*TRANSACTION\b|\s*CONSTRAINTS\b)|RESET\b|LISTEN\b|LOAD\b"
-    r"|PREPARE\b|DECLARE\b)|\bpg_(?:try_)?advisory_lock|\bset_config\([^)]*\bfalse\b",
-    re.IGNORECASE,
+# a statement that begins otherwise may change its session for later ones, as SET and DO do
+PASSING = re.compile(
+    r"""\s* (?:
+        (?: SELECT | INSERT | UPDATE | DELETE | WITH | COPY | ANALYZE | SHOW
+          | BEGIN | COMMIT | ROLLBACK | SAVEPOINT | RELEASE
+          | SET \s+ (?: LOCAL | TRANSACTION | CONSTRAINTS )
+          | CREATE \s+ TEMPORARY \s+ TABLE \b .* \b ON \s+ COMMIT \s+ DROP
+        ) \b
+        | $  # nothing, after the last semicolon
+    )""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+# one that begins as those do may do it by these
+LASTING = re.compile(
+    r"""\b set_config \( (?! (?: (?! set_config ) [^;] )* ,\ true\) )  # but for the transaction
+        | \b pg_ (?: try_ )? advisory_lock
+        | \b pg_settings \b
+        | \b INTO \s+ TEMP
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -44,8 +59,8 @@ class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg br
     session_changed = False
 
     def note(self, query: str) -> None:
-        """Remember a statement whose effect outlasts its transaction."""
-        if CHANGES_SESSION.search(query):
+        """Remember a statement whose effect may outlast its transaction."""
+        if LASTING.search(query) or not all(map(PASSING.match, query.split(";"))):
             self.session_changed = True
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # asyncpg's signature

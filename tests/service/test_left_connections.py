@@ -7,11 +7,13 @@ rows that another has not committed, and what they were told is stored must be s
 
 import asyncio
 import random
+import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from http import HTTPStatus
+from itertools import cycle
 from typing import Any, NamedTuple, cast
 
 import asyncpg
@@ -78,6 +80,16 @@ async def service(url: str) -> AsyncIterator[Service]:
 
 Query = Callable[..., Awaitable[Any]]  # returns the first value of the first row
 Sessions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+
+def kinds_of(running: Service) -> dict[str, Sessions]:
+    """Return the service's ways to open a session."""
+    return {
+        "read": running.database.read,
+        "write": running.database.write,
+        "export": running.transfers.export_session,
+        "import": running.transfers.import_session,
+    }
 
 
 class Left:
@@ -288,6 +300,13 @@ async def advisory_lock(left: Left) -> None:
     await left.driver.execute("ROLLBACK; BEGIN; SELECT pg_advisory_xact_lock(1)")
 
 
+async def others_settings(left: Left) -> None:
+    await left.driver.execute(
+        "ROLLBACK; SET ROLE pg_monitor; SET default_transaction_read_only = on;"
+        " SET statement_timeout = '1ms'; SET lock_timeout = '1ms'"
+    )
+
+
 async def closed_by_the_server(left: Left) -> None:
     await left.query("SELECT pg_terminate_backend($1)", left.pid)
     await left.closed()
@@ -344,6 +363,7 @@ OTHERS: list[State] = [
     cancelled_stream,
     two_at_once,
     advisory_lock,
+    others_settings,
     closed_by_the_server,
     closed_by_the_server_in_a_query,
     closed_here,
@@ -593,6 +613,118 @@ async def hold_all(sessions: Sessions, size: int) -> None:
     assert len(pids) == size
 
 
+CHANGES = [  # of a session, which outlast its transaction
+    "SET lock_timeout = '1ms'",
+    "SET SESSION statement_timeout = '1ms'",
+    "SET default_transaction_read_only = on",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET ROLE pg_monitor",
+    "SET SESSION AUTHORIZATION pg_monitor",
+    "SET search_path = pg_temp",
+    "SET TIME ZONE 'Asia/Kathmandu'",
+    "RESET ALL",
+    "DISCARD ALL",
+    "/* a comment */ SET lock_timeout = '1ms'",
+    "-- a comment\n  set lock_timeout = '1ms'",
+    "SELECT set_config('lock_timeout', '1ms', false)",
+    "SELECT set_config('lock_timeout', $$1ms$$, 1 > 2)",
+    "DO $$ BEGIN SET lock_timeout = '1ms'; END $$",
+    "DO $$ BEGIN PERFORM set_config('lock_timeout', '1ms', 1 > 2); END $$",
+    "UPDATE pg_settings SET setting = '1' WHERE name = 'lock_timeout'",
+    "SELECT pg_advisory_lock(15)",
+    "SELECT pg_try_advisory_lock_shared(15)",
+    "LISTEN fifteen",
+    "PREPARE fifteen AS SELECT 1",
+    "DECLARE fifteen CURSOR WITH HOLD FOR SELECT 1",
+    "CREATE TEMPORARY TABLE users (id bigint)",
+    "CREATE TABLE pg_temp.users (id bigint)",
+    "SELECT 1 AS id INTO TEMPORARY users",
+]
+SEEN = """\
+SELECT
+  ARRAY(SELECT concat_ws('=', name, setting) FROM pg_settings
+        WHERE source IN ('session', 'client') AND name <> 'jit' ORDER BY name),
+  ARRAY[session_user, current_user],
+  ARRAY(SELECT concat_ws(' ', mode, objid) FROM pg_locks
+        WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+  ARRAY(SELECT pg_listening_channels()),
+  ARRAY(SELECT name FROM pg_prepared_statements WHERE name NOT LIKE 'users\\_%'),
+  ARRAY(SELECT name FROM pg_cursors WHERE is_holdable),
+  ARRAY(SELECT relname::text FROM pg_class WHERE relnamespace = pg_my_temp_schema()),
+  to_regclass('users')::text"""
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("by", ["session", "driver", "driver's fetch"])
+async def test_no_session_begins_with_what_another_changed(
+    url: str, by: str, *, full: bool
+) -> None:
+    """What PostgreSQL says of a session's state is the judge of what was left."""
+    async with service(url) as running:
+        kinds = cycle(kinds_of(running).items())
+        before = await seen_by_all(running.database)
+        for change in CHANGES * (4 if full else 1):
+            kind, sessions = next(kinds)
+            async with sessions() as session:
+                await session.execute(text("SELECT 1"))
+                await change_session(session, change, by)
+            assert await seen_by_all(running.database) == before, f"{kind}: {change}"
+
+
+@pytest.mark.only("postgresql")
+async def test_requests_of_all_kinds_keep_their_connections(
+    url: str, driver: asyncpg.Connection
+) -> None:
+    async with service(url) as running:
+        model = Model(running.client, driver.fetchval, seed=15)
+        await until_noticed(running.database)
+        before = await driver.fetch(BACKENDS)
+        await model.create()
+        for _ in range(5):
+            for request in model.requests:
+                await request()
+        assert await driver.fetch(BACKENDS) == before
+        assert len(before) == POOL_SIZE
+
+
+async def change_session(session: AsyncSession, change: str, by: str) -> None:
+    """Change a session, and commit the change."""
+    if by == "session":
+        if change == "DISCARD ALL":  # refused within a transaction
+            return
+        # nothing in it is a parameter
+        await session.execute(text(change.replace(":", r"\:")))
+        await session.commit()
+        return
+    connection = await session.connection()
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    if by == "driver":
+        await driver.execute("ROLLBACK")
+        await driver.execute(change)
+    else:
+        await driver.fetch("ROLLBACK")
+        await driver.fetch(change)
+
+
+async def seen_by_all(database: Database) -> list[Any]:
+    """Return what sessions see of their own state, without repetitions, on each connection."""
+    states: list[Any] = []
+    for sessions, pool in zip((database.read, database.write), database.pools, strict=True):
+        together = asyncio.Barrier(pool.size())
+
+        async def look(sessions: Sessions = sessions, together: asyncio.Barrier = together) -> Any:
+            async with sessions() as session:
+                row = (await session.execute(text(SEEN))).one()
+                await together.wait()
+                return tuple(row)
+
+        async with asyncio.timeout(TIMEOUT), asyncio.TaskGroup() as tasks:
+            looks = [tasks.create_task(look()) for _ in range(pool.size())]
+        states += sorted({str(task.result()) for task in looks})
+    return states
+
+
 CSV = {"Content-Type": "text/csv"}
 KEY = {"Idempotency-Key": "perhaps"}
 PERHAPS_BODY = {"json": {"full_name": PERHAPS}}
@@ -609,6 +741,9 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [  # nobody minds if they are 
     ("POST", "/users/import", PERHAPS_LINES | {"headers": CSV}),
     ("POST", "/users/import", PERHAPS_LINES | {"headers": CSV | KEY}),
 ]
+BACKENDS = """\
+SELECT pid FROM pg_stat_activity
+WHERE application_name LIKE 'users@%' AND datname = current_database() ORDER BY pid"""
 ALL_BACKENDS = """\
 SELECT count({}(pid)) FROM pg_stat_activity, generate_series(1, {})
 WHERE application_name LIKE 'users@%' AND datname = current_database()"""
@@ -654,16 +789,12 @@ async def until_noticed(database: Database) -> None:
             return
 
 
-async def run_model(running: Service, query: Query, cases: Sequence[Case], steps: int) -> None:
+async def run_model(
+    running: Service, query: Query, cases: Sequence[Case], steps: int, seed: int
+) -> None:
     """Leave connections in the states of the cases, and disturb requests; none may notice."""
-    model, done = Model(running.client, query, seed=15), Counter[str]()
-    database, transfers = running.database, running.transfers
-    kinds: dict[str, Sessions] = {
-        "read": database.read,
-        "write": database.write,
-        "export": transfers.export_session,
-        "import": transfers.import_session,
-    }
+    model, done = Model(running.client, query, seed), Counter[str]()
+    database, kinds = running.database, kinds_of(running)
     faults = list(FAULTS) if database.is_postgresql else list(FAULTS)[:1]
     await model.create()
     cases = list(cases)
@@ -683,11 +814,19 @@ async def run_model(running: Service, query: Query, cases: Sequence[Case], steps
                 for request in model.chance.sample(model.requests, 4):
                     await request()
         except BaseException as error:
-            error.add_note(f"step {step}: {fault or case}")
+            error.add_note(f"seed {seed}, step {step}: {fault or case}")
             raise
     for request in model.requests:
         await request()
-    print(f"\n{sum(done.values())} steps: {dict(done)}")
+    print(f"\nseed {seed}, {sum(done.values())} steps: {dict(done)}")
+
+
+def steps_and_seed(steps: int, *, full: bool) -> tuple[int, int]:
+    """Return how many steps a model takes, and its seed: a new one each time that it runs in full.
+
+    The seed is printed at the end, and noted in a failure.
+    """
+    return (STEPS_IN_FULL, secrets.randbelow(10**6)) if full else (steps, 15)
 
 
 @pytest.mark.only("postgresql")
@@ -696,7 +835,7 @@ async def test_no_request_notices_how_connections_were_left(
 ) -> None:
     await driver.execute(SLOW_COMMIT)
     async with service(url) as running:
-        await run_model(running, driver.fetchval, CASES, STEPS_IN_FULL if full else STEPS)
+        await run_model(running, driver.fetchval, CASES, *steps_and_seed(STEPS, full=full))
         database = running.database
         await hold_all(database.read, database.pools[0].size())
         await hold_all(database.write, database.pools[1].size())
@@ -716,5 +855,5 @@ async def test_no_request_notices_how_connections_to_a_file_were_left(
             return None if row is None else row[0]
 
         async with service(url) as running:
-            await run_model(running, query, FILE_CASES, STEPS_IN_FULL if full else STEPS // 2)
+            await run_model(running, query, FILE_CASES, *steps_and_seed(STEPS // 2, full=full))
         assert await query("SELECT count(*) FROM users WHERE full_name = $1", NEVER) == 0
