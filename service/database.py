@@ -106,6 +106,7 @@ def create_engine(
             "statement_cache_size": 0,
         }
         engine = create_async_engine(url, **options)
+        close_without_waiting(engine, "terminate")
         if connector is not None:
             connector.attach(engine)
         return engine
@@ -114,6 +115,7 @@ def create_engine(
         "factory": SqliteConnection,
     }
     engine = create_async_engine(url, **options)
+    close_without_waiting(engine, "stop")
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
     event.listen(engine.sync_engine, "checkout", check_sqlite)
@@ -122,6 +124,19 @@ def create_engine(
     writers = WriteQueue(Path(str(url.database)))
     event.listen(engine.sync_engine, "engine_disposed", writers.close)
     return engine.execution_options(write_queue=writers)
+
+
+def close_without_waiting(engine: AsyncEngine, method: str) -> None:
+    """Let a pool that gives up a connection call this method of the driver's, which waits for none.
+
+    SQLAlchemy's own way waits, and where a request is cancelled meanwhile that has just got the
+    connection, its place in the pool stays taken.
+    """
+
+    def close(connection: DBAPIConnection) -> None:
+        getattr(cast("Any", connection).driver_connection, method)()
+
+    engine.sync_engine.dialect.do_terminate = close  # type: ignore[assignment]  # no event replaces it
 
 
 class SqliteConnection(sqlite3.Connection):

@@ -789,6 +789,42 @@ async def until_noticed(database: Database) -> None:
             return
 
 
+@pytest.mark.parametrize("stale", [False, True], ids=["as they are", "to be replaced"])
+@pytest.mark.parametrize(
+    ("method", "path", "options"), REQUESTS, ids=[f"{r[0]} {r[1]} {len(r[2])}" for r in REQUESTS]
+)
+async def test_a_request_cancelled_at_any_moment_returns_its_connections(  # noqa: PLR0913  # pytest's arguments
+    url: str, method: str, path: str, options: dict[str, Any], *, stale: bool, full: bool
+) -> None:
+    """Also one that finds connections that must not be lent, and gets new ones."""
+    async with service(url) as running:
+        moment, is_over = 0, False
+        while not is_over:
+            if stale:
+                await let_replace(running.database)
+            request = asyncio.create_task(running.client.request(method, path, **options))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            is_over = not request.cancel()
+            await asyncio.gather(request, return_exceptions=True)
+            async with asyncio.timeout(TIMEOUT):
+                while any(pool.checkedout() for pool in running.database.pools):
+                    await asyncio.sleep(0)
+            moment += 1 if full or moment < 10 else 25
+
+
+async def let_replace(database: Database) -> None:
+    """Connect to read and to write, and let these connections be replaced when wanted next."""
+    for sessions in (database.read, database.write):
+        async with sessions() as session:
+            driver = (await (await session.connection()).get_raw_connection()).driver_connection
+            assert driver is not None
+        if database.connector is None:
+            await driver.close()
+    if database.connector is not None:
+        database.connector.generation += 1
+
+
 async def run_model(
     running: Service, query: Query, cases: Sequence[Case], steps: int, seed: int
 ) -> None:
