@@ -3,6 +3,7 @@
 Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -99,6 +100,7 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
     options = getattr(context.opts.get("revision_context"), "command_args", {})
     refuse_options(script, options, numbered=project.numbered)
     for directive in scripts:
+        directive.message = as_docstring(directive.message)
         if project.numbered:
             directive.rev_id = next_number(script)
         directive.imports.add("import safely")
@@ -106,6 +108,21 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
             operations.ops = spelled(operations.ops)
         for operations in directive.upgrade_ops_list:
             refuse_columns_without_value(operations.ops)
+
+
+def as_docstring(message: str | None) -> str | None:
+    """Return a message as it has to be written between three double quotes.
+
+    Templates put it there as it is: a backslash or a quote could make a file that can't be loaded,
+    or one that says something else.
+    """
+    if message is None:
+        return None
+    text = message.encode("utf-8", "replace").decode("utf-8")  # `?` for bytes that are no UTF-8
+    text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
+    text = re.sub(r'"\Z', r"\"", text)
+    # a file has neither null bytes nor, to Python, carriage returns
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda found: rf"\x{ord(found[0]):02x}", text)
 
 
 def next_number(script: ScriptDirectory) -> str:
