@@ -3,7 +3,8 @@
 Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from alembic.autogenerate.render import renderers
@@ -30,6 +31,7 @@ from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
 from safely.operations.columns import refuse_without_value
 from safely.project import Project
+from safely.revisions import in_order, refuse_unusable_id
 
 DIGITS = 4
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
@@ -94,9 +96,13 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
     script = context.script
     assert script is not None  # noqa: S101  # Alembic always has one here
     renderers.dispatch_for(SafeAlterColumn, replace=True)(render_alter_column)
+    # the options of `alembic revision`; a program may make directives without that command
+    options = getattr(context.opts.get("revision_context"), "command_args", {})
+    refuse_options(script, options, numbered=project.numbered)
     for directive in scripts:
+        directive.message = as_docstring(directive.message)
         if project.numbered:
-            directive.rev_id = f"{last_number(script) + 1:0{DIGITS}}"
+            directive.rev_id = next_number(script)
         directive.imports.add("import safely")
         for operations in (*directive.upgrade_ops_list, *directive.downgrade_ops_list):
             operations.ops = spelled(operations.ops)
@@ -104,18 +110,55 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
             refuse_columns_without_value(operations.ops)
 
 
-def last_number(script: ScriptDirectory) -> int:
-    """Return the highest number among the revisions; 0 where there are none.
+def as_docstring(message: str | None) -> str | None:
+    """Return a message as it has to be written between three double quotes.
 
-    Raise CommandError for an id that is no number.
+    Templates put it there as it is: a backslash or a quote could make a file that can't be loaded,
+    or one that says something else.
     """
-    ids = [revision.revision for revision in script.walk_revisions()]
-    if strange := [revision for revision in ids if not revision.isdecimal()]:
+    if message is None:
+        return None
+    text = message.encode("utf-8", "replace").decode("utf-8")  # `?` for bytes that are no UTF-8
+    text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
+    text = re.sub(r'"\Z', r"\"", text)
+    # a file has neither null bytes nor, to Python, carriage returns
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda found: rf"\x{ord(found[0]):02x}", text)
+
+
+def next_number(script: ScriptDirectory) -> str:
+    """Return the number after the highest among the revisions, which all have one."""
+    numbers = (int(revision.revision) for revision in script.walk_revisions())
+    return f"{max(numbers, default=0) + 1:0{DIGITS}}"
+
+
+def refuse_options(script: ScriptDirectory, options: Mapping[str, Any], *, numbered: bool) -> None:
+    """Raise CommandError for options of `alembic revision` whose file could not be run.
+
+    `options` are those of the command, by the names of its parameters.
+    """
+    if rev_id := options.get("rev_id"):
+        if numbered and rev_id != (number := next_number(script)):
+            raise CommandError(
+                f"--rev-id {rev_id}: this project numbers its revisions "
+                f"(Project(numbered=True) in env.py), and the next is {number}: leave --rev-id out"
+            )
+        refuse_unusable_id(rev_id)
+        if rev_id in in_order(script):
+            raise CommandError(f"--rev-id {rev_id}: there is such a revision, name another id")
+    if not numbered:
+        return
+    branching = {
+        "--splice": options.get("splice"),
+        "--branch-label": options.get("branch_label"),
+        "--depends-on": options.get("depends_on"),
+        "--head": options.get("head") not in {None, "head", "heads", *script.get_heads()},
+    }
+    if wrong := [name for name, value in branching.items() if value]:
         raise CommandError(
-            f"the revision {strange[0]} has no number, and this project numbers its revisions "
-            "(Project(numbered=True) in env.py): rename it, or leave numbering out"
+            f"{wrong[0]}: this project keeps one line of numbered revisions "
+            "(Project(numbered=True) in env.py), without branches: leave it out, and the new "
+            f"revision follows {', '.join(script.get_heads()) or 'nothing'}"
         )
-    return max(map(int, ids), default=0)
 
 
 def refuse_columns_without_value(operations: Iterable[object]) -> None:

@@ -3,6 +3,7 @@
 import errno
 import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator, Mapping
 
 import asyncpg
@@ -54,6 +55,7 @@ OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, err
 LOST = "the connection was lost"
 NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
 IN_USE, UNSUPPORTED = "2BP01", "0A000"  # something depends on it; not with a view on it
+WRONG_OPTIONS = ("42601", "42704", "22023", "55P02")  # no such setting, no such value, not now
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
 NO_SESSION = (
     "the address leads through a pooler, and migrating needs a session of its own (for locks, "
@@ -68,6 +70,8 @@ def why_unreachable(error: BaseException) -> str | None:
             cause, SQLITE_CONNECTION_REASONS
         ):
             return reason
+        if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+            return "none of the hosts is of the kind that target_session_attrs asks for"
         if isinstance(cause, OSError) and cause.errno not in OURS:
             return network_reason(cause)
         if is_disconnection(cause):
@@ -139,10 +143,28 @@ def why_refused(error: BaseException) -> str | None:
     return None
 
 
+def why_no_session(error: BaseException, *, has_options: bool) -> str | None:
+    """Return why a session can't be set up as it is configured; None for other errors.
+
+    `has_options`: the address has `options`, which the server may refuse while it is connected to.
+    """
+    for cause in causes(error):
+        if isinstance(cause, asyncpg.ClientConfigurationError):
+            return f"the connection is configured wrongly (address, or variables PG…): {cause}"
+    if not (has_options and isinstance(error, DBAPIError) and error.statement is None):
+        return None
+    for cause in causes(error):
+        if getattr(cause, "sqlstate", None) in WRONG_OPTIONS:
+            return f"the server refuses the options in the database's address: {first_line(cause)}"
+    return None
+
+
 def network_reason(error: OSError) -> str:
     """Return what the operating system reports, in words."""
     if isinstance(error, socket.gaierror):
         return "there is no host of that name"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate can't be trusted ({error.verify_message})"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(error, TimeoutError):

@@ -187,6 +187,11 @@ def undone(connection: Connection) -> list[str]:
     return sorted(set(revisions(connection)) & undone_revisions(connection))
 
 
+def served(connection: Connection) -> list[str]:
+    """Return the revisions that are published and not undone: builds of them can work."""
+    return sorted(set(revisions(connection)) - undone_revisions(connection))
+
+
 def connected_builds(connection: Connection, project: str) -> dict[str, int]:
     """Return the revisions of the project's builds that are connected, with their connections.
 

@@ -6,7 +6,6 @@ finished with the schema's snapshot.
 
 import functools
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,11 +26,9 @@ from safely.alembic_internals import (
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
 from safely.project import Project
-from safely.revisions import in_order, with_ancestors
+from safely.revisions import refuse_unusable_id, with_ancestors
 from safely.run import published
 from safely.run.retry import Overtaken
-
-USABLE_ID = re.compile(r"[A-Za-z0-9_.]+")
 
 log = logging.getLogger("safely")
 
@@ -231,13 +228,7 @@ def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> b
 
 
 def undo(half: Half, migration: MigrationContext) -> None:
-    """Undo the half of a step that was begun, by the step's opposite."""
-    if half.revision not in in_order(script_of(migration)):
-        raise CommandError(
-            f"{half.direction} {half.revision} was begun and not finished, and its file is gone: "
-            "put it back and run this again; or remove by hand what it began, and delete its row "
-            "(state started) from migration_log"
-        )
+    """Undo the half of a step that was begun, by the step's opposite; its file is here."""
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards)
@@ -295,13 +286,4 @@ def require_schemas(connection: Connection, tables: str | None, version_table: s
     if tables is None and connection.scalar(text("SELECT current_schema")) is None:
         raise CommandError(
             "this role may not migrate (it may use no schema): use the one that owns the tables"
-        )
-
-
-def refuse_unusable_id(revision: str) -> None:
-    """Raise CommandError for a revision id that can't be part of a schema's name."""
-    if not USABLE_ID.fullmatch(revision):
-        raise CommandError(
-            f"{revision!r} can't be the id of a revision here, since schemas and columns are named "
-            "after it: use letters, digits, _ and ."
         )

@@ -32,9 +32,8 @@ BAD_ENV = {  # what stands in env.py instead of what, and words of the line that
     ),
 }
 BAD_ADDRESSES = {  # and the name of the driver that the line proposes
-    "postgresql+psycopg://me@nowhere.example/garden": "postgresql+asyncpg",
-    "postgresql+psycopg2://me@nowhere.example/garden": "postgresql+asyncpg",
-    "sqlite+pysqlite:///garden.sqlite": "sqlite+aiosqlite",
+    "postgresql+pg8000://me@nowhere.example/garden": "postgresql+asyncpg",
+    "sqlite+pysqlcipher:///garden.sqlite": "sqlite+aiosqlite",
     "mysql+aiomysql://me@nowhere.example/garden": "postgresql+asyncpg",
 }
 
