@@ -227,6 +227,9 @@ class Migrator:
         patience, self.overtaken_at = self.arguments.patience, ""
         self.progress.target = self.todo[-1].to_revisions if self.todo else ()
         for planned in self.todo:
+            if isinstance(planned, RevisionStep) and not planned.is_upgrade:
+                await self.read(published.refuse_dependents, planned.revision.revision)
+        for planned in self.todo:
             self.progress.step = planned
             options = self.options() | {
                 "fn": steps.only(planned, self.project),

@@ -20,6 +20,7 @@ from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
 from safely.postgresql.server import builds_query
 from safely.run import row_security
+from safely.run.dependents import VERSION, VERSION_VIEWS, Seed, dependents
 from safely.run.table_locks import bookkeeping_tables
 
 LEDGER = "migration_log"
@@ -105,8 +106,7 @@ WITHDRAW = """\
 DO $withdraw$
 DECLARE
   views text := (
-    SELECT string_agg(format('{version}.%I', viewname), ', ')
-    FROM pg_views WHERE schemaname = {bare}
+    SELECT string_agg(format('%I.%I', {bare}, relname), ', ') FROM ({views}) AS made_with_it
   );
 BEGIN
   IF views IS NOT NULL THEN
@@ -173,8 +173,32 @@ def withdraw(revision: str) -> None:
     """Drop a published version; its clients get 42P01 from now on."""
     version = schema_of(revision)
     run(
-        WITHDRAW.format(version=quoted(version), bare=literal(version), seen_by_owner=SEEN_BY_OWNER)
+        WITHDRAW.format(
+            version=quoted(version),
+            bare=literal(version),
+            views=VERSION_VIEWS.format(schema=literal(quoted(version))),
+            seen_by_owner=SEEN_BY_OWNER,
+        )
     )
+
+
+def refuse_dependents(connection: Connection, revision: str) -> None:
+    """Raise CommandError where something depends on the views of a revision that is to be undone.
+
+    They could not be withdrawn, after everything else was undone.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    version = schema_of(revision)
+    quote = connection.dialect.identifier_preparer.quote
+    if not connection.dialect.has_schema(connection, version):  # type: ignore[attr-defined]  # PostgreSQL's has it
+        return
+    [names] = dependents(connection, [Seed(VERSION, schema=quote(version))])
+    if names:
+        raise CommandError(
+            f"undoing {revision} withdraws its published version, and {', '.join(names)} "
+            f"would stand in the way in {version}: drop or change that first, and run this again"
+        )
 
 
 def refuse_unknown_role(connection: Connection, app_role: str) -> None:
