@@ -191,7 +191,7 @@ def refuse_dependents(connection: Connection, revision: str) -> None:
         return
     version = schema_of(revision)
     quote = connection.dialect.identifier_preparer.quote
-    if not connection.dialect.has_schema(connection, version):  # type: ignore[attr-defined]  # PostgreSQL's has it
+    if not connection.dialect.has_schema(connection, version):
         return
     [names] = dependents(connection, [Seed(VERSION, schema=quote(version))])
     if names:

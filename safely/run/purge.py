@@ -204,7 +204,7 @@ def needed_by_on_sqlite(connection: Connection, item: Item) -> list[str]:
     return list(connection.scalars(mention, {"name": item.name}))
 
 
-def drop(item: Item, migration: MigrationContext) -> None:
+def drop(item: Item) -> None:
     """Drop one object for good."""
     if item.kind == "version":
         published.withdraw(item.revision)
@@ -252,7 +252,7 @@ def drop_and_note(
 
     So the row tells what was dropped, wherever the purge stops.
     """
-    drop(items[-1], migration)
+    drop(items[-1])
     message = "; ".join(map(str, items))
     if len(items) == 1:
         ledger.record(migration, ledger.Entry("purge", current, message), work)
