@@ -27,6 +27,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import create_foreign_key, refuse_two_schemas
+from safely.operations.mentions import refuse_mentioned_table
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -168,7 +169,8 @@ def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
     Older builds go on reading and writing it (PostgreSQL).
     The opposite is `safely.create_table` in the same revision, which brings it back.
     `python -m safely purge` drops it for good.
-    Raise Refused while foreign keys of other tables refer to it.
+    Raise Refused while foreign keys of other tables refer to it, or their triggers' functions name
+    it.
 
     Example: `safely.drop_table("pets")`
     """
@@ -176,6 +178,7 @@ def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
         if not offline() and not has_table(table_name):
             return  # a run that was killed has set it aside
         refuse_references(table_name)
+        refuse_mentioned_table(table_name, what="set aside")
         set_table_aside(table_name)
 
 
