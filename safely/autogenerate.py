@@ -3,9 +3,10 @@
 Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.ops import (
@@ -17,7 +18,7 @@ from alembic.operations.ops import (
 )
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, text
 
 from safely.alembic_internals import (
     AutogenContext,
@@ -34,19 +35,28 @@ from safely.project import Project
 from safely.revisions import in_order, refuse_unusable_id
 
 DIGITS = 4
+PARTITIONS = text(
+    "SELECT nspname, relname, nspname = current_schema AS is_current FROM pg_class "
+    "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relispartition"
+)
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
+
+
+TableName: TypeAlias = tuple[str | None, str]
+"""Schema, None for the current one, and name."""
 
 
 def set_up(migration: MigrationContext, project: Project) -> None:
     """Let the command that compares and writes revisions do it our way, after the hooks of env.py.
 
-    Left out of the comparison: what is set aside, and the ledger.
+    Left out of the comparison: what is set aside, the ledger, and partitions, which are made
+    outside of revisions.
     """
     options = migration.opts
     options["alembic_module_prefix"] = PREFIXES.get(
         options["alembic_module_prefix"], options["alembic_module_prefix"]
     )
-    options["include_object"] = both(options.get("include_object"))
+    options["include_object"] = both(options.get("include_object"), partitions(migration))
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     hook = options.get("process_revision_directives")
 
@@ -61,13 +71,48 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     compare_as_the_database_does(migration.impl)
 
 
-def both(filter_of_env: Callable[..., bool] | None) -> Callable[..., bool]:
+def both(
+    filter_of_env: Callable[..., bool] | None, is_partition: Callable[[TableName], bool]
+) -> Callable[..., bool]:
     """Return a filter of objects that lets pass what ours and that of env.py do."""
 
-    def include(item: Any, name: str | None, *others: Any) -> bool:
-        return is_ours(item, name) and (filter_of_env is None or filter_of_env(item, name, *others))
+    def include(item: Any, name: str | None, type_: str, reflected: bool, other: Any) -> bool:  # noqa: FBT001  # Alembic's call
+        if not is_ours(item, name):
+            return False
+        if (
+            reflected
+            and other is None
+            and type_ in TABLES_OF
+            and is_partition(TABLES_OF[type_](item))
+        ):
+            return False
+        return filter_of_env is None or filter_of_env(item, name, type_, reflected, other)
 
     return include
+
+
+def partitions(migration: MigrationContext) -> Callable[[TableName], bool]:
+    """Return a function that tells whether a table of the database is a partition of another."""
+    connection = migration.connection
+
+    @functools.cache
+    def names() -> set[TableName]:
+        if connection is None or connection.dialect.name != "postgresql":
+            return set()
+        rows = connection.execute(PARTITIONS).all()
+        named: set[TableName] = {(schema, name) for schema, name, _ in rows}
+        return named | {(None, name) for _, name, is_current in rows if is_current}
+
+    return lambda table: table in names()
+
+
+def referred(key: ForeignKeyConstraint) -> TableName:
+    """Return the table that a foreign key refers to.
+
+    PostgreSQL adds a key to each partition of it.
+    """
+    schema, _, name = key.elements[0].target_fullname.rpartition(".")[0].rpartition(".")
+    return schema or None, name
 
 
 def is_ours(item: Any, name: str | None) -> bool:
@@ -81,6 +126,12 @@ def is_ours(item: Any, name: str | None) -> bool:
     if str(getattr(table, "schema", None) or "").startswith(("aside_", "at_")):
         return False
     return name is None or not (name.startswith(PREFIX) or name == LOG.name)
+
+
+TABLES_OF: dict[str, Callable[[Any], TableName]] = {  # by the kind of an object: its table
+    "table": lambda table: (table.schema, table.name),
+    "foreign_key_constraint": referred,
+}
 
 
 def compare_as_the_database_does(impl: Any) -> None:

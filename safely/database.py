@@ -64,6 +64,8 @@ def engine_for(
             "lock_timeout": lock_timeout,
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
+            # rows that a policy hides from us are an error: a backfill would leave them out
+            "row_security": "off",
         }
         if schema:
             quoted = schema.replace('"', '""')

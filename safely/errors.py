@@ -127,6 +127,11 @@ def why_refused(error: BaseException) -> str | None:
     """Return what the server doesn't allow the migrator; None for any other error."""
     for cause in causes(error):
         state = getattr(cause, "sqlstate", None)
+        if state == NO_RIGHT and "row-level security" in str(cause):
+            return (
+                f"{cause}: a migration must see every row, and FORCE ROW LEVEL SECURITY hides some "
+                "from the owner, too. Give the role that migrates BYPASSRLS (ALTER ROLE …)"
+            )
         if state == NO_RIGHT:
             return f"this role may not do that ({cause}): use the one that owns the tables"
         if state == NO_SCHEMA:

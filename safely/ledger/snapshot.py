@@ -3,8 +3,8 @@
 Each query gives one text and takes no parameters, so it can also stand as `(…)` in an INSERT.
 Databases with the same schema give the same object: after a dump and a restore, under other
 owners, whatever the session's settings. Left out: what is set aside, the tables that tell of
-migrations, objects of extensions, comments, owners, aggregates, operators, and objects outside of
-schemas. Names are bare in the schema that is migrated.
+migrations, objects of extensions, comments, owners, aggregates, operators, objects outside of
+schemas, and what a partition has from its table. Names are bare in the schema that is migrated.
 """
 
 import re
@@ -104,7 +104,7 @@ told (name, definition) AS (
   UNION ALL SELECT 'constraint ' || quote_ident(conname) || ' on ' || name,
     pg_get_constraintdef(c.oid)  -- but NOT NULL, and what a constraint trigger checks
   FROM pg_constraint c JOIN relations r ON r.oid = conrelid
-  WHERE contype NOT IN ('n', 't') AND conname !~ '^_aside_'
+  WHERE contype NOT IN ('n', 't') AND conparentid = 0 AND conname !~ '^_aside_'
   UNION ALL SELECT 'index ' || prefix || quote_ident(i.relname), concat(
     pg_get_indexdef(i.oid), CASE WHEN indisreplident THEN ' REPLICA IDENTITY' END,
     CASE WHEN NOT indisvalid THEN ' INVALID' END)
@@ -114,7 +114,7 @@ told (name, definition) AS (
     pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'D' THEN ' DISABLED'
       WHEN 'R' THEN ' ENABLED REPLICA' WHEN 'A' THEN ' ENABLED ALWAYS' END)
   FROM pg_trigger t JOIN relations r ON r.oid = tgrelid
-  WHERE NOT tgisinternal AND tgname !~ '^_aside_'
+  WHERE NOT tgisinternal AND tgparentid = 0 AND tgname !~ '^_aside_'
   UNION ALL SELECT 'function ' || name, pg_get_functiondef(oid) FROM functions
   UNION ALL SELECT 'sequence ' || s.name, concat_ws(' ', format_type(seqtypid, NULL), 'START',
     seqstart, 'INCREMENT', seqincrement, 'MINVALUE', seqmin, 'MAXVALUE', seqmax, 'CACHE', seqcache,
@@ -189,12 +189,17 @@ PART_OF = {  # by kind: how name and definition tell the object that it is part 
     "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!"?at_[^.]*\.)\w+\.)?("[^"]*"|[^\s("]+)',
 }
 
+PARTITION = re.compile(r"table (PARTITION BY .+ )?(FOR VALUES (IN|FROM|WITH) |DEFAULT\b)")
+
 
 def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     """Return a sentence for each object that differs, sorted.
 
     An object that comes or goes with a table, a view, a schema or a column is part of its sentence.
+    Partitions may be made, dropped, attached and detached at any time: that is no difference.
     """
+    moved = moved_partitions(recorded, actual)
+    recorded, actual = without(recorded, moved), without(actual, moved)
     gone = {name: recorded[name] for name in recorded.keys() - actual.keys()}
     added = {name: actual[name] for name in actual.keys() - recorded.keys()}
     common = {name: (recorded[name], actual[name]) for name in recorded.keys() & actual.keys()}
@@ -202,6 +207,28 @@ def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     sentences += [f"{name}: was added{details}" for name, details in gathered(added, gone=False)]
     sentences += [f"{name}: {change(*both)}" for name, both in common.items() if both[0] != both[1]]
     return sorted(sentences)
+
+
+def moved_partitions(recorded: dict[str, str], actual: dict[str, str]) -> set[str]:
+    """Return the partitions, on either side, that the other side lacks or has elsewhere."""
+    return {
+        name
+        for name in recorded.keys() | actual.keys()
+        if name.startswith("table ")
+        and recorded.get(name) != actual.get(name)
+        and any(PARTITION.search(side.get(name, "")) for side in (recorded, actual))
+    }
+
+
+def without(objects: dict[str, str], tables: set[str]) -> dict[str, str]:
+    """Return the objects but for those that are part of the tables."""
+    if not tables:
+        return objects
+    return {
+        name: definition
+        for name, definition in objects.items()
+        if whole(name, objects, gone=False) not in tables
+    }
 
 
 def gathered(objects: dict[str, str], *, gone: bool) -> Iterator[tuple[str, str]]:

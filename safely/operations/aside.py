@@ -45,7 +45,7 @@ BEGIN
     FROM (
       SELECT true AS is_constraint, conname::text AS name
       FROM pg_constraint
-      WHERE conrelid = {oid} AND number = ANY (conkey) AND contype <> 'n'
+      WHERE conrelid = {oid} AND number = ANY (conkey) AND contype <> 'n' AND conparentid = 0
       UNION ALL
       SELECT false, relname::text
       FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
@@ -225,7 +225,7 @@ def foreign_keys(table_name: str, column_name: str | None) -> list[str]:
             )
         keys = rows(
             "SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint "
-            f"WHERE contype = 'f' AND ({condition}) ORDER BY 1"
+            f"WHERE contype = 'f' AND conparentid = 0 AND ({condition}) ORDER BY 1"
         )
         return [key for (key,) in keys]
     condition, parameters = 'refers."table" = ? AND tables.name <> ?', [table_name, table_name]

@@ -13,6 +13,7 @@ from safely.operations.connection import (
     outside_transaction,
     postgresql,
     quoted,
+    refuse_hidden_rows,
     regclass,
     run,
     scalar,
@@ -79,6 +80,7 @@ def backfill(
     Example: `safely.backfill("customers", "name = 'Unknown'", where="name IS NULL")`
     """
     with in_schema(schema, table_name):
+        refuse_hidden_rows(table_name)
         refuse_without_id(table_name)
         table = quoted(table_name)
         if not postgresql():

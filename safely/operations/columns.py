@@ -40,6 +40,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_check, refuse_violations
+from safely.operations.mentions import refuse_mentioned_column, refuse_rules
 from safely.operations.rebuild import rebuilt
 from safely.operations.required import refuse_used_by_fill
 
@@ -47,7 +48,8 @@ from safely.operations.required import refuse_used_by_fill
 NEEDS_VALUE = """\
 EXISTS (SELECT FROM pg_attribute
         WHERE attrelid = {oid} AND attname = {column}
-          AND attnotnull AND NOT atthasdef AND attidentity = ''
+          AND (attnotnull OR (SELECT typnotnull FROM pg_type WHERE pg_type.oid = atttypid))
+          AND NOT atthasdef AND attidentity = ''
           AND NOT EXISTS (SELECT FROM pg_trigger
                           WHERE tgrelid = {oid} AND tgattr[0] = attnum
                             AND tgfoid = to_regproc('fill_missing')))"""
@@ -58,8 +60,9 @@ WHERE list."unique" AND info.name = ?"""
 
 UNIQUE_WITH_DEFAULT = """\
 SELECT indexrelid::regclass::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid
-WHERE indrelid = {oid} AND attname = {column} AND indisunique
-  AND (atthasdef OR {filled} AND attnotnull) AND attidentity = '' AND attgenerated = ''
+WHERE indrelid = {oid} AND attname = {column} AND (indisunique OR indisexclusion)
+  AND (atthasdef OR {filled} AND attnotnull OR indnullsnotdistinct)
+  AND attidentity = '' AND attgenerated = ''
   AND (attnum = ANY (indkey::smallint[])
        OR EXISTS (SELECT FROM pg_depend
                   WHERE classid = 'pg_class'::regclass AND objid = indexrelid
@@ -106,6 +109,9 @@ def add_column(
             refuse_broken_checks(table_name, column, checks)
         computed = column.identity is not None or column.computed is not None
         set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
+        if column.server_default is None:  # a serial has one that its definition doesn't tell
+            sequence = f"pg_get_serial_sequence({literal(quoted(table_name))}, {literal(name)})"
+            set_default = f"IF {sequence} IS NULL THEN {set_default}; END IF"
         bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
         run(f"{alter} {add}")
         for check in checks:
@@ -241,8 +247,9 @@ def drop_column(
     The opposite is `safely.add_column` in the same revision, which brings it back.
     `python -m safely purge` drops it for good.
     Raise Refused for NOT NULL without a default or `fill`; for a column with foreign keys; for a
-    unique column with a default, which newer rows would repeat; and where the revision has set one
-    of that name aside already.
+    unique column with a default, which newer rows would repeat; for a policy or a CHECK that newer
+    rows could not obey; where a trigger's function names the column; and where the revision has set
+    one of that name aside already.
 
     Example: `safely.drop_column("customers", "nickname")`
     """
@@ -255,6 +262,7 @@ def drop_column(
         if not postgresql():
             drop_on_sqlite(table_name, column_name, fill)
             return
+        refuse_mentioned_column(table_name, column_name, what="set aside")
         if not offline():
             refuse_shared_default(table_name, column_name, fill)
         needs_value = NEEDS_VALUE.format(oid=regclass(table_name), column=literal(column_name))
@@ -267,6 +275,7 @@ def drop_column(
             alter = f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)}"
             give_value = f"{alter} SET DEFAULT {literal(fill)}"
         run_unless(f"NOT {needs_value}", give_value)
+        refuse_rules(table_name, column_name)
         set_column_aside(table_name, column_name)
 
 
@@ -308,7 +317,7 @@ def shared_default(table_name: str, column_name: str, index: str) -> str:
     """Return the message for a unique column in which newer rows would have the same value."""
     return (
         f"{table_name}.{column_name} can't be set aside with {index}: newer rows would all have "
-        f"the same default in a unique column. Drop {index} first"
+        f"the same value in a unique column. Drop {index} first"
     )
 
 
@@ -322,7 +331,8 @@ def rename_column(
     PostgreSQL: ACCESS EXCLUSIVE for an instant; only the catalogue changes. SQLite: the same.
     Older builds go on using the old name (PostgreSQL).
     The opposite is `safely.rename_column` with the names exchanged.
-    Raise Refused where the fill-in expression of another column uses the name.
+    Raise Refused where the fill-in expression of another column, or a trigger's function, uses the
+    name.
 
     Example: `safely.rename_column("customers", "name", "full_name")`
     """
@@ -335,6 +345,7 @@ def rename_column(
         if not postgresql():
             run(rename)
             return
+        refuse_mentioned_column(table_name, column_name, what="renamed")
         old, new = (
             HAS_COLUMN.format(regclass(table_name), literal(name))
             for name in (column_name, new_name)

@@ -122,6 +122,20 @@ def refuse_rows(
         raise Refused(f"{problem}: {count} row(s) {rows_do}. {remedy}. See them with: {query}")
 
 
+def refuse_hidden_rows(table_name: str) -> None:
+    """Raise Refused where policies hide rows from this role: they would be left as they are.
+
+    Call it before the first change of an operation that reads or writes all rows.
+    """
+    if offline() or not postgresql():
+        return
+    if scalar(f"SELECT row_security_active({regclass(table_name)})"):
+        raise Refused(
+            f"policies hide rows of {table_name} from the role that migrates, which must see all "
+            "(FORCE ROW LEVEL SECURITY holds for the owner, too): give it BYPASSRLS (ALTER ROLE …)"
+        )
+
+
 def required_name(name: str | None, table_name: str) -> str:
     """Return the name of a constraint or an index; raise Refused without one.
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import IntegrityError
 
+from safely.operations import partitions
 from safely.operations.connection import (
     Refused,
     expression_sql,
@@ -25,7 +26,7 @@ from safely.operations.connection import (
     run_unless,
     scalar,
 )
-from safely.operations.indexes import create_index
+from safely.operations.indexes import create_index, duplicates, refuse_duplicates
 from safely.operations.rebuild import rebuilt
 
 HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
@@ -208,8 +209,48 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
                     **options,
                 )
             return
+        if offline():
+            partitions.print_refusal(table_name, f"creating {name}")
+        elif partitions.is_partitioned(table_name):
+            create_unique_on_partitions(
+                name,
+                table_name,
+                columns,
+                deferral(deferrable=deferrable, initially=initially),
+                **options,
+            )
+            return
         create_index(name, table_name, columns, unique=True, **options)
         attach(name, table_name, deferral(deferrable=deferrable, initially=initially))
+
+
+def create_unique_on_partitions(  # noqa: PLR0913  # options of SQLAlchemy
+    constraint_name: str,
+    table_name: str,
+    columns: Sequence[str],
+    deferral: str,
+    *,
+    postgresql_include: Sequence[str] = (),
+    postgresql_nulls_not_distinct: bool | None = None,
+) -> None:
+    """Add a UNIQUE constraint to a partitioned table, and to each partition.
+
+    PostgreSQL doesn't make it from an index there.
+    """
+    partitions.refuse_without_key(constraint_name, table_name, columns)
+    refuse_duplicates(constraint_name, table_name, columns)
+    listed, included = (
+        ", ".join(map(quoted, names)) for names in (columns, postgresql_include or ())
+    )
+    rule = (
+        f"UNIQUE {'NULLS NOT DISTINCT ' if postgresql_nulls_not_distinct else ''}({listed})"
+        f"{f' INCLUDE ({included})' if included else ''}"
+    )
+    try:
+        partitions.build_constraint(constraint_name, table_name, rule, deferral)
+    except IntegrityError as error:  # a duplicate was written while it was being built
+        op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
+        raise duplicates(constraint_name, table_name, columns, "some") from error
 
 
 def attach(constraint_name: str, table_name: str, deferral: str = "") -> None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import IntegrityError
 
+from safely.operations import partitions
 from safely.operations.connection import (
     Refused,
     empty_twin,
@@ -52,7 +53,8 @@ def create_index(
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE while it is built (CONCURRENTLY), which blocks nobody; it
     waits for older transactions as long as they take. An INVALID index that a killed run left is
-    dropped first, and the new one is verified. SQLite: built in the revision's transaction,
+    dropped first, and the new one is verified. On a partitioned table one is built on each
+    partition, and `--sql` is refused when it runs. SQLite: built in the revision's transaction,
     without `COLLATE "C"`, which is the order of SQLite anyway.
     Older builds don't notice, unless it is unique: that holds for them, too.
     The opposite is `safely.drop_index`.
@@ -73,6 +75,11 @@ def create_index(
                 name, table_name, [for_sqlite(c) for c in columns], unique=unique, **options
             )
             return
+        if offline():
+            partitions.print_refusal(table_name, f"creating {name}")
+        elif partitions.is_partitioned(table_name):
+            create_on_partitions(name, table_name, columns, unique=unique, **options)
+            return
         with outside_transaction(patient=True):
             if not offline():
                 make_room(name, table_name, columns, unique=unique, **options)
@@ -92,11 +99,29 @@ def create_index(
             verify(name)
 
 
+def create_on_partitions(
+    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> None:
+    """Build an index of a partitioned table, and of each partition, without blocking anybody."""
+    if unique:
+        partitions.refuse_without_key(index_name, table_name, columns)
+    refuse_other(index_name, table_name, columns, unique=unique, **options)
+    definition = definition_on_twin(table_name, columns, unique=unique, **options)
+    try:
+        partitions.build_index(index_name, table_name, definition, unique=unique)
+    except IntegrityError as error:  # a duplicate was written while it was being built
+        partitions.drop_index(index_name)
+        raise duplicates(index_name, table_name, columns, "some") from error
+
+
 def build(index_name: str, table_name: str, definition: str, *, unique: bool) -> None:
     """Build an index from what its definition says after USING (PostgreSQL).
 
     Replace an INVALID one that a killed run left.
     """
+    if not offline() and partitions.is_partitioned(table_name):
+        partitions.build_index(index_name, table_name, definition, unique=unique)
+        return
     with outside_transaction(patient=True):
         if scalar(IS_VALID.format(literal(index_name))) is False:
             drop_concurrently(index_name, table_name)
@@ -115,21 +140,36 @@ def make_room(
     if valid is False:
         log.info("%s was left INVALID by an earlier run: dropping it", index_name)
         drop_concurrently(index_name, table_name)
-    if not valid:
+    if valid:
+        refuse_other(index_name, table_name, columns, unique=unique, **options)
+
+
+def refuse_other(
+    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> None:
+    """Raise Refused where another index has the name."""
+    if scalar(IS_VALID.format(literal(index_name))) is None:
         return
-    # PostgreSQL spells a definition in its own way, so it has to spell ours, too
-    with empty_twin(table_name) as twin:
-        op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
-        wanted, existing = (
-            ("unique " if create_statement(name).startswith("CREATE UNIQUE ") else "")
-            + definition_of(name)
-            for name in ("safely_wanted", quoted(index_name))
-        )
+    wanted = definition_on_twin(table_name, columns, unique=unique, **options)
+    wanted = f"unique {wanted}" if unique else wanted
+    existing = definition_of(quoted(index_name))
+    if create_statement(quoted(index_name)).startswith("CREATE UNIQUE "):
+        existing = f"unique {existing}"
     if existing != wanted:
         raise Refused(
             f"there is another {index_name} already: it is {existing}, and not {wanted}; "
             "rename or drop it, and run this again"
         )
+
+
+def definition_on_twin(table_name: str, columns: Columns, *, unique: bool, **options: Any) -> str:
+    """Return what the definition of an index would say after USING.
+
+    PostgreSQL spells a definition in its own way, so it has to spell ours, too.
+    """
+    with empty_twin(table_name) as twin:
+        op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
+        return definition_of("safely_wanted")
 
 
 def definition_of(index_name: str) -> str:
@@ -154,7 +194,8 @@ def drop_index(
     `options` are those of `op.drop_index`; `if_exists` and `postgresql_concurrently` are always on.
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE (CONCURRENTLY), which blocks nobody; it waits for older
-    transactions as long as they take. SQLite: dropped in the revision's transaction.
+    transactions as long as they take. On a partitioned table: ACCESS EXCLUSIVE for an instant.
+    SQLite: dropped in the revision's transaction.
     Older builds don't notice. The opposite is `safely.create_index`.
 
     Example: `safely.drop_index("ix_customers_email", "customers")`
@@ -165,6 +206,9 @@ def drop_index(
             return
         for always_on in ("if_exists", "postgresql_concurrently"):
             options.pop(always_on, None)
+        if not offline() and partitions.is_partitioned_index(index_name):
+            partitions.drop_index(index_name)
+            return
         with outside_transaction(patient=True):
             # with the schema: the search_path would lead to an index of the same name elsewhere
             drop_concurrently(index_name, table_name, schema=schema, **options)

@@ -17,6 +17,7 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
+    refuse_hidden_rows,
     refuse_rows,
     regclass,
     revision,
@@ -128,6 +129,7 @@ def require_column(
     Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
     with in_schema(schema, table_name):
+        refuse_hidden_rows(table_name)
         column = quoted(column_name)
         if fill is not None:
             refuse_without_id(table_name)

@@ -28,6 +28,7 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
+    refuse_hidden_rows,
     refuse_offline,
     refuse_rows,
     regclass,
@@ -75,6 +76,7 @@ def change_type(
     """
     type_ = sa.types.to_instance(type_)
     with in_schema(schema, table_name):
+        refuse_hidden_rows(table_name)
         refuse_references(table_name, column_name)
         if not postgresql():
             change_on_sqlite(table_name, column_name, type_)

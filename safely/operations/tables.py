@@ -27,6 +27,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import create_foreign_key, refuse_two_schemas
+from safely.operations.mentions import refuse_mentioned_table
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -40,21 +41,35 @@ BEGIN
   -- the tables that it refers to can then be set aside, too; create_table adds the keys again
   FOR item IN
     SELECT conname FROM pg_constraint
-    WHERE conrelid = {oid} AND contype = 'f' AND confrelid <> conrelid
+    WHERE conrelid = {oid} AND contype = 'f' AND confrelid <> conrelid AND conparentid = 0
   LOOP
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', {name}, item.conname);
   END LOOP;
-  ALTER TABLE {table} SET SCHEMA {schema};
+  FOR item IN  -- the table, or it with its partitions
+    SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
+      AND (oid = {oid} OR oid IN (SELECT relid FROM pg_partition_tree({oid})))
+  LOOP
+    EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', current_schema, item.relname, {schema_name});
+  END LOOP;
 END $aside$"""
 
 BRING_TABLE_BACK = """\
 DO $back$
+DECLARE
+  item record;
 BEGIN
   IF to_regclass(format('%I.%I', {schema_name}, {name})) IS NULL
      OR to_regclass(format('%I.%I', current_schema, {name})) IS NOT NULL THEN
     RETURN;
   END IF;
-  EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', {schema_name}, {name}, current_schema);
+  FOR item IN
+    SELECT relname FROM pg_class
+    WHERE relnamespace = to_regnamespace(quote_ident({schema_name})) AND (relname = {name}
+      OR oid IN (SELECT relid FROM pg_partition_tree(
+        to_regclass(format('%I.%I', {schema_name}, {name})))))
+  LOOP
+    EXECUTE format('ALTER TABLE %I.%I SET SCHEMA %I', {schema_name}, item.relname, current_schema);
+  END LOOP;
   IF NOT EXISTS (SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
                  WHERE nspname = {schema_name}) THEN
     DROP SCHEMA {schema};
@@ -154,7 +169,8 @@ def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
     Older builds go on reading and writing it (PostgreSQL).
     The opposite is `safely.create_table` in the same revision, which brings it back.
     `python -m safely purge` drops it for good.
-    Raise Refused while foreign keys of other tables refer to it.
+    Raise Refused while foreign keys of other tables refer to it, or their triggers' functions name
+    it.
 
     Example: `safely.drop_table("pets")`
     """
@@ -162,6 +178,7 @@ def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
         if not offline() and not has_table(table_name):
             return  # a run that was killed has set it aside
         refuse_references(table_name)
+        refuse_mentioned_table(table_name, what="set aside")
         set_table_aside(table_name)
 
 

@@ -27,7 +27,7 @@ from safely.history import (
 from safely.ledger import drift, ledger
 from safely.project import Project
 from safely.revisions import ahead, refuse_unknown, without_file
-from safely.run import published, steps
+from safely.run import published, row_security, steps
 from safely.run.aftermath import RELATIVE, Progress
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
@@ -254,6 +254,7 @@ class Migrator:
         self.trace = Trace(given.trace, self.environment.version_table)
         self.is_backed_up = given.backup is None
         await self.read(published.refuse_unknown_role, self.project.app_role)
+        await self.read(row_security.refuse_column_grants, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
@@ -308,6 +309,7 @@ class Migrator:
                 "%s %s was begun and not finished: undoing it first", half.direction, half.revision
             )
             await self.work(session, partial(steps.undo, half))
+        await self.protect(session)
         await self.withdraw_undone(session)
 
     async def take(self, session: Session, run: Run) -> AsyncGenerator[Step, None]:
@@ -315,6 +317,9 @@ class Migrator:
         connection, monitor = session
         patience, self.overtaken_at = self.arguments.patience, ""
         self.progress.target = self.todo[-1].to_revisions if self.todo else ()
+        for planned in self.todo:
+            if isinstance(planned, RevisionStep) and not planned.is_upgrade:
+                await self.read(published.refuse_dependents, planned.revision.revision)
         for planned in self.todo:
             self.progress.step = planned
             options = self.options() | {
@@ -330,6 +335,7 @@ class Migrator:
                 self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
             self.progress.heads, self.progress.step = planned.to_revisions, None
+            await self.protect(session)
             await self.withdraw_undone(session)
 
     async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
@@ -356,6 +362,14 @@ class Migrator:
             log.info("a table that has to be read is locked; trying again")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def protect(self, session: Session) -> None:
+        """Make published versions obey the policies of tables, also those that a killed run left.
+
+        In transactions of their own, as `withdraw_undone`: the views are in use.
+        """
+        for statement in await self.read(row_security.protection, self.project.app_role):
+            await self.work(session, partial(steps.protect, statement))
 
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""

@@ -259,6 +259,12 @@ def withdraw(revision: str, migration: MigrationContext) -> None:
     ledger.renew_snapshot(migration)
 
 
+def protect(statement: str, migration: MigrationContext) -> None:
+    """Make published versions obey the policies of a table, by a statement of `protection`."""
+    migration.execute(text(statement.replace(":", r"\:")))
+    ledger.renew_snapshot(migration)
+
+
 def refuse_transaction(migration: MigrationContext) -> None:
     """Raise CommandError where a statement ran on the connection before context.configure()."""
     if alembic.was_in_transaction(migration):
