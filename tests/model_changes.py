@@ -93,7 +93,11 @@ class Changes:
         return NEW_TYPES + (NEW_TYPES_PG if self.kind == PG else [])
 
     def add_column(self) -> str:
-        table, column, type_ = self.any_table(), self.next_name("added"), self.random.choice(self.types)
+        table, column, type_ = (
+            self.any_table(),
+            self.next_name("added"),
+            self.random.choice(self.types),
+        )
         self.tables[table].columns[column] = type_
         return f"add {table}.{column} {type_}"
 
@@ -193,7 +197,9 @@ class Changes:
         return f"drop {self.tables[table].rules.pop(rule)} of {table}"
 
     def add_unique(self) -> str | None:
-        place = self.plain(lambda text: text.startswith(("sa.Int", "sa.Text", "sa.Date", "sa.Uuid")))
+        place = self.plain(
+            lambda text: text.startswith(("sa.Int", "sa.Text", "sa.Date", "sa.Uuid"))
+        )
         if place is None:
             return None
         name = self.next_name("uq_added")
@@ -223,7 +229,7 @@ class Changes:
         for number in range(self.random.randint(1, 4)):
             columns[f"c{number}"] = self.random.choice(self.types)
         self.tables[name] = Table(columns, index(f"ix_{name}", "'id'", "'c0'"))
-        if "JSON" in columns["c0"] or self.kind == PG and "sa." not in columns["c0"]:
+        if "JSON" in columns["c0"] or (self.kind == PG and "sa." not in columns["c0"]):
             self.tables[name].rules.clear()
         return f"add table {name}"
 

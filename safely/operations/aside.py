@@ -240,5 +240,5 @@ def foreign_keys(table_name: str, column_name: str | None) -> list[str]:
         f"WHERE tables.type = 'table' AND ({condition})",
         *parameters,
     )
-    hidden = hidden_prefix()  # tables of this revision that are set aside already come back with it
-    return [f"a foreign key of {name}" for (name,) in tables if not name.startswith(hidden)]
+    # an earlier version of safely set tables aside with their foreign keys, which follow a rename
+    return [f"a foreign key of {name}" for (name,) in tables if not name.startswith(PREFIX)]

@@ -1,5 +1,6 @@
 """Columns: added, dropped and renamed. A drop sets aside, and adding again brings back."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,8 +42,11 @@ from safely.operations.connection import (
 )
 from safely.operations.constraints import add_check, refuse_violations
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
-from safely.operations.rebuild import rebuilt
+from safely.operations.rebuild import definition_of_table, rebuilt
 from safely.operations.required import refuse_used_by_fill
+from safely.operations.retype_sqlite import NUMBERS, kind_of
+from safely.operations.sqlite_limits import refuse_impossible_column
+from safely.operations.table_sql import Part, rule_of
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -136,7 +140,11 @@ def refuse_broken_checks(
     if is_set_aside(table_name, name):
         value = quoted(hidden_name(name))
     else:
-        value = f"CAST({default_sql(column) or 'NULL'} AS {type_sql(column.type)})"
+        value = default_sql(column) or "NULL"
+        if postgresql() or kind_of(column.type) in NUMBERS:
+            value = (
+                f"CAST({value} AS {type_sql(column.type)})"  # a default may be a number in quotes
+            )
     source = (
         f"(SELECT *, {value} AS {quoted(name)} FROM {qualified(table_name)}) "
         f"AS {quoted(table_name)}"
@@ -148,14 +156,74 @@ def refuse_broken_checks(
 
 def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
     """Add a column or bring it back; SQLite can change its default only by copying the table."""
+    refuse_impossible_column(table_name, column)
+    if not offline():
+        checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
+        refuse_broken_checks(table_name, column, checks)
+    definition = definition_on_sqlite(table_name, column)
     if offline() or not is_set_aside(table_name, column.name):
-        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {column_definition(table_name, column)}")
+        add_new_on_sqlite(table_name, column.name, definition)
         return
-    refuse_other_type(table_name, column)
+    refuse_other_definition(table_name, column.name, definition)
     bring_column_back(table_name, column.name)
-    if column.server_default is None and default_on_sqlite(table_name, column.name):
+    default = rule_of(Part(definition), "DEFAULT")
+    if default != rule_of(definition_of_table(table_name).column(column.name), "DEFAULT"):
         with rebuilt(table_name) as table:
-            table.alter_column(column.name, server_default=None)
+            table.set_default(column.name, default)
+
+
+def add_new_on_sqlite(table_name: str, column_name: str, definition: str) -> None:
+    """Add a column; SQLite computes values of rows that are there only by copying the table."""
+    part = Part(definition)
+    default = (rule_of(part, "DEFAULT") or "")[len("DEFAULT ") :]
+    if re.search(r"\brandom", default, re.IGNORECASE):
+        raise Refused(computed_for_every_row(table_name, column_name))
+    generated = rule_of(part, "GENERATED") or ""
+    if (
+        default.upper().startswith(("(", "CURRENT_"))
+        or generated.upper().endswith("STORED")
+        or (generated and rule_of(part, "NOT"))
+    ):
+        with rebuilt(table_name) as table:
+            table.add_column(definition)
+    else:
+        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
+
+
+def definition_on_sqlite(table_name: str, column: sa.Column[Any]) -> str:
+    """Return a column's definition as SQL, with the CHECK of a type's create_constraint."""
+    definition = column_definition(table_name, column)
+    dialect = op.get_context().dialect
+    compiler = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]  # it compiles no statement
+    checks = [
+        compiler.process(constraint)
+        for constraint in column.table.constraints
+        if isinstance(constraint, sa.CheckConstraint) and constraint not in column.constraints
+    ]
+    return " ".join([definition, *checks])
+
+
+def refuse_other_definition(table_name: str, column_name: str, definition: str) -> None:
+    """Raise Refused if the column that is set aside under the name was defined otherwise (SQLite).
+
+    Its default is not compared: it gets the one of its definition.
+    """
+    hidden = hidden_name(column_name)
+    aside = definition_of_table(table_name).column(hidden)
+    existing, wanted = (
+        [fact.replace(hidden.lower(), column_name.lower()) for fact in part.facts(but="DEFAULT")]
+        for part in (aside, Part(definition))
+    )
+    if sorted(existing) != sorted(wanted):
+        raise Refused(
+            f"{table_name}.{column_name} was set aside by this revision as {in_words(existing)}, "
+            f"and is now to be {in_words(wanted)}: {how_to_purge()}"
+        )
+
+
+def in_words(facts: list[str]) -> str:
+    """Return a column's type and rules without its name."""
+    return ", ".join(fact.split(" ", 1)[-1] for fact in facts)
 
 
 def default_clause(column: sa.Column[Any]) -> str:
@@ -193,11 +261,16 @@ def refuse_other_rules(table_name: str, column: sa.Column[Any]) -> None:
 def refuse_rewrite(table_name: str, column_name: str, add: str) -> None:
     """Raise Refused for a column whose value would be computed for every row."""
     if rewrites(table_name, add):
-        raise Refused(
-            f"{table_name}.{column_name} would be computed for every row while nobody can read "
-            f"{table_name}: add it nullable and without a default, fill it in with "
-            "safely.backfill, then give it its default with safely.change_default"
-        )
+        raise Refused(computed_for_every_row(table_name, column_name))
+
+
+def computed_for_every_row(table_name: str, column_name: str) -> str:
+    """Return the message for a column whose value would be computed for every row."""
+    return (
+        f"{table_name}.{column_name} would be computed for every row while nobody can read "
+        f"{table_name}: add it nullable and without a default, fill it in with "
+        "safely.backfill, then give it its default with safely.change_default"
+    )
 
 
 def refuse_other_type(table_name: str, column: sa.Column[Any]) -> None:
@@ -254,9 +327,11 @@ def drop_column(
     Example: `safely.drop_column("customers", "nickname")`
     """
     with in_schema(schema, table_name):
+        hidden = hidden_name(column_name)  # refuses a long name before anything is changed
         if not offline() and not has_column(table_name, column_name):
+            if not has_column(table_name, hidden):
+                raise Refused(f"there is no column {column_name} in {table_name}: correct the name")
             return  # a run that was killed has set it aside
-        hidden_name(column_name)  # refuses a long name before anything is changed
         refuse_references(table_name, column_name)
         refuse_used_by_fill(table_name, column_name)
         if not postgresql():
@@ -282,12 +357,12 @@ def drop_column(
 def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) -> None:
     """Set a column aside; SQLite can give it a default only by copying the table."""
     refuse_offline(table_name)
-    required = pragma_value('"notnull"', table_name, column_name)
+    required = pragma_value('"notnull" AND NOT hidden', table_name, column_name)
     if required and default_on_sqlite(table_name, column_name) is None:
         if fill is None:
             raise Refused(no_value(table_name, column_name))
         with rebuilt(table_name) as table:
-            table.alter_column(column_name, server_default=sa.text(literal(fill)))
+            table.set_default(column_name, f"DEFAULT {literal(fill)}")
     if default_on_sqlite(table_name, column_name) and (
         index := scalar(UNIQUE_ON_SQLITE, table_name, column_name)
     ):

@@ -172,8 +172,11 @@ def catalogue_value(expression: str, table_name: str, column_name: str) -> Any:
 
 
 def pragma_value(expression: str, table_name: str, column_name: str) -> Any:
-    """Return an expression over a column's row in `PRAGMA table_info` (SQLite)."""
-    query = f"SELECT {expression} FROM pragma_table_info(?) WHERE name = ?"
+    """Return an expression over a column's row in `PRAGMA table_xinfo` (SQLite).
+
+    Generated columns are in that one only.
+    """
+    query = f"SELECT {expression} FROM pragma_table_xinfo(?) WHERE name = ? COLLATE NOCASE"
     return scalar(query, table_name, column_name)
 
 

@@ -28,6 +28,12 @@ from safely.operations.connection import (
 )
 from safely.operations.indexes import create_index, duplicates, refuse_duplicates
 from safely.operations.rebuild import rebuilt
+from safely.operations.sqlite_limits import (
+    refuse_deferrable,
+    refuse_lost_options,
+    refuse_match,
+    refuse_not_unique,
+)
 
 HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
 
@@ -61,7 +67,7 @@ def create_check_constraint(
             add_check(name, table_name, rule)
             return
         with rebuilt(table_name) as table:
-            table.create_check_constraint(op.f(name), rule)
+            table.add_constraint(f"CONSTRAINT {quoted(name)} CHECK ({rule})")
 
 
 def add_check(constraint_name: str, table_name: str, condition: str) -> None:
@@ -103,20 +109,6 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
         name = required_name(constraint_name, source_table)
         dangling = dangling_rows(source_table, referent_table, local_cols, remote_cols)
         refuse_dangling(name, source_table, dangling)
-        if not postgresql():
-            with rebuilt(source_table) as table:
-                table.create_foreign_key(
-                    op.f(name),
-                    referent_table,
-                    list(local_cols),
-                    list(remote_cols),
-                    onupdate=onupdate,
-                    ondelete=ondelete,
-                    deferrable=deferrable,
-                    initially=initially,
-                    match=match,
-                )
-            return
         local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
         clauses = (
             f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote})",
@@ -125,8 +117,15 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
             onupdate and f"ON UPDATE {onupdate}",
             deferral(deferrable=deferrable, initially=initially),
         )
+        rule = " ".join(filter(None, clauses))
+        if not postgresql():
+            refuse_match(name, match, local_cols)
+            refuse_not_unique(name, referent_table, remote_cols)
+            with rebuilt(source_table) as table:
+                table.add_constraint(f"CONSTRAINT {quoted(name)} {rule}")
+            return
         refuse = partial(refuse_dangling, name, source_table, dangling)
-        add_validated(name, source_table, " ".join(filter(None, clauses)), refuse)
+        add_validated(name, source_table, rule, refuse)
 
 
 def deferral(*, deferrable: bool | None, initially: str | None) -> str:
@@ -200,14 +199,12 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
     with in_schema(schema, table_name):
         name = required_name(constraint_name, table_name)
         if not postgresql():
+            refuse_deferrable(name, deferrable=deferrable, initially=initially)
+            refuse_lost_options(name, options)
+            refuse_duplicates(name, table_name, columns)
+            unique = ", ".join(map(quoted, columns))
             with rebuilt(table_name) as table:
-                table.create_unique_constraint(
-                    op.f(name),
-                    list(columns),
-                    deferrable=deferrable,
-                    initially=initially,
-                    **options,
-                )
+                table.add_constraint(f"CONSTRAINT {quoted(name)} UNIQUE ({unique})")
             return
         if offline():
             partitions.print_refusal(table_name, f"creating {name}")
@@ -273,7 +270,8 @@ def drop_constraint(
     Alembic's `if_exists` is accepted, and always on.
 
     PostgreSQL: ACCESS EXCLUSIVE for an instant (a foreign key: on both tables).
-    SQLite: the table is copied, and `type_` is needed: check, foreignkey, unique or primary.
+    SQLite: the table is copied; a constraint that it lacks, or has of another `type_` (check,
+    foreignkey, unique or primary), is refused.
     Older builds don't notice. The opposite is the operation that creates the constraint.
 
     Example: `safely.drop_constraint("ck_customers_age", "customers", "check")`
@@ -283,7 +281,16 @@ def drop_constraint(
             op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
             return
         with rebuilt(table_name) as table:
-            table.drop_constraint(op.f(constraint_name), type_)
+            if not table.drop_constraint(constraint_name, type_):
+                raise Refused(no_constraint(constraint_name, table_name))
+
+
+def no_constraint(constraint_name: str, table_name: str) -> str:
+    """Return the message for a constraint that a table does not have (SQLite)."""
+    return (
+        f"{table_name} has no constraint {constraint_name}: correct the name. SQLite gives none to "
+        "a constraint that was created without one: give the models' MetaData a naming_convention"
+    )
 
 
 def add_constraint(constraint_name: str, table_name: str, rule: str) -> None:

@@ -24,6 +24,7 @@ from safely.operations.connection import (
     run,
     scalar,
 )
+from safely.operations.sqlite_limits import refuse_lost_options
 
 log = logging.getLogger("safely")
 
@@ -71,9 +72,12 @@ def create_index(
         if unique and whole_table and not offline():
             refuse_duplicates(name, table_name, columns)
         if not postgresql():
-            op.create_index(
-                name, table_name, [for_sqlite(c) for c in columns], unique=unique, **options
-            )
+            refuse_lost_options(name, options)
+            expressions = [for_sqlite(column) for column in columns]
+            try:
+                op.create_index(name, table_name, expressions, unique=unique, **options)
+            except IntegrityError as error:  # duplicates among the rows of sqlite_where
+                raise duplicates(name, table_name, columns, "some") from error
             return
         if offline():
             partitions.print_refusal(table_name, f"creating {name}")

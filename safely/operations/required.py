@@ -26,6 +26,7 @@ from safely.operations.connection import (
 )
 from safely.operations.constraints import add_check
 from safely.operations.rebuild import rebuilt
+from safely.operations.table_sql import Definition
 
 Fill = str | int | sa.TextClause
 
@@ -141,7 +142,7 @@ def require_column(
         refuse_null(table_name, column_name)
         if not postgresql():
             with rebuilt(table_name) as table:
-                table.alter_column(column_name, nullable=False)
+                table.set_nullable(column_name, nullable=False)
             return
         check = f"ck_{table_name}_{column_name}_required"
         if offline() or not catalogue_value("attnotnull", table_name, column_name):
@@ -240,8 +241,18 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
     with in_schema(schema, table_name):
         if not postgresql():
             with rebuilt(table_name) as table:
-                table.alter_column(column_name, nullable=True)
+                refuse_key(table, table_name, column_name)
+                table.set_nullable(column_name, nullable=True)
             return
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
         column = placeholders(table_name, column_name)
         run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))
+
+
+def refuse_key(table: Definition, table_name: str, column_name: str) -> None:
+    """Raise Refused for a column in the primary key (SQLite; PostgreSQL refuses by itself)."""
+    if table.is_key(column_name):
+        raise Refused(
+            f"{table_name}.{column_name} is in the primary key, which has no NULL: leave it NOT "
+            "NULL, or add a column that may be NULL"
+        )

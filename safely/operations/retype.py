@@ -29,7 +29,6 @@ from safely.operations.connection import (
     qualified,
     quoted,
     refuse_hidden_rows,
-    refuse_offline,
     refuse_rows,
     regclass,
     rows,
@@ -50,6 +49,7 @@ from safely.operations.retype_sql import (
     VALIDATE_RULES,
     WANTED,
 )
+from safely.operations.retype_sqlite import change_on_sqlite, default_rule
 
 Type = sa.types.TypeEngine[Any]
 
@@ -220,30 +220,6 @@ def on_hidden_column(index: str, column: dict[str, str]) -> str:
     return definition
 
 
-def change_on_sqlite(table_name: str, column_name: str, type_: Type) -> None:
-    """Copy the table; the old values are kept in a hidden BLOB, which converts none."""
-    refuse_offline(table_name)
-    table, column = quoted(table_name), quoted(column_name)
-    hidden = quoted(hidden_name(column_name))
-    before = column_type(table_name, column_name)
-    if not has_column(table_name, hidden_name(column_name)):
-        run(f"ALTER TABLE {table} ADD COLUMN {hidden} BLOB")
-        run(f"UPDATE {table} SET {hidden} = {column}")
-        values = f"CAST({column} AS {type_sql(type_)})"
-    else:
-        # a value that nobody has changed since gets its old spelling back: '007' for 7
-        values = (
-            f"CASE WHEN CAST({hidden} AS {before}) IS {column} THEN {hidden} "
-            f"ELSE CAST({column} AS {type_sql(type_)}) END"
-        )
-    run(f"ALTER TABLE {table} ADD COLUMN _swap BLOB")
-    run(f"UPDATE {table} SET _swap = {values}, {hidden} = {column}")
-    with rebuilt(table_name) as batch:
-        batch.alter_column(column_name, type_=type_)
-    run(f"UPDATE {table} SET {column} = _swap")
-    run(f"ALTER TABLE {table} DROP COLUMN _swap")
-
-
 def change_default(
     table_name: str, column_name: str, server_default: Any, *, schema: str | None = None
 ) -> None:
@@ -261,5 +237,6 @@ def change_default(
         if postgresql():
             op.alter_column(table_name, column_name, server_default=server_default)
             return
+        default = default_rule(table_name, column_name, server_default)
         with rebuilt(table_name) as table:
-            table.alter_column(column_name, server_default=server_default)
+            table.set_default(column_name, default)

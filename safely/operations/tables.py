@@ -5,6 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 from alembic.operations.ops import CreateTableOp
+from sqlalchemy.schema import CreateTable
 
 from safely.operations.aside import (
     PREFIX,
@@ -26,8 +27,16 @@ from safely.operations.connection import (
     run,
     scalar,
 )
-from safely.operations.constraints import create_foreign_key, refuse_two_schemas
+from safely.operations.constraints import (
+    create_foreign_key,
+    dangling_rows,
+    refuse_dangling,
+    refuse_two_schemas,
+)
 from safely.operations.mentions import refuse_mentioned_table
+from safely.operations.rebuild import definition_of_table, rebuilt
+from safely.operations.sqlite_limits import refuse_impossible_table
+from safely.operations.table_sql import Definition
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -95,16 +104,19 @@ def create_table(
     options.pop("if_not_exists", None)
     with in_schema(schema):
         refuse_keys_to_other_schemas(columns, schema)
+        table = CreateTableOp(table_name, columns, **options).to_table(op.get_context())
+        if not postgresql():
+            refuse_impossible_table(table)
         is_new = offline() or not has_table(table_name)
         bring_table_back(table_name)
         exists = not offline() and has_table(table_name)
         was_aside = is_new and exists
-        if exists:
-            table = CreateTableOp(table_name, columns, **options).to_table(op.get_context())
-        else:
-            table = op.create_table(table_name, *columns, **options, if_not_exists=True)
-        if was_aside:
+        if not exists:
+            op.get_context().impl.create_table(table, if_not_exists=True)
+        if was_aside and postgresql():
             refuse_other_columns(table)
+        elif was_aside:
+            bring_rules_back(table)
         if postgresql() and (was_aside or offline()):
             for key in table.foreign_key_constraints:
                 add_dropped_key(table_name, key)
@@ -159,6 +171,29 @@ def refuse_other_columns(table: sa.Table) -> None:
         )
 
 
+def bring_rules_back(table: sa.Table) -> None:
+    """Add the foreign keys that `set_table_aside` has dropped (SQLite).
+
+    Raise Refused if the table that came back is defined otherwise than it is now to be.
+    """
+    dialect = op.get_context().dialect
+    wanted = Definition(str(CreateTable(table).compile(dialect=dialect)).strip())
+    existing = definition_of_table(table.name)
+    if differing := wanted.facts(of=table.name) ^ existing.facts(of=table.name):
+        raise Refused(
+            f"{table.name} was set aside by this revision with other columns or rules than it is "
+            f"now to have, which differ in: {'; '.join(sorted(differing))}. {how_to_purge()}"
+        )
+    for key in table.foreign_key_constraints:
+        remote = [element.column.name for element in key.elements]
+        dangling = dangling_rows(table.name, key.referred_table.name, key.column_keys, remote)
+        refuse_dangling(str(key.name or "a foreign key"), table.name, dangling)
+    if rules := wanted.foreign_keys(but_to=table.name):
+        with rebuilt(table.name) as definition:
+            for rule in rules:
+                definition.add_constraint(rule)
+
+
 def drop_table(table_name: str, *, schema: str | None = None, **_: Any) -> None:
     """Set a table aside, with its rows; one that a killed run has set aside is no error.
 
@@ -187,6 +222,10 @@ def set_table_aside(table_name: str) -> None:
     if postgresql():
         run(SET_TABLE_ASIDE.format(**placeholders(table_name), oid=regclass(table_name)))
     elif has_table(table_name):
+        # newer builds, which don't see its rows, may then delete those that they refer to
+        if definition_of_table(table_name).foreign_keys(but_to=table_name):
+            with rebuilt(table_name) as definition:
+                definition.drop_foreign_keys(but_to=table_name)
         run(f"ALTER TABLE {quoted(table_name)} RENAME TO {quoted(hidden_name(table_name))}")
         rename_indexes(hidden_name(table_name), hidden_name)
 

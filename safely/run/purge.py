@@ -221,8 +221,8 @@ def drop(item: Item) -> None:
 def drop_column(table: str, column: str) -> None:
     """Drop a column that is set aside, with the triggers that keep it in step."""
     if not postgresql():
-        with rebuilt(table, dropping=column) as batch:
-            batch.drop_column(column)
+        with rebuilt(table, dropping=column):
+            pass
         return
     run(
         DROP_COLUMN.format(

@@ -6,8 +6,6 @@ after, and then `alembic check` must find nothing. A change that is refused chan
 
 import asyncio
 import copy
-import re
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -17,7 +15,6 @@ from random import Random
 from typing import Any
 
 import asyncpg
-import pytest
 
 from safely.rehearsal.application_tables import tables_of, views_of
 from safely.rehearsal.connection import CopyAddress, quoted
