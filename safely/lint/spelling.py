@@ -91,7 +91,9 @@ def alter_column(call: Call) -> str | None:
     values = {keyword.arg: keyword.value for keyword in call.node.keywords}
     lines = []
     if "type_" in values:
-        lines.append(f"safely.change_type({column}, {code(values['type_'])})")
+        using = values.get("postgresql_using")
+        conversion = "" if using is None else f", using={code(using)}"
+        lines.append(f"safely.change_type({column}, {code(values['type_'])}{conversion})")
     if "server_default" in values:
         lines.append(f"safely.change_default({column}, {code(values['server_default'])})")
     if nullable := values.get("nullable"):

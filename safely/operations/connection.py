@@ -216,6 +216,15 @@ def rewrites(table_name: str, change: str) -> bool:
         return bool(before != scalar(file))
 
 
+def analyze(table_name: str) -> None:
+    """Let the planner know the values that many rows have got (PostgreSQL).
+
+    SHARE UPDATE EXCLUSIVE, which blocks neither readers nor writers. The whole table: with a list
+    of columns, the expressions of indexes are left out.
+    """
+    run(f"ANALYZE {quoted(table_name)}")
+
+
 def quoted(name: str) -> str:
     """Return an identifier, in quotes where the database needs them."""
     return op.get_context().dialect.identifier_preparer.quote(name)

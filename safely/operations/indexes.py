@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from safely.operations import partitions
 from safely.operations.connection import (
     Refused,
+    analyze,
     empty_twin,
     expression_sql,
     in_schema,
@@ -24,6 +25,7 @@ from safely.operations.connection import (
     run,
     scalar,
 )
+from safely.operations.keys import key_columns
 from safely.operations.sqlite_limits import refuse_lost_options
 
 log = logging.getLogger("safely")
@@ -54,8 +56,9 @@ def create_index(
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE while it is built (CONCURRENTLY), which blocks nobody; it
     waits for older transactions as long as they take. An INVALID index that a killed run left is
-    dropped first, and the new one is verified. On a partitioned table one is built on each
-    partition, and `--sql` is refused when it runs. SQLite: built in the revision's transaction,
+    dropped first, and the new one is verified. With an expression among the columns, ANALYZE
+    follows, which blocks nobody. On a partitioned table one is built on each partition, and
+    `--sql` is refused when it runs. SQLite: built in the revision's transaction,
     without `COLLATE "C"`, which is the order of SQLite anyway.
     Older builds don't notice, unless it is unique: that holds for them, too.
     The opposite is `safely.drop_index`.
@@ -101,6 +104,8 @@ def create_index(
                 drop_concurrently(name, table_name)
                 raise duplicates(name, table_name, columns, "some") from error
             verify(name)
+            if not all(isinstance(column, str) for column in columns):
+                analyze(table_name)  # an expression has statistics of its own, and yet none
 
 
 def create_on_partitions(
@@ -269,10 +274,14 @@ def refuse_duplicates(index_name: str, table_name: str, columns: Columns) -> Non
 def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -> Refused:
     """Return the error for duplicates, with a query that shows them."""
     values = ", ".join(column_sql(column) for column in columns)
-    ids = "array_agg(id)" if postgresql() else "group_concat(id)"
+    keys = ", ".join(map(quoted, key_columns(table_name)))
+    if postgresql():
+        keys = f"array_agg(({keys or 'ctid'})::text)"
+    else:
+        keys = f"group_concat({keys.replace(', ', ' || ' + repr(', ') + ' || ') or 'rowid'})"
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
         f"of {table_name}. Correct them, and run this again. See them with: "
-        f"SELECT {values}, count(*), {ids} FROM {qualified(table_name)} "
+        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} "
         f"GROUP BY {values} HAVING count(*) > 1"
     )

@@ -5,7 +5,7 @@ import re
 import sqlalchemy as sa
 
 from safely.operations.aside import hidden_prefix
-from safely.operations.backfill import backfill, refuse_without_id
+from safely.operations.backfill import backfill
 from safely.operations.connection import (
     Refused,
     catalogue_value,
@@ -25,6 +25,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import add_check
+from safely.operations.keys import refuse_without_key
 from safely.operations.rebuild import rebuilt
 from safely.operations.table_sql import Definition
 
@@ -125,7 +126,8 @@ def require_column(
     SQLite: old rows are filled in and the table is copied; there is no trigger.
     The opposite is `safely.allow_null`; values that were filled in stay.
     Raise Refused where rows hold NULL and there is no `fill`; where a trigger of another revision
-    writes the column; and with `fill` for a table without a number `id`.
+    writes the column; and with `fill` for a table without a primary key or a unique index of NOT
+    NULL columns.
 
     Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
@@ -133,7 +135,7 @@ def require_column(
         refuse_hidden_rows(table_name)
         column = quoted(column_name)
         if fill is not None:
-            refuse_without_id(table_name)
+            refuse_without_key(table_name)
             refuse_other_trigger(table_name, column_name)
             if postgresql():
                 with outside_transaction():

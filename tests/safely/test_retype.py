@@ -1,0 +1,350 @@
+"""Columns of another type: which values, rules and settings go along, and what is refused."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.chain import HEAD, NEXT
+from tests.commands import run_alembic, run_migrations
+from tests.databases import query, revision_of, run_script, write
+from tests.migrated import state_of
+from tests.revisions import Revision
+
+pytestmark = pytest.mark.only("postgresql")
+ACCEPT_DRIFT = ("-x", "drift=accept")  # the tests make tables of their own
+HIDDEN = "SELECT attname FROM pg_attribute WHERE starts_with(attname, '_aside_') ORDER BY 1"
+TRIGGERS = "SELECT tgname FROM pg_trigger WHERE starts_with(tgname, 'sync_retyped')"
+
+
+class Pair(NamedTuple):
+    """A change of type, there and back, and what builds before and after it write and read."""
+
+    old: str
+    new: str
+    old_type: str  # as SQLAlchemy spells it
+    new_type: str
+    value: str  # of a row that is there, as SQL
+    converted: str
+    new_value: str  # that a newer build writes
+    old_value: str  # that an older one reads of it
+    using: str = ""
+    back: str = ""
+
+
+PAIRS = {
+    "wider": Pair("integer", "bigint", "sa.Integer()", "sa.BigInteger()", "7", "7", "8", "8"),
+    "narrower": Pair("bigint", "integer", "sa.BigInteger()", "sa.Integer()", "7", "7", "8", "8"),
+    "longer": Pair(
+        "varchar(5)", "varchar(9)", "sa.String(5)", "sa.String(9)", "'a'", "'a'", "'b'", "'b'"
+    ),
+    "shorter": Pair("text", "varchar(5)", "sa.Text()", "sa.String(5)", "'a'", "'a'", "'b'", "'b'"),
+    "precise": Pair(
+        "numeric(8,2)", "numeric(10,2)", "sa.Numeric(8, 2)", "sa.Numeric(10, 2)",
+        "1.25", "1.25", "2.50", "2.50",
+    ),
+    "parsed": Pair("text", "uuid", "sa.Text()", "sa.Uuid()", "repeat('12', 16)",
+        "repeat('12', 16)",
+        "repeat('ab', 16)", "'abababab-abab-abab-abab-abababababab'"),
+    "binary": Pair(
+        "json", "jsonb", "sa.JSON()", "postgresql.JSONB()",
+        """'{"b":1,  "a":2}'""", """'{"a": 2, "b": 1}'""", "'[1]'", "'[1]'",
+    ),
+    "enum": Pair("text", "size", "sa.Text()", 'sa.Enum("small", "large", name="size")',
+        "'small'", "'small'", "'large'", "'large'"),
+    "named": Pair("size", "text", 'sa.Enum("small", "large", name="size")', "sa.Text()",
+        "'small'", "'small'", "'large'", "'large'"),
+    "array": Pair("integer", "text[]", "sa.Integer()", "postgresql.ARRAY(sa.Text())",
+        "7", "ARRAY['7']", "ARRAY['8', '9']", "8", "ARRAY[{}::text]", "{}[1]::integer"),
+    "arrays": Pair(
+        "text[]", "varchar(5)[]", "postgresql.ARRAY(sa.Text())", "postgresql.ARRAY(sa.String(5))",
+        "ARRAY['a,b', NULL]", "ARRAY['a,b', NULL]", "ARRAY['\"']", "ARRAY['\"']",
+    ),
+    "zoned": Pair(
+        "timestamp", "timestamptz", "sa.DateTime()", "sa.DateTime(timezone=True)",
+        "'2026-07-01 10:00'", "'2026-07-01 10:00Z'", "'2026-01-01 10:00+02'", "'2026-01-01 08:00'",
+        "{} AT TIME ZONE 'UTC'",
+    ),
+    "hour": Pair("date", "timestamp", "sa.Date()", "sa.DateTime()",
+        "'2026-07-01'", "'2026-07-01'", "'2026-07-02'", "'2026-07-02'"),
+    "emptied": Pair(
+        "varchar(9)", "integer", "sa.String(9)", "sa.Integer()",
+        "''", "NULL", "7", "'n7'", "nullif(replace({}, 'n', ''), '')::integer", "'n' || {}",
+    ),
+    "yes": Pair(
+        "boolean", "text", "sa.Boolean()", "sa.Text()",
+        "true", "'on'", "'off'", "false", "CASE WHEN {} THEN 'on' ELSE 'off' END", "{} = 'on'",
+    ),
+    "domain": Pair("text", "code", "sa.Text()", 'postgresql.DOMAIN("code", sa.Text())',
+        "'a'", "'a'", "'b'", "'b'"),
+    "Group %": Pair("real", "double precision", "sa.REAL()", "sa.Double()",
+        "0.5", "0.5", "1.5", "1.5"),
+}  # fmt: skip
+
+
+def change_types(*, up: bool) -> str:
+    """Return the body of a revision that changes all types, or of its downgrade."""
+    lines = ["from sqlalchemy.dialects import postgresql"]
+    for name, pair in PAIRS.items():
+        expressions = {"using": pair.using, "back": pair.back}
+        if not up:
+            expressions = {"using": pair.back or pair.using}
+        type_, column = pair.new_type if up else pair.old_type, f'"{name}"'
+        options = "".join(
+            f", {option}={expression.format(column)!r}"
+            for option, expression in expressions.items()
+            if expression
+        )
+        lines.append(f'safely.change_type("Things", "{name}", {type_}{options})')
+    return "\n".join(lines)
+
+
+async def values(engine: AsyncEngine, schema: str, key: int) -> dict[str, Any]:
+    """Return a row as one version shows it."""
+    await engine.dispose()  # its prepared statements are of other types
+    [(row,)] = await query(
+        engine,
+        f"SELECT to_jsonb(t) - 'id' FROM {schema}.\"Things\" AS t "
+        f"WHERE id = md5('{key}')\\:\\:uuid",
+    )
+    return {name: value for name, value in row.items() if not name.startswith("_aside_")}
+
+
+async def expected(engine: AsyncEngine, *, new: bool, attribute: str) -> dict[str, Any]:
+    """Return a row as the pairs tell it."""
+    columns = ", ".join(
+        f'({getattr(pair, attribute)})::{pair.new if new else pair.old} AS "{name}"'
+        for name, pair in PAIRS.items()
+    )
+    [(row,)] = await query(
+        engine, f"SELECT to_jsonb(t) FROM (SELECT {columns}) AS t".replace(":", r"\:")
+    )
+    return dict(row)
+
+
+def insert(schema: str, key: int, attribute: str) -> str:
+    """Return the INSERT of a row with values of the pairs."""
+    new = attribute == "new_value"
+    columns = ", ".join(f'"{name}"' for name in PAIRS)
+    row = ", ".join(
+        f"({getattr(pair, attribute)})::{pair.new if new else pair.old}" for pair in PAIRS.values()
+    )
+    sql = f"INSERT INTO {schema}.\"Things\" (id, {columns}) VALUES (md5('{key}')::uuid, {row})"
+    return sql.replace(":", r"\:")
+
+
+async def make_things(engine: AsyncEngine) -> None:
+    """Create a table of the old types, whose key is a UUID, with a row."""
+    await write(engine, "CREATE TYPE size AS ENUM ('small', 'large')")
+    await write(engine, "CREATE DOMAIN code AS text")
+    columns = ", ".join(f'"{name}" {pair.old}' for name, pair in PAIRS.items())
+    await write(engine, f'CREATE TABLE "Things" (id uuid PRIMARY KEY, {columns})')
+    await write(engine, insert("public", 1, "value"))
+
+
+@pytest.mark.parametrize("by", ["alembic", "a script"])
+async def test_a_type_becomes_another_and_builds_of_both_go_on(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, by: str
+) -> None:
+    await make_things(engine)
+    run_alembic(url, *ACCEPT_DRIFT, "stamp", HEAD)
+    revision('safely.nothing_to_undo("publish the table")')
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    # publish the old version of the table: the head was published without it
+    await write(engine, f'CREATE VIEW at_{HEAD}."Things" AS SELECT * FROM "Things"')
+    revision(change_types(up=True), change_types(up=False))
+
+    async def go(direction: str, start: str, goal: str) -> dict[str, Any]:
+        await engine.dispose()
+        if by == "alembic":
+            run_alembic(url, *ACCEPT_DRIFT, direction, goal, cwd=clone)
+        else:
+            span = f"{start}:{goal}"
+            for _ in range(2):  # a script can be sent again
+                sql = run_alembic(url, direction, span, "--sql", cwd=clone).stdout
+                await run_script(engine, sql)
+        state: dict[str, Any] = (await state_of("postgresql", url))["schema"]
+        return state
+
+    after = await go("upgrade", HEAD, NEXT)
+    new, old = f"at_{NEXT}", f"at_{HEAD}"
+    assert await values(engine, new, 1) == await expected(engine, new=True, attribute="converted")
+    assert await values(engine, old, 1) == await expected(engine, new=False, attribute="value")
+
+    await write(engine, insert(new, 2, "new_value"))
+    await write(engine, insert(old, 3, "value"))
+    converted = await expected(engine, new=True, attribute="converted")
+    assert await values(engine, new, 3) == converted
+    old_values = await expected(engine, new=False, attribute="old_value")
+    assert await values(engine, old, 2) == old_values
+
+    await go("downgrade", NEXT, HEAD)
+    assert await values(engine, "public", 1) == await expected(engine, new=False, attribute="value")
+    assert await values(engine, "public", 2) == old_values
+    assert await go("upgrade", HEAD, NEXT) == after
+    new_values = await expected(engine, new=True, attribute="new_value")
+    assert await values(engine, "public", 2) == new_values
+    assert await values(engine, "public", 3) == converted
+
+
+RULES = (
+    "CREATE TABLE things (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), low integer NOT NULL, "
+    "high bigint, place serial, CONSTRAINT ordered CHECK (low < high), "
+    "CONSTRAINT once UNIQUE NULLS NOT DISTINCT (low, high) DEFERRABLE INITIALLY DEFERRED)",
+    "CREATE INDEX partial ON things (high) INCLUDE (low) WITH (fillfactor = 70) WHERE low > 0",
+    "CREATE UNIQUE INDEX expression ON things ((low + 1) DESC NULLS LAST, id)",
+    "COMMENT ON COLUMN things.low IS 'it''s low'",
+    "COMMENT ON CONSTRAINT ordered ON things IS 'a rule'",
+    "COMMENT ON INDEX partial IS 'an index'",
+    "ALTER TABLE things ALTER low SET STATISTICS 7, ALTER low SET (n_distinct = 9)",
+    "ALTER TABLE things ADD code varchar(9) DEFAULT 'a', ALTER code SET STORAGE external, "
+    "ALTER code SET COMPRESSION pglz",
+    "CREATE ROLE reader_of_things",
+    "GRANT SELECT (low), UPDATE (low) ON things TO reader_of_things",
+    "INSERT INTO things (low, high) SELECT n, n + 1 FROM generate_series(1, 9) AS n",
+)
+SETTINGS = """\
+SELECT attname, format_type(atttypid, atttypmod), attnotnull, attstattarget, attoptions, attstorage,
+       attcompression, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum),
+       (SELECT array_agg(privilege_type ORDER BY 1) FROM aclexplode(attacl)),
+       pg_get_serial_sequence('things', attname)
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attrelid = 'things'::regclass AND attnum > 0 AND NOT starts_with(attname, '_aside_')
+ORDER BY 1"""
+ATTACHED = """\
+SELECT conname, pg_get_constraintdef(oid), obj_description(oid), convalidated
+FROM pg_constraint WHERE conrelid = 'things'::regclass AND NOT starts_with(conname, '_aside_')
+UNION ALL
+SELECT relname, pg_get_indexdef(oid), obj_description(oid), true
+FROM pg_class JOIN pg_index ON indexrelid = oid
+WHERE indrelid = 'things'::regclass AND NOT starts_with(relname, '_aside_') ORDER BY 1, 2"""
+
+
+async def test_the_rules_and_settings_of_a_column_go_with_its_name(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    for statement in RULES:
+        await write(engine, statement.replace(":", r"\:"))
+    try:
+        before = [await query(engine, sql.replace(":", r"\:")) for sql in (SETTINGS, ATTACHED)]
+        revision(
+            'safely.change_type("things", "low", sa.BigInteger())\n'
+            'safely.change_type("things", "place", sa.BigInteger())\n'
+            'safely.change_type("things", "code", sa.Text())',
+            'safely.change_type("things", "code", sa.String(9))\n'
+            'safely.change_type("things", "place", sa.Integer())\n'
+            'safely.change_type("things", "low", sa.Integer())',
+        )
+        run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
+        await engine.dispose()
+        settings, attached = [
+            await query(engine, sql.replace(":", r"\:")) for sql in (SETTINGS, ATTACHED)
+        ]
+        changed = {row[0]: row[2:] for row in settings}
+        unchanged = {row[0]: row[2:] for row in before[0]}
+        assert changed == unchanged
+        assert [row[1] for row in settings if row[0] == "low"] == ["bigint"]
+        assert attached == before[1]
+
+        run_alembic(url, "downgrade", "-1", cwd=clone)
+        await engine.dispose()
+        after = [await query(engine, sql.replace(":", r"\:")) for sql in (SETTINGS, ATTACHED)]
+        assert after == before
+    finally:
+        await write(engine, "DROP OWNED BY reader_of_things")
+        await write(engine, "DROP ROLE reader_of_things")
+
+
+TABLE = (
+    "CREATE TABLE things (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), n integer UNIQUE, "
+    "other integer, name varchar(200) DEFAULT 'none', made timestamp, "
+    "number integer GENERATED BY DEFAULT AS IDENTITY, "
+    "twice integer GENERATED ALWAYS AS (other * 2) STORED, "
+    'coded text COLLATE "C", span int4range, period int4range, '
+    "EXCLUDE USING gist (span WITH &&))"
+)
+ROWS = (
+    "INSERT INTO things (n, name) SELECT 7 * n, repeat('x', 99 + n) FROM generate_series(1, 2) AS n"
+)
+CHANGE = 'safely.change_type("things", '
+REFUSED = {
+    "in a primary key": ('"id", sa.Text()', "it is part of things_pkey"),
+    "an identity": ('"number", sa.BigInteger()', "it is an identity column"),
+    "computed": ('"twice", sa.BigInteger()', "it is computed from other columns"),
+    "used by a computed one": ('"other", sa.BigInteger()', "twice of table things depends on it"),
+    "in an exclusion": ('"span", sa.Text()', "it is part of things_span_excl"),
+    "no such cast": ('"n", sa.Date()', "cannot cast type integer to date. Write using="),
+    "no such cast back": (
+        '"n", sa.Date(), using="date \'2026-01-01\' + n"',
+        "cannot cast type date to integer. Write back=",
+    ),
+    "no such type": ('"n", sa.Enum("a", name="nowhere")', "Create the type first"),
+    "another column": (
+        '"n", sa.BigInteger(), using="n + number"', 'column "number" does not exist'
+    ),
+    "a value that is too long": ('"name", sa.String(100)', "1 row(s) would hold another value"),
+    "a value that is none": ('"name", sa.Integer()', "its default is 'none'"),
+    "a default that is another": (
+        '"name", sa.Text(), using="upper(name)"', "its default is 'none'"
+    ),
+    "a zone": ('"made", sa.DateTime(timezone=True)', "by the TimeZone of whichever client"),
+    "a zone on the way back": (
+        '"made", sa.DateTime(timezone=True), using="timezone(\'UTC\', made)"',
+        "Name the zone: back=",
+    ),
+    "a collation": ('"coded", sa.String(5)', 'it would lose its collation, "C"'),
+    "a domain with rules": (
+        '"n", sa.dialects.postgresql.DOMAIN("filled", sa.Integer())',
+        "Use the type under the domain",
+    ),
+    "a value that is repeated": (
+        '"n", sa.BigInteger(), using="least(n, 5)"', "1 row(s) would repeat a value of things_n_key"
+    ),
+    "a CHECK that is broken": (
+        '"n", sa.BigInteger(), using="-n"', "2 row(s) would break positive"
+    ),
+}  # fmt: skip
+
+
+async def test_what_can_be_foreseen_is_refused_before_anything_is_changed(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, TABLE)
+    await write(engine, "ALTER TABLE things ADD CONSTRAINT positive CHECK (n > 0)")
+    await write(engine, "CREATE DOMAIN filled AS integer NOT NULL")
+    await write(engine, ROWS)
+    run_alembic(url, *ACCEPT_DRIFT, "stamp", HEAD)
+    before = (await state_of("postgresql", url))["schema"]
+    for case, (arguments, words) in REFUSED.items():
+        revision(f"import sqlalchemy.dialects.postgresql\n{CHANGE}{arguments})")
+        process = run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone, check=False)
+        assert process.returncode != 0, case
+        assert words in process.stdout, case
+        assert "FAILED: things." in process.stdout, case
+        assert "Traceback" not in process.stderr, case
+        assert await query(engine, HIDDEN) == [], case
+        assert await query(engine, TRIGGERS) == [], case
+        assert await revision_of(engine) == HEAD, case
+    assert (await state_of("postgresql", url))["schema"] == before
+
+
+async def test_a_draft_that_was_undone_is_not_run_again_with_another_expression(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
+    up = 'safely.change_type("users", "age", sa.BigInteger(), using="age * {0}", back="age / {0}")'
+    down = 'safely.change_type("users", "age", sa.Integer(), using="age / 2")'
+    revision(up.format(2), down)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await query(engine, "SELECT age FROM users") == [(10,)]
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    revision(up.format(3), down)
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert "users.age was to become bigint by age * 2 when" in process.stdout
+    assert "purge --undone" in process.stdout
+    assert run_migrations(url, "purge", "--undone", "--yes", cwd=clone).returncode == 0
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await engine.dispose()
+    assert await query(engine, "SELECT age FROM users") == [(15,)]
