@@ -15,8 +15,7 @@ MODULES = sorted(
 )
 LAYERS = {  # a package of the service, or a file beside them, may import these and itself
     "errors": set(),
-    "addresses": set(),
-    "settings": {"addresses"},
+    "settings": set(),
     "draining": set(),
     "models": set(),
     "schemas": set(),
@@ -27,7 +26,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "validation": {"errors", "schemas"},
     "connections": {"database_errors"},
     "database": {
-        "addresses", "connections", "database_errors", "errors", "settings", "sqlite_writers",
+        "connections", "database_errors", "errors", "settings", "sqlite_writers",
     },
     "schema_revision": {"errors", "models"},
     "users": {"errors", "etags", "models", "schemas"},
@@ -154,14 +153,16 @@ def test_production_code_of_safely_does_not_need_what_images_leave_out() -> None
         assert not [name for name in names if left_out.match(name)], path
 
 
-def test_the_service_imports_only_the_report_and_the_development_database_of_safely() -> None:
+def test_the_service_imports_only_addresses_the_report_and_the_development_database_of_safely() -> (
+    None
+):
     names = {
         name
         for path in (ROOT / "service").rglob("*.py")
         for name in imports(path)
         if name.startswith("safely.")
     }
-    allowed = re.compile(r"safely\.(report|scratch$|scratch\.embedded)\b")
+    allowed = re.compile(r"safely\.(addresses|report|scratch$|scratch\.embedded)\b")
     assert {name for name in names if not allowed.match(name)} == set()
 
 
