@@ -215,9 +215,10 @@ def refuse_others(connection: Connection, script: ScriptDirectory, edited: Colle
         where = f", and is now {renumbered[0]}" if renumbered else ""
         raise CommandError(
             f"{name} is not the {revision} that was applied here "
-            f"({title or 'another one'}{where}): to go on would skip what {name} does. Put the "
-            f"files back as they were when it was applied (git), and undo it: alembic downgrade "
-            f"{before}. Then take these files again, and: alembic upgrade head"
+            f"({title or 'another one'}{where}): to go on would skip what {name} does. Give it the "
+            "next number, beside the file that was applied. Or undo that one first: put its file "
+            f"back in the place of this one (git), alembic downgrade {before}, take these files "
+            "again, and alembic upgrade head"
             + ("" if renumbered else f". If it is the same one, give it its title again: {title}")
         )
 
