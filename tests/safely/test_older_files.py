@@ -186,6 +186,29 @@ async def test_the_file_of_a_colleague_is_never_taken_for_the_one_that_was_appli
     assert await query(engine, "SELECT fax FROM users") == []
 
 
+async def test_a_file_put_before_an_applied_one_is_not_skipped(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """Both have followed the head; the one that was applied is made to follow the other."""
+    last = later(2)
+    own = write_file(clone, last, HEAD, "phone")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    write_file(clone, NEXT, HEAD, "fax")
+    assert f"the history has 2 heads, {NEXT}, {last}" in refused(url, "upgrade", "head", cwd=clone)
+    source = own.read_text("utf-8")
+    own.write_text(
+        source.replace(f'down_revision = "{HEAD}"', f'down_revision = "{NEXT}"'), "utf-8"
+    )
+    for command in (("upgrade", "head"), ("-x", "drift=accept", "upgrade", "head")):
+        line = refused(url, *command, cwd=clone)
+        assert f"{NEXT}_fax.py counts as applied ({last} builds on it now)" in line
+        assert f"alembic downgrade {HEAD}" in line
+        assert f"alembic stamp {last}" in line
+    run_alembic(url, "stamp", last, cwd=clone)
+    await write(engine, "ALTER TABLE users ADD fax text")
+    run_alembic(url, "-x", "drift=accept", "upgrade", "head", cwd=clone)
+
+
 UNLOADABLE = {  # by what is wrong: the text of a revision file, and words of the line about it
     "syntax": ("def upgrade(:\n", "SyntaxError"),
     "module": ("import no_such_module\n", "No module named 'no_such_module'"),
