@@ -100,6 +100,8 @@ class Migrator:
                 async for step in tries:
                     yield step
             if self.why_left_alone:
+                if half := await self.read(ledger.unfinished_if_any):
+                    self.why_left_alone += f", and {half.direction} {half.revision} is begun there"
                 await self.leave_alone()
             elif self.is_migrating:
                 refuse_several_heads(self.script, numbered=self.project.numbered)

@@ -37,16 +37,17 @@ AHEAD = f"the database is at {NEXT}, which these files don't have: it is ahead o
 
 
 async def test_a_build_that_is_rolled_back_starts_where_its_version_is_published(
-    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, tmp_path: Path
 ) -> None:
     revision(PHONE, NO_PHONE)
     run_alembic(url, "upgrade", "head", cwd=clone)
     ledger = await query(engine, STATES)
     on_postgresql = engine.dialect.name == "postgresql"
 
+    textfile = str(tmp_path / "migrations.prom")
     for target in ("head", "heads", HEAD, PREVIOUS):
         if on_postgresql:
-            log = run_alembic(url, "upgrade", target).stderr
+            log = run_alembic(url, "upgrade", target, METRICS_TEXTFILE=textfile).stderr
             assert f"{AHEAD} (they end at {HEAD}). Nothing is to be done" in log
             assert f"the version of this build, {HEAD}, is published" in log
         else:
@@ -131,6 +132,27 @@ async def test_the_half_of_a_step_waits_for_a_build_that_has_its_file(
     run_alembic(url, "upgrade", HEAD, cwd=clone)
     assert (await query(engine, STATES))[-1] == (NEXT, "upgrade", "undone")
     assert run_migrations(url, "drift").returncode == 0
+
+
+@pytest.mark.only("postgresql")
+async def test_the_half_of_a_downgrade_is_left_alone_too_and_can_be_turned_round(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
+    revision(
+        'safely.drop_index("idx_users_phone", "users")\n'
+        'safely.nothing_to_undo("the way down comes first")',
+        'safely.create_index("idx_users_phone", "users", ["age"])\n'
+        'safely.create_check_constraint("ck_users_adult", "users", "age >= 18")',
+    )
+    await write(engine, "CREATE INDEX idx_users_phone ON users (age)")
+    run_alembic(url, "-x", "drift=accept", "upgrade", "head", cwd=clone)
+    process = run_alembic(url, "downgrade", "-1", cwd=clone, check=False)
+    assert f"Or undo the half of it: `alembic upgrade {NEXT}`" in process.stdout
+    log = run_alembic(url, "upgrade", "head").stderr
+    assert f"{AHEAD} (they end at {HEAD}), and downgrade {NEXT} is begun there. Nothing" in log
+    run_alembic(url, "upgrade", NEXT, cwd=clone)
+    assert (await query(engine, STATES))[-1] == (NEXT, "downgrade", "undone")
 
 
 def write_file(clone: Path, number: str, before: str, column: str) -> Path:
