@@ -78,16 +78,16 @@ async def test_a_stamp_that_would_empty_the_version_table_first_is_refused(
 
 ASK = """\
 import asyncio, asyncpg, threading
-found = []
+errors = []
 async def ask():
     try:
         await asyncpg.connect({arguments})
     except Exception as error:
-        found.append(error)
+        errors.append(error)
 thread = threading.Thread(target=lambda: asyncio.run(ask()))
 thread.start()
 thread.join()
-raise found[0]"""
+raise errors[0]"""
 OWN_FAILURES = {  # bodies of a revision, and the error that is shown
     "open('no_such_file.csv')": "FileNotFoundError",
     "raise ConnectionResetError('by the peer')": "ConnectionResetError: by the peer",
