@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely.report.files import revision_files
 from tests.app import serving
 from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS, VERSIONS, later
-from tests.commands import run_alembic, run_migrations
+from tests.commands import run_alembic, run_migrations, start_alembic
 from tests.databases import query, revision_of, write
 from tests.paths import ROOT
 from tests.revisions import FAILS_HALFWAY, Revision
@@ -101,6 +102,21 @@ async def test_a_build_whose_version_was_purged_is_not_started(
     line = refused(url, "upgrade", "head")
     assert f"{AHEAD} (they end at {HEAD}). The version of this build, {HEAD}, is not" in line
     assert f"(published: {NEXT})" in line
+
+
+@pytest.mark.only("postgresql")
+async def test_a_build_that_waits_while_a_newer_one_migrates_starts_afterwards(
+    url: str, engine: AsyncEngine, driver: Any
+) -> None:
+    await driver.execute("SELECT pg_advisory_lock(1970496882)")
+    process = await start_alembic(url, "upgrade", "head")
+    while b"another migrator is at work" not in await process.stdout.readline():
+        pass
+    await write(engine, f"UPDATE alembic_version SET version_num = '{NEXT}'")
+    await driver.execute("SELECT pg_advisory_unlock(1970496882)")
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert f"{AHEAD} (they end at {HEAD}). Nothing is to be done" in output.decode()
 
 
 @pytest.mark.only("postgresql")
