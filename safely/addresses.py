@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode
+from urllib.parse import unquote, unquote_plus, urlencode
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -178,28 +178,28 @@ def postgresql(text: str) -> URL:
     if re.search(r"\?.*=", parts["password"] or "", re.DOTALL):
         # or it is a query with an @ in it; what is taken for the host might be a secret
         raise AddressError("has an @ after a ?: write ? in a password as %3F, @ elsewhere as %40")
-    given = pairs(parts["query"] or "")
-    hosts, ports = hosts_and_ports(parts["hosts"], given)
-    values = {name: text for name, text in given.items() if name in OBEYED}
-    check_values(values)
+    parameters = pairs(parts["query"] or "")
+    hosts, ports = hosts_and_ports(parts["hosts"], parameters)
+    query = {name: value for name, value in parameters.items() if name in OBEYED}
+    check_values(query)
     location: dict[str, Any] = {}
     if len(hosts) == 1 and not hosts[0].startswith("/"):
         location = {"host": hosts[0], "port": ports[0]}
     elif hosts:
-        values["host"] = ",".join(hosts)
+        query["host"] = ",".join(hosts)
         if len(hosts) > 1 or ports[0]:
-            values["port"] = ",".join(str(port or PORT) for port in ports)
+            query["port"] = ",".join(str(port or PORT) for port in ports)
     elif ports[0]:
         location = {"port": ports[0]}
-    database = given.get("dbname", unquote(parts["database"] or ""))
+    database = parameters.get("dbname", unquote(parts["database"] or ""))
     if not database:
         raise AddressError("names no database; end it with /name")
     return URL.create(
         DRIVERS["postgresql"],
-        username=given.get("user", decoded(parts["user"])),
-        password=given.get("password", decoded(parts["password"])),
+        username=parameters.get("user", decoded(parts["user"])),
+        password=parameters.get("password", decoded(parts["password"])),
         database=database,
-        query=values,
+        query=query,
         **location,
     )
 
@@ -216,7 +216,7 @@ def pairs(query: str) -> dict[str, str]:
     so are empty ones, which are the defaults to libpq.
     """
     known = {*OBEYED, *DEFAULTS, *REFUSED, "host", "port", "user", "password", "dbname"}
-    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         raw, equals, value = part.partition("=")
         name = ALIASES.get(unquote(raw), unquote(raw))
@@ -224,29 +224,28 @@ def pairs(query: str) -> dict[str, str]:
             raise AddressError("has a parameter that is not of the form name=value")
         if name not in known:
             raise AddressError(f"has the unknown option {name!r}: known are those of libpq")
-        [(_, text)] = parse_qsl(f"x={value}", keep_blank_values=True)
-        if name == "password":
-            text = unquote(value)  # + is no space there
+        # SQLAlchemy writes a space as +; nobody means one in a password
+        text = unquote(value) if name == "password" else unquote_plus(value)
         if not text:
             continue
-        if name == "host" and name in found:
-            text = f"{found[name]},{text}"
-        elif name in found:
+        if name == "host" and name in parameters:
+            text = f"{parameters[name]},{text}"
+        elif name in parameters:
             raise AddressError(f"gives an option more than once: {name}")
-        found[name] = text
+        parameters[name] = text
     for name in GUARDS:
         variable = f"PG{name.replace('_', '').upper()}"
         refuse(name, os.environ.get(variable, ""), variable)
-    for name, text in found.items():
+    for name, text in parameters.items():
         refuse(name, text, name)
-    return {name: text for name, text in found.items() if name not in DEFAULTS}
+    return {name: text for name, text in parameters.items() if name not in DEFAULTS}
 
 
-def refuse(name: str, value: str, shown: str) -> None:
-    """Raise AddressError for a value that asyncpg can't obey; `shown` is how the user wrote it."""
+def refuse(name: str, value: str, spelling: str) -> None:
+    """Raise AddressError for a value that asyncpg can't obey; `spelling` is how it was written."""
     defaults = DEFAULTS.get(name, ())
     if value and defaults is not None and name in REFUSED and value.lower() not in defaults:
-        raise AddressError(f"has an option that can't be obeyed, {shown}: {REFUSED[name]}")
+        raise AddressError(f"has an option that can't be obeyed, {spelling}: {REFUSED[name]}")
 
 
 def check_values(values: Mapping[str, str]) -> None:
@@ -269,13 +268,13 @@ def check_values(values: Mapping[str, str]) -> None:
         raise AddressError("has sslnegotiation=direct, which needs sslmode=require or stricter")
 
 
-def hosts_and_ports(text: str, given: Mapping[str, str]) -> tuple[list[str], list[int | None]]:
+def hosts_and_ports(text: str, parameters: Mapping[str, str]) -> tuple[list[str], list[int | None]]:
     """Return the hosts, or directories of sockets, and the port of each; None: the default.
 
     Where no host is named, that is the port of the default host.
     """
-    if "host" in given:
-        pieces = [host_in_query(piece) for piece in given["host"].split(",")]
+    if "host" in parameters:
+        pieces = [host_in_query(piece) for piece in parameters["host"].split(",")]
     else:
         pieces = [host_in_url(piece) for piece in text.split(",")]
     hosts, ports = [host for host, _ in pieces], [port for _, port in pieces]
@@ -283,8 +282,8 @@ def hosts_and_ports(text: str, given: Mapping[str, str]) -> tuple[list[str], lis
         if len(hosts) > 1:
             raise AddressError("has an empty name among its hosts")
         hosts = []
-    if "port" in given:
-        ports = [port_of(port) for port in given["port"].split(",")]
+    if "port" in parameters:
+        ports = [port_of(port) for port in parameters["port"].split(",")]
         if len(ports) == 1:
             ports *= max(1, len(hosts))
         if len(ports) != max(1, len(hosts)):

@@ -173,7 +173,7 @@ def as_docstring(message: str | None) -> str | None:
     text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
     text = re.sub(r'"\Z', r"\"", text)
     # a file has neither null bytes nor, to Python, carriage returns
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda found: rf"\x{ord(found[0]):02x}", text)
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda match: rf"\x{ord(match[0]):02x}", text)
 
 
 def next_number(script: ScriptDirectory) -> str:

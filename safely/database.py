@@ -16,6 +16,7 @@ from sqlalchemy.util import immutabledict
 
 from safely.addresses import AddressError, for_asyncpg, parse
 from safely.errors import (
+    note_migrators,
     why_failing,
     why_no_session,
     why_not_here,
@@ -73,8 +74,10 @@ def engine_for(
         arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": settings}
         engine = create_async_engine(url, connect_args=arguments, **options)
         event.listen(engine.sync_engine, "do_connect", for_asyncpg)
+        event.listen(engine.sync_engine, "handle_error", note_migrators)
         return engine
     engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT}, **options)
+    event.listen(engine.sync_engine, "handle_error", note_migrators)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 
 import asyncpg
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
@@ -53,6 +54,7 @@ ABORTED = "25P02"  # the transaction has failed already: the error before tells 
 CLOSED = ("connection is closed", "connection was closed", "connection has been released")
 OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LOST = "the connection was lost"
+OF_MIGRATOR = "is_of_migrator"  # an attribute of exceptions
 NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
 IN_USE, UNSUPPORTED = "2BP01", "0A000"  # something depends on it; not with a view on it
 WRONG_OPTIONS = ("42601", "42704", "22023", "55P02")  # no such setting, no such value, not now
@@ -77,6 +79,22 @@ def why_unreachable(error: BaseException) -> str | None:
         if is_disconnection(cause):
             return LOST
     return None
+
+
+def note_migrators(context: ExceptionContext) -> None:
+    """Mark an error as one of the migrator's connection; a listener of `handle_error`."""
+    setattr(context.original_exception, OF_MIGRATOR, True)
+
+
+def is_migrators(error: BaseException) -> bool:
+    """Return whether an error came from the migrator's connection, and not from another one."""
+    return any(getattr(cause, OF_MIGRATOR, False) for cause in causes(error))
+
+
+def is_about_a_connection(error: BaseException) -> bool:
+    """Return whether an error tells of some connection, file or server that fails."""
+    about = (why_unreachable, why_failing, why_not_here, why_refused)
+    return any(why(error) is not None for why in about)
 
 
 def is_disconnection(error: BaseException) -> bool:

@@ -42,7 +42,7 @@ def check(config: Config, *, numbered: bool) -> None:
             raise
     for warning in caught:
         if twice := TWICE.match(str(warning.message)):
-            refuse_twice(script, twice[1])
+            refuse_twice(script, twice[1], numbered=numbered)
     if numbered:
         refuse_unnumbered(script)
         refuse_several_heads(script, numbered=True)
@@ -102,7 +102,7 @@ def names_in(loaded: Script) -> set[str]:
     return {name for value in names for name in ([value] if isinstance(value, str) else value)}
 
 
-def refuse_twice(script: ScriptDirectory, revision: str) -> None:
+def refuse_twice(script: ScriptDirectory, revision: str, *, numbered: bool) -> None:
     """Raise CommandError for two files with one id, with the way out for each of their authors."""
     names = [
         path.name
@@ -110,8 +110,9 @@ def refuse_twice(script: ScriptDirectory, revision: str) -> None:
         if (loaded := load()) and loaded.revision == revision
     ]
     before = ", ".join(sorted(names_in(script.get_revision(revision)))) or "base"
+    noun = "number" if numbered else "id"
     raise CommandError(
-        f"two revision files have the number {revision}: {' and '.join(names)}. Give the one that "
+        f"two revision files have the {noun} {revision}: {' and '.join(names)}. Give the one that "
         "is not yet applied anywhere another one (file name and `revision`), and make its "
         "`down_revision` the other. If yours is applied to this database already, undo it first: "
         f"move the other file out of the way, alembic downgrade {before}, and put it back"

@@ -28,7 +28,7 @@ from safely.ledger.ledger import (
     undone_revisions,
     unfinished,
 )
-from safely.revisions import in_order, with_ancestors, without_file
+from safely.revisions import in_order, older_than, with_ancestors, without_file
 
 HOW_TO_ADOPT = (
     "If its schema is the one that a revision describes, adopt it there: alembic stamp REVISION "
@@ -75,6 +75,7 @@ def refuse_drift(environment: Environment, migration: MigrationContext, *, accep
         refuse_unrecorded(environment, connection, heads)
         create(migration)
         return
+    refuse_skipped(connection, script, heads)
     renew_checksums(connection, script, heads)
     edited = edited_files(connection, script, heads)
     refuse_others(connection, script, edited)
@@ -194,6 +195,47 @@ def applied(
             yield script.get_revision(name)
 
 
+def refuse_skipped(connection: Connection, script: ScriptDirectory, heads: Sequence[str]) -> None:
+    """Raise CommandError for a file that counts as applied, and that the ledger has not as such.
+
+    Somebody has put it before a revision that was applied already, by its `down_revision`. A stamp
+    says that all before it is applied.
+    """
+    moves = connection.execute(
+        sa.select(LOG.c.revision, LOG.c.direction)
+        .where(LOG.c.state == "done", LOG.c.direction.in_(("upgrade", "downgrade", "stamp")))
+        .order_by(LOG.c.id)
+    ).all()
+    done: set[str] = set()
+    for move in moves:
+        if move.direction == "stamp":
+            done |= with_ancestors(script, move.revision)
+        elif move.direction == "upgrade":
+            done.add(move.revision)
+        else:
+            done.discard(move.revision)
+    counted = with_ancestors(script, *heads)
+    skipped = [revision for revision in in_order(script) if revision in counted - done]
+    if not skipped or not moves:
+        return
+    file = script.get_revision(skipped[0])
+    name, before = Path(file.path).name, down_revision_in_words(file)
+    followers = [one for one in done if file.revision in older_than(script, one)]
+    why = f" ({', '.join(sorted(followers))} builds on it now)" if followers else ""
+    raise CommandError(
+        f"{name} counts as applied{why}, and {LOG.name} says that it never was: to go on would "
+        "skip what it does. Undo what builds on it first, with the files as they were when that "
+        f"was applied (git): alembic downgrade {before}; then take these files again, and alembic "
+        f"upgrade head. Or, if what {name} does is there already: alembic stamp "
+        f"{', '.join(sorted(heads))}"
+    )
+
+
+def down_revision_in_words(file: Script) -> str:
+    """Return the revisions that a file builds on, as a target of `alembic downgrade`."""
+    return ", ".join(to_tuple(file.down_revision, default=())) or "base"
+
+
 def refuse_others(connection: Connection, script: ScriptDirectory, edited: Collection[str]) -> None:
     """Raise CommandError where another revision was applied under the id of an edited file.
 
@@ -211,13 +253,14 @@ def refuse_others(connection: Connection, script: ScriptDirectory, edited: Colle
         if not renumbered and title in {None, file.doc.rstrip(".")}:
             continue
         name = Path(file.path).name
-        before = ", ".join(to_tuple(file.down_revision, default=())) or "base"
+        before = down_revision_in_words(file)
         where = f", and is now {renumbered[0]}" if renumbered else ""
         raise CommandError(
             f"{name} is not the {revision} that was applied here "
-            f"({title or 'another one'}{where}): to go on would skip what {name} does. Put the "
-            f"files back as they were when it was applied (git), and undo it: alembic downgrade "
-            f"{before}. Then take these files again, and: alembic upgrade head"
+            f"({title or 'another one'}{where}): to go on would skip what {name} does. Give it the "
+            "next number, beside the file that was applied. Or undo that one first: put its file "
+            f"back in the place of this one (git), alembic downgrade {before}, take these files "
+            "again, and alembic upgrade head"
             + ("" if renumbered else f". If it is the same one, give it its title again: {title}")
         )
 

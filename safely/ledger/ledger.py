@@ -234,6 +234,12 @@ def unfinished(connection: Connection) -> Half | None:
     return None if row is None else Half(row.revision, row.direction)
 
 
+def unfinished_if_any(connection: Connection) -> Half | None:
+    """Return the step that is half done; None also where there is no ledger in this schema."""
+    has_ledger = connection.dialect.has_table(connection, LOG.name)
+    return unfinished(connection) if has_ledger else None
+
+
 def revisions(connection: Connection) -> set[str]:
     """Return all revisions that the ledger knows, also those whose files are gone."""
     return set(connection.scalars(sa.select(LOG.c.revision).distinct()))

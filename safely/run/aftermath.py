@@ -93,8 +93,7 @@ async def settled(environment: Environment) -> tuple[Collection[str], ledger.Hal
 
         def look(connection: Connection) -> tuple[Collection[str], ledger.Half | None]:
             heads = environment.migration(connection).get_current_heads()
-            has_ledger = connection.dialect.has_table(connection, ledger.LOG.name)
-            return heads, ledger.unfinished(connection) if has_ledger else None
+            return heads, ledger.unfinished_if_any(connection)
 
         return await connection.run_sync(look)
 

@@ -100,6 +100,8 @@ class Migrator:
                 async for step in tries:
                     yield step
             if self.why_left_alone:
+                if half := await self.read(ledger.unfinished_if_any):
+                    self.why_left_alone += f", and {half.direction} {half.revision} is begun there"
                 await self.leave_alone()
             elif self.is_migrating:
                 refuse_several_heads(self.script, numbered=self.project.numbered)
@@ -164,7 +166,7 @@ class Migrator:
         self.why_left_alone = ahead(heads, self.script)
 
     async def leave_alone(self) -> None:
-        """Log that there is nothing to do, since a newer build has migrated the database.
+        """Warn that there is nothing to do, since a newer build has migrated the database.
 
         Raise CommandError where this build can't work on it, so that nobody starts it: on
         PostgreSQL its version must be published; SQLite has no versions.
@@ -184,7 +186,7 @@ class Migrator:
                 f"{self.why_left_alone}. The version of this build, {build}, is not published any "
                 f"more{others}, so its queries would fail. {way_out} (alembic downgrade)"
             )
-        log.info(
+        log.warning(  # which is shown also where nothing configures the log
             "%s. Nothing is to be done: the version of this build, %s, is published, and the build "
             "works on it as it is",
             self.why_left_alone,

@@ -23,12 +23,20 @@ from safely.alembic_internals import (
     StampStep,
     Step,
 )
+from safely.errors import first_line, is_about_a_connection, is_migrators
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
 from safely.run import published
 from safely.run.retry import Overtaken
+
+# the search_path, and whether a schema of it exists; names are folded as PostgreSQL folds them
+SEARCH_PATH = text("""\
+SELECT current_setting('search_path'), EXISTS (
+  SELECT FROM unnest(string_to_array(current_setting('search_path'), ',')) AS part
+  JOIN pg_namespace ON nspname = CASE WHEN btrim(part, ' "') = '$user' THEN current_user
+    WHEN part LIKE '%"%' THEN btrim(part, ' "') ELSE lower(btrim(part)) END)""")
 
 log = logging.getLogger("safely")
 
@@ -124,13 +132,18 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
 def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
     """Run `upgrade` or `downgrade` of a revision.
 
-    Raise CommandError for its own file or network errors, which tell nothing of the database.
+    Raise CommandError for errors of its own files and connections, such as one to another database:
+    they tell nothing of the database that is migrated.
     """
     try:
         body_of(script, up=up)(**arguments)
-    except OSError as error:
+    except CommandError:
+        raise
+    except Exception as error:
+        if is_migrators(error) or not is_about_a_connection(error):
+            raise
         raise CommandError(
-            f"{Path(script.path).name} failed: {type(error).__name__}: {error}"
+            f"{Path(script.path).name} failed: {type(error).__name__}: {first_line(error)}"
         ) from error
 
 
@@ -290,6 +303,12 @@ def require_schemas(connection: Connection, tables: str | None, version_table: s
                 "the version table are made before the first revision runs"
             )
     if tables is None and connection.scalar(text("SELECT current_schema")) is None:
+        path, has_schema = connection.execute(SEARCH_PATH).one()
+        if not has_schema:
+            raise CommandError(
+                f"there is no schema to migrate: none of the search_path ({path or 'empty'}) "
+                "exists. Create it (CREATE SCHEMA), or set another search_path"
+            )
         raise CommandError(
             "this role may not migrate (it may use no schema): use the one that owns the tables"
         )

@@ -32,8 +32,8 @@ def test_a_docstring_says_what_it_was_made_of(message: str) -> None:
         [statement] = ast.parse(template.format(as_docstring(message))).body
         assert isinstance(statement, ast.Expr)
         assert isinstance(statement.value, ast.Constant)
-        said = str(statement.value.value)
-        assert said == template.strip('"').format(message.encode("utf-8", "replace").decode())
+        docstring = str(statement.value.value)
+        assert docstring == template.strip('"').format(message.encode("utf-8", "replace").decode())
 
 
 @pytest.mark.only("sqlite")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely.report.files import revision_files
 from tests.app import serving
 from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS, VERSIONS, later
-from tests.commands import run_alembic, run_migrations
+from tests.commands import run_alembic, run_migrations, start_alembic
 from tests.databases import query, revision_of, write
 from tests.paths import ROOT
 from tests.revisions import FAILS_HALFWAY, Revision
@@ -37,16 +38,17 @@ AHEAD = f"the database is at {NEXT}, which these files don't have: it is ahead o
 
 
 async def test_a_build_that_is_rolled_back_starts_where_its_version_is_published(
-    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, tmp_path: Path
 ) -> None:
     revision(PHONE, NO_PHONE)
     run_alembic(url, "upgrade", "head", cwd=clone)
     ledger = await query(engine, STATES)
     on_postgresql = engine.dialect.name == "postgresql"
 
+    textfile = str(tmp_path / "migrations.prom")
     for target in ("head", "heads", HEAD, PREVIOUS):
         if on_postgresql:
-            log = run_alembic(url, "upgrade", target).stderr
+            log = run_alembic(url, "upgrade", target, METRICS_TEXTFILE=textfile).stderr
             assert f"{AHEAD} (they end at {HEAD}). Nothing is to be done" in log
             assert f"the version of this build, {HEAD}, is published" in log
         else:
@@ -103,6 +105,21 @@ async def test_a_build_whose_version_was_purged_is_not_started(
 
 
 @pytest.mark.only("postgresql")
+async def test_a_build_that_waits_while_a_newer_one_migrates_starts_afterwards(
+    url: str, engine: AsyncEngine, driver: Any
+) -> None:
+    await driver.execute("SELECT pg_advisory_lock(1970496882)")
+    process = await start_alembic(url, "upgrade", "head")
+    while b"another migrator is at work" not in await process.stdout.readline():
+        pass
+    await write(engine, f"UPDATE alembic_version SET version_num = '{NEXT}'")
+    await driver.execute("SELECT pg_advisory_unlock(1970496882)")
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert f"{AHEAD} (they end at {HEAD}). Nothing is to be done" in output.decode()
+
+
+@pytest.mark.only("postgresql")
 async def test_the_half_of_a_step_waits_for_a_build_that_has_its_file(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
@@ -131,6 +148,27 @@ async def test_the_half_of_a_step_waits_for_a_build_that_has_its_file(
     run_alembic(url, "upgrade", HEAD, cwd=clone)
     assert (await query(engine, STATES))[-1] == (NEXT, "upgrade", "undone")
     assert run_migrations(url, "drift").returncode == 0
+
+
+@pytest.mark.only("postgresql")
+async def test_the_half_of_a_downgrade_is_left_alone_too_and_can_be_turned_round(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('A', 5)")
+    revision(
+        'safely.drop_index("idx_users_phone", "users")\n'
+        'safely.nothing_to_undo("the way down comes first")',
+        'safely.create_index("idx_users_phone", "users", ["age"])\n'
+        'safely.create_check_constraint("ck_users_adult", "users", "age >= 18")',
+    )
+    await write(engine, "CREATE INDEX idx_users_phone ON users (age)")
+    run_alembic(url, "-x", "drift=accept", "upgrade", "head", cwd=clone)
+    process = run_alembic(url, "downgrade", "-1", cwd=clone, check=False)
+    assert f"Or undo the half of it: `alembic upgrade {NEXT}`" in process.stdout
+    log = run_alembic(url, "upgrade", "head").stderr
+    assert f"{AHEAD} (they end at {HEAD}), and downgrade {NEXT} is begun there. Nothing" in log
+    run_alembic(url, "upgrade", NEXT, cwd=clone)
+    assert (await query(engine, STATES))[-1] == (NEXT, "downgrade", "undone")
 
 
 def write_file(clone: Path, number: str, before: str, column: str) -> Path:
@@ -184,6 +222,29 @@ async def test_the_file_of_a_colleague_is_never_taken_for_the_one_that_was_appli
         path.write_text(text, encoding="utf-8")
     run_alembic(url, "upgrade", "head", cwd=clone)
     assert await query(engine, "SELECT fax FROM users") == []
+
+
+async def test_a_file_put_before_an_applied_one_is_not_skipped(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """Both have followed the head; the one that was applied is made to follow the other."""
+    last = later(2)
+    own = write_file(clone, last, HEAD, "phone")
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    write_file(clone, NEXT, HEAD, "fax")
+    assert f"the history has 2 heads, {NEXT}, {last}" in refused(url, "upgrade", "head", cwd=clone)
+    source = own.read_text("utf-8")
+    own.write_text(
+        source.replace(f'down_revision = "{HEAD}"', f'down_revision = "{NEXT}"'), "utf-8"
+    )
+    for command in (("upgrade", "head"), ("-x", "drift=accept", "upgrade", "head")):
+        line = refused(url, *command, cwd=clone)
+        assert f"{NEXT}_fax.py counts as applied ({last} builds on it now)" in line
+        assert f"alembic downgrade {HEAD}" in line
+        assert f"alembic stamp {last}" in line
+    run_alembic(url, "stamp", last, cwd=clone)
+    await write(engine, "ALTER TABLE users ADD fax text")
+    run_alembic(url, "-x", "drift=accept", "upgrade", "head", cwd=clone)
 
 
 UNLOADABLE = {  # by what is wrong: the text of a revision file, and words of the line about it
