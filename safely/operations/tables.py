@@ -26,6 +26,7 @@ from safely.operations.connection import (
     regclass,
     run,
     scalar,
+    undoing,
 )
 from safely.operations.constraints import (
     create_foreign_key,
@@ -35,7 +36,7 @@ from safely.operations.constraints import (
 )
 from safely.operations.rebuild import definition_of_table, rebuilt
 from safely.operations.sqlite_limits import refuse_impossible_table
-from safely.operations.table_sql import Definition
+from safely.operations.table_sql import Definition, differences
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -164,10 +165,16 @@ def bring_rules_back(table: sa.Table) -> None:
     dialect = op.get_context().dialect
     wanted = Definition(str(CreateTable(table).compile(dialect=dialect)).strip())
     existing = definition_of_table(table.name)
-    if differing := wanted.facts(of=table.name) ^ existing.facts(of=table.name):
+    if (
+        undoing()
+    ):  # the rules that it had before are right, also those that the downgrade leaves out
+        differing = differences(existing.types(), wanted.types())
+    else:
+        differing = differences(existing.facts(of=table.name), wanted.facts(of=table.name))
+    if differing:
         raise Refused(
             f"{table.name} was set aside by this revision with other columns or rules than it is "
-            f"now to have, which differ in: {'; '.join(sorted(differing))}. {how_to_purge()}"
+            f"now to have, which differ in: {'; '.join(differing)}. {how_to_purge()}"
         )
     for key in table.foreign_key_constraints:
         remote = [element.column.name for element in key.elements]
