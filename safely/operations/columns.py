@@ -352,10 +352,13 @@ def drop_column(
 def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) -> None:
     """Set a column aside; SQLite can give it a default only by copying the table."""
     refuse_offline(table_name)
-    required = pragma_value('"notnull" AND NOT hidden', table_name, column_name)
+    is_key = pragma_value("pk", table_name, column_name)
+    required = is_key or pragma_value('"notnull" AND NOT hidden', table_name, column_name)
     if required and default_on_sqlite(table_name, column_name) is None:
         if fill is None:
             raise Refused(no_value(table_name, column_name))
+        if is_key:
+            raise Refused(shared_default(table_name, column_name, "the primary key"))
         with rebuilt(table_name) as table:
             table.set_default(column_name, f"DEFAULT {literal(fill)}")
     if default_on_sqlite(table_name, column_name) and (
