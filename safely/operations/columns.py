@@ -41,7 +41,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_check, refuse_violations
-from safely.operations.rebuild import definition_of_table, rebuilt
+from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
 from safely.operations.sqlite_limits import refuse_impossible_column
@@ -181,7 +181,8 @@ def add_new_on_sqlite(table_name: str, column_name: str, definition: str) -> Non
         with rebuilt(table_name) as table:
             table.add_column(definition)
     else:
-        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
+        with refused_by_sqlite(table_name):
+            run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
 
 
 def definition_on_sqlite(table_name: str, column: sa.Column[Any]) -> str:

@@ -65,18 +65,25 @@ def rebuilt(
     if dropping is not None:
         definition.drop_column(dropping)
     definition.changed |= {entry.label for entry in dropped}
-    try:
+    with refused_by_sqlite(table_name):
         copy(table_name, definition, values or {})
         for entry in attached:
             if entry not in dropped:
                 run(entry.sql)
+    refuse_differences(table_name, before, portrait(table_name), definition.changed)
+
+
+@contextmanager
+def refused_by_sqlite(table_name: str) -> Iterator[None]:
+    """Raise Refused where SQLite refuses a definition or a row; let other errors pass."""
+    try:
+        yield
     except DBAPIError as error:
         for cause in causes(error):
             if problem := by_sqlite_code(cause, OUR_FAULT):
-                message = f"{table_name} can't be changed like this, {problem}: {cause}"
+                message = f"{table_name} can't be like this, {problem}: {cause}"
                 raise Refused(message) from error
         raise
-    refuse_differences(table_name, before, portrait(table_name), definition.changed)
 
 
 def definition_of_table(table_name: str) -> Definition:

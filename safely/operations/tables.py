@@ -34,7 +34,7 @@ from safely.operations.constraints import (
     refuse_dangling,
     refuse_two_schemas,
 )
-from safely.operations.rebuild import definition_of_table, rebuilt
+from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
 from safely.operations.sqlite_limits import refuse_impossible_table
 from safely.operations.table_sql import Definition, differences
 
@@ -98,7 +98,8 @@ def create_table(
         exists = not offline() and has_table(table_name)
         was_aside = is_new and exists
         if not exists:
-            op.get_context().impl.create_table(table, if_not_exists=True)
+            with refused_by_sqlite(table_name):
+                op.get_context().impl.create_table(table, if_not_exists=True)
         if was_aside and postgresql():
             refuse_other_columns(table)
         elif was_aside:
@@ -180,7 +181,10 @@ def bring_rules_back(table: sa.Table) -> None:
         remote = [element.column.name for element in key.elements]
         dangling = dangling_rows(table.name, key.referred_table.name, key.column_keys, remote)
         refuse_dangling(str(key.name or "a foreign key"), table.name, dangling)
-    if rules := wanted.foreign_keys(but_to=table.name):
+    # an earlier version of safely left them on the table
+    if not existing.foreign_keys(but_to=table.name) and (
+        rules := wanted.foreign_keys(but_to=table.name)
+    ):
         with rebuilt(table.name) as definition:
             for rule in rules:
                 definition.add_constraint(rule)
