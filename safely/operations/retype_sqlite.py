@@ -28,7 +28,7 @@ from safely.operations.connection import (
 )
 from safely.operations.rebuild import definition_of_table, rebuilt
 from safely.operations.sqlite_limits import refuse_missing_type
-from safely.operations.table_sql import Definition, Part, mentions, normalized, rule_of
+from safely.operations.table_sql import Definition, Part, mentions, normalized, replaced, rule_of
 
 Type = sa.types.TypeEngine[Any]
 
@@ -66,6 +66,7 @@ FAMILIES = {  # kinds whose values compare alike
     **dict.fromkeys((*INTEGERS, "float", "numeric"), "number"),
     **dict.fromkeys(("date", "datetime"), "date"),
 }
+USING = "/* using: "
 UUID_LENGTH = 32  # digits
 READ_SCALE = 10  # digits behind the point with which SQLAlchemy reads a Numeric without a scale
 
@@ -165,7 +166,8 @@ def change_on_sqlite(
 ) -> None:
     """Copy the table with converted values; the old ones are kept in a hidden column.
 
-    `using` is SQL that converts the values in the place of our own conversion.
+    `using` is SQL that converts the values in the place of our own conversion. It is remembered in
+    a comment on the hidden column: only by it the way back knows which values are unchanged.
     """
     refuse_offline(table_name)
     refuse_missing_type(f"{table_name}.{column_name}", type_)
@@ -180,12 +182,17 @@ def change_on_sqlite(
     old = type_of_column(table_name, column_name)
     problem = f"{table_name}.{column_name} can't become {wanted}"
     refuse_rules(definition, table_name, column_name, problem, alike=family(old) == family(type_))
-    conversion = Conversion(f"({using})") if using else conversion_to(problem, old, type_)
+    if using is None:
+        conversion, comment = conversion_to(problem, old, type_), ""
+    else:
+        conversion = Conversion(f"({replaced(using, column_name, '{v}')})")
+        comment = f" {USING}{conversion.value} */"
     value, same = (part.replace("{v}", quoted(column_name)) for part in conversion)
     if aside is not None:
         # a value that nobody has changed since gets its old spelling back: '007' for 7
-        back = conversion_between(kind_of(type_), kind_of(old))
-        unchanged = f"({back.value.replace('{v}', quoted(hidden))}) IS {quoted(column_name)}"
+        there = conversion_there(aside) or conversion_between(kind_of(type_), kind_of(old)).value
+        before_change = there.replace("{v}", quoted(hidden)) or "NULL"
+        unchanged = f"({before_change}) IS {quoted(column_name)}"
         value = f"CASE WHEN {unchanged} THEN {quoted(hidden)} ELSE {value} END"
         same = f"{unchanged} OR {same}"
     has_value = f"SELECT * FROM {qualified(table_name)} WHERE {quoted(column_name)} IS NOT NULL"
@@ -200,10 +207,15 @@ def change_on_sqlite(
         table.set_type(column_name, wanted)
         if default is not None:
             table.set_default(column_name, default)
-        if aside is None:
-            table.add_column(f"{quoted(hidden)} {before}")
-        else:
-            table.set_type(hidden, before)
+        if aside is not None:
+            table.drop_column(hidden)
+        table.add_column(f"{quoted(hidden)} {before}{comment}")
+
+
+def conversion_there(aside: Part) -> str | None:
+    """Return the `using` by which the values beside those that are set aside were made."""
+    comments = (token for token in aside.tokens if token.startswith(USING))
+    return next((comment[len(USING) : -len("*/")] for comment in comments), None)
 
 
 def refuse_unsuitable(table: Definition, table_name: str, column_name: str, type_: Type) -> None:

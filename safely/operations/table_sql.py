@@ -380,6 +380,12 @@ def mentions(sql: str, name: str) -> bool:
     )
 
 
+def replaced(sql: str, name: str, new: str) -> str:
+    """Return SQL with another expression in the place of a name, and without comments."""
+    tokens = (token for token in TOKEN.findall(sql) if token.isspace() or not BLANK.match(token))
+    return "".join(new if same(unquoted(token), name) else token for token in tokens)
+
+
 def unquoted(token: str) -> str:
     """Return a name without its quotes; a text keeps them, so that it is no name."""
     if token[0] == "[":

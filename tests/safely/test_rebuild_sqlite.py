@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 import safely
+from safely.operations.retype_sqlite import change_on_sqlite
 from tests.revising import Database, Operation
 
 SCHEMA = (
@@ -251,3 +252,21 @@ def without_time(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state without the column that has the time of its adding."""
     rows = state["rows"] | {"children": len(state["rows"]["children"])}
     return state | {"rows": rows}
+
+
+def test_what_an_expression_has_converted_comes_back_as_it_was(database: Database) -> None:
+    def there(revision: str) -> None:
+        database.revise(
+            lambda: change_on_sqlite("log", "name", sa.LargeBinary(), "CAST(upper(name) AS BLOB)"),
+            revision=revision,
+        )
+
+    database.execute("DROP TABLE log", "CREATE TABLE log (id INTEGER PRIMARY KEY, name TEXT)")
+    database.execute("INSERT INTO log (name) VALUES ('Ada'), ('Bob')")
+    there("0001")
+    assert database.rows("SELECT name FROM log") == [(b"ADA",), (b"BOB",)]
+    database.execute("UPDATE log SET name = CAST('EVE' AS BLOB) WHERE id = 2")
+    database.revise(lambda: change_on_sqlite("log", "name", sa.Text(), "lower(name)"), up=False)
+    assert database.rows("SELECT name FROM log") == [("Ada",), ("eve",)]
+    there("0001")
+    assert database.rows("SELECT name FROM log") == [(b"ADA",), (b"EVE",)]
