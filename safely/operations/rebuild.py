@@ -133,11 +133,12 @@ def copy(table_name: str, definition: Definition, values: Mapping[str, str]) -> 
         f"SELECT {', '.join(columns.values())} FROM {quoted(OLD)}"
     )
     run(f"DROP TABLE {quoted(OLD)}")
-    bind = op.get_bind()
-    if sequence_of(table_name) is not None:
-        bind.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table_name,))
+    bind, of_table = op.get_bind(), "WHERE name = ? COLLATE NOCASE"
     if highest_id is not None:
-        bind.exec_driver_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table_name, highest_id))
+        update = f"UPDATE sqlite_sequence SET seq = ? {of_table}"
+        bind.exec_driver_sql(update, (highest_id, table_name))
+    elif sequence_of(table_name) is not None:  # filling the copy has made it
+        bind.exec_driver_sql(f"DELETE FROM sqlite_sequence {of_table}", (table_name,))
 
 
 def columns_of(table_name: str) -> dict[str, bool]:
@@ -149,7 +150,7 @@ def sequence_of(table_name: str) -> int | None:
     """Return the highest id that AUTOINCREMENT ever gave; None without one."""
     if not scalar("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
         return None
-    number = scalar("SELECT seq FROM sqlite_sequence WHERE name = ?", table_name)
+    number = scalar("SELECT seq FROM sqlite_sequence WHERE name = ? COLLATE NOCASE", table_name)
     return None if number is None else int(number)
 
 

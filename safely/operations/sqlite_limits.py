@@ -130,6 +130,8 @@ def refuse_impossible_column(table_name: str, column: sa.Column[Any]) -> None:
 
 def refuse_missing_type(name: str, type_: sa.types.TypeEngine[Any]) -> None:
     """Raise Refused for a type that SQLite lacks, or takes for another one."""
+    if isinstance(type_, sa.types.NullType):
+        raise Refused(f"{name} has no type: write it into sa.Column")
     try:
         declared = type_sql(type_)
     except CompileError as error:

@@ -23,6 +23,7 @@ from safely.operations.connection import (
     offline,
     postgresql,
     quoted,
+    refuse_offline,
     regclass,
     run,
     scalar,
@@ -215,7 +216,9 @@ def set_table_aside(table_name: str) -> None:
     """Move a table, with its rows, to where no build sees it; do nothing where it is missing."""
     if postgresql():
         run(SET_TABLE_ASIDE.format(**placeholders(table_name), oid=regclass(table_name)))
-    elif has_table(table_name):
+        return
+    refuse_offline(table_name)
+    if has_table(table_name):
         # newer builds, which don't see its rows, may then delete those that they refer to
         if definition_of_table(table_name).foreign_keys(but_to=table_name):
             with rebuilt(table_name) as definition:

@@ -1,10 +1,13 @@
 """What SQLite can't do is refused in words before anything is touched; drafts are compared."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy.dialects.postgresql import ARRAY, INET, INT4RANGE, ExcludeConstraint
 
 import safely
@@ -191,3 +194,42 @@ def test_a_check_that_would_compare_otherwise_is_refused() -> None:
     with pytest.raises(Refused, match=r"CHECK \(age < 200\) uses it"):
         database.revise(lambda: safely.change_type("t", "age", sa.Text()))
     database.revise(lambda: safely.change_type("t", "age", sa.BigInteger()))
+
+
+WITHOUT_DATABASE: dict[str, Callable[[], object]] = {
+    "create_table": create(),
+    "drop_table": lambda: safely.drop_table("t"),
+    "add_column": lambda: safely.add_column("t", sa.Column("x", sa.Integer())),
+    "add_column with the time": lambda: safely.add_column(
+        "t", sa.Column("x", sa.DateTime(), server_default=sa.func.now())
+    ),
+    "drop_column": lambda: safely.drop_column("t", "n"),
+    "rename_column": lambda: safely.rename_column("t", "n", "x"),
+    "change_type": lambda: safely.change_type("t", "n", sa.String(9)),
+    "change_default": lambda: safely.change_default("t", "n", "x"),
+    "require_column": lambda: safely.require_column("t", "n", fill="x"),
+    "allow_null": lambda: safely.allow_null("t", "n"),
+    "create_check_constraint": lambda: safely.create_check_constraint("c", "t", "n > ''"),
+    "create_foreign_key": lambda: safely.create_foreign_key("c", "t", "t", ["n"], ["n"]),
+    "create_unique_constraint": lambda: safely.create_unique_constraint("c", "t", ["n"]),
+    "drop_constraint": lambda: safely.drop_constraint("c", "t", "check"),
+    "create_index": lambda: safely.create_index("c", "t", ["n"], unique=True),
+    "drop_index": lambda: safely.drop_index("c", "t"),
+    "backfill": lambda: safely.backfill("t", "n = 'x'", where="n IS NULL"),
+}
+PRINTED = {"create_table", "add_column", "rename_column", "create_index", "drop_index", "backfill"}
+
+
+@pytest.mark.parametrize("name", WITHOUT_DATABASE)
+def test_without_a_database_an_operation_is_printed_or_refused_in_one_line(name: str) -> None:
+    script = io.StringIO()
+    options = {"as_sql": True, "output_buffer": script, "literal_binds": True}
+    migration = MigrationContext.configure(dialect_name="sqlite", opts=options)
+    migration.opts.update(revision="0001", is_upgrade=True)
+    with Operations.context(migration):
+        if name in PRINTED:
+            WITHOUT_DATABASE[name]()
+            assert script.getvalue()
+        else:
+            with pytest.raises(Refused, match=r"run `alembic upgrade` on the file itself$"):
+                WITHOUT_DATABASE[name]()
