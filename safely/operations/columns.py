@@ -34,6 +34,7 @@ from safely.operations.connection import (
     regclass,
     required_name,
     rewrites,
+    rows,
     run,
     run_unless,
     scalar,
@@ -41,11 +42,16 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_check, refuse_violations
-from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
+from safely.operations.rebuild import (
+    attachments,
+    definition_of_table,
+    rebuilt,
+    refused_by_sqlite,
+)
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
 from safely.operations.sqlite_limits import refuse_impossible_column
-from safely.operations.table_sql import Part, differences, rule_of
+from safely.operations.table_sql import Part, differences, mentions, rule_of
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -362,10 +368,15 @@ def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) ->
             raise Refused(shared_default(table_name, column_name, "the primary key"))
         with rebuilt(table_name) as table:
             table.set_default(column_name, f"DEFAULT {literal(fill)}")
-    if default_on_sqlite(table_name, column_name) and (
-        index := scalar(UNIQUE_ON_SQLITE, table_name, column_name)
-    ):
-        raise Refused(shared_default(table_name, column_name, index))
+    if default_on_sqlite(table_name, column_name):
+        indexes = [index for (index,) in rows(UNIQUE_ON_SQLITE, table_name, column_name)]
+        indexes += [  # of expressions
+            entry.name
+            for entry in attachments(table_name)
+            if entry.sql.startswith("CREATE UNIQUE") and mentions(entry.sql, column_name)
+        ]
+        if indexes:
+            raise Refused(shared_default(table_name, column_name, indexes[0]))
     set_column_aside(table_name, column_name)
 
 

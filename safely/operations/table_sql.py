@@ -252,7 +252,7 @@ class Definition:
 
         `type_` is that of Alembic; None stands for each.
         """
-        kinds = TYPES[type_] if type_ else [kind for kinds in TYPES.values() for kind in kinds]
+        kinds = TYPES.get(type_, ()) if type_ else {kind for of in TYPES.values() for kind in of}
         return self.drop_rules(
             (part, clause)
             for part, clause in self.rules()
@@ -278,7 +278,11 @@ class Definition:
         """Drop rules; return whether there were any."""
         dropped = list(rules)
         for part, clause in reversed(dropped):
+            rule = part.sql(clause)
             self.changed |= {label_of(clause), f"column {part.column}"}
+            if clause.kind == "PRIMARY":
+                names = (str(column.column) for column in self.columns)
+                self.changed |= {f"column {name}" for name in names if mentions(rule, name)}
             part.remove(clause)
             if not part.words:
                 self.discard(part)

@@ -31,6 +31,11 @@ def drop_parents() -> None:
     safely.drop_table("parents")
 
 
+def drop_in_unique_expression() -> None:
+    safely.create_index("i", "children", [sa.text("(required + id)")], unique=True)
+    safely.drop_column("children", "required")
+
+
 def key() -> sa.Column[Any]:
     return sa.Column("id", sa.Integer(), primary_key=True)
 
@@ -79,6 +84,7 @@ CASES: dict[str, Revision] = {
     "a column that is missing": lambda: safely.drop_column("children", "missing"),
     "a column without a default": lambda: safely.drop_column("parents", "id"),
     "a column of the primary key": lambda: safely.drop_column("parents", "id", fill=0),
+    "a column in a unique expression": drop_in_unique_expression,
     "a column with a default": lambda: safely.drop_column("children", "required"),
     "NULL in a primary key": lambda: safely.allow_null("children", "id"),
     "a number to a date": lambda: safely.change_type("children", "age", sa.Date()),
