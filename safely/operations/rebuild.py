@@ -21,7 +21,7 @@ from safely.operations.table_sql import Definition, mentions
 OLD = "_safely_old"  # what the table is called while its copy is filled; gone before the commit
 ROW_NUMBERS = ("rowid", "_rowid_", "oid")
 OUR_FAULT = {  # of a definition or of rows, and not of the disk or of another connection
-    sqlite3.SQLITE_ERROR: "the definition is refused",
+    sqlite3.SQLITE_ERROR: "the definition is wrong",
     sqlite3.SQLITE_CONSTRAINT: "rows break a rule",
     sqlite3.SQLITE_MISMATCH: "a value has the wrong type",
 }
@@ -81,8 +81,10 @@ def refused_by_sqlite(table_name: str) -> Iterator[None]:
     except DBAPIError as error:
         for cause in causes(error):
             if problem := by_sqlite_code(cause, OUR_FAULT):
-                message = f"{table_name} can't be like this, {problem}: {cause}"
-                raise Refused(message) from error
+                raise Refused(
+                    f"SQLite refuses to change {table_name}, since {problem}: {cause}. Correct "
+                    "that, and run this again"
+                ) from error
         raise
 
 

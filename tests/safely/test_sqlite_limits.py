@@ -79,7 +79,7 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a definition that it can't read": (
         lambda: safely.add_column("t", sa.Column("x", sa.Text(), server_default=sa.text("a ||"))),
-        "the definition is refused",
+        "SQLite refuses to change t, since the definition is wrong",
     ),
 }
 
