@@ -18,7 +18,17 @@ from alembic.operations.ops import (
 )
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, text
+from sqlalchemy import (
+    BINARY,
+    CLOB,
+    UUID,
+    VARBINARY,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Table,
+    text,
+)
 
 from safely.alembic_internals import (
     AutogenContext,
@@ -31,6 +41,7 @@ from safely.alembic_internals import (
 from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
 from safely.operations.columns import refuse_without_value
+from safely.operations.table_sql import Definition, plain_default, rule_of
 from safely.project import Project
 from safely.revisions import in_order, refuse_unusable_id
 
@@ -39,6 +50,7 @@ PARTITIONS = text(
     "SELECT nspname, relname, nspname = current_schema AS is_current FROM pg_class "
     "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relispartition"
 )
+TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
 
 
@@ -140,6 +152,32 @@ def compare_as_the_database_does(impl: Any) -> None:
         compare_indexes_without_collation(impl)
     elif impl.__dialect__ == "sqlite":
         ignore_identities(impl)
+        compare_as_declared(impl)
+
+
+def compare_as_declared(impl: Any) -> None:
+    """Let this context compare types, defaults and generated columns as SQLite keeps them.
+
+    SQLAlchemy takes types that it doesn't know for numbers, and all that follows on the line of a
+    generated column for its expression.
+    """
+    impl.dialect.ischema_names = {**impl.dialect.ischema_names, **TYPES_OF_SQLITE}
+    reflect, compiler = impl.autogen_column_reflect, impl.dialect.ddl_compiler(impl.dialect, None)
+
+    def reflect_expression(inspector: Any, table: Table, column: dict[str, Any]) -> None:
+        reflect(inspector, table, column)
+        if "computed" in column:
+            query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+            definition = Definition(inspector.bind.exec_driver_sql(query, (table.name,)).scalar())
+            rule = rule_of(definition.column(column["name"]), "GENERATED") or ""
+            column["computed"]["sqltext"] = rule[rule.index("(") + 1 : rule.rindex(")")]
+
+    def is_other_default(existing: Column[Any], wanted: Column[Any], *_: str | None) -> bool:
+        defaults = map(compiler.get_column_default_string, (existing, wanted))
+        return len({plain_default(default) for default in defaults}) > 1
+
+    impl.autogen_column_reflect = reflect_expression
+    impl.compare_server_default = is_other_default
 
 
 def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:

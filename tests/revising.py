@@ -9,7 +9,8 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, Engine
 
-from safely.database import begin_sqlite, prepare_sqlite
+from safely.database import LOCK_TIMEOUT, begin_sqlite, prepare_sqlite
+from safely.ledger.ledger import Work
 
 Operation = Callable[[], object]
 
@@ -51,9 +52,10 @@ def engine_for(address: str) -> Engine:
 
 
 @contextmanager
-def revising(connection: Connection, *, up: bool, revision: str) -> Iterator[None]:
+def revising(connection: Connection, *, up: bool = True, revision: str = "0001") -> Iterator[None]:
     """Let operations run on the connection, as in a revision's body."""
-    migration = MigrationContext.configure(connection)
-    migration.opts.update(revision=revision, is_upgrade=up)
-    with Operations.context(migration):
+    options = {"transaction_per_migration": True, "transactional_ddl": True}
+    migration = MigrationContext.configure(connection, opts=options)
+    migration.opts.update(revision=revision, is_upgrade=up, lock_timeout=LOCK_TIMEOUT, work=Work())
+    with migration.begin_transaction(_per_migration=True), Operations.context(migration):
         yield

@@ -34,6 +34,7 @@ from safely.operations.connection import (
     regclass,
     required_name,
     rewrites,
+    rows,
     run,
     run_unless,
     scalar,
@@ -42,11 +43,16 @@ from safely.operations.connection import (
 )
 from safely.operations.constraints import add_check, refuse_violations
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
-from safely.operations.rebuild import definition_of_table, rebuilt
+from safely.operations.rebuild import (
+    attachments,
+    definition_of_table,
+    rebuilt,
+    refused_by_sqlite,
+)
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
 from safely.operations.sqlite_limits import refuse_impossible_column
-from safely.operations.table_sql import Part, rule_of
+from safely.operations.table_sql import Part, differences, mentions, rule_of
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -187,7 +193,8 @@ def add_new_on_sqlite(table_name: str, column_name: str, definition: str) -> Non
         with rebuilt(table_name) as table:
             table.add_column(definition)
     else:
-        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
+        with refused_by_sqlite(table_name):
+            run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
 
 
 def definition_on_sqlite(table_name: str, column: sa.Column[Any]) -> str:
@@ -214,7 +221,11 @@ def refuse_other_definition(table_name: str, column_name: str, definition: str) 
         [fact.replace(hidden.lower(), column_name.lower()) for fact in part.facts(but="DEFAULT")]
         for part in (aside, Part(definition))
     )
-    if sorted(existing) != sorted(wanted):
+    if (
+        undoing()
+    ):  # the rules that it had before are right, also those that the downgrade leaves out
+        existing, wanted = existing[:1], wanted[:1]
+    if differences(existing, wanted):
         raise Refused(
             f"{table_name}.{column_name} was set aside by this revision as {in_words(existing)}, "
             f"and is now to be {in_words(wanted)}: {how_to_purge()}"
@@ -357,16 +368,24 @@ def drop_column(
 def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) -> None:
     """Set a column aside; SQLite can give it a default only by copying the table."""
     refuse_offline(table_name)
-    required = pragma_value('"notnull" AND NOT hidden', table_name, column_name)
+    is_key = pragma_value("pk", table_name, column_name)
+    required = is_key or pragma_value('"notnull" AND NOT hidden', table_name, column_name)
     if required and default_on_sqlite(table_name, column_name) is None:
         if fill is None:
             raise Refused(no_value(table_name, column_name))
+        if is_key:
+            raise Refused(shared_default(table_name, column_name, "the primary key"))
         with rebuilt(table_name) as table:
             table.set_default(column_name, f"DEFAULT {literal(fill)}")
-    if default_on_sqlite(table_name, column_name) and (
-        index := scalar(UNIQUE_ON_SQLITE, table_name, column_name)
-    ):
-        raise Refused(shared_default(table_name, column_name, index))
+    if default_on_sqlite(table_name, column_name):
+        indexes = [index for (index,) in rows(UNIQUE_ON_SQLITE, table_name, column_name)]
+        indexes += [  # of expressions
+            entry.name
+            for entry in attachments(table_name)
+            if entry.sql.startswith("CREATE UNIQUE") and mentions(entry.sql, column_name)
+        ]
+        if indexes:
+            raise Refused(shared_default(table_name, column_name, indexes[0]))
     set_column_aside(table_name, column_name)
 
 

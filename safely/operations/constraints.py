@@ -19,6 +19,7 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
+    refuse_offline,
     refuse_rows,
     regclass,
     required_name,
@@ -119,6 +120,7 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
         )
         rule = " ".join(filter(None, clauses))
         if not postgresql():
+            refuse_offline(source_table)
             refuse_match(name, match, local_cols)
             refuse_not_unique(name, referent_table, remote_cols)
             with rebuilt(source_table) as table:
@@ -199,6 +201,7 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
     with in_schema(schema, table_name):
         name = required_name(constraint_name, table_name)
         if not postgresql():
+            refuse_offline(table_name)
             refuse_deferrable(name, deferrable=deferrable, initially=initially)
             refuse_lost_options(name, options)
             refuse_duplicates(name, table_name, columns)

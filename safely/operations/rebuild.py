@@ -21,7 +21,7 @@ from safely.operations.table_sql import Definition, mentions
 OLD = "_safely_old"  # what the table is called while its copy is filled; gone before the commit
 ROW_NUMBERS = ("rowid", "_rowid_", "oid")
 OUR_FAULT = {  # of a definition or of rows, and not of the disk or of another connection
-    sqlite3.SQLITE_ERROR: "the definition is refused",
+    sqlite3.SQLITE_ERROR: "the definition is wrong",
     sqlite3.SQLITE_CONSTRAINT: "rows break a rule",
     sqlite3.SQLITE_MISMATCH: "a value has the wrong type",
 }
@@ -65,18 +65,27 @@ def rebuilt(
     if dropping is not None:
         definition.drop_column(dropping)
     definition.changed |= {entry.label for entry in dropped}
-    try:
+    with refused_by_sqlite(table_name):
         copy(table_name, definition, values or {})
         for entry in attached:
             if entry not in dropped:
                 run(entry.sql)
+    refuse_differences(table_name, before, portrait(table_name), definition.changed)
+
+
+@contextmanager
+def refused_by_sqlite(table_name: str) -> Iterator[None]:
+    """Raise Refused where SQLite refuses a definition or a row; let other errors pass."""
+    try:
+        yield
     except DBAPIError as error:
         for cause in causes(error):
             if problem := by_sqlite_code(cause, OUR_FAULT):
-                message = f"{table_name} can't be changed like this, {problem}: {cause}"
-                raise Refused(message) from error
+                raise Refused(
+                    f"SQLite refuses to change {table_name}, since {problem}: {cause}. Correct "
+                    "that, and run this again"
+                ) from error
         raise
-    refuse_differences(table_name, before, portrait(table_name), definition.changed)
 
 
 def definition_of_table(table_name: str) -> Definition:
@@ -126,11 +135,12 @@ def copy(table_name: str, definition: Definition, values: Mapping[str, str]) -> 
         f"SELECT {', '.join(columns.values())} FROM {quoted(OLD)}"
     )
     run(f"DROP TABLE {quoted(OLD)}")
-    bind = op.get_bind()
-    if sequence_of(table_name) is not None:
-        bind.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table_name,))
+    bind, of_table = op.get_bind(), "WHERE name = ? COLLATE NOCASE"
     if highest_id is not None:
-        bind.exec_driver_sql("INSERT INTO sqlite_sequence VALUES (?, ?)", (table_name, highest_id))
+        update = f"UPDATE sqlite_sequence SET seq = ? {of_table}"
+        bind.exec_driver_sql(update, (highest_id, table_name))
+    elif sequence_of(table_name) is not None:  # filling the copy has made it
+        bind.exec_driver_sql(f"DELETE FROM sqlite_sequence {of_table}", (table_name,))
 
 
 def columns_of(table_name: str) -> dict[str, bool]:
@@ -142,7 +152,7 @@ def sequence_of(table_name: str) -> int | None:
     """Return the highest id that AUTOINCREMENT ever gave; None without one."""
     if not scalar("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_sequence'"):
         return None
-    number = scalar("SELECT seq FROM sqlite_sequence WHERE name = ?", table_name)
+    number = scalar("SELECT seq FROM sqlite_sequence WHERE name = ? COLLATE NOCASE", table_name)
     return None if number is None else int(number)
 
 

@@ -28,7 +28,7 @@ from safely.operations.connection import (
 )
 from safely.operations.rebuild import definition_of_table, rebuilt
 from safely.operations.sqlite_limits import refuse_missing_type
-from safely.operations.table_sql import Definition, Part, normalized, rule_of
+from safely.operations.table_sql import Definition, Part, mentions, normalized, replaced, rule_of
 
 Type = sa.types.TypeEngine[Any]
 
@@ -62,6 +62,11 @@ KINDS: tuple[tuple[type[Type], str], ...] = (  # subclasses before their base
 )
 INTEGERS = {"smallint": 15, "integer": 31, "bigint": 63}  # bits, without the sign
 NUMBERS = (*INTEGERS, "boolean", "float", "numeric")
+FAMILIES = {  # kinds whose values compare alike
+    **dict.fromkeys((*INTEGERS, "float", "numeric"), "number"),
+    **dict.fromkeys(("date", "datetime"), "date"),
+}
+USING = "/* using: "
 UUID_LENGTH = 32  # digits
 READ_SCALE = 10  # digits behind the point with which SQLAlchemy reads a Numeric without a scale
 
@@ -161,7 +166,8 @@ def change_on_sqlite(
 ) -> None:
     """Copy the table with converted values; the old ones are kept in a hidden column.
 
-    `using` is SQL that converts the values in the place of our own conversion.
+    `using` is SQL that converts the values in the place of our own conversion. It is remembered in
+    a comment on the hidden column: only by it the way back knows which values are unchanged.
     """
     refuse_offline(table_name)
     refuse_missing_type(f"{table_name}.{column_name}", type_)
@@ -175,12 +181,18 @@ def change_on_sqlite(
     aside = begun(definition, table_name, column_name, type_)
     old = type_of_column(table_name, column_name)
     problem = f"{table_name}.{column_name} can't become {wanted}"
-    conversion = Conversion(f"({using})") if using else conversion_to(problem, old, type_)
+    refuse_rules(definition, table_name, column_name, problem, alike=family(old) == family(type_))
+    if using is None:
+        conversion, comment = conversion_to(problem, old, type_), ""
+    else:
+        conversion = Conversion(f"({replaced(using, column_name, '{v}')})")
+        comment = f" {USING}{conversion.value} */"
     value, same = (part.replace("{v}", quoted(column_name)) for part in conversion)
     if aside is not None:
         # a value that nobody has changed since gets its old spelling back: '007' for 7
-        back = conversion_between(kind_of(type_), kind_of(old))
-        unchanged = f"({back.value.replace('{v}', quoted(hidden))}) IS {quoted(column_name)}"
+        there = conversion_there(aside) or conversion_between(kind_of(type_), kind_of(old)).value
+        before_change = there.replace("{v}", quoted(hidden)) or "NULL"
+        unchanged = f"({before_change}) IS {quoted(column_name)}"
         value = f"CASE WHEN {unchanged} THEN {quoted(hidden)} ELSE {value} END"
         same = f"{unchanged} OR {same}"
     has_value = f"SELECT * FROM {qualified(table_name)} WHERE {quoted(column_name)} IS NOT NULL"
@@ -195,10 +207,15 @@ def change_on_sqlite(
         table.set_type(column_name, wanted)
         if default is not None:
             table.set_default(column_name, default)
-        if aside is None:
-            table.add_column(f"{quoted(hidden)} {before}")
-        else:
-            table.set_type(hidden, before)
+        if aside is not None:
+            table.drop_column(hidden)
+        table.add_column(f"{quoted(hidden)} {before}{comment}")
+
+
+def conversion_there(aside: Part) -> str | None:
+    """Return the `using` by which the values beside those that are set aside were made."""
+    comments = (token for token in aside.tokens if token.startswith(USING))
+    return next((comment[len(USING) : -len("*/")] for comment in comments), None)
 
 
 def refuse_unsuitable(table: Definition, table_name: str, column_name: str, type_: Type) -> None:
@@ -220,6 +237,35 @@ def refuse_unsuitable(table: Definition, table_name: str, column_name: str, type
         )
 
 
+def refuse_rules(
+    table: Definition, table_name: str, column_name: str, problem: str, *, alike: bool
+) -> None:
+    """Raise Refused for an expression that uses the column, and would mean something else.
+
+    '3' < 200 compares texts, and is false: every INSERT would break such a CHECK.
+    `alike`: whether values of the new type compare as those of the old one. A column of which
+    another one is generated is refused anyway, as on PostgreSQL.
+    """
+    rules = [
+        part.sql(clause)
+        for part, clause in table.rules()
+        if clause.kind == "GENERATED" or (clause.kind == "CHECK" and not alike)
+    ]
+    if not alike:
+        computed = rows(
+            "SELECT sql FROM pragma_index_list(?) AS list JOIN sqlite_master USING (name) WHERE "
+            "list.partial OR EXISTS (SELECT 1 FROM pragma_index_info(list.name) WHERE cid = -2)",
+            table_name,
+        )
+        rules += [sql for (sql,) in computed]
+    for rule in rules:
+        if mentions(rule, column_name):
+            raise Refused(
+                f"{problem}: {rule} uses it. Drop the rule or the index that forbids it first, or "
+                "add a column of the new type and move over to it in steps"
+            )
+
+
 def begun(table: Definition, table_name: str, column_name: str, type_: Type) -> Part | None:
     """Return the hidden column with the old values; None if this revision has made none yet.
 
@@ -236,6 +282,12 @@ def begun(table: Definition, table_name: str, column_name: str, type_: Type) -> 
             f"is now to become {wanted}: {how_to_purge()}"
         )
     return part
+
+
+def family(type_: Type) -> str:
+    """Return the name that a type shares with those whose values compare alike."""
+    kind = kind_of(type_)
+    return FAMILIES.get(kind, kind)
 
 
 def kind_of(type_: Type) -> str:

@@ -129,14 +129,21 @@ def refuse_impossible_column(table_name: str, column: sa.Column[Any]) -> None:
 
 
 def refuse_missing_type(name: str, type_: sa.types.TypeEngine[Any]) -> None:
-    """Raise Refused for a type that SQLAlchemy has no spelling of on SQLite."""
+    """Raise Refused for a type that SQLite lacks, or takes for another one."""
+    if isinstance(type_, sa.types.NullType):
+        raise Refused(f"{name} has no type: write it into sa.Column")
     try:
-        type_sql(type_)
+        declared = type_sql(type_)
     except CompileError as error:
         raise Refused(
             f"{name} has the type {type_!r}, which SQLite lacks: give it another one there, such "
             f"as {type(type_).__name__}(…).with_variant(sa.JSON(), 'sqlite')"
         ) from error
+    if declared == "UUID":
+        raise Refused(
+            f"{name} has the type sa.UUID, which SQLite takes for a number, so that zeros are lost "
+            "and digits rounded: write sa.Uuid(), which is the same on PostgreSQL"
+        )
 
 
 def dialect_options(item: SchemaItem) -> dict[str, Any]:

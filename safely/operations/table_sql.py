@@ -28,6 +28,7 @@ TYPES = {  # Alembic's names of constraints
     "primary": ("PRIMARY",),
     "unique": ("UNIQUE",),
 }
+COLLATE = " collate "  # in a fact
 KEYS = ("PRIMARY", "UNIQUE")
 SYNONYMS = {"INT": "INTEGER", "DECIMAL": "NUMERIC", "BOOL": "BOOLEAN"}
 ORDER = ("COLLATE", "DEFAULT", "NOT")
@@ -127,14 +128,23 @@ class Part:
     def facts(self, *, but: str = "") -> Iterator[str]:
         """Yield what the part says, in words that do not depend on how it was written.
 
-        Rules of the kind `but` are left out.
+        A rule of the table is worded alike at its column. Rules of the kind `but` are left out.
         """
         column = "" if self.column is None else f"{self.column.lower()} "
         if column:
             yield f"{column}{normalized(self.type)}".strip()
         for clause in self.clauses:
-            if clause.kind not in (but, "NULL"):  # NULL forbids nothing
-                yield column + folded(self.tokens[clause.begin : clause.end])
+            rule = folded(self.tokens[clause.begin : clause.end])
+            if clause.kind in (but, "NULL"):  # NULL forbids nothing
+                continue
+            if clause.kind == "DEFAULT":
+                text = self.sql(clause)
+                yield f"{column}default {plain_default(text[text.upper().index('DEFAULT') + 7 :])}"
+            elif column and clause.kind in KEYS:
+                rule = rule.removesuffix(" autoincrement")
+                yield re.sub("primary key|unique", rf"\g<0> ( {column})", rule, count=1)
+            else:
+                yield rule if clause.kind in OF_TABLE else column + rule
 
 
 class Definition:
@@ -242,7 +252,7 @@ class Definition:
 
         `type_` is that of Alembic; None stands for each.
         """
-        kinds = TYPES[type_] if type_ else [kind for kinds in TYPES.values() for kind in kinds]
+        kinds = TYPES.get(type_, ()) if type_ else {kind for of in TYPES.values() for kind in of}
         return self.drop_rules(
             (part, clause)
             for part, clause in self.rules()
@@ -268,7 +278,11 @@ class Definition:
         """Drop rules; return whether there were any."""
         dropped = list(rules)
         for part, clause in reversed(dropped):
+            rule = part.sql(clause)
             self.changed |= {label_of(clause), f"column {part.column}"}
+            if clause.kind == "PRIMARY":
+                names = (str(column.column) for column in self.columns)
+                self.changed |= {f"column {name}" for name in names if mentions(rule, name)}
             part.remove(clause)
             if not part.words:
                 self.discard(part)
@@ -300,6 +314,11 @@ class Definition:
         if last and part.tokens and part.tokens[-1].isspace():
             self.parts[-1].tokens.append(part.tokens[-1])
 
+    def types(self) -> set[str]:
+        """Return the names and types of its columns, without those that are set aside."""
+        facts = {next(part.facts()) for part in self.columns}
+        return {fact for fact in facts if "_aside_" not in fact}
+
     def facts(self, *, of: str) -> set[str]:
         """Return what it says of columns and constraints, without foreign keys to other tables.
 
@@ -307,7 +326,10 @@ class Definition:
         """
         other = type(self)(str(self))
         other.drop_foreign_keys(but_to=of)
-        return {fact for part in other.parts for fact in part.facts() if "_aside_" not in fact}
+        keys = {f"{part.column}".lower() for part in self.columns if self.is_key(str(part.column))}
+        implied = {f"{column} not null" for column in keys}
+        facts = {fact for part in other.parts for fact in part.facts() if "_aside_" not in fact}
+        return facts - implied
 
 
 def beginnings(words: list[str], kinds: set[str], *, first: int) -> Iterator[int]:
@@ -362,6 +384,12 @@ def mentions(sql: str, name: str) -> bool:
     )
 
 
+def replaced(sql: str, name: str, new: str) -> str:
+    """Return SQL with another expression in the place of a name, and without comments."""
+    tokens = (token for token in TOKEN.findall(sql) if token.isspace() or not BLANK.match(token))
+    return "".join(new if same(unquoted(token), name) else token for token in tokens)
+
+
 def unquoted(token: str) -> str:
     """Return a name without its quotes; a text keeps them, so that it is no name."""
     if token[0] == "[":
@@ -378,6 +406,41 @@ def normalized(declared: str) -> str:
     """Return a declared type as SQLAlchemy spells it, without blanks."""
     name, bracket, rest = re.sub(r"\s+", "", declared).upper().partition("(")
     return SYNONYMS.get(name, name) + bracket + rest
+
+
+def differences(existing: Iterable[str], wanted: Iterable[str]) -> list[str]:
+    """Return the facts that only one of two definitions has.
+
+    A collation is compared only where one is wanted: a reflection, of which autogenerate makes
+    the way back, has none.
+    """
+    existing, wanted = set(existing), set(wanted)
+    collated = {fact.partition(COLLATE)[0] for fact in wanted if COLLATE in fact}
+    return sorted(
+        fact
+        for fact in existing ^ wanted
+        if fact in wanted or COLLATE not in fact or fact.partition(COLLATE)[0] in collated
+    )
+
+
+def plain_default(default: str | None) -> str:
+    """Return a default without the parentheses around it, and a number without its quotes."""
+    words = [token for token in TOKEN.findall(default or "NULL") if not BLANK.match(token)]
+    while words[0] == "(" and closes_at_end(words):
+        words = words[1:-1]
+    if len(words) == 1 and re.fullmatch(r"'-?[0-9.]+'", words[0]):
+        words = TOKEN.findall(words[0][1:-1])
+    return folded(words)
+
+
+def closes_at_end(words: list[str]) -> bool:
+    """Return whether the parenthesis that opens first is the last to be closed."""
+    depth = 0
+    for place, word in enumerate(words):
+        depth += (word == "(") - (word == ")")
+        if depth == 0:
+            return place == len(words) - 1
+    return False
 
 
 def folded(tokens: Iterable[str]) -> str:

@@ -23,9 +23,11 @@ from safely.operations.connection import (
     offline,
     postgresql,
     quoted,
+    refuse_offline,
     regclass,
     run,
     scalar,
+    undoing,
 )
 from safely.operations.constraints import (
     create_foreign_key,
@@ -34,9 +36,9 @@ from safely.operations.constraints import (
     refuse_two_schemas,
 )
 from safely.operations.mentions import refuse_mentioned_table
-from safely.operations.rebuild import definition_of_table, rebuilt
+from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
 from safely.operations.sqlite_limits import refuse_impossible_table
-from safely.operations.table_sql import Definition
+from safely.operations.table_sql import Definition, differences
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -112,7 +114,8 @@ def create_table(
         exists = not offline() and has_table(table_name)
         was_aside = is_new and exists
         if not exists:
-            op.get_context().impl.create_table(table, if_not_exists=True)
+            with refused_by_sqlite(table_name):
+                op.get_context().impl.create_table(table, if_not_exists=True)
         if was_aside and postgresql():
             refuse_other_columns(table)
         elif was_aside:
@@ -179,16 +182,25 @@ def bring_rules_back(table: sa.Table) -> None:
     dialect = op.get_context().dialect
     wanted = Definition(str(CreateTable(table).compile(dialect=dialect)).strip())
     existing = definition_of_table(table.name)
-    if differing := wanted.facts(of=table.name) ^ existing.facts(of=table.name):
+    if (
+        undoing()
+    ):  # the rules that it had before are right, also those that the downgrade leaves out
+        differing = differences(existing.types(), wanted.types())
+    else:
+        differing = differences(existing.facts(of=table.name), wanted.facts(of=table.name))
+    if differing:
         raise Refused(
             f"{table.name} was set aside by this revision with other columns or rules than it is "
-            f"now to have, which differ in: {'; '.join(sorted(differing))}. {how_to_purge()}"
+            f"now to have, which differ in: {'; '.join(differing)}. {how_to_purge()}"
         )
     for key in table.foreign_key_constraints:
         remote = [element.column.name for element in key.elements]
         dangling = dangling_rows(table.name, key.referred_table.name, key.column_keys, remote)
         refuse_dangling(str(key.name or "a foreign key"), table.name, dangling)
-    if rules := wanted.foreign_keys(but_to=table.name):
+    # an earlier version of safely left them on the table
+    if not existing.foreign_keys(but_to=table.name) and (
+        rules := wanted.foreign_keys(but_to=table.name)
+    ):
         with rebuilt(table.name) as definition:
             for rule in rules:
                 definition.add_constraint(rule)
@@ -221,7 +233,9 @@ def set_table_aside(table_name: str) -> None:
     """Move a table, with its rows, to where no build sees it; do nothing where it is missing."""
     if postgresql():
         run(SET_TABLE_ASIDE.format(**placeholders(table_name), oid=regclass(table_name)))
-    elif has_table(table_name):
+        return
+    refuse_offline(table_name)
+    if has_table(table_name):
         # newer builds, which don't see its rows, may then delete those that they refer to
         if definition_of_table(table_name).foreign_keys(but_to=table_name):
             with rebuilt(table_name) as definition:
