@@ -27,6 +27,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import create_foreign_key, refuse_two_schemas
+from safely.operations.drafts import refuse_other_table
 from safely.operations.mentions import refuse_mentioned_table
 
 SET_TABLE_ASIDE = """\
@@ -105,6 +106,8 @@ def create_table(
             table = op.create_table(table_name, *columns, **options, if_not_exists=True)
         if was_aside:
             refuse_other_columns(table)
+            if postgresql():
+                refuse_other_table(table)
         if postgresql() and (was_aside or offline()):
             for key in table.foreign_key_constraints:
                 add_dropped_key(table_name, key)
