@@ -12,6 +12,7 @@ from safely.ledger.ledger import SNAPSHOT
 from tests.chain import HEAD, NEXT, NUMBERS
 from tests.commands import run_alembic
 from tests.databases import Databases, name_of
+from tests.paths import ROOT
 from tests.revisions import Revision
 
 OWNER, APP = "secured_owner", "secured_app"  # neither sees more than the policies let it see
@@ -66,10 +67,9 @@ async def deployment(databases: Databases) -> AsyncIterator[Deployment]:
     await databases.execute(f"DROP ROLE {APP}")
 
 
-def migrate(deployment: Deployment, *arguments: str, cwd: Path | None = None) -> str:
+def migrate(deployment: Deployment, *arguments: str, cwd: Path = ROOT) -> str:
     """Run alembic as the owner; return its output."""
-    where = {} if cwd is None else {"cwd": cwd}
-    return run_alembic(deployment.owner, *arguments, APP_ROLE=APP, **where).stdout
+    return run_alembic(deployment.owner, *arguments, cwd=cwd, APP_ROLE=APP).stdout
 
 
 def refused(deployment: Deployment, *arguments: str, cwd: Path) -> str:
@@ -89,7 +89,7 @@ async def execute(url: str, *statements: str) -> list[asyncpg.Record]:
     try:
         for statement in statements[:-1]:
             await connection.execute(statement)
-        return await connection.fetch(statements[-1])
+        return list(await connection.fetch(statements[-1]))
     finally:
         await connection.close()
 
