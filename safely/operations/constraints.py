@@ -138,6 +138,8 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
                     match=match,
                 )
             return
+        if not offline():
+            partitions.refuse_old_server(name, source_table)
         local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
         clauses = (
             f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote})",
