@@ -117,12 +117,17 @@ def create_table(
 def refuse_keys_to_other_schemas(
     items: tuple[sa.schema.SchemaItem, ...], schema: str | None
 ) -> None:
-    """Raise Refused for a foreign key to a table in another schema."""
+    """Raise Refused for a foreign key to a table in another schema, or that is left for later."""
     keys = [key for item in items if isinstance(item, sa.Column) for key in item.foreign_keys]
     for item in items:
         if isinstance(item, sa.ForeignKeyConstraint):
             keys += item.elements
     for key in keys:
+        if key.use_alter:
+            raise Refused(
+                f"the foreign key to {key.target_fullname} has use_alter=True and would not be "
+                "created with the table: create it with safely.create_foreign_key, after both"
+            )
         parts = key.target_fullname.split(".")  # [schema.]table.column
         refuse_two_schemas(schema, ".".join(parts[:-2]) or schema)
 
