@@ -47,7 +47,7 @@ WITH shown AS (
     AND refclassid = 'pg_class'::regclass AND refobjid <> polrelid
   JOIN pg_class AS read ON read.oid = refobjid AND read.relkind IN ('r', 'p', 'v', 'm', 'f')
   JOIN pg_namespace ON pg_namespace.oid = read.relnamespace
-  WHERE shown.relrowsecurity
+  WHERE shown.relrowsecurity AND pg_has_role(read.relowner, 'USAGE')  -- of others they may grant
 )
 SELECT 1 AS place, false AS is_live, format(
   'GRANT %s ON %s TO %I', string_agg(privilege, ', ' ORDER BY privilege), name, role) AS statement
