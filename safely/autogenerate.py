@@ -5,13 +5,17 @@ Nothing global of Alembic is changed: `set_up` prepares the context of one comma
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.ops import (
     AddColumnOp,
     AlterColumnOp,
+    CreateForeignKeyOp,
+    CreateTableOp,
+    DropConstraintOp,
+    DropTableOp,
     MigrateOperation,
     MigrationScript,
     ModifyTableOps,
@@ -194,7 +198,7 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
             directive.rev_id = next_number(script)
         directive.imports.add("import safely")
         for operations in (*directive.upgrade_ops_list, *directive.downgrade_ops_list):
-            operations.ops = spelled(operations.ops)
+            operations.ops = spelled(keys_apart(operations.ops))
         for operations in directive.upgrade_ops_list:
             refuse_columns_without_value(operations.ops)
 
@@ -259,6 +263,39 @@ def refuse_columns_without_value(operations: Iterable[object]) -> None:
             refuse_without_value(operation.table_name, operation.column)
 
 
+def keys_apart(operations: Sequence[MigrateOperation]) -> list[MigrateOperation]:
+    """Return the operations with keys of their own for tables that refer to each other in a circle.
+
+    Such a key is created after both tables, and dropped before both.
+    """
+    created, dropped = (
+        {(op.schema, op.table_name): at for at, op in enumerate(operations) if isinstance(op, kind)}
+        for kind in (CreateTableOp, DropTableOp)
+    )
+    before: list[MigrateOperation] = []
+    after: list[MigrateOperation] = []
+    for at, operation in enumerate(operations):
+        if isinstance(operation, CreateTableOp):
+            late = [
+                key
+                for key in operation.columns
+                if isinstance(key, ForeignKeyConstraint)
+                and (key.use_alter or created.get(referred(key), at) > at)
+            ]
+            # columns have no == of their own: it makes SQL
+            operation.columns = [
+                item for item in operation.columns if not any(item is key for key in late)
+            ]
+            after += map(CreateForeignKeyOp.from_constraint, late)
+        elif isinstance(operation, DropTableOp):
+            before += [
+                DropConstraintOp.from_constraint(key)
+                for key in operation.to_table().foreign_key_constraints
+                if key.use_alter or dropped.get(referred(key), at) < at
+            ]
+    return [*before, *operations, *after]
+
+
 class SafeAlterColumn(AlterColumnOp):
     """Changes of a column, rendered as one line for each thing that changes, by its safe name."""
 
@@ -274,6 +311,9 @@ def spelled(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
             safe = SafeAlterColumn.__new__(SafeAlterColumn)
             vars(safe).update(vars(operation))
             result.append(safe)
+        elif isinstance(operation, CreateForeignKeyOp):
+            operation.kw.pop("use_alter", None)  # says that it is an operation of its own
+            result.append(operation)
         else:
             result.append(operation)
     return result

@@ -299,4 +299,4 @@ def schema_drift(connection: Connection) -> Drift:
     if server != last.server:
         return Drift(since, [], other_server=last.server)
     now = connection.scalar(sa.select(as_text(SNAPSHOT[dialect])))
-    return Drift(since, snapshot.differences(json.loads(last.snapshot), json.loads(now)))
+    return Drift(since, snapshot.undeclared_differences(json.loads(last.snapshot), json.loads(now)))

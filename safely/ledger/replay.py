@@ -13,7 +13,7 @@ from safely.environment import Environment
 from safely.ledger.drift import Drift
 from safely.ledger.ledger import SNAPSHOT, as_text, unfinished_if_any
 from safely.ledger.replay_rules import Schema, comparable, reworded
-from safely.ledger.snapshot import differences
+from safely.ledger.snapshot import undeclared_differences
 from safely.postgresql.server import autocommit, create_roles
 from safely.revisions import in_order
 
@@ -88,4 +88,4 @@ def schema_of(connection: Connection) -> Schema:
 def compared(replayed: Schema, actual: Schema, revision: str, script: ScriptDirectory) -> Drift:
     """Return the differences that are drift."""
     schemas = comparable(replayed, actual, in_order(script))
-    return Drift(f"a replay of the revisions to {revision}", differences(*schemas))
+    return Drift(f"a replay of the revisions to {revision}", undeclared_differences(*schemas))

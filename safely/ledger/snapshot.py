@@ -196,10 +196,7 @@ def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     """Return a sentence for each object that differs, sorted.
 
     An object that comes or goes with a table, a view, a schema or a column is part of its sentence.
-    Partitions may be made, dropped, attached and detached at any time: that is no difference.
     """
-    moved = moved_partitions(recorded, actual)
-    recorded, actual = without(recorded, moved), without(actual, moved)
     gone = {name: recorded[name] for name in recorded.keys() - actual.keys()}
     added = {name: actual[name] for name in actual.keys() - recorded.keys()}
     common = {name: (recorded[name], actual[name]) for name in recorded.keys() & actual.keys()}
@@ -207,6 +204,15 @@ def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     sentences += [f"{name}: was added{details}" for name, details in gathered(added, gone=False)]
     sentences += [f"{name}: {change(*both)}" for name, both in common.items() if both[0] != both[1]]
     return sorted(sentences)
+
+
+def undeclared_differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """Return the `differences` that no revision and no purge has made.
+
+    Partitions are made, dropped, attached and detached outside of revisions: that is none.
+    """
+    moved = moved_partitions(recorded, actual)
+    return differences(without(recorded, moved), without(actual, moved))
 
 
 def moved_partitions(recorded: dict[str, str], actual: dict[str, str]) -> set[str]:

@@ -33,6 +33,8 @@ KINDS = {
     "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{IDENTIFIER}) )?SET "
     r"(?P<assignments>.*)",
     "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{IDENTIFIER}))?",
+    "column grant": rf"GRANT (?:.*?, ?)?(?:SELECT|INSERT|UPDATE) ?\(.*?\) ?.*? ?"
+    rf"ON (?:TABLE )?{TABLE}",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }

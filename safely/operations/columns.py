@@ -42,6 +42,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_check, refuse_violations
+from safely.operations.drafts import refuse_other_column
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
 from safely.operations.rebuild import (
     attachments,
@@ -110,12 +111,14 @@ def add_column(
         checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
         column.constraints.difference_update(checks)
         alter = f"ALTER TABLE {quoted(table_name)}"
-        add = f"ADD COLUMN IF NOT EXISTS {column_definition(table_name, column)}"
+        definition = column_definition(table_name, column)
+        add = f"ADD COLUMN IF NOT EXISTS {definition}"
         if not offline():
             if is_new:
                 refuse_rewrite(table_name, name, add)
             elif is_set_aside(table_name, name):
                 refuse_other_type(table_name, column)
+                refuse_other_column(table_name, column, definition)
             refuse_broken_checks(table_name, column, checks)
         computed = column.identity is not None or column.computed is not None
         set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"

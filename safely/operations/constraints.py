@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from safely.operations import partitions
 from safely.operations.connection import (
     Refused,
+    empty_twin,
     expression_sql,
     in_schema,
     literal,
@@ -73,8 +74,28 @@ def create_check_constraint(
 
 def add_check(constraint_name: str, table_name: str, condition: str) -> None:
     """Add and validate a CHECK that no row was seen to break (PostgreSQL)."""
+    if not offline():
+        refuse_other_check(constraint_name, table_name, condition)
     refuse = partial(refuse_violations, constraint_name, table_name, condition)
     add_validated(constraint_name, table_name, f"CHECK ({condition})", refuse)
+
+
+def refuse_other_check(constraint_name: str, table_name: str, condition: str) -> None:
+    """Raise Refused where another constraint has the name (PostgreSQL)."""
+    name, table = literal(constraint_name), regclass(table_name)
+    definition = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = {} AND {}"
+    existing = scalar(definition.format(name, f"conrelid = {table}"))
+    if existing is None:
+        return
+    with empty_twin(table_name) as twin:
+        run(f"ALTER TABLE {twin} ADD CONSTRAINT safely_wanted CHECK ({condition})")
+        of_twin = f"conrelid = {literal(twin)}::regclass"
+        wanted = scalar(definition.format("'safely_wanted'", of_twin))
+    if existing.removesuffix(" NOT VALID") != wanted:
+        raise Refused(
+            f"there is another {constraint_name} already: it is {existing}, and not {wanted}; "
+            "rename or drop it, and run this again"
+        )
 
 
 def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
@@ -110,6 +131,8 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
         name = required_name(constraint_name, source_table)
         dangling = dangling_rows(source_table, referent_table, local_cols, remote_cols)
         refuse_dangling(name, source_table, dangling)
+        if postgresql() and not offline():
+            partitions.refuse_old_server(name, source_table)
         local, remote = (", ".join(map(quoted, columns)) for columns in (local_cols, remote_cols))
         clauses = (
             f"FOREIGN KEY ({local}) REFERENCES {quoted(referent_table)} ({remote})",

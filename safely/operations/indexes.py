@@ -84,12 +84,14 @@ def create_index(
             return
         if offline():
             partitions.print_refusal(table_name, f"creating {name}")
-        elif partitions.is_partitioned(table_name):
+        else:
+            refuse_other(name, table_name, columns, unique=unique, **options)
+        if not offline() and partitions.is_partitioned(table_name):
             create_on_partitions(name, table_name, columns, unique=unique, **options)
             return
         with outside_transaction(patient=True):
             if not offline():
-                make_room(name, table_name, columns, unique=unique, **options)
+                make_room(name, table_name)
             try:
                 op.create_index(
                     name,
@@ -114,7 +116,6 @@ def create_on_partitions(
     """Build an index of a partitioned table, and of each partition, without blocking anybody."""
     if unique:
         partitions.refuse_without_key(index_name, table_name, columns)
-    refuse_other(index_name, table_name, columns, unique=unique, **options)
     definition = definition_on_twin(table_name, columns, unique=unique, **options)
     try:
         partitions.build_index(index_name, table_name, definition, unique=unique)
@@ -141,23 +142,22 @@ def build(index_name: str, table_name: str, definition: str, *, unique: bool) ->
         verify(index_name)
 
 
-def make_room(
-    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
-) -> None:
-    """Drop an INVALID index of that name; raise Refused for a valid one that is another."""
-    valid = scalar(IS_VALID.format(literal(index_name)))
-    if valid is False:
+def make_room(index_name: str, table_name: str) -> None:
+    """Drop an INVALID index of that name."""
+    if scalar(IS_VALID.format(literal(index_name))) is False:
         log.info("%s was left INVALID by an earlier run: dropping it", index_name)
         drop_concurrently(index_name, table_name)
-    if valid:
-        refuse_other(index_name, table_name, columns, unique=unique, **options)
 
 
 def refuse_other(
     index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
 ) -> None:
-    """Raise Refused where another index has the name."""
-    if scalar(IS_VALID.format(literal(index_name))) is None:
+    """Raise Refused where another index has the name, but for an INVALID one, which is replaced.
+
+    That of a partitioned table is INVALID until each partition has one.
+    """
+    is_valid = scalar(IS_VALID.format(literal(index_name)))
+    if not is_valid and not partitions.is_partitioned_index(index_name):
         return
     wanted = definition_on_twin(table_name, columns, unique=unique, **options)
     wanted = f"unique {wanted}" if unique else wanted

@@ -23,6 +23,7 @@ from safely.operations.connection import (
 )
 
 LONGEST_NAME = 63  # bytes
+FIRST_WITH_KEYS = 180_000  # server_version_num of the first that takes a foreign key NOT VALID
 DIGITS = 8  # of the checksum in the place of what is cut off
 SHORTEST = 40  # bytes of an index's name that the names of its partitions' indexes begin with
 
@@ -102,6 +103,20 @@ def print_refusal(table_name: str, operation: str) -> None:
         "  END IF;\n"
         "END $partitions$"
     )
+
+
+def refuse_old_server(constraint_name: str, table_name: str) -> None:
+    """Raise Refused for a foreign key of a partitioned table before PostgreSQL 18.
+
+    It can't be added there without the check of all rows, under a lock.
+    """
+    version = "current_setting('server_version_num')::int"
+    if scalar(f"SELECT {version} < {FIRST_WITH_KEYS}") and is_partitioned(table_name):
+        raise Refused(
+            f"{constraint_name} can't be added to {table_name}: before version 18 PostgreSQL "
+            "checks all rows of a partitioned table at once, while nobody can write. Add a key to "
+            "each partition instead, or upgrade the server first"
+        )
 
 
 def refuse_without_key(index_name: str, table_name: str, columns: Sequence[object]) -> None:

@@ -35,6 +35,7 @@ from safely.operations.constraints import (
     refuse_dangling,
     refuse_two_schemas,
 )
+from safely.operations.drafts import refuse_other_table
 from safely.operations.mentions import refuse_mentioned_table
 from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
 from safely.operations.sqlite_limits import refuse_impossible_table
@@ -118,6 +119,7 @@ def create_table(
                 op.get_context().impl.create_table(table, if_not_exists=True)
         if was_aside and postgresql():
             refuse_other_columns(table)
+            refuse_other_table(table)
         elif was_aside:
             bring_rules_back(table)
         if postgresql() and (was_aside or offline()):
@@ -129,12 +131,17 @@ def create_table(
 def refuse_keys_to_other_schemas(
     items: tuple[sa.schema.SchemaItem, ...], schema: str | None
 ) -> None:
-    """Raise Refused for a foreign key to a table in another schema."""
+    """Raise Refused for a foreign key to a table in another schema, or that is left for later."""
     keys = [key for item in items if isinstance(item, sa.Column) for key in item.foreign_keys]
     for item in items:
         if isinstance(item, sa.ForeignKeyConstraint):
             keys += item.elements
     for key in keys:
+        if key.use_alter:
+            raise Refused(
+                f"the foreign key to {key.target_fullname} has use_alter=True and would not be "
+                "created with the table: create it with safely.create_foreign_key, after both"
+            )
         parts = key.target_fullname.split(".")  # [schema.]table.column
         refuse_two_schemas(schema, ".".join(parts[:-2]) or schema)
 

@@ -17,7 +17,8 @@ from safely.operations.connection import literal, run
 # The statements by which published versions obey the policies of the tables that they show, in
 # order. Each is complete by itself, since a run may be killed after any of them.
 # `is_live`: it locks a view that clients may be using.
-# A role that can't name the tables, for want of USAGE, has its rights on them from here only.
+# A role that can't name the tables, for want of USAGE, has its rights on them from here only. A
+# view of which it has no rights on the table was made so by hand, and stays.
 STATEMENTS = """\
 WITH shown AS (
   SELECT format('%I.%I', version.nspname, view.relname) AS view, base.oid, base.relrowsecurity,
@@ -46,7 +47,7 @@ WITH shown AS (
     AND refclassid = 'pg_class'::regclass AND refobjid <> polrelid
   JOIN pg_class AS read ON read.oid = refobjid AND read.relkind IN ('r', 'p', 'v', 'm', 'f')
   JOIN pg_namespace ON pg_namespace.oid = read.relnamespace
-  WHERE shown.relrowsecurity
+  WHERE shown.relrowsecurity AND pg_has_role(read.relowner, 'USAGE')  -- of others they may grant
 )
 SELECT 1 AS place, false AS is_live, format(
   'GRANT %s ON %s TO %I', string_agg(privilege, ', ' ORDER BY privilege), name, role) AS statement
@@ -60,7 +61,10 @@ SELECT 3, true, concat('DO $reset$ BEGIN ',
   CASE WHEN NOT may_name AND oid NOT IN (SELECT oid FROM needed) THEN
     format('REVOKE SELECT, INSERT, UPDATE, DELETE ON %s FROM %I; ', name, role) END,
   'END $reset$')
-FROM shown WHERE is_invoker AND NOT relrowsecurity GROUP BY oid, name, role, may_name
+FROM shown WHERE is_invoker AND NOT relrowsecurity AND CASE WHEN role = '' THEN true
+  ELSE (SELECT bool_and(has_table_privilege(role, oid, privilege))
+        FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege) END
+GROUP BY oid, name, role, may_name
 ORDER BY 1, 3"""
 
 EXECUTE = """\

@@ -407,6 +407,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     'op.execute("VACUUM FULL users")': ("rewrite", None),
     'op.execute("ALTER TABLE users SET UNLOGGED")': ("rewrite", None),
     'op.execute("SET lock_timeout = 0")': ("lock-timeout", None),
+    'op.execute("GRANT SELECT (id, age), UPDATE ON users TO PUBLIC")': ("column-grant", None),
     'op.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")': ("table-lock", None),
     'op.execute("LOCK users IN SHARE MODE NOWAIT")': ("table-lock", None),
     'op.execute("-- squawk-ignore-file\\nALTER TABLE users DROP COLUMN age")': (
