@@ -1,16 +1,23 @@
 """Columns of another type: which values, rules and settings go along, and what is refused."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+import safely
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, revision_of, run_script, write
 from tests.migrated import state_of
 from tests.revisions import Revision
+from tests.safely.test_schemas import operate
 
 pytestmark = pytest.mark.only("postgresql")
 ACCEPT_DRIFT = ("-x", "drift=accept")  # the tests make tables of their own
@@ -348,3 +355,117 @@ async def test_a_draft_that_was_undone_is_not_run_again_with_another_expression(
     run_alembic(url, "upgrade", "head", cwd=clone)
     await engine.dispose()
     assert await query(engine, "SELECT age FROM users") == [(15,)]
+
+
+class KilledError(BaseException):
+    """The process was killed: nothing that handles errors handles it."""
+
+
+@contextmanager
+def killed_before(engine: AsyncEngine, statement: int) -> Iterator[None]:
+    """Kill whatever runs inside before it has sent so many statements; end it where it runs."""
+    sent = 0
+
+    def count(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+        if sent >= statement:
+            raise KilledError
+
+    event.listen(engine.sync_engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", count)
+
+
+CATALOGUE = """\
+SELECT format('%s %s %s %s', attnum, attname, format_type(atttypid, atttypmod), attnotnull),
+       pg_get_expr(adbin, adrelid), col_description(attrelid, attnum)
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attrelid = 'things'::regclass AND attnum > 0
+UNION ALL
+SELECT conname, pg_get_constraintdef(oid), obj_description(oid)
+FROM pg_constraint WHERE conrelid = 'things'::regclass
+UNION ALL
+SELECT relname, pg_get_indexdef(oid), obj_description(oid)
+FROM pg_class JOIN pg_index ON indexrelid = oid WHERE indrelid = 'things'::regclass
+UNION ALL
+SELECT tgname, pg_get_triggerdef(oid), NULL FROM pg_trigger
+WHERE tgrelid = 'things'::regclass AND NOT tgisinternal
+UNION ALL
+SELECT to_jsonb(t)::text, NULL, NULL FROM things AS t ORDER BY 1, 2"""
+KILLED_TABLE = (
+    "DROP TABLE IF EXISTS things",
+    "CREATE TABLE things (id text PRIMARY KEY, low integer NOT NULL DEFAULT 0, high integer, "
+    "CONSTRAINT ordered CHECK (low < high), CONSTRAINT once UNIQUE (low, high) DEFERRABLE)",
+    "CREATE INDEX by_low ON things ((low % 7)) WHERE high > 0",
+    "COMMENT ON COLUMN things.low IS 'low'",
+    "INSERT INTO things SELECT 'k' || n, n, 2 * n + 1 FROM generate_series(1, 5) AS n",
+)
+MEANWHILE = (
+    "INSERT INTO things VALUES ('new', 50, 90)",
+    "UPDATE things SET low = -2 WHERE id = 'k2'",
+    "DELETE FROM things WHERE id = 'k3'",
+)
+
+
+def up() -> None:
+    safely.change_type(
+        "things", "low", sa.Numeric(9, 2), using="low * 1.5", back="round(low / 1.5)::integer"
+    )
+
+
+def down() -> None:
+    safely.change_type("things", "low", sa.Integer(), using="round(low / 1.5)::integer")
+
+
+async def run_body(engine: AsyncEngine, body: Callable[[], None], kill_before: int = 10**6) -> bool:
+    """Run a body, killed before that statement; return whether it came to its end."""
+    await engine.dispose()
+    async with engine.connect() as connection:
+        try:
+            with killed_before(engine, kill_before):
+                await connection.run_sync(operate, "0042", body, up=body is up)
+                await connection.commit()
+        except (KilledError, PendingRollbackError):  # the other one: of what cleans up after it
+            await connection.invalidate()
+            return False
+    return True
+
+
+async def catalogue_after(
+    engine: AsyncEngine, directions: list[Callable[[], None]], kill_before: int | None
+) -> list[Any] | None:
+    """Return the table after these bodies; None if the last one came to its end unkilled.
+
+    The last one is killed before a statement, rows are written, and it is run again; after an odd
+    number, the other way first.
+    """
+    for statement in KILLED_TABLE:
+        await write(engine, statement)
+    *before, last = directions
+    for body in before:
+        assert await run_body(engine, body)
+    if kill_before is not None and await run_body(engine, last, kill_before):
+        return None
+    for statement in MEANWHILE:
+        await write(engine, statement)
+    if kill_before is not None and kill_before % 2:
+        assert await run_body(engine, down if last is up else up)
+    assert await run_body(engine, last)
+    return await query(engine, CATALOGUE.replace(":", r"\:"))
+
+
+@pytest.mark.parametrize("runs", [1, 2, 3])
+async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
+    engine: AsyncEngine, *, full: bool, runs: int
+) -> None:
+    """The last of up, down and up is killed; then it is run to its end."""
+    directions = [up, down, up][:runs]
+    undisturbed = await catalogue_after(engine, directions, None)
+    kill_before = 1
+    while (end := await catalogue_after(engine, directions, kill_before)) is not None:
+        assert end == undisturbed, kill_before
+        kill_before += 1 if full else 45
+    assert kill_before > (50 if full else 45)
