@@ -1,9 +1,10 @@
 """Columns of another type, and with another default.
 
-PostgreSQL: changing a type in place rewrites the table while nobody can read it, and is refused
-under a published view. So a second column of the new type is added beside the old one, a trigger
-keeps the two in step whichever is written, and at the end they swap names: older builds go on
-with the old one, which is set aside. The same revision undone finds both and swaps them again.
+PostgreSQL: a type that holds the old values as they are is changed in place (widen.py). Any other
+would rewrite the table while nobody can read it. So a second column of the new type is added beside
+the old one, a trigger keeps the two in step whichever is written, and at the end they swap names:
+older builds go on with the old one, which is set aside. The same revision undone finds both and
+swaps them again.
 """
 
 from typing import Any
@@ -38,6 +39,7 @@ from safely.operations.indexes import IS_VALID, build, definition_of, drop_concu
 from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
+    has_type,
     is_bad_value,
     refuse_before,
     refuse_offline_script,
@@ -55,6 +57,7 @@ from safely.operations.retype_sql import (
     VALIDATE_RULES,
     WANTED,
 )
+from safely.operations.widen import COMPARE, DROP_NARROWER, widened
 
 Type = sa.types.TypeEngine[Any]
 
@@ -78,7 +81,11 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     two types are in use. A downgrade gives them the other way round; its `back`, if left out, is
     the `using` of the upgrade.
 
-    PostgreSQL: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
+    PostgreSQL: a type that holds the old values as they are, such as a longer varchar, takes
+    ACCESS EXCLUSIVE on the views of published versions and on the table for an instant, and older
+    builds read what newer ones write. A statement that a client has prepared fails once after
+    that (SQLSTATE 0A000), if it is in a transaction.
+    Any other type: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
     converted in batches (`safely.backfill`); CHECKs and indexes are created for the new column,
     without blocking anybody, and ANALYZE follows. Comments, grants and settings of the column go
     with its name. One that a killed run has changed is no error.
@@ -102,11 +109,16 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
             change_on_sqlite(table_name, column_name, type_, using)
             return
         change = change_of(table_name, column_name, type_, using, back)
+        column = change.placeholders
+        if not offline() and has_type(change):
+            return  # a run that was killed has changed it
+        by_cast = using is None and back is None
+        if by_cast and widened(table_name, column):
+            return
         if offline():
             refuse_offline_script(change)
-        elif refuse_before(change):
-            return  # a run that was killed has changed it
-        column = change.placeholders
+        else:
+            refuse_before(change)
         with outside_transaction():
             run(SYNC_FUNCTION)
             run(PREPARE.format(**column))
@@ -118,7 +130,11 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         copy_indexes(change)
         with outside_transaction(patient=True):
             analyze(table_name)
+            if by_cast:
+                run(COMPARE.format(**column))
         run(SWAP.format(**column))
+        if by_cast:
+            run(DROP_NARROWER.format(**column))
 
 
 def change_of(

@@ -1,10 +1,12 @@
 """Columns of another type: which values, rules and settings go along, and what is refused."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -12,12 +14,12 @@ from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import safely
-from tests.chain import HEAD, NEXT
+from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, revision_of, run_script, write
 from tests.migrated import state_of
+from tests.operations import operate
 from tests.revisions import Revision
-from tests.safely.test_schemas import operate
 
 pytestmark = pytest.mark.only("postgresql")
 ACCEPT_DRIFT = ("-x", "drift=accept")  # the tests make tables of their own
@@ -469,3 +471,108 @@ async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
         assert end == undisturbed, kill_before
         kill_before += 1 if full else 45
     assert kill_before > (50 if full else 45)
+
+
+WIDER = {
+    "longer": ("varchar(5)", "sa.String(5)", "sa.String(9)"),
+    "endless": ("varchar(5)", "sa.String(5)", "sa.Text()"),
+    "varying": ("text", "sa.Text()", "sa.String()"),
+    "exact": ("numeric(8,2)", "sa.Numeric(8, 2)", "sa.Numeric(12, 2)"),
+    "free": ("numeric(8,2)", "sa.Numeric(8, 2)", "sa.Numeric()"),
+    "fine": ("timestamptz(3)", "postgresql.TIMESTAMP(True, 3)", "sa.DateTime(True)"),
+    "bits": ("varbit(4)", "postgresql.BIT(4, varying=True)", "postgresql.BIT(8, varying=True)"),
+}
+SHOWN = """\
+SELECT relnamespace\\:\\:regnamespace\\:\\:text, pg_get_viewdef(oid), relacl\\:\\:text, reloptions,
+       relowner, obj_description(oid)
+FROM pg_class WHERE relname = 'wide' AND relkind = 'v' ORDER BY 1"""
+
+
+FILES = """\
+SELECT relname, pg_relation_filenode(oid) FROM pg_class
+WHERE relname ~ 'wide|longest' AND relkind IN ('r', 'i') ORDER BY 1"""
+
+
+def widening(*, up: bool) -> str:
+    """Return the body of a revision that widens the columns, or of its downgrade."""
+    lines = ["from sqlalchemy.dialects import postgresql"]
+    for name, (_, old, new) in WIDER.items():
+        lines.append(f'safely.change_type("wide", "{name}", {new if up else old})')
+    return "\n".join(lines)
+
+
+async def make_wide(engine: AsyncEngine) -> None:
+    """Create a table with columns to widen, which two versions show."""
+    columns = ", ".join(f"{name} {old}" for name, (old, _, _) in WIDER.items())
+    await write(engine, f"CREATE TABLE wide (id text PRIMARY KEY, {columns})")
+    await write(engine, "CREATE UNIQUE INDEX longest ON wide (longer)")
+    await write(engine, "ALTER TABLE wide ALTER longer SET DEFAULT 'a', ALTER longer SET NOT NULL")
+    await write(engine, "INSERT INTO wide (id, longer) VALUES ('a', 'b')")
+    for number in (HEAD, PREVIOUS):
+        await write(engine, f"CREATE VIEW at_{number}.wide AS SELECT * FROM wide")
+        await write(engine, f"GRANT SELECT ON at_{number}.wide TO PUBLIC")
+        await write(engine, f"COMMENT ON VIEW at_{number}.wide IS 'as it was'")
+    await write(engine, f"ALTER VIEW at_{HEAD}.wide SET (security_invoker = true)")
+
+
+@asynccontextmanager
+async def clients_of_wide(url: str) -> AsyncIterator[None]:
+    """Read and write through both versions, without an error, until the block ends."""
+    ended = asyncio.Event()
+
+    async def use(number: str) -> int:
+        client, times = await asyncpg.connect(url), 0
+        while not ended.is_set():
+            await client.fetch(f"SELECT * FROM at_{number}.wide WHERE id = $1", "a")
+            await client.execute(f"UPDATE at_{number}.wide SET longer = $1", f"{times % 999}")
+            times += 1
+        await client.close()
+        return times
+
+    clients = [asyncio.create_task(use(number)) for number in (HEAD, PREVIOUS)]
+    try:
+        yield
+    finally:
+        ended.set()
+        assert min(await asyncio.gather(*clients)) > 10
+
+
+@pytest.mark.parametrize("by", ["alembic", "a script"])
+async def test_a_type_that_holds_the_values_as_they_are_is_changed_in_place(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision, by: str
+) -> None:
+    """Under a reader and a writer of two versions, whose views stay as they were."""
+    await make_wide(engine)
+    before = await query(engine, SHOWN), await query(engine, FILES)
+    revision(widening(up=True), widening(up=False))
+    async with clients_of_wide(url):
+        if by == "alembic":
+            await asyncio.to_thread(run_alembic, url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
+        else:
+            script = await asyncio.to_thread(
+                run_alembic, url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone
+            )
+            await run_script(engine, script.stdout)
+    assert await query(engine, HIDDEN) == []
+    assert await query(engine, TRIGGERS) == []
+    shown = [row for row in await query(engine, SHOWN) if row[0] != f"at_{NEXT}"]
+    assert (shown, await query(engine, FILES)) == before
+    await engine.dispose()
+    await write(engine, f"UPDATE at_{HEAD}.wide SET longer = '123456789', exact = 1234567890.12")
+
+
+async def test_a_type_that_was_widened_is_narrowed_again_if_the_values_allow_it(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    await make_wide(engine)
+    revision(widening(up=True), widening(up=False))
+    run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
+    await write(engine, "UPDATE wide SET longer = '123456789'")
+    process = run_alembic(url, "downgrade", "-1", cwd=clone, check=False)
+    assert "wide.longer can't become VARCHAR(5): 1 row(s) would hold another" in process.stdout
+    assert await query(engine, HIDDEN) == []
+    await write(engine, "UPDATE wide SET longer = '12345'")
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await engine.dispose()
+    assert await query(engine, "SELECT longer FROM wide") == [("12345",)]
