@@ -7,6 +7,7 @@ older builds go on with the old one, which is set aside. The same revision undon
 swaps them again.
 """
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,6 +62,8 @@ from safely.operations.widen import COMPARE, DROP_NARROWER, widened
 
 Type = sa.types.TypeEngine[Any]
 
+OWN_OPPOSITE = re.compile(r"""("?)\w+\1 at time zone '[^']+'""", re.IGNORECASE)
+
 
 def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING needs
     table_name: str,
@@ -106,7 +109,9 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     with in_schema(schema, table_name):
         refuse_references(table_name, column_name)
         if not postgresql():
-            change_on_sqlite(table_name, column_name, type_, using)
+            # types of one name, such as timestamps of either kind, are stored alike
+            if using is None or offline() or is_stored_otherwise(table_name, column_name, type_):
+                change_on_sqlite(table_name, column_name, type_, using, back)
             return
         change = change_of(table_name, column_name, type_, using, back)
         column = change.placeholders
@@ -162,8 +167,8 @@ def change_of(
         "forward_text": literal(using or quoted(column_name)),
         "expression": literal(quoted(column_name)),
     }
-    if using is not None and back is None and " at time zone " in f" {using.lower()} ":
-        back = using  # it is its own opposite
+    if using is not None and back is None and OWN_OPPOSITE.fullmatch(using.strip()):
+        back = using
     # undone, the trigger has the expression of the upgrade; the other way round, a second upgrade
     # would differ from the first
     recorded = RECORDED.format(oid=column["oid"], source=column["hidden_text"])
@@ -259,8 +264,17 @@ def on_hidden_column(index: str, column: dict[str, str]) -> str:
     return definition
 
 
+def is_stored_otherwise(table_name: str, column_name: str, type_: Type) -> bool:
+    """Return whether a type has another name in the database than the column's (SQLite)."""
+    return column_type(table_name, column_name).upper() != type_sql(type_).upper()
+
+
 def change_on_sqlite(
-    table_name: str, column_name: str, type_: Type, using: str | None = None
+    table_name: str,
+    column_name: str,
+    type_: Type,
+    using: str | None = None,
+    back: str | None = None,
 ) -> None:
     """Copy the table; the old values are kept in a hidden BLOB, which converts none."""
     refuse_offline(table_name)
@@ -273,8 +287,9 @@ def change_on_sqlite(
         values = f"CAST({using or column} AS {type_sql(type_)})"
     else:
         # a value that nobody has changed since gets its old spelling back: '007' for 7
+        made = f"(SELECT {back or column} FROM (SELECT {hidden} AS {column}))"
         values = (
-            f"CASE WHEN CAST({hidden} AS {before}) IS {column} THEN {hidden} "
+            f"CASE WHEN CAST({made} AS {before}) IS {column} THEN {hidden} "
             f"ELSE CAST({using or column} AS {type_sql(type_)}) END"
         )
     run(f"ALTER TABLE {table} ADD COLUMN _swap BLOB")

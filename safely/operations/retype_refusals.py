@@ -216,7 +216,7 @@ def depends_on_zone(change: Change, type_: str, parameter: str) -> str:
     """Return the message for a cast that depends on the TimeZone of the client."""
     return (
         f"{change.table_name}.{change.column_name} would become {type_} by the TimeZone of "
-        f"whichever client writes a row. Name the zone: "
+        f"whichever client writes a row. Name the zone, for a timestamp with "
         f"{parameter}=\"{change.placeholders['shown']} AT TIME ZONE 'UTC'\""
     )
 
