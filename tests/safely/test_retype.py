@@ -1,8 +1,10 @@
 """Columns of another type: which values, rules and settings go along, and what is refused."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,13 +12,14 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import safely
 from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
-from tests.databases import query, revision_of, run_script, write
+from tests.databases import query, run_script, write
 from tests.migrated import state_of
 from tests.operations import operate
 from tests.revisions import Revision
@@ -278,66 +281,81 @@ TABLE = (
 ROWS = (
     "INSERT INTO things (n, name) SELECT 7 * n, repeat('x', 99 + n) FROM generate_series(1, 2) AS n"
 )
-CHANGE = 'safely.change_type("things", '
-REFUSED = {
-    "in a primary key": ('"id", sa.Text()', "it is part of things_pkey"),
-    "an identity": ('"number", sa.BigInteger()', "it is an identity column"),
-    "computed": ('"twice", sa.BigInteger()', "it is computed from other columns"),
-    "used by a computed one": ('"other", sa.BigInteger()', "twice of table things depends on it"),
-    "in an exclusion": ('"span", sa.Text()', "it is part of things_span_excl"),
-    "a name that is too long": ('"big", sa.BigInteger()', "which is too long: the database keeps"),
-    "no such cast": ('"n", sa.Date()', "cannot cast type integer to date. Write using="),
+change = partial(safely.change_type, "things")
+REFUSED: dict[str, tuple[Callable[[], None], str]] = {
+    "in a primary key": (lambda: change("id", sa.Text()), "it is part of things_pkey"),
+    "an identity": (lambda: change("number", sa.BigInteger()), "it is an identity column"),
+    "computed": (lambda: change("twice", sa.BigInteger()), "it is computed from other columns"),
+    "used by a computed one": (
+        lambda: change("other", sa.BigInteger()),
+        "twice of table things depends on it",
+    ),
+    "in an exclusion": (lambda: change("span", sa.Text()), "it is part of things_span_excl"),
+    "a name that is too long": (
+        lambda: change("big", sa.BigInteger()),
+        "which is too long: the database keeps",
+    ),
+    "no such cast": (
+        lambda: change("n", sa.Date()),
+        "cannot cast type integer to date. Write using=",
+    ),
     "no such cast back": (
-        '"n", sa.Date(), using="date \'2026-01-01\' + n"',
+        lambda: change("n", sa.Date(), using="date '2026-01-01' + n"),
         "cannot cast type date to integer. Write back=",
     ),
-    "no such type": ('"n", sa.Enum("a", name="nowhere")', "Create the type first"),
+    "no such type": (lambda: change("n", sa.Enum("a", name="nowhere")), "Create the type first"),
     "another column": (
-        '"n", sa.BigInteger(), using="n + number"', 'column "number" does not exist'
+        lambda: change("n", sa.BigInteger(), using="n + number"),
+        'column "number" does not exist',
     ),
-    "a value that is too long": ('"name", sa.String(100)', "1 row(s) would hold another value"),
-    "a value that is none": ('"name", sa.Integer()', "its default is 'none'"),
+    "a value that is too long": (
+        lambda: change("name", sa.String(100)),
+        "1 row(s) would hold another value",
+    ),
+    "a value that is none": (lambda: change("name", sa.Integer()), "its default is 'none'"),
     "a default that is another": (
-        '"name", sa.Text(), using="upper(name)"', "its default is 'none'"
+        lambda: change("name", sa.Text(), using="upper(name)"),
+        "its default is 'none'",
     ),
-    "a zone": ('"made", sa.DateTime(timezone=True)', "by the TimeZone of whichever client"),
+    "a zone": (
+        lambda: change("made", sa.DateTime(timezone=True)),
+        "by the TimeZone of whichever client",
+    ),
     "a zone on the way back": (
-        '"made", sa.DateTime(timezone=True), using="timezone(\'UTC\', made)"',
+        lambda: change("made", sa.DateTime(timezone=True), using="timezone('UTC', made)"),
         "for a timestamp with back=",
     ),
-    "a collation": ('"coded", sa.String(5)', 'it would lose its collation, "C"'),
+    "a collation": (lambda: change("coded", sa.String(5)), 'it would lose its collation, "C"'),
     "a domain with rules": (
-        '"n", sa.dialects.postgresql.DOMAIN("filled", sa.Integer())',
+        lambda: change("n", postgresql.DOMAIN("filled", sa.Integer())),
         "Use the type under the domain",
     ),
     "a value that is repeated": (
-        '"n", sa.BigInteger(), using="least(n, 5)"', "1 row(s) would repeat a value of things_n_key"
+        lambda: change("n", sa.BigInteger(), using="least(n, 5)"),
+        "1 row(s) would repeat a value of things_n_key",
     ),
     "a CHECK that is broken": (
-        '"n", sa.BigInteger(), using="-n"', "2 row(s) would break positive"
+        lambda: change("n", sa.BigInteger(), using="-n"),
+        "2 row(s) would break positive",
     ),
-}  # fmt: skip
+}
 
 
 async def test_what_can_be_foreseen_is_refused_before_anything_is_changed(
-    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+    url: str, engine: AsyncEngine
 ) -> None:
     await write(engine, TABLE)
     await write(engine, "ALTER TABLE things ADD CONSTRAINT positive CHECK (n > 0)")
     await write(engine, "CREATE DOMAIN filled AS integer NOT NULL")
     await write(engine, ROWS)
-    run_alembic(url, *ACCEPT_DRIFT, "stamp", HEAD)
     before = (await state_of("postgresql", url))["schema"]
-    for case, (arguments, words) in REFUSED.items():
-        revision(f"import sqlalchemy.dialects.postgresql\n{CHANGE}{arguments})")
-        process = run_alembic(url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone, check=False)
-        assert process.returncode != 0, case
-        assert words in process.stdout, case
-        assert "FAILED: " in process.stdout, case
-        assert "Traceback" not in process.stderr, case
+    for case, (body, words) in REFUSED.items():
+        async with engine.connect() as connection:
+            with pytest.raises(safely.Refused, match=re.escape(words)) as refusal:
+                await connection.run_sync(operate, "0010", body)
+        assert "\n" not in str(refusal.value), case
         assert await query(engine, HIDDEN) == [], case
         assert await query(engine, TRIGGERS) == [], case
-        assert await revision_of(engine) == HEAD, case
     assert (await state_of("postgresql", url))["schema"] == before
 
 
