@@ -29,6 +29,7 @@ from sqlalchemy import (
     VARBINARY,
     CheckConstraint,
     Column,
+    DateTime,
     ForeignKeyConstraint,
     Table,
     text,
@@ -326,7 +327,9 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     lines = []
     if operation.modify_type is not None:
         type_ = render_type(operation.modify_type, context)
-        lines.append(f"safely.change_type({column}, {type_}{schema})")
+        lines.append(
+            f"safely.change_type({column}, {type_}{conversion(context, operation)}{schema})"
+        )
     if operation.modify_server_default is not False:
         default = render_server_default(operation.modify_server_default, context)
         lines.append(f"safely.change_default({column}, {default}{schema})")
@@ -335,3 +338,19 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     elif operation.modify_nullable:
         lines.append(f"safely.allow_null({column}{schema})")
     return lines
+
+
+def conversion(context: AutogenContext, operation: SafeAlterColumn) -> str:
+    """Return the argument `using` of a change of type; empty where a cast does it.
+
+    A timestamp gets or loses its zone as in UTC: a cast would take that of whichever client writes
+    the row, and is refused. A hook of env.py may have given another expression.
+    """
+    using = operation.kw.get("postgresql_using")
+    old, new = operation.existing_type, operation.modify_type
+    if using is None and isinstance(old, DateTime) and isinstance(new, DateTime):
+        assert context.dialect is not None  # noqa: S101  # Alembic always has one here
+        name = context.dialect.identifier_preparer.quote(operation.column_name)
+        if old.timezone != new.timezone:
+            using = f"{name} AT TIME ZONE 'UTC'"
+    return "" if using is None else f", using={using!r}"

@@ -1,11 +1,13 @@
 """Columns of another type, and with another default.
 
-PostgreSQL: changing a type in place rewrites the table while nobody can read it, and is refused
-under a published view. So a second column of the new type is added beside the old one, a trigger
-keeps the two in step whichever is written, and at the end they swap names: older builds go on
-with the old one, which is set aside. The same revision undone finds both and swaps them again.
+PostgreSQL: a type that holds the old values as they are is changed in place (widen.py). Any other
+would rewrite the table while nobody can read it. So a second column of the new type is added beside
+the old one, a trigger keeps the two in step whichever is written, and at the end they swap names:
+older builds go on with the old one, which is set aside. The same revision undone finds both and
+swaps them again.
 """
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +38,7 @@ from safely.operations.indexes import IS_VALID, build, definition_of, drop_concu
 from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
+    has_type,
     is_bad_value,
     refuse_before,
     refuse_offline_script,
@@ -54,8 +57,11 @@ from safely.operations.retype_sql import (
     WANTED,
 )
 from safely.operations.retype_sqlite import change_on_sqlite, default_rule
+from safely.operations.widen import COMPARE, DROP_NARROWER, widened
 
 Type = sa.types.TypeEngine[Any]
+
+OWN_OPPOSITE = re.compile(r"""("?)\w+\1 at time zone '[^']+'""", re.IGNORECASE)
 
 
 def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING needs
@@ -77,7 +83,11 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     two types are in use. A downgrade gives them the other way round; its `back`, if left out, is
     the `using` of the upgrade.
 
-    PostgreSQL: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
+    PostgreSQL: a type that holds the old values as they are, such as a longer varchar, takes
+    ACCESS EXCLUSIVE on the views of published versions and on the table for an instant, and older
+    builds read what newer ones write. A statement that a client has prepared fails once after
+    that (SQLSTATE 0A000), if it is in a transaction.
+    Any other type: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
     converted in batches (`safely.backfill`); CHECKs and indexes are created for the new column,
     without blocking anybody, and ANALYZE follows. Comments, grants and settings of the column go
     with its name. One that a killed run has changed is no error.
@@ -99,14 +109,21 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         refuse_hidden_rows(table_name)
         refuse_references(table_name, column_name)
         if not postgresql():
-            change_on_sqlite(table_name, column_name, type_, using)
+            # types of one name, such as timestamps of either kind, are stored alike
+            if using is None or offline() or is_stored_otherwise(table_name, column_name, type_):
+                change_on_sqlite(table_name, column_name, type_, using)
             return
         change = change_of(table_name, column_name, type_, using, back)
+        column = change.placeholders
+        if not offline() and has_type(change):
+            return  # a run that was killed has changed it
+        by_cast = using is None and back is None
+        if by_cast and widened(table_name, column):
+            return
         if offline():
             refuse_offline_script(change)
-        elif refuse_before(change):
-            return  # a run that was killed has changed it
-        column = change.placeholders
+        else:
+            refuse_before(change)
         with outside_transaction():
             run(SYNC_FUNCTION)
             run(PREPARE.format(**column))
@@ -118,7 +135,11 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         copy_indexes(change)
         with outside_transaction(patient=True):
             analyze(table_name)
+            if by_cast:
+                run(COMPARE.format(**column))
         run(SWAP.format(**column))
+        if by_cast:
+            run(DROP_NARROWER.format(**column))
 
 
 def change_of(
@@ -146,8 +167,8 @@ def change_of(
         "forward_text": literal(using or quoted(column_name)),
         "expression": literal(quoted(column_name)),
     }
-    if using is not None and back is None and " at time zone " in f" {using.lower()} ":
-        back = using  # it is its own opposite
+    if using is not None and back is None and OWN_OPPOSITE.fullmatch(using.strip()):
+        back = using
     # undone, the trigger has the expression of the upgrade; the other way round, a second upgrade
     # would differ from the first
     recorded = RECORDED.format(oid=column["oid"], source=column["hidden_text"])
@@ -241,6 +262,11 @@ def on_hidden_column(index: str, column: dict[str, str]) -> str:
     definition = definition_of("safely_wanted")
     run("DROP TABLE safely_twin")
     return definition
+
+
+def is_stored_otherwise(table_name: str, column_name: str, type_: Type) -> bool:
+    """Return whether a type has another name in the database than the column's (SQLite)."""
+    return column_type(table_name, column_name).upper() != type_sql(type_).upper()
 
 
 def change_default(

@@ -97,15 +97,20 @@ def sql_bool(value: bool) -> str:  # noqa: FBT001  # it has no other argument
     return "true" if value else "false"
 
 
-def refuse_before(change: Change) -> bool:
-    """Raise Refused for all that can be foreseen; return whether the column has the type already.
+def has_type(change: Change) -> bool:
+    """Return whether the column has the new type; raise Refused for a type that is missing."""
+    return bool(
+        catalogue_value(SHAPE, change.table_name, change.column_name) == wanted_shape(change)
+    )
+
+
+def refuse_before(change: Change) -> None:
+    """Raise Refused for all that can be foreseen.
 
     Nothing is changed yet, or what an earlier run has begun is there.
     """
     table_name, column_name = change.table_name, change.column_name
     old, wanted = catalogue_value(SHAPE, table_name, column_name), wanted_shape(change)
-    if old == wanted:
-        return True
     refuse_other_trigger(table_name, column_name)
     refuse_without_key(table_name)
     if problem := scalar(PROBLEM.format(**change.placeholders)):
@@ -126,7 +131,6 @@ def refuse_before(change: Change) -> bool:
             )
     refuse_values(change)
     refuse_broken_rules(change, checks)
-    return False
 
 
 def wanted_shape(change: Change) -> str:
@@ -212,7 +216,7 @@ def depends_on_zone(change: Change, type_: str, parameter: str) -> str:
     """Return the message for a cast that depends on the TimeZone of the client."""
     return (
         f"{change.table_name}.{change.column_name} would become {type_} by the TimeZone of "
-        f"whichever client writes a row. Name the zone: "
+        f"whichever client writes a row. Name the zone, for a timestamp with "
         f"{parameter}=\"{change.placeholders['shown']} AT TIME ZONE 'UTC'\""
     )
 

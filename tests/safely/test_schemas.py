@@ -4,14 +4,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -19,6 +16,7 @@ import safely
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
 from tests.databases import query, revision_of, run_script, write
+from tests.operations import operate
 from tests.revisions import Revision
 
 ACCEPT_DRIFT = ("-x", "drift=accept")  # the test has created tables by hand
@@ -270,22 +268,6 @@ async def revision_on(
             await connection.commit()
 
         yield run
-
-
-def operate(
-    connection: sa.Connection, revision: str, operation: Callable[[], object], *, up: bool = True
-) -> None:
-    """Run an operation in the context and with the options that a step gives to Alembic."""
-    options = {
-        "lock_timeout": "100ms",
-        "revision": revision,
-        "is_upgrade": up,
-        "transactional_ddl": True,
-        "work": SimpleNamespace(rows=0),
-    }
-    context = MigrationContext.configure(connection, opts=options)
-    with Operations.context(context), context.begin_transaction():
-        operation()
 
 
 REFUSED_IN_SHOP: dict[str, Callable[[], object]] = {
