@@ -19,6 +19,7 @@ from safely.operations.backfill import change_rows
 from safely.operations.connection import (
     Refused,
     analyze,
+    column_type,
     in_schema,
     literal,
     offline,
