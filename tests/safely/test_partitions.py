@@ -139,6 +139,17 @@ async def test_every_change_goes_up_down_and_up_again(
     await write(engine, "DROP TABLE m_rest")
     assert "no drift" in drift_of(url, partitioned)
 
+    run_alembic(url, "upgrade", "head", cwd=partitioned)
+    for before in (later(5), later(6)):  # a column of each partition, then the table with them all
+        purged = run_migrations(url, "purge", "--before", before, "--yes", cwd=partitioned)
+        assert purged.returncode == 0, purged.stderr
+        assert "no drift" in drift_of(url, partitioned)
+        if before == later(5):
+            run_alembic(url, "downgrade", later(5), cwd=partitioned)
+            assert await query(engine, "SELECT count(*) FROM m_2025") == [(213,)]
+            run_alembic(url, "upgrade", "head", cwd=partitioned)
+    assert await query(engine, "SELECT relname FROM pg_class WHERE relname ~ '^(m|M 1)$'") == []
+
 
 async def test_a_unique_index_needs_the_columns_by_which_rows_are_divided(
     url: str, engine: AsyncEngine, partitioned: Path
