@@ -82,9 +82,9 @@ BEGIN
         INTO last, walked, done USING size, reached;
       EXIT WHEN last IS NULL;
       reached := last; changed := changed + done;
-      COMMIT;
       size := greatest(1, least({largest}, floor(size * least(2,
         {longest} / greatest(extract(epoch FROM clock_timestamp() - began), 0.001)))));
+      COMMIT;
     END LOOP;
     EXIT WHEN changed = 0 OR changed >= before;
     before := changed;

@@ -52,6 +52,7 @@ from safely.operations.retype_sql import (
     RECORDED,
     RETYPED,
     SHAPE,
+    STORAGE,
     SWAP,
     SYNC_FUNCTION,
     VALIDATE_RULES,
@@ -178,6 +179,7 @@ def change_of(
         "recorded": recorded if undoing() else "NULL",
         "wanted": WANTED.format(**column),
         "indexed": INDEXED.format(**column),
+        "storage": STORAGE.format(**column),
     }
     return Change(table_name, column_name, type_text, using, back, column)
 
@@ -213,35 +215,39 @@ def copy_indexes(change: Change) -> None:
     if offline():
         return  # a script is refused for a column with indexes
     column, table_name = change.placeholders, change.table_name
-    wanted = {
-        hidden_name(name): (on_hidden_column(index, column), unique, constraint, deferral)
-        for index, name, unique, constraint, deferral in rows(column["indexed"])
-    }
-    drop_stale_indexes(change, {name: definition for name, (definition, *_) in wanted.items()})
-    for name, (definition, unique, constraint, deferral) in wanted.items():
+    indexes = rows(column["indexed"])
+    drop_stale_indexes(change, {hidden_name(name): index for index, name, *_ in indexes})
+    for index, original, unique, constraint, deferral in indexes:
+        name = hidden_name(original)
         try:
-            build(name, table_name, definition, unique=unique)
+            build(name, table_name, on_hidden_column(index, column), unique=unique)
         except IntegrityError as error:
             with outside_transaction(patient=True):
                 drop_concurrently(name, table_name)
             raise Refused(
                 f"{change.problem}: a value that was written meanwhile would stand in two rows "
-                f"of {name.removeprefix(hidden_prefix())}. Correct it, and run this again"
+                f"of {original}. Correct it, and run this again"
             ) from error
         if constraint == "u":
             rule = f"UNIQUE USING INDEX {quoted(name)} {deferral}"
             add_constraint(name, table_name, rule.strip())
 
 
-def drop_stale_indexes(change: Change, wanted: dict[str, str]) -> None:
-    """Drop indexes that the hidden column has kept from an earlier run, and that are others now."""
-    on_hidden = INDEXED.format(
-        oid=change.placeholders["oid"], shown_text=change.placeholders["hidden_text"]
-    )
+def drop_stale_indexes(change: Change, originals: dict[str, str]) -> None:
+    """Drop indexes that the hidden column has kept from an earlier run, and that are others now.
+
+    `originals` are the indexes of the shown column by the names that those of the hidden one have.
+    """
+    column = change.placeholders
+    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
     for index, name, _, constraint, _ in rows(on_hidden):
-        is_invalid = not scalar(IS_VALID.format(literal(name)))
-        if is_invalid or wanted.get(name) == definition_of(index):
-            continue  # `build` replaces an invalid one
+        if not scalar(IS_VALID.format(literal(name))):
+            continue  # `build` replaces it
+        if original := originals.get(name):
+            # as PostgreSQL spells the one for the other column, in either direction
+            there, back = on_hidden_column(original, column), on_shown_column(index, change)
+            if there == definition_of(index) or back == definition_of(original):
+                continue
         with outside_transaction(patient=True):
             if constraint is not None:
                 table = quoted(change.table_name)
@@ -251,15 +257,28 @@ def drop_stale_indexes(change: Change, wanted: dict[str, str]) -> None:
 
 def on_hidden_column(index: str, column: dict[str, str]) -> str:
     """Return an index's definition for the hidden column, as it stands after USING."""
+    return moved(index, column, ("shown", "hidden"), column["type"])
+
+
+def on_shown_column(index: str, change: Change) -> str | None:
+    """Return the definition of an index of the hidden column for the shown one; None for none."""
+    old = column_type(change.table_name, change.column_name)
+    try:
+        with op.get_bind().begin_nested():
+            return moved(index, change.placeholders, ("hidden", "shown"), old)
+    except DBAPIError:
+        return None
+
+
+def moved(index: str, column: dict[str, str], names: tuple[str, str], type_: str) -> str:
+    """Return an index's definition for the other column of the two, which has another type."""
+    source, target = (column[name] for name in names)
     original = definition_of(index)
-    for statement in (
-        "CREATE TEMPORARY TABLE safely_twin (LIKE {table})",
-        "ALTER TABLE safely_twin DROP COLUMN {hidden}",
-        "CREATE INDEX safely_wanted ON safely_twin USING {original}",
-        "ALTER TABLE safely_twin ALTER COLUMN {shown} TYPE {type} USING ({forward})::{type}",
-        "ALTER TABLE safely_twin RENAME COLUMN {shown} TO {hidden}",
-    ):
-        run(statement.format(**column, original=original))
+    run(f"CREATE TEMPORARY TABLE safely_twin (LIKE {column['table']})")
+    run(f"ALTER TABLE safely_twin DROP COLUMN {target}")
+    run(f"CREATE INDEX safely_wanted ON safely_twin USING {original}")
+    run(f"ALTER TABLE safely_twin ALTER COLUMN {source} TYPE {type_} USING NULL")
+    run(f"ALTER TABLE safely_twin RENAME COLUMN {source} TO {target}")
     definition = definition_of("safely_wanted")
     run("DROP TABLE safely_twin")
     return definition

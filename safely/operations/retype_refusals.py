@@ -28,7 +28,7 @@ from safely.operations.connection import (
 )
 from safely.operations.keys import refuse_without_key
 from safely.operations.required import refuse_other_trigger
-from safely.operations.retype_sql import CHECK_VALUES, PROBLEM, RECORDED, REFUSE, SHAPE
+from safely.operations.retype_sql import CHECK_VALUES, INDEXED, PROBLEM, RECORDED, REFUSE, SHAPE
 
 STEPS = "Add a column of the new type, and move over to it in steps"
 IN_QUOTES = re.compile(r'"[^"]*"')
@@ -145,12 +145,30 @@ def wanted_shape(change: Change) -> str:
 
 
 def refuse_long_names(change: Change) -> None:
-    """Raise Refused for rules and indexes that can't get the prefix of hidden names as well."""
+    """Raise Refused for rules and indexes whose hidden name is too long, or is taken.
+
+    It is taken where another column of the rule was retyped by this revision.
+    """
     table = literal(quoted(change.table_name))
-    for name, _ in rows(CHECKS.format(table, literal(change.column_name))):
-        hidden_name(name)
-    for _, name, *_ in rows(change.placeholders["indexed"]):
-        hidden_name(name)
+    checks = rows(CHECKS.format(table, literal(change.column_name)))
+    names = [name for name, _ in checks]
+    names += [name for _, name, *_ in rows(change.placeholders["indexed"])]
+    hidden = hidden_name(change.column_name)
+    ours = {name for name, _ in rows(CHECKS.format(table, literal(hidden)))}
+    on_hidden = INDEXED.format(oid=change.placeholders["oid"], shown_text=literal(hidden))
+    ours |= {name for _, name, *_ in rows(on_hidden)}
+    for name in names:
+        taken = literal(hidden_name(name))
+        query = (
+            f"SELECT EXISTS (SELECT FROM pg_constraint WHERE conname = {taken} "
+            f"AND conrelid = {change.placeholders['oid']}) "
+            f"OR to_regclass(quote_ident({taken})) IS NOT NULL"
+        )
+        if hidden_name(name) not in ours and scalar(query):
+            raise Refused(
+                f"{change.problem}: this revision has retyped another column of {name}. Give "
+                "this one a revision of its own"
+            )
 
 
 def refuse_other_draft(change: Change, wanted: str) -> None:

@@ -202,8 +202,9 @@ BEGIN
   END IF;
 END $values$"""
 
-# an empty twin is altered in place, and then PostgreSQL spells the CHECKs for the new column; those
-# that the hidden column has kept from an earlier run may be out of date
+# An empty twin is altered in place, and then PostgreSQL spells the CHECKs for the new column. Those
+# that the hidden column has kept from an earlier run may be out of date. They are not if PostgreSQL
+# spells them for the shown column as they stand there: then they stay as they were written once.
 COPY_RULES = """\
 DO $rules$
 DECLARE
@@ -225,11 +226,27 @@ BEGIN
     FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
     WHERE conrelid = 'safely_twin'::regclass AND attname = {hidden_text} AND contype = 'c';
   DROP TABLE safely_twin;
+  CREATE TEMPORARY TABLE safely_kept (name text);
+  BEGIN
+    CREATE TEMPORARY TABLE safely_twin (LIKE {table} INCLUDING CONSTRAINTS);
+    ALTER TABLE safely_twin DROP COLUMN {shown} CASCADE;
+    EXECUTE format('ALTER TABLE safely_twin ALTER COLUMN %I TYPE %s USING NULL',
+                   {hidden_text}, old.type);
+    ALTER TABLE safely_twin RENAME COLUMN {hidden} TO {shown};
+    INSERT INTO safely_kept
+    SELECT twin.conname FROM pg_constraint AS twin JOIN pg_constraint AS live
+      ON live.conrelid = {oid} AND {prefix} || live.conname = twin.conname
+      AND pg_get_expr(live.conbin, live.conrelid) = pg_get_expr(twin.conbin, twin.conrelid)
+    WHERE twin.conrelid = 'safely_twin'::regclass;
+    DROP TABLE safely_twin;
+  EXCEPTION WHEN OTHERS THEN
+    NULL;  -- none can be kept
+  END;
   FOR item IN
     SELECT conname FROM pg_constraint JOIN pg_attribute
       ON attrelid = conrelid AND attnum = ANY (conkey)
     WHERE conrelid = {oid} AND attname = {hidden_text} AND contype = 'c'
-      AND starts_with(conname, {prefix})
+      AND starts_with(conname, {prefix}) AND conname NOT IN (SELECT name FROM safely_kept)
       AND (conname, pg_get_expr(conbin, conrelid)) NOT IN (SELECT name, condition FROM safely_rules)
   LOOP
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT %I', {table_text}, item.conname);
@@ -241,7 +258,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %I ADD CONSTRAINT %I %s NOT VALID',
                    {table_text}, item.name, item.rule);
   END LOOP;
-  DROP TABLE safely_rules;
+  DROP TABLE safely_rules, safely_kept;
 END $rules$"""
 
 VALIDATE_RULES = """\
@@ -256,6 +273,21 @@ BEGIN
     EXECUTE format('ALTER TABLE %I VALIDATE CONSTRAINT %I', {table_text}, item.conname);
   END LOOP;
 END $validate$"""
+
+# how long values are stored; ALTER TABLE … TYPE sets it back, too
+STORAGE = """\
+  SELECT typstorage <> 'p' INTO can_be_long FROM pg_attribute
+  JOIN pg_type ON pg_type.oid = atttypid WHERE attrelid = {oid} AND attname = {shown_text};
+  IF can_be_long AND old.attstorage <> (SELECT typstorage FROM pg_type WHERE oid = old.atttypid)
+  THEN
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET STORAGE %s', {table_text}, {shown_text},
+                   CASE old.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
+                     WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END);
+  END IF;
+  IF can_be_long AND old.attcompression <> '' THEN
+    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET COMPRESSION %s', {table_text}, {shown_text},
+                   CASE old.attcompression WHEN 'l' THEN 'lz4' ELSE 'pglz' END);
+  END IF;"""
 
 # the settings of the shown column, its comment and its grants go with its name
 SWAP = """\
@@ -315,18 +347,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET (%s)', {table_text}, {shown_text},
                    array_to_string(old.attoptions, ', '));
   END IF;
-  SELECT typstorage <> 'p' INTO can_be_long FROM pg_attribute
-  JOIN pg_type ON pg_type.oid = atttypid WHERE attrelid = {oid} AND attname = {shown_text};
-  IF can_be_long AND old.attstorage <> (SELECT typstorage FROM pg_type WHERE oid = old.atttypid)
-  THEN
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET STORAGE %s', {table_text}, {shown_text},
-                   CASE old.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL'
-                     WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END);
-  END IF;
-  IF can_be_long AND old.attcompression <> '' THEN
-    EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET COMPRESSION %s', {table_text}, {shown_text},
-                   CASE old.attcompression WHEN 'l' THEN 'lz4' ELSE 'pglz' END);
-  END IF;
+{storage}
   FOR item IN
     SELECT privilege_type, is_grantable,
            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END AS role
@@ -342,6 +363,7 @@ BEGIN
                   obj_description(shown.oid, 'pg_constraint')) AS remark
     FROM pg_constraint AS hidden JOIN pg_constraint AS shown USING (conrelid)
     WHERE conrelid = {oid} AND {prefix} || shown.conname = hidden.conname
+      AND old.attnum = ANY (shown.conkey)  -- not those of another column of this revision
     UNION ALL
     SELECT 'ALTER INDEX', ' RENAME TO ', hidden.relname::text,
            format('COMMENT ON INDEX %I IS %L', hidden.relname,
@@ -350,6 +372,9 @@ BEGIN
     JOIN pg_class AS shown ON shown.oid IN (
       SELECT other.indexrelid FROM pg_index AS other WHERE other.indrelid = {oid})
     WHERE indrelid = {oid} AND {prefix} || shown.relname = hidden.relname
+      AND EXISTS (SELECT FROM pg_depend
+                  WHERE classid = 'pg_class'::regclass AND objid = shown.oid
+                    AND refobjid = {oid} AND refobjsubid = old.attnum)
       AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = {oid})
   LOOP
     shown_name := substr(item.name, {length});

@@ -32,6 +32,7 @@ DECLARE
   definitions text;
   files text;
   files_after text;
+  can_be_long boolean;
 BEGIN
   PERFORM set_config('safely.widens', 'no', false);
   PERFORM set_config('safely.retyped', 'true', false);
@@ -122,6 +123,7 @@ BEGIN
     EXECUTE 'DROP VIEW ' || views;
   END IF;
   ALTER TABLE {table} ALTER COLUMN {shown} TYPE {type};
+{storage}
   IF views IS NOT NULL THEN
     EXECUTE definitions;
   END IF;

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,6 +135,21 @@ CASES = {
             },
         ),
         later_reads({LATER.format("age", "bob"): 41, LATER.format("age", "new"): 7}),
+    ),
+    "convert a column": Case(
+        'safely.change_type("users", "age", sa.Integer(), using="round(age * 10)")',
+        older_may(
+            BOB,
+            f"UPDATE {OLD} SET age = 41 WHERE email = 'bob@example.org'",
+            f"INSERT INTO {NEW} (full_name, email, age) VALUES ('New', 'new@example.org', 0.7)",
+            reads={
+                f"SELECT age FROM {NEW} WHERE email = 'bob@example.org'": Decimal("4.1"),
+                f"SELECT age FROM {OLD} WHERE email = 'new@example.org'": 7,
+            },
+        ),
+        later_reads(
+            {LATER.format("age", "bob"): Decimal("4.1"), LATER.format("age", "new"): Decimal("0.7")}
+        ),
     ),
     "tighten a column": Case(
         'safely.allow_null("users", "age")',

@@ -626,3 +626,16 @@ async def test_autogenerate_names_the_zone_of_a_timestamp(
     run_alembic(url, *ACCEPT_DRIFT, "downgrade", "-1", cwd=clone)
     await engine.dispose()
     assert await query(engine, "SELECT \"Made\" = '2026-07-01 10:00' FROM moments") == [(True,)]
+
+
+async def test_a_second_column_of_one_rule_needs_a_revision_of_its_own(
+    engine: AsyncEngine,
+) -> None:
+    await write(engine, KILLED_TABLE[1])
+
+    def both() -> None:
+        safely.change_type("things", "low", sa.BigInteger())
+        safely.change_type("things", "high", sa.BigInteger())
+
+    with pytest.raises(safely.Refused, match=r"has retyped another column of (ordered|once)"):
+        await run_body(engine, both)
