@@ -295,6 +295,7 @@ class Everything(Project):
         }
 
     def write(self) -> None:
+        self.directory.mkdir(exist_ok=True)
         self.add_package(source(self.tables()))
         self.alembic("init", "-t", "async", "migrations")
         self.configure()

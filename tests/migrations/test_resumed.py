@@ -36,7 +36,7 @@ WHERE state <> 'undone' ORDER BY id"""
 
 @pytest.mark.only("postgresql")
 @pytest.mark.parametrize("change", ROWS)
-async def test_a_change_that_is_cut_off_anywhere_ends_as_an_undisturbed_one(
+async def test_a_change_that_is_cut_off_anywhere_ends_as_an_undisturbed_one(  # noqa: PLR0913  # pytest's arguments
     databases: Databases, url: str, clone: Path, revision: Revision, change: str, *, full: bool
 ) -> None:
     chance = random.Random(seed := secrets.randbelow(10**6))  # noqa: S311  # not a secret
@@ -87,9 +87,7 @@ async def prepare(url: str, change: str) -> None:
     await connection.close()
 
 
-async def undisturbed(
-    databases: Databases, url: str, clone: Path, target: str
-) -> tuple[str, int]:
+async def undisturbed(databases: Databases, url: str, clone: Path, target: str) -> tuple[str, int]:
     """Run the change on a copy of the database; return the copy, and how many requests it took."""
     copy = await databases.make(name_of(url))
     command = "upgrade" if target == "head" else "downgrade"
