@@ -53,7 +53,7 @@ from safely.operations.rebuild import (
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
 from safely.operations.sqlite_limits import refuse_impossible_column
-from safely.operations.table_sql import Part, differences, mentions, rule_of
+from safely.operations.table_sql import Part, differences, mentions, rule_of, same
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -219,11 +219,16 @@ def refuse_other_definition(table_name: str, column_name: str, definition: str) 
     Its default is not compared: it gets the one of its definition.
     """
     hidden = hidden_name(column_name)
-    aside = definition_of_table(table_name).column(hidden)
-    existing, wanted = (
-        [fact.replace(hidden.lower(), column_name.lower()) for fact in part.facts(but="DEFAULT")]
-        for part in (aside, Part(definition))
-    )
+    parts = definition_of_table(table_name).parts
+    aside = [part for part in parts if same(part.column, hidden)]
+    # a copy by an earlier release has made the rules of a column those of the table
+    aside += [part for part in parts if part.column is None and mentions(str(part), hidden)]
+    existing = [
+        fact.replace(hidden.lower(), column_name.lower())
+        for part in aside
+        for fact in part.facts(but="DEFAULT")
+    ]
+    wanted = list(Part(definition).facts(but="DEFAULT"))
     if (
         undoing()
     ):  # the rules that it had before are right, also those that the downgrade leaves out
