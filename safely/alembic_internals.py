@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _render_constraint as render_constraint
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
 from alembic.runtime.environment import EnvironmentContext
@@ -36,6 +37,7 @@ USED = (  # module, name in it, attribute of that or ""
     ("alembic.command", "upgrade", "def upgrade(rev, context)"),
     ("alembic.command", "downgrade", "def downgrade(rev, context)"),
     ("alembic.command", "stamp", "def do_stamp(rev, context)"),
+    ("alembic.autogenerate.render", "_render_constraint", ""),
     ("alembic.autogenerate.render", "_render_server_default", ""),
     ("alembic.autogenerate.render", "_repr_type", ""),
     ("alembic.ddl.postgresql", "PostgresqlImpl", "_cleanup_index_expr"),
@@ -57,6 +59,7 @@ __all__ = [
     "is_configured",
     "missing",
     "nested",
+    "render_constraint",
     "render_server_default",
     "render_type",
     "version_table",

@@ -25,6 +25,7 @@ KINDS = {
     "create index": rf"CREATE (?P<unique>UNIQUE )?INDEX (?P<concurrently>CONCURRENTLY )?"
     rf"(?:IF NOT EXISTS )?(?:(?!ON ){NAME} )?ON (?:ONLY )?{TABLE} ?(?:USING \w+ ?)?(?P<rest>.*)",
     "drop index": rf"DROP INDEX (?P<concurrently>CONCURRENTLY )?(?:IF EXISTS )?{NAME}",
+    "rename index": rf"ALTER INDEX (?:IF EXISTS )?{NAME} RENAME TO (?P<new>{IDENTIFIER})",
     "create trigger": rf"CREATE (?:\w+ )*TRIGGER {NAME} .*? ON {TABLE}",
     "drop table": rf"DROP TABLE (?:IF EXISTS )?{TABLES}",
     "truncate": rf"TRUNCATE (?:TABLE )?{TABLES}",
@@ -58,6 +59,8 @@ ACTIONS = {  # of ALTER TABLE; the first pattern that matches decides
     r"(?: (?:COLLATE|USING) .*)?$",
     "default": rf"ALTER (?:COLUMN )?{COLUMN} SET DEFAULT (?P<default>.*)",
     "no default": rf"ALTER (?:COLUMN )?{COLUMN} DROP DEFAULT",
+    "rename constraint": rf"RENAME CONSTRAINT {NAME} TO (?P<new>{IDENTIFIER})",
+    "rename table": rf"RENAME TO (?P<new>{IDENTIFIER})",
     "rename column": rf"RENAME (?!CONSTRAINT |TO )(?:COLUMN )?{COLUMN} TO (?P<new>{IDENTIFIER})",
     "rewrite": r"SET (?:LOGGED|UNLOGGED|TABLESPACE|ACCESS METHOD)\b",
     "harmless": rf"(?:ALTER (?:COLUMN )?{IDENTIFIER} SET STATISTICS|SET \(|RESET \(|ATTACH "

@@ -33,6 +33,7 @@ from safely.operations.connection import (
     regclass,
     rows,
     run,
+    scalar,
     type_sql,
 )
 from safely.operations.constraints import attach
@@ -41,6 +42,7 @@ from safely.operations.rebuild import rebuilt
 from safely.operations.required import refuse_other_trigger
 from safely.operations.retype_sql import (
     COPY_RULES,
+    DEFERRAL,
     INDEXED,
     PREPARE,
     REFUSE_INDEXES,
@@ -199,7 +201,8 @@ def copy_indexes(table_name: str, column_name: str, column: dict[str, str]) -> N
             )
         build(hidden_name(name), table_name, on_hidden_column(index, column), unique=unique)
         if constraint == "u":
-            attach(hidden_name(name), table_name)
+            deferral = scalar(DEFERRAL.format(oid=column["oid"], name=literal(name)))
+            attach(hidden_name(name), table_name, deferral)
 
 
 def on_hidden_column(index: str, column: dict[str, str]) -> str:

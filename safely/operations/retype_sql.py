@@ -127,6 +127,8 @@ BEGIN
   ALTER TABLE {table} RENAME COLUMN {shown} TO _swap;
   ALTER TABLE {table} RENAME COLUMN {hidden} TO {shown};
   ALTER TABLE {table} RENAME COLUMN _swap TO {hidden};
+  EXECUTE format('COMMENT ON COLUMN %I.%I IS %L', {table_text}, {shown_text},
+                 col_description({oid}, old.attnum));
   IF default_sql IS NOT NULL THEN
     EXECUTE format('ALTER TABLE %I ALTER COLUMN %I SET DEFAULT CAST(%s AS %s)',
                    {table_text}, {shown_text}, default_sql, {type_text});
@@ -170,6 +172,11 @@ WHERE indrelid = {oid} AND attname = {shown_text}
                   WHERE classid = 'pg_class'::regclass AND objid = indexrelid
                     AND refobjid = indrelid AND refobjsubid = attnum))
 ORDER BY 1"""
+
+DEFERRAL = """\
+SELECT concat_ws(' ', CASE WHEN condeferrable THEN 'DEFERRABLE' END,
+                 CASE WHEN condeferred THEN 'INITIALLY DEFERRED' END)
+FROM pg_constraint WHERE conrelid = {oid} AND conname = {name}"""
 
 REFUSE_INDEXES = """\
 DO $indexes$ BEGIN
