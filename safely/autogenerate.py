@@ -217,6 +217,7 @@ def in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
             one.ops = [item for item in one.ops if item not in first and item not in last]
         elif isinstance(one, CreateTableOp):
             created.remove(one.table_name)
+            one.columns = [item for item in one.columns if not is_hidden(item)]
             for key in keys_between(one, set(created)):
                 one.columns = [item for item in one.columns if item is not key]
                 last.append(CreateForeignKeyOp.from_constraint(key))
@@ -226,6 +227,13 @@ def in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
             dropped.add(one.table_name)
         rest.append(one)
     return [*first, *rest, *last]
+
+
+def is_hidden(item: Any) -> bool:
+    """Return whether a part of a table that is to come back is set aside in it."""
+    if isinstance(item, Constraint) and any(map(is_hidden, getattr(item, "columns", ()))):
+        return True
+    return str(getattr(item, "name", None) or "").startswith(PREFIX)
 
 
 def is_key_dropped(operation: MigrateOperation) -> bool:
