@@ -16,11 +16,11 @@ import safely
 from safely.lint.plain_sql import require_column
 from safely.lint.source import Call, Source
 
-# the operations of `op` for which `safely` has its own, and not the same function
-COUNTERPARTS = {
-    name
-    for name in safely.__all__
-    if hasattr(op, name) and getattr(op, name) is not getattr(safely, name)
+# the operations of `op` for which `safely` has its own, unless Alembic's is as safe
+COUNTERPARTS = {name for name in safely.__all__ if hasattr(op, name)} - {
+    "create_table_comment",
+    "drop_table_comment",
+    "f",
 }
 SUPERFLUOUS = {  # keywords whose work `safely` does by itself
     "if_exists",

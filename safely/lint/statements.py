@@ -25,7 +25,6 @@ KINDS = {
     "create index": rf"CREATE (?P<unique>UNIQUE )?INDEX (?P<concurrently>CONCURRENTLY )?"
     rf"(?:IF NOT EXISTS )?(?:(?!ON ){NAME} )?ON (?:ONLY )?{TABLE} ?(?:USING \w+ ?)?(?P<rest>.*)",
     "drop index": rf"DROP INDEX (?P<concurrently>CONCURRENTLY )?(?:IF EXISTS )?{NAME}",
-    "rename index": rf"ALTER INDEX (?:IF EXISTS )?{NAME} RENAME TO (?P<new>{IDENTIFIER})",
     "create trigger": rf"CREATE (?:\w+ )*TRIGGER {NAME} .*? ON {TABLE}",
     "drop table": rf"DROP TABLE (?:IF EXISTS )?{TABLES}",
     "truncate": rf"TRUNCATE (?:TABLE )?{TABLES}",

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import safely
 from safely.ledger.ledger import SNAPSHOT
-from tests.safely.test_schemas import operate
+from tests.operating import operate
 
 SETUP = (
     "CREATE TABLE u (id integer PRIMARY KEY)",

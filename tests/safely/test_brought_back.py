@@ -15,8 +15,8 @@ import safely
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
 from tests.databases import query, run_script, write
+from tests.operating import revision_on
 from tests.revisions import Revision
-from tests.safely.test_schemas import revision_on
 
 pytestmark = pytest.mark.only("postgresql")
 

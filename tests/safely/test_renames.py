@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import safely
 from tests.databases import query, write
-from tests.safely.test_schemas import revision_on
+from tests.operating import revision_on
 
 SETUP = (
     "CREATE TABLE owners (id INTEGER PRIMARY KEY)",
