@@ -135,8 +135,10 @@ DO $forget$ BEGIN
     RETURN;
   END IF;
   EXECUTE format('COMMENT ON SCHEMA %I IS %L', {schema_name}, {keys} - {name});
+  -- not while the foreign keys of another table wait to be checked
   IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace({identifier}))
-     AND {keys} = '{{}}' THEN
+     AND NOT EXISTS (SELECT FROM jsonb_object_keys({keys}) AS other
+                     WHERE to_regclass(format('%I.%I', current_schema, other)) IS NOT NULL) THEN
     DROP SCHEMA {schema};
   END IF;
 END $forget$"""

@@ -7,6 +7,7 @@ finished with the schema's snapshot.
 import functools
 import logging
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ArgumentError
 
 from safely import alembic_internals as alembic
 from safely.alembic_internals import (
@@ -31,6 +33,7 @@ from safely.revisions import in_order, with_ancestors
 from safely.run import published
 from safely.run.retry import Overtaken
 
+WRONG_ARGUMENT = r"unexpected keyword|required (positional|keyword)|positional arg|Additional arg"
 USABLE_ID = re.compile(r"[A-Za-z0-9_.]+")
 
 log = logging.getLogger("safely")
@@ -127,14 +130,33 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
 def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
     """Run `upgrade` or `downgrade` of a revision.
 
-    Raise CommandError for its own file or network errors, which tell nothing of the database.
+    Raise CommandError for its own file or network errors, which tell nothing of the database, and
+    for arguments that an operation or a construct does not have.
     """
     try:
         body_of(script, up=up)(**arguments)
-    except OSError as error:
-        raise CommandError(
-            f"{Path(script.path).name} failed: {type(error).__name__}: {error}"
-        ) from error
+    except (ArgumentError, OSError) as error:
+        raise failed(script, error) from error
+    except TypeError as error:
+        if re.search(WRONG_ARGUMENT, str(error)) and is_own(error, script):
+            raise failed(script, error) from error
+        raise
+
+
+def failed(script: Script, error: Exception) -> CommandError:
+    """Return the error of a revision's body in one line."""
+    name = Path(script.path).name
+    entries = traceback.extract_tb(error.__traceback__)
+    lines = [entry.lineno for entry in entries if entry.filename == script.path]
+    place = f" (line {lines[-1]})" if lines else ""
+    return CommandError(f"{name} failed: {type(error).__name__}: {error}{place}")
+
+
+def is_own(error: Exception, script: Script) -> bool:
+    """Return whether the revision's own call is wrong, and not one that a library makes."""
+    entries = traceback.extract_tb(error.__traceback__)
+    inner = [entry.filename for entry in entries if entry.filename != script.path]
+    return entries[-1].filename == script.path or "sqlalchemy" in inner[-1]
 
 
 def end(
