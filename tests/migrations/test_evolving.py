@@ -89,6 +89,10 @@ def later_reads(reads: dict[str, Any]) -> Check:
 
 NOTHING = later_reads({})
 LATER = f"SELECT {{}} FROM {NEW} WHERE email = '{{}}@example.org'"
+COMMENT_ON_AGE = (
+    "SELECT col_description(attrelid, attnum) FROM pg_attribute "
+    "WHERE attrelid = 'users'::regclass AND attname = 'age'"
+)
 BOBS_AGE = "SELECT age FROM users WHERE email = 'bob@example.org'"
 
 CASES = {
@@ -153,6 +157,11 @@ CASES = {
         older_may(BOB, reads={BOBS_AGE: 18}),
         later_reads({BOBS_AGE: 18}),
     ),
+    "change a comment": Case(
+        'safely.change_comment("users", "age", None)',
+        older_may(BOB, reads={COMMENT_ON_AGE: "in years"}),
+        NOTHING,
+    ),
     "add a rule": Case(
         'safely.drop_constraint("ck_users_adult", "users", "check")',
         older_is_refused(
@@ -181,6 +190,24 @@ CASES = {
         'sa.Column("age", sa.Integer()))',
         older_may(BOB),
         later_reads({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
+    ),
+    "rename a table": Case(
+        'safely.rename_table("people", "users")',
+        older_may(BOB, f"INSERT INTO at_{NEXT}.people (full_name) VALUES ('New')"),
+        later_reads({f"SELECT count(*) FROM at_{NEXT}.people": 3}),
+    ),
+    "rename a rule": Case(
+        'safely.rename_constraint("ck_users_age_range", "users", "ck_users_age")',
+        older_is_refused(f"UPDATE {OLD} SET age = -1", asyncpg.CheckViolationError),
+        NOTHING,
+    ),
+    "rename an index": Case(
+        'safely.rename_index("idx_users_email", "users", "idx_user_email")',
+        older_is_refused(
+            f"INSERT INTO {OLD} (full_name, email) VALUES ('Eve', 'ADA@example.org')",
+            asyncpg.UniqueViolationError,
+        ),
+        NOTHING,
     ),
     "refer to a table": Case(
         'safely.drop_constraint("fk_users_age_users", "users", "foreignkey")',

@@ -21,7 +21,7 @@ from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import state_of
-from tests.operations import operate
+from tests.operating import operate
 from tests.revisions import Revision
 
 pytestmark = pytest.mark.only("postgresql")
