@@ -15,6 +15,7 @@ from alembic.operations.ops import (
     AddConstraintOp,
     AlterColumnOp,
     CreateForeignKeyOp,
+    CreateIndexOp,
     CreateTableOp,
     DropColumnOp,
     DropConstraintOp,
@@ -54,7 +55,11 @@ from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
 from safely.operations.columns import refuse_no_value, refuse_other_rules, refuse_without_value
 from safely.operations.connection import required_name
-from safely.operations.options import refuse_ignored, refuse_ignored_in_constraint
+from safely.operations.options import (
+    refuse_ignored,
+    refuse_ignored_in_constraint,
+    refuse_ignored_in_index,
+)
 from safely.operations.table_sql import Definition, plain_default, rule_of
 from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
@@ -414,6 +419,8 @@ def refuse_unwritable(
                 refuse_without_value(operation.table_name, operation.column)
         elif isinstance(operation, DropColumnOp) and up:
             refuse_no_value(operation.table_name, operation.to_column(), project.schema)
+        elif isinstance(operation, CreateIndexOp):
+            refuse_ignored_in_index(operation.to_index(), operation.table_name)
         elif isinstance(operation, AddConstraintOp):
             constraint = operation.to_constraint()
             table = str(constraint.table.name)

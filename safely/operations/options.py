@@ -76,9 +76,8 @@ def refuse_ignored(table: sa.Table, prefixes: Iterable[str]) -> None:
     for constraint in table.constraints:
         name = constraint.name if isinstance(constraint.name, str) else None
         refuse_ignored_in_constraint(name, table.name, constraint)
-    if not postgresql():
-        for index in table.indexes:
-            refuse_lost_options(f"{index.name} of {table.name}", dialect_options(index))
+    for index in table.indexes:
+        refuse_ignored_in_index(index, table.name)
     refuse_first(table.name, of_table(table, prefixes))
 
 
@@ -98,6 +97,12 @@ def refuse_ignored_in_constraint(
     refuse_first(place, of_constraint(constraint))
     if not postgresql():
         refuse_impossible_constraint(place, constraint)
+
+
+def refuse_ignored_in_index(index: sa.Index, table_name: str) -> None:
+    """Raise Refused for an option of an index without which SQLite would allow other rows."""
+    if not postgresql():
+        refuse_lost_options(f"{index.name} of {table_name}", dialect_options(index))
 
 
 def defer_as_postgresql(constraint: sa.ForeignKeyConstraint) -> None:

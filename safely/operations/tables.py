@@ -98,7 +98,7 @@ BEGIN
                  {schema_name}, remembered || jsonb_build_object({name}, keys));
 END $aside$"""
 
-# {wanted}: the foreign keys of the revision, for a table that an earlier release has set aside
+# {keys_then}: the foreign keys that the table gets
 BRING_TABLE_BACK = """\
 DO $back$
 DECLARE
@@ -112,7 +112,7 @@ BEGIN
     RETURN;
   END IF;
   remembered := {keys};
-  keys := coalesce(remembered -> {name}, {wanted}::jsonb);
+  keys := {keys_then};
   FOR item IN
     SELECT relname FROM pg_class
     WHERE relnamespace = to_regnamespace(quote_ident({schema_name})) AND (relname = {name}
@@ -192,8 +192,8 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
     `use_alter` is created at once. Return the table, for inserting rows.
 
     PostgreSQL: SHARE ROW EXCLUSIVE on the tables that its foreign keys refer to, for an instant. A
-    table that comes back gets the foreign keys that it had; its rows are checked in a later
-    transaction, which blocks nobody.
+    table that comes back gets the foreign keys that it had (on a downgrade), or those of its
+    definition; its rows are checked in a later transaction, which blocks nobody.
     SQLite: comments are left out, since it has none, and an integer primary key always numbers
     its rows by itself.
     Older builds don't see it. The opposite is `safely.drop_table`.
@@ -435,16 +435,21 @@ def set_table_aside(table_name: str) -> None:
 def bring_table_back(table: sa.Table) -> None:
     """Undo `set_table_aside`; do nothing where the table is not set aside.
 
+    A downgrade gives it the foreign keys that it had, if it was set aside by a release that
+    remembers them. An upgrade gives it those of its definition: a draft may have been edited.
     Raise Refused where rows of it refer to a missing row (PostgreSQL).
     """
     table_name = table.name
     if postgresql():
         names, keys = placeholders(table_name), keys_of(table)
         place = f"{names['schema']}.{names['table']}"
+        keys_then = f"{literal(json.dumps(keys))}::jsonb"
+        if undoing():
+            keys_then = f"coalesce(remembered -> {names['name']}, {keys_then})"
         if not offline() and not has_table(table_name) and is_table_aside(table_name):
-            remembered = remembered_keys(table_name)
+            remembered = remembered_keys(table_name) if undoing() else None
             refuse_dangling_keys(keys if remembered is None else remembered, table_name, place)
-        run(BRING_TABLE_BACK.format(**names, wanted=literal(json.dumps(keys))))
+        run(BRING_TABLE_BACK.format(**names, keys_then=keys_then))
     elif not offline() and has_table(hidden_name(table_name)) and not has_table(table_name):
         prefix = hidden_prefix()
         run(f"ALTER TABLE {quoted(hidden_name(table_name))} RENAME TO {quoted(table_name)}")

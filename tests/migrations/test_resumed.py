@@ -87,9 +87,7 @@ async def prepare(url: str, change: str) -> None:
     await connection.close()
 
 
-async def undisturbed(
-    databases: Databases, url: str, clone: Path, target: str
-) -> tuple[str, int]:
+async def undisturbed(databases: Databases, url: str, clone: Path, target: str) -> tuple[str, int]:
     """Run the change on a copy of the database; return the copy, and how many requests it took."""
     copy = await databases.make(name_of(url))
     command = "upgrade" if target == "head" else "downgrade"

@@ -261,6 +261,19 @@ async def test_what_the_operations_would_refuse_is_not_written(
     assert set((tmp_path / "migrations/versions").glob("*.py")) == files
 
 
+@pytest.mark.only("sqlite")
+async def test_an_index_that_sqlite_would_refuse_is_not_written(
+    empty_url: str, tmp_path: Path
+) -> None:
+    zoo = Zoo(tmp_path, empty_url)
+    zoo.models(
+        'Table("places", metadata, Column("id", Integer, primary_key=True), '
+        'sa.Index("ix", "id", postgresql_where=sa.text("id > 7")))'
+    )
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "SQLite would ignore postgresql_where of ix of places" in output
+
+
 @pytest.mark.only("postgresql")
 async def test_sql_of_a_hook_is_written_as_alembic_has_it(empty_url: str, tmp_path: Path) -> None:
     zoo = Zoo(tmp_path, empty_url)

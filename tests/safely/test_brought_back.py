@@ -167,6 +167,25 @@ async def test_a_table_that_an_earlier_release_set_aside_gets_the_keys_of_the_re
     assert await query(empty, CONSTRAINTS) == before
 
 
+async def test_a_draft_that_was_edited_gets_the_keys_of_its_definition(empty: AsyncEngine) -> None:
+    """It was undone, and is run again."""
+    await write(empty, SETUP[0])
+
+    def draft(**options: Any) -> None:
+        owner = sa.Column(
+            "owner", sa.Integer(), sa.ForeignKey("owners.id", name="fk_owner", **options)
+        )
+        safely.create_table("pets", sa.Column("id", sa.Integer(), primary_key=True), owner)
+
+    async with revision_on(empty, "0042") as run:
+        await run(draft)
+        await run(drop, up=False)
+        await run(lambda: draft(ondelete="CASCADE"))
+    rules = [rule for _, rule, *_ in await query(empty, CONSTRAINTS)]
+    assert rules[0] == "FOREIGN KEY (owner) REFERENCES owners(id) ON DELETE CASCADE"
+    assert await query(empty, LEFT) == []
+
+
 async def test_a_script_brings_the_constraints_back_as_well(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
