@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _render_constraint as render_constraint
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
 from alembic.runtime.environment import EnvironmentContext
@@ -49,6 +50,7 @@ USED = (  # module, name in it, attribute of that or ""
     ("alembic.script", "ScriptDirectory", "_version_locations"),
     ("alembic.script", "Script", "_list_py_dir"),
     ("alembic.script", "Script", "_from_path"),
+    ("alembic.autogenerate.render", "_render_constraint", ""),
     ("alembic.autogenerate.render", "_render_server_default", ""),
     ("alembic.autogenerate.render", "_repr_type", ""),
     ("alembic.ddl.postgresql", "PostgresqlImpl", "_cleanup_index_expr"),
@@ -71,6 +73,7 @@ __all__ = [
     "load_each",
     "missing",
     "nested",
+    "render_constraint",
     "render_server_default",
     "render_type",
     "version_table",

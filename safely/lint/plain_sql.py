@@ -247,6 +247,8 @@ SPELLINGS: dict[str, Callable[[Change], str]] = {
     ),
     "null": with_names("allow_null", "table", "column"),
     "rename column": with_names("rename_column", "table", "column", "new"),
+    "rename constraint": with_names("rename_constraint", "name", "table", "new"),
+    "rename table": with_names("rename_table", "table", "new"),
     "truncate": with_names("drop_table", "table"),
     "type": of_column("change_type", lambda change: type_of(change.parts["type"])),
     "unique": create_unique,

@@ -23,8 +23,10 @@ NAME_FIRST = {  # operations whose first argument is the name of a constraint or
     "create_unique_constraint",
     "drop_constraint",
     "drop_index",
+    "rename_constraint",
+    "rename_index",
 }
-TABLE_KEYWORDS = ("table_name", "source_table")
+TABLE_KEYWORDS = ("table_name", "source_table", "old_table_name")
 VALUE_KEYWORDS = {"comment", "fill", "name", "server_default", "type_"}  # they name no column
 
 

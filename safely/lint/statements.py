@@ -60,6 +60,8 @@ ACTIONS = {  # of ALTER TABLE; the first pattern that matches decides
     r"(?: (?:COLLATE|USING) .*)?$",
     "default": rf"ALTER (?:COLUMN )?{COLUMN} SET DEFAULT (?P<default>.*)",
     "no default": rf"ALTER (?:COLUMN )?{COLUMN} DROP DEFAULT",
+    "rename constraint": rf"RENAME CONSTRAINT {NAME} TO (?P<new>{IDENTIFIER})",
+    "rename table": rf"RENAME TO (?P<new>{IDENTIFIER})",
     "rename column": rf"RENAME (?!CONSTRAINT |TO )(?:COLUMN )?{COLUMN} TO (?P<new>{IDENTIFIER})",
     "rewrite": r"SET (?:LOGGED|UNLOGGED|TABLESPACE|ACCESS METHOD)\b",
     "harmless": rf"(?:ALTER (?:COLUMN )?{IDENTIFIER} SET STATISTICS|SET \(|RESET \(|ATTACH "

@@ -177,8 +177,10 @@ def rename_on_sqlite(table_name: str, old: str, new: str) -> None:
     run(f"ALTER TABLE {quoted(table_name)} RENAME COLUMN {quoted(old)} TO {quoted(new)}")
 
 
-def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning: str = "") -> None:
-    """Rename a table's indexes, those whose SQL has `mentioning` in it.
+def rename_indexes(
+    table_name: str, renamed: Callable[[str], str], *, mentioning: str = "", only: str = ""
+) -> None:
+    """Rename a table's indexes, those whose SQL has `mentioning` in it, or `only` one.
 
     SQLite can't rename an index, so each is dropped and created again.
     """
@@ -189,6 +191,8 @@ def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning
         mentioning,
     )
     for name, sql in indexes:
+        if only not in ("", name):
+            continue
         run(f"DROP INDEX {quoted(name)}")
         new_name = quoted(renamed(name)).replace("\\", r"\\")  # in a pattern's replacement
         run(INDEX_NAME.sub(f"INDEX {new_name}", sql, count=1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, DefaultClause
 
 from safely.operations.aside import (
     bring_column_back,
@@ -16,6 +16,7 @@ from safely.operations.aside import (
     refuse_references,
     set_column_aside,
 )
+from safely.operations.comments import set_comment
 from safely.operations.connection import (
     HAS_COLUMN,
     Refused,
@@ -41,9 +42,15 @@ from safely.operations.connection import (
     type_sql,
     undoing,
 )
-from safely.operations.constraints import add_check, refuse_violations
+from safely.operations.constraints import add_check, refuse_violations, set_comment_of
 from safely.operations.drafts import refuse_other_column
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
+from safely.operations.options import (
+    refuse_ignored_in_column,
+    refuse_ignored_in_constraint,
+    refuse_off,
+    refuse_unknown,
+)
 from safely.operations.rebuild import (
     attachments,
     definition_of_table,
@@ -52,7 +59,6 @@ from safely.operations.rebuild import (
 )
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
-from safely.operations.sqlite_limits import refuse_impossible_column
 from safely.operations.table_sql import Part, differences, mentions, rule_of, same
 
 # a column that the trigger of safely.require_column fills in needs no default
@@ -81,27 +87,40 @@ WHERE indrelid = {oid} AND attname = {column} AND (indisunique OR indisexclusion
 LIMIT 1"""
 
 
-def add_column(
-    table_name: str, column: sa.Column[Any], *, schema: str | None = None, **_: Any
+def add_column(  # noqa: PLR0913  # Alembic's signature
+    table_name: str,
+    column: sa.Column[Any],
+    *,
+    schema: str | None = None,
+    if_not_exists: bool | None = None,
+    inline_references: bool | None = None,
+    inline_primary_key: bool | None = None,
 ) -> None:
     """Add a column, or bring back the one that this revision has set aside, with its values.
 
-    Alembic's other keywords are accepted: `if_not_exists` is always on.
+    `if_not_exists` is always on. `inline_references` and `inline_primary_key` are refused, as are
+    the foreign key and the primary key that they are about.
 
     PostgreSQL: ACCESS EXCLUSIVE for an instant, and no rewrite. A CHECK in the column's definition
     takes a second instant; the rows are checked for it in a later transaction, which blocks
     nobody. A column that a killed run has added is no error.
     Older builds neither see nor write it, so a new NOT NULL column needs a `server_default`.
     The opposite is `safely.drop_column`.
+    SQLite: a comment is left out, since it has none.
     Raise Refused for NOT NULL without a default; for a default that would rewrite the table; for a
-    foreign key, UNIQUE or an index in the definition, which have operations of their own; where
-    rows would break a CHECK; and where another column was set aside under the name.
+    foreign key, UNIQUE or an index in the definition, which have operations of their own; for an
+    option that can't be obeyed; where rows would break a CHECK; and where another column was set
+    aside under the name.
 
     Example: `safely.add_column("customers", sa.Column("phone", sa.Text(), nullable=True))`
     """
+    refuse_off("add_column", if_not_exists=if_not_exists)
     with in_schema(schema, table_name):
         name = column.name
         refuse_other_rules(table_name, column)
+        if inline_references or inline_primary_key:
+            option = "inline_references" if inline_references else "inline_primary_key"
+            refuse_unknown("add_column", {option: True})
         is_new = offline() or not (is_set_aside(table_name, name) or has_column(table_name, name))
         if is_new and not undoing():
             refuse_without_value(table_name, column)
@@ -127,8 +146,15 @@ def add_column(
             set_default = f"IF {sequence} IS NULL THEN {set_default}; END IF"
         bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
         run(f"{alter} {add}")
+        if column.comment is not None:
+            target = f"COLUMN {quoted(table_name)}.{quoted(name)}"
+            set_comment(target, f"{table_name}.{name}", column.comment)
         for check in checks:
-            add_check(check_name(check, table_name), table_name, expression_sql(check.sqltext))
+            check_ = check_name(check, table_name)
+            is_validated = not check.dialect_options["postgresql"]["not_valid"]
+            rule = expression_sql(check.sqltext)
+            add_check(check_, table_name, rule, is_validated=is_validated)
+            set_comment_of(check_, table_name, check.comment)
 
 
 def check_name(check: sa.CheckConstraint, table_name: str) -> str:
@@ -159,13 +185,14 @@ def refuse_broken_checks(
         f"AS {quoted(table_name)}"
     )
     for check in checks:
+        if check.dialect_options["postgresql"]["not_valid"]:
+            continue
         rule = expression_sql(check.sqltext)
         refuse_violations(check_name(check, table_name), table_name, rule, source)
 
 
 def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
     """Add a column or bring it back; SQLite can change its default only by copying the table."""
-    refuse_impossible_column(table_name, column)
     if not offline():
         checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
         refuse_broken_checks(table_name, column, checks)
@@ -263,18 +290,29 @@ def default_on_sqlite(table_name: str, column_name: str) -> str | None:
     return None if default is None else str(default)
 
 
-def refuse_other_rules(table_name: str, column: sa.Column[Any]) -> None:
-    """Raise Refused for rules in the definition that ADD COLUMN would leave out."""
-    if column.foreign_keys:
-        operation = "safely.create_foreign_key"
-    elif column.unique or column.index:
-        operation = "safely.create_index"
-    else:
-        return
-    raise Refused(
-        f"{table_name}.{column.name} would be added without a rule of its definition: take the "
-        f"rule out of sa.Column, and create it with {operation}, after safely.add_column"
-    )
+def refuse_other_rules(table_name: str, column: sa.Column[Any], *, is_alone: bool = True) -> None:
+    """Raise Refused for what the definition says, and ADD COLUMN would leave out.
+
+    `is_alone`: no other operation of the revision creates its foreign keys and its indexes.
+    """
+    place = f"{table_name}.{column.name}"
+    if column.system:
+        raise Refused(f"{place} is a column of the system: every table has it, so leave this out")
+    if column.primary_key:
+        raise Refused(
+            f"{place} would be added without being the primary key: add it as a plain column, and "
+            "move over to it in steps"
+        )
+    if is_alone and (column.foreign_keys or column.unique or column.index):
+        key = "safely.create_foreign_key" if column.foreign_keys else "safely.create_index"
+        raise Refused(
+            f"{place} would be added without a rule of its definition: take the rule out of "
+            f"sa.Column, and create it with {key}, after safely.add_column"
+        )
+    refuse_ignored_in_column(table_name, column)
+    for constraint in column.constraints:
+        name = constraint.name if isinstance(constraint.name, str) else None
+        refuse_ignored_in_constraint(name, table_name, constraint)
 
 
 def refuse_rewrite(table_name: str, column_name: str, add: str) -> None:
@@ -305,7 +343,9 @@ def refuse_other_type(table_name: str, column: sa.Column[Any]) -> None:
 
 def refuse_without_value(table_name: str, column: sa.Column[Any]) -> None:
     """Raise Refused for a NOT NULL column that old rows and older builds have no value for."""
-    if not column.nullable and column.server_default is None and column.computed is None:
+    # FetchedValue only says that a trigger writes the column
+    has_value = isinstance(column.server_default, DefaultClause) or column.identity is not None
+    if not column.nullable and not has_value and column.computed is None:
         raise Refused(
             f"{table_name}.{column.name} is NOT NULL without a server_default: the rows that are "
             "there have no value for it, and older builds write none. Give it a server_default, "
@@ -325,11 +365,12 @@ def drop_column(
     *,
     fill: str | int | None = None,
     schema: str | None = None,
-    **_: Any,
+    if_exists: bool | None = None,
+    **options: Any,
 ) -> None:
     """Set a column aside, with its values, its indexes and its constraints.
 
-    Alembic's other keywords are accepted and change nothing.
+    `if_exists` is always on.
 
     PostgreSQL: ACCESS EXCLUSIVE for an instant; the column is renamed. SQLite: it is renamed too,
     and the table is copied if the column needs a default. One that a killed run has set aside is
@@ -345,6 +386,8 @@ def drop_column(
 
     Example: `safely.drop_column("customers", "nickname")`
     """
+    refuse_off("drop_column", if_exists=if_exists)
+    refuse_unknown("drop_column", options)
     with in_schema(schema, table_name):
         hidden = hidden_name(column_name)  # refuses a long name before anything is changed
         if not offline() and not has_column(table_name, column_name):
@@ -395,6 +438,21 @@ def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) ->
         if indexes:
             raise Refused(shared_default(table_name, column_name, indexes[0]))
     set_column_aside(table_name, column_name)
+
+
+def refuse_no_value(table_name: str, column: sa.Column[Any], schema: str | None) -> None:
+    """Raise Refused where newer builds would have no value for a column that autogenerate drops.
+
+    The trigger of `safely.require_column` gives it one (PostgreSQL).
+    """
+    if column.nullable or column.server_default is not None or column.primary_key:
+        return
+    if postgresql():
+        place = "current_schema" if schema is None else literal(schema)
+        oid = f"to_regclass(format('%I.%I', {place}, {literal(table_name)}))"
+        if not scalar(f"SELECT {NEEDS_VALUE.format(oid=oid, column=literal(column.name))}"):
+            return
+    raise Refused(no_value(table_name, column.name))
 
 
 def no_value(table_name: str, column_name: str) -> str:

@@ -19,6 +19,7 @@ from safely.operations.connection import (
     offline,
     outside_transaction,
     postgresql,
+    project_schema,
     qualified,
     quoted,
     required_name,
@@ -26,6 +27,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.keys import key_columns
+from safely.operations.options import refuse_off, refuse_unknown
 from safely.operations.sqlite_limits import refuse_lost_options
 
 log = logging.getLogger("safely")
@@ -38,21 +40,46 @@ WHERE relname = {} AND nspname = current_schema"""
 
 Column = str | sa.ColumnElement[Any] | sa.TextClause
 Columns = Sequence[Column]
+Condition = str | sa.ColumnElement[bool] | sa.TextClause
+
+DEFINITION = {  # options of an index that say nothing about dropping it
+    "info",
+    "postgresql_include",
+    "postgresql_nulls_not_distinct",
+    "postgresql_ops",
+    "postgresql_tablespace",
+    "postgresql_using",
+    "postgresql_where",
+    "postgresql_with",
+    "sqlite_where",
+    "unique",
+}
 
 
-def create_index(
+def create_index(  # noqa: PLR0913  # Alembic's signature
     index_name: str | None,
     table_name: str,
     columns: Columns,
     *,
     schema: str | None = None,
     unique: bool = False,
+    if_not_exists: bool | None = None,
+    info: dict[Any, Any] | None = None,
+    postgresql_concurrently: bool | None = None,
+    postgresql_include: Sequence[str] | None = None,
+    postgresql_nulls_not_distinct: bool | None = None,
+    postgresql_ops: dict[str, str] | None = None,
+    postgresql_tablespace: str | None = None,
+    postgresql_using: str | None = None,
+    postgresql_where: Condition | None = None,
+    postgresql_with: dict[str, Any] | None = None,
+    sqlite_where: Condition | None = None,
     **options: Any,
 ) -> None:
     """Build an index without blocking readers or writers.
 
-    `options` are those of `op.create_index`, such as `postgresql_where`; `if_not_exists` and
-    `postgresql_concurrently` are always on.
+    `if_not_exists` and `postgresql_concurrently` are always on. A partial index on both databases
+    needs `sqlite_where` as well as `postgresql_where`.
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE while it is built (CONCURRENTLY), which blocks nobody; it
     waits for older transactions as long as they take. An INVALID index that a killed run left is
@@ -67,27 +94,51 @@ def create_index(
 
     Example: `safely.create_index("ix_customers_email", "customers", [sa.text("lower(email)")])`
     """
-    for always_on in ("if_not_exists", "postgresql_concurrently"):
-        options.pop(always_on, None)
+    del info
+    refuse_off(
+        "create_index",
+        if_not_exists=if_not_exists,
+        postgresql_concurrently=postgresql_concurrently,
+    )
+    refuse_unknown("create_index", options)
     with in_schema(schema, table_name):
         name = required_name(index_name, table_name)
-        whole_table = not any(option.endswith("_where") for option in options)
-        if unique and whole_table and not offline():
-            refuse_duplicates(name, table_name, columns)
+        where = postgresql_where if postgresql() else sqlite_where
         if not postgresql():
-            refuse_lost_options(name, options)
-            expressions = [for_sqlite(column) for column in columns]
-            try:
-                op.create_index(name, table_name, expressions, unique=unique, **options)
-            except IntegrityError as error:  # duplicates among the rows of sqlite_where
-                raise duplicates(name, table_name, columns, "some") from error
+            lost = {
+                "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+                "postgresql_where": postgresql_where,
+                "sqlite_where": sqlite_where,
+            }
+            refuse_lost_options(f"{name} of {table_name}", lost)
+        if unique and not offline():
+            nulls_are_equal = postgresql() and bool(postgresql_nulls_not_distinct)
+            refuse_duplicates(name, table_name, columns, where, nulls_are_equal=nulls_are_equal)
+        if not postgresql():
+            op.create_index(
+                name,
+                table_name,
+                [for_sqlite(column) for column in columns],
+                unique=unique,
+                sqlite_where=as_expression(sqlite_where),
+            )
             return
+        obeyed: dict[str, Any] = {
+            "postgresql_include": postgresql_include,
+            "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+            "postgresql_ops": postgresql_ops,
+            "postgresql_tablespace": postgresql_tablespace,
+            "postgresql_using": postgresql_using,
+            "postgresql_where": as_expression(postgresql_where),
+            "postgresql_with": postgresql_with,
+        }
+        set_options = {option: value for option, value in obeyed.items() if value is not None}
         if offline():
             partitions.print_refusal(table_name, f"creating {name}")
         else:
-            refuse_other(name, table_name, columns, unique=unique, **options)
+            refuse_other(name, table_name, columns, unique=unique, **set_options)
         if not offline() and partitions.is_partitioned(table_name):
-            create_on_partitions(name, table_name, columns, unique=unique, **options)
+            create_on_partitions(name, table_name, columns, unique=unique, **set_options)
             return
         with outside_transaction(patient=True):
             if not offline():
@@ -100,11 +151,11 @@ def create_index(
                     unique=unique,
                     postgresql_concurrently=True,
                     if_not_exists=True,
-                    **options,
+                    **set_options,
                 )
             except IntegrityError as error:  # a duplicate was written while it was being built
                 drop_concurrently(name, table_name)
-                raise duplicates(name, table_name, columns, "some") from error
+                raise duplicates(name, table_name, columns, "some", where) from error
             verify(name)
             if not all(isinstance(column, str) for column in columns):
                 analyze(table_name)  # an expression has statistics of its own, and yet none
@@ -121,7 +172,13 @@ def create_on_partitions(
         partitions.build_index(index_name, table_name, definition, unique=unique)
     except IntegrityError as error:  # a duplicate was written while it was being built
         partitions.drop_index(index_name)
-        raise duplicates(index_name, table_name, columns, "some") from error
+        where = options.get("postgresql_where")
+        raise duplicates(index_name, table_name, columns, "some", where) from error
+
+
+def as_expression(condition: Condition | None) -> sa.ColumnElement[bool] | sa.TextClause | None:
+    """Return the condition of a partial index as SQLAlchemy's options take it."""
+    return sa.text(condition) if isinstance(condition, str) else condition
 
 
 def build(index_name: str, table_name: str, definition: str, *, unique: bool) -> None:
@@ -196,11 +253,14 @@ def drop_index(
     table_name: str | None = None,
     *,
     schema: str | None = None,
+    if_exists: bool | None = None,
+    postgresql_concurrently: bool | None = None,
     **options: Any,
 ) -> None:
     """Drop an index without blocking readers or writers; a missing one is no error.
 
-    `options` are those of `op.drop_index`; `if_exists` and `postgresql_concurrently` are always on.
+    `if_exists` and `postgresql_concurrently` are always on. Options of the index are accepted, as
+    autogenerate writes them: its definition goes with it.
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE (CONCURRENTLY), which blocks nobody; it waits for older
     transactions as long as they take. On a partitioned table: ACCESS EXCLUSIVE for an instant.
@@ -209,23 +269,31 @@ def drop_index(
 
     Example: `safely.drop_index("ix_customers_email", "customers")`
     """
+    refuse_off("drop_index", if_exists=if_exists, postgresql_concurrently=postgresql_concurrently)
+    refuse_unknown("drop_index", {name: options[name] for name in options.keys() - DEFINITION})
     with in_schema(schema):
         if not postgresql():
             op.drop_index(index_name, table_name, if_exists=True)
             return
-        for always_on in ("if_exists", "postgresql_concurrently"):
-            options.pop(always_on, None)
         if not offline() and partitions.is_partitioned_index(index_name):
             partitions.drop_index(index_name)
             return
         with outside_transaction(patient=True):
-            # with the schema: the search_path would lead to an index of the same name elsewhere
-            drop_concurrently(index_name, table_name, schema=schema, **options)
+            drop_concurrently(index_name, table_name)
 
 
-def drop_concurrently(index_name: str, table_name: str | None, **options: Any) -> None:
-    """DROP INDEX CONCURRENTLY, which PostgreSQL allows only outside a transaction."""
-    op.drop_index(index_name, table_name, postgresql_concurrently=True, if_exists=True, **options)
+def drop_concurrently(index_name: str, table_name: str | None) -> None:
+    """DROP INDEX CONCURRENTLY, which PostgreSQL allows only outside a transaction.
+
+    With the schema: the search_path would lead to an index of the same name elsewhere.
+    """
+    op.drop_index(
+        index_name,
+        table_name,
+        schema=project_schema(),
+        postgresql_concurrently=True,
+        if_exists=True,
+    )
 
 
 def verify(index_name: str) -> None:
@@ -258,20 +326,31 @@ def column_sql(column: Column) -> str:
     return sql if postgresql() else sql.replace(' COLLATE "C"', "")
 
 
-def refuse_duplicates(index_name: str, table_name: str, columns: Columns) -> None:
+def refuse_duplicates(
+    index_name: str,
+    table_name: str,
+    columns: Columns,
+    where: Condition | None,
+    *,
+    nulls_are_equal: bool,
+) -> None:
     """Raise Refused where rows have the same values in columns that are to be unique."""
     values = [column_sql(column) for column in columns]
-    not_null = " AND ".join(f"{value} IS NOT NULL" for value in values)
+    indexed = ["true"] if nulls_are_equal else [f"{value} IS NOT NULL" for value in values]
+    if where is not None:
+        indexed.append(f"({expression_sql(where)})")
     count = scalar(
         "SELECT count(*) FROM (SELECT 1 AS shared "
-        f"FROM {quoted(table_name)} WHERE {not_null} "
+        f"FROM {quoted(table_name)} WHERE {' AND '.join(indexed)} "
         f"GROUP BY {', '.join(values)} HAVING count(*) > 1) AS duplicates"
     )
     if count:
-        raise duplicates(index_name, table_name, columns, str(count))
+        raise duplicates(index_name, table_name, columns, str(count), where)
 
 
-def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -> Refused:
+def duplicates(
+    index_name: str, table_name: str, columns: Columns, count: str, where: Condition | None
+) -> Refused:
     """Return the error for duplicates, with a query that shows them."""
     values = ", ".join(column_sql(column) for column in columns)
     keys = ", ".join(map(quoted, key_columns(table_name)))
@@ -279,9 +358,10 @@ def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -
         keys = f"array_agg(({keys or 'ctid'})::text)"
     else:
         keys = f"group_concat({keys.replace(', ', ' || ' + repr(', ') + ' || ') or 'rowid'})"
+    indexed = "" if where is None else f"WHERE {expression_sql(where)} "
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
         f"of {table_name}. Correct them, and run this again. See them with: "
-        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} "
+        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
         f"GROUP BY {values} HAVING count(*) > 1"
     )

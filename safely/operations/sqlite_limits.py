@@ -14,14 +14,14 @@ from sqlalchemy.dialects.postgresql import ExcludeConstraint
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import SchemaItem
 
-from safely.operations.connection import Refused, offline, rows, scalar, type_sql
+from safely.operations.connection import Refused, rows, scalar, type_sql
 
 LOST = {  # options that decide which rows are allowed, with the spelling for SQLite
     "postgresql_where": "give sqlite_where the same condition",
     "postgresql_nulls_not_distinct": "SQLite takes each NULL for another value: leave it out, or "
     "make a unique index on coalesce(…)",
 }
-COUNTING = ("start", "increment", "minvalue", "maxvalue", "nominvalue", "nomaxvalue", "cycle")
+NUMBERS = ("start", "increment", "minvalue", "maxvalue")  # of Identity()
 
 
 def refuse_lost_options(name: str, options: Mapping[str, Any]) -> None:
@@ -32,15 +32,6 @@ def refuse_lost_options(name: str, options: Mapping[str, Any]) -> None:
             continue
         if options.get(option.replace("postgresql_", "sqlite_")) is None:
             raise Refused(f"SQLite would ignore {option} of {name}: {remedy}")
-
-
-def refuse_deferrable(name: str, *, deferrable: bool | None, initially: str | None) -> None:
-    """Raise Refused for a UNIQUE constraint that is checked at the end of a transaction."""
-    if deferrable or initially:
-        raise Refused(
-            f"{name} can't be deferrable: SQLite checks what is unique at once. Leave out "
-            "deferrable= and initially="
-        )
 
 
 def refuse_match(name: str, match: str | None, local_cols: Sequence[str]) -> None:
@@ -77,46 +68,40 @@ def refuse_not_unique(name: str, referent_table: str, remote_cols: Sequence[str]
         )
 
 
-def refuse_impossible_table(table: sa.Table) -> None:
-    """Raise Refused for a table that SQLite would create otherwise than it is defined."""
-    for column in table.columns:
-        refuse_impossible_column(table.name, column)
-    for constraint in table.constraints:
-        name = f"{constraint.name or 'a constraint'} of {table.name}"
-        if isinstance(constraint, sa.ForeignKeyConstraint) and constraint.name is None:
-            name = f"a foreign key of {table.name}"
-        if isinstance(constraint, ExcludeConstraint):
-            raise Refused(
-                f"SQLite has no exclusion constraints, such as {name}: leave it out, or keep to "
-                "PostgreSQL"
-            )
-        if isinstance(constraint, sa.UniqueConstraint):
-            refuse_deferrable(
-                name, deferrable=constraint.deferrable, initially=constraint.initially
-            )
-            refuse_lost_options(name, dialect_options(constraint))
-        if isinstance(constraint, sa.ForeignKeyConstraint):
-            refuse_match(name, constraint.match, constraint.column_keys)
-            if constraint.referred_table.name != table.name and not offline():
-                remote = [element.column.name for element in constraint.elements]
-                refuse_not_unique(name, constraint.referred_table.name, remote)
-    for index in table.indexes:
-        refuse_lost_options(str(index.name), dialect_options(index))
+def refuse_keys_not_unique(table: sa.Table) -> None:
+    """Raise Refused for a foreign key of a new table to columns that aren't unique."""
+    for key in table.foreign_key_constraints:
+        if key.referred_table.name != table.name:
+            remote = [element.column.name for element in key.elements]
+            name = key.name if isinstance(key.name, str) else "a foreign key"
+            refuse_not_unique(f"{name} of {table.name}", key.referred_table.name, remote)
+
+
+def refuse_impossible_constraint(name: str, constraint: sa.Constraint) -> None:
+    """Raise Refused for a constraint that SQLite would not enforce as it is defined."""
+    if isinstance(constraint, ExcludeConstraint):
+        raise Refused(
+            f"SQLite has no exclusion constraints, such as {name}: leave it out, or keep to "
+            "PostgreSQL"
+        )
+    if isinstance(constraint, sa.ForeignKeyConstraint):
+        refuse_match(name, constraint.match, constraint.column_keys)
+    elif constraint.deferrable or constraint.initially:
+        raise Refused(
+            f"{name} can't be deferrable: SQLite checks what is unique at once. Leave out "
+            "deferrable= and initially="
+        )
+    refuse_lost_options(name, dialect_options(constraint))
 
 
 def refuse_impossible_column(table_name: str, column: sa.Column[Any]) -> None:
-    """Raise Refused for a type, a sequence or a numbering that SQLite lacks."""
+    """Raise Refused for a type or a numbering that SQLite lacks."""
     name = f"{table_name}.{column.name}"
     refuse_missing_type(name, column.type)
-    if isinstance(column.default, sa.Sequence) and column.identity is None:
-        raise Refused(
-            f"{name} takes its values from the sequence {column.default.name}, and SQLite has "
-            "none: make it an INTEGER PRIMARY KEY, or fill it in from the application"
-        )
     if column.identity is None:
         return
-    options = {getattr(column.identity, option) for option in COUNTING}
-    if options - {None, False, 1}:
+    numbers = {getattr(column.identity, option) for option in NUMBERS}
+    if numbers - {None, 1} or column.identity.cycle:
         raise Refused(
             f"SQLite would number {name} from 1 in steps of 1: leave the options of Identity() "
             "out, or keep to PostgreSQL"

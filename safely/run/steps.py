@@ -6,6 +6,8 @@ finished with the schema's snapshot.
 
 import functools
 import logging
+import re
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ArgumentError
 
 from safely import alembic_internals as alembic
 from safely.alembic_internals import (
@@ -37,6 +40,7 @@ SELECT current_setting('search_path'), EXISTS (
   SELECT FROM unnest(string_to_array(current_setting('search_path'), ',')) AS part
   JOIN pg_namespace ON nspname = CASE WHEN btrim(part, ' "') = '$user' THEN current_user
     WHEN part LIKE '%"%' THEN btrim(part, ' "') ELSE lower(btrim(part)) END)""")
+WRONG_ARGUMENT = r"unexpected keyword|required (positional|keyword)|positional arg|Additional arg"
 
 log = logging.getLogger("safely")
 
@@ -133,18 +137,40 @@ def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
     """Run `upgrade` or `downgrade` of a revision.
 
     Raise CommandError for errors of its own files and connections, such as one to another database:
-    they tell nothing of the database that is migrated.
+    they tell nothing of the database that is migrated. And for arguments that an operation or a
+    construct does not have.
     """
     try:
         body_of(script, up=up)(**arguments)
     except CommandError:
         raise
     except Exception as error:
-        if is_migrators(error) or not is_about_a_connection(error):
-            raise
-        raise CommandError(
-            f"{Path(script.path).name} failed: {type(error).__name__}: {first_line(error)}"
-        ) from error
+        is_own = not is_migrators(error) and is_about_a_connection(error)
+        if is_own or is_wrong_call(error, script):
+            raise failed(script, error) from error
+        raise
+
+
+def is_wrong_call(error: Exception, script: Script) -> bool:
+    """Return whether the revision calls an operation or a construct with wrong arguments.
+
+    A call that a library makes is not the revision's.
+    """
+    if not isinstance(error, TypeError):
+        return isinstance(error, ArgumentError)
+    entries = traceback.extract_tb(error.__traceback__)
+    inner = [entry.filename for entry in entries if entry.filename != script.path]
+    is_own = entries[-1].filename == script.path or "sqlalchemy" in inner[-1]
+    return is_own and re.search(WRONG_ARGUMENT, str(error)) is not None
+
+
+def failed(script: Script, error: Exception) -> CommandError:
+    """Return the error of a revision's body in one line."""
+    name = Path(script.path).name
+    entries = traceback.extract_tb(error.__traceback__)
+    lines = [entry.lineno for entry in entries if entry.filename == script.path]
+    place = f" (line {lines[-1]})" if lines else ""
+    return CommandError(f"{name} failed: {type(error).__name__}: {first_line(error)}{place}")
 
 
 def end(

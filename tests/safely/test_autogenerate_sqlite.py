@@ -177,7 +177,7 @@ def written(database: Database, metadata: sa.MetaData) -> tuple[str, str]:
         bodies = []
         for directives in (script.upgrade_ops, script.downgrade_ops):
             assert directives is not None
-            directives.ops = autogenerate.spelled(directives.ops)
+            directives.ops = autogenerate.spelled(directives.ops, metadata)
             bodies.append(
                 render_python_code(
                     directives, alembic_module_prefix="safely.", migration_context=migration
@@ -192,7 +192,7 @@ def context(connection: Connection, metadata: sa.MetaData) -> MigrationContext:
         "compare_type": True,
         "compare_server_default": True,
         "target_metadata": metadata,
-        "include_object": lambda item, name, *_: autogenerate.is_ours(item, name),
+        "include_object": lambda item, name, *_: autogenerate.is_ours(item, name, {None}),
         "alembic_module_prefix": "safely.",
     }
     migration = MigrationContext.configure(connection, opts=options)

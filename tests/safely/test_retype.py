@@ -21,7 +21,7 @@ from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import state_of
-from tests.operations import operate
+from tests.operating import operate
 from tests.revisions import Revision
 
 pytestmark = pytest.mark.only("postgresql")
@@ -532,7 +532,7 @@ async def make_wide(engine: AsyncEngine) -> None:
         await write(engine, f"CREATE VIEW at_{number}.wide AS SELECT * FROM wide")
         await write(engine, f"GRANT SELECT ON at_{number}.wide TO PUBLIC")
         await write(engine, f"COMMENT ON VIEW at_{number}.wide IS 'as it was'")
-    await write(engine, f"ALTER VIEW at_{HEAD}.wide SET (security_invoker = true)")
+    await write(engine, f"ALTER VIEW at_{HEAD}.wide SET (security_barrier = true)")
 
 
 @asynccontextmanager

@@ -42,15 +42,15 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a deferrable UNIQUE": (
         lambda: safely.create_unique_constraint("uq", "t", ["n"], initially="DEFERRED"),
-        "uq can't be deferrable",
+        "uq of t can't be deferrable",
     ),
     "MATCH FULL": (
         lambda: safely.create_foreign_key("f", "t", "t", ["n", "m"], ["n", "m"], match="FULL"),
-        "would ignore match='FULL' of f",
+        "would ignore match='FULL' of f of t",
     ),
     "a sequence": (
         create(sa.Column("x", sa.Integer(), sa.Sequence("s"))),
-        "u.x takes its values from the sequence s",
+        "u.x: Sequence('s') can't be obeyed",
     ),
     "numbers from 100 on": (
         lambda: safely.create_table(
@@ -64,13 +64,13 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a partial index": (
         lambda: safely.create_index("i", "t", ["n"], postgresql_where=sa.text("n > ''")),
-        "ignore postgresql_where of i: give sqlite_where",
+        "ignore postgresql_where of i of t: give sqlite_where",
     ),
     "NULLs that are the same": (
         lambda: safely.create_unique_constraint(
             "uq", "t", ["n"], postgresql_nulls_not_distinct=True
         ),
-        "ignore postgresql_nulls_not_distinct of uq",
+        "ignore postgresql_nulls_not_distinct of uq of t",
     ),
     "a schema": (lambda: safely.drop_column("t", "n", schema="s"), "SQLite has no schemas"),
     "a missing constraint": (
