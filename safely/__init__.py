@@ -24,7 +24,9 @@ from safely.operations.constraints import (
     create_unique_constraint,
     drop_constraint,
 )
+from safely.operations.enums import create_enum, drop_enum
 from safely.operations.indexes import create_index, drop_index
+from safely.operations.relabel import change_enum
 from safely.operations.required import allow_null, require_column
 from safely.operations.retype import change_default, change_type
 from safely.operations.tables import create_table, drop_table
@@ -35,8 +37,10 @@ __all__ = [
     "allow_null",
     "backfill",
     "change_default",
+    "change_enum",
     "change_type",
     "create_check_constraint",
+    "create_enum",
     "create_foreign_key",
     "create_index",
     "create_table",
@@ -44,6 +48,7 @@ __all__ = [
     "create_unique_constraint",
     "drop_column",
     "drop_constraint",
+    "drop_enum",
     "drop_index",
     "drop_table",
     "drop_table_comment",

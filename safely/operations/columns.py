@@ -40,6 +40,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_check, refuse_violations
+from safely.operations.enums import create_missing_enums, hide_labels
 from safely.operations.rebuild import rebuilt
 from safely.operations.required import refuse_used_by_fill
 
@@ -94,6 +95,7 @@ def add_column(
         if not postgresql():
             add_on_sqlite(table_name, column)
             return
+        has_enum = create_missing_enums([column])
         checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
         column.constraints.difference_update(checks)
         alter = f"ALTER TABLE {quoted(table_name)}"
@@ -108,6 +110,8 @@ def add_column(
         set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
         bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
         run(f"{alter} {add}")
+        if has_enum:
+            hide_labels(table_name)
         for check in checks:
             add_check(check_name(check, table_name), table_name, expression_sql(check.sqltext))
 

@@ -27,6 +27,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import create_foreign_key, refuse_two_schemas
+from safely.operations.enums import create_missing_enums, hide_labels
 
 SET_TABLE_ASIDE = """\
 DO $aside$
@@ -80,6 +81,7 @@ def create_table(
     options.pop("if_not_exists", None)
     with in_schema(schema):
         refuse_keys_to_other_schemas(columns, schema)
+        has_enums = create_missing_enums(columns)
         is_new = offline() or not has_table(table_name)
         bring_table_back(table_name)
         exists = not offline() and has_table(table_name)
@@ -90,6 +92,8 @@ def create_table(
             table = op.create_table(table_name, *columns, **options, if_not_exists=True)
         if was_aside:
             refuse_other_columns(table)
+        if has_enums:
+            hide_labels(table_name)
         if postgresql() and (was_aside or offline()):
             for key in table.foreign_key_constraints:
                 add_dropped_key(table_name, key)
