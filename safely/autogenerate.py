@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, DateTime
 
+from safely import autogenerate_enums
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
@@ -46,6 +47,7 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     )
     options["include_object"] = both(options.get("include_object"))
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
+    autogenerate_enums.set_up(options, project.schema)
     hook = options.get("process_revision_directives")
 
     def directives(

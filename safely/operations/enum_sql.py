@@ -54,7 +54,7 @@ BEGIN
 END $note$"""
 
 # the columns of a type, or of arrays of it, that builds of today use; and what else depends on it
-USERS = """\
+DEPENDENTS = """\
 SELECT 'column' AS kind, relname::text AS relation, attname::text AS name
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace

@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import CreateEnumType
 
 from safely.operations.aside import LONGEST_NAME
 from safely.operations.connection import (
+    SCHEMA,
     Refused,
     in_schema,
     literal,
@@ -31,12 +32,12 @@ from safely.operations.connection import (
 from safely.operations.enum_sql import (
     ALL_LABELS,
     CREATE,
+    DEPENDENTS,
     GUARD,
     LABELS,
     NOTE,
     NOTE_DOWN,
     OID,
-    USERS,
     WRITE_NOTE,
 )
 
@@ -94,10 +95,10 @@ def drop_enum(name: str, *, schema: str | None = None) -> None:
         return
     with in_schema(schema):
         oid = oid_of(name)
-        if not offline() and (users := users_of(name)):
+        if not offline() and (dependents := dependents_of(name)):
             raise Refused(
-                f"the type {name} can't be set aside while {', '.join(users)} uses it: change or "
-                "drop that first"
+                f"the type {name} can't be set aside while {', '.join(dependents)} uses it: "
+                "change or drop that first"
             )
         run(
             NOTE_DOWN.format(
@@ -106,11 +107,11 @@ def drop_enum(name: str, *, schema: str | None = None) -> None:
         )
 
 
-def users_of(name: str) -> list[str]:
+def dependents_of(name: str) -> list[str]:
     """Return what uses a type and is not set aside, in words."""
     return [
         f"{relation}.{column}" if kind == "column" else column
-        for kind, relation, column in rows(USERS.format(oid=oid_of(name)))
+        for kind, relation, column in rows(DEPENDENTS.format(oid=oid_of(name)))
     ]
 
 
@@ -214,13 +215,13 @@ def dialect() -> sa.Dialect:
     return op.get_context().dialect
 
 
-def enum_of(type_: Any) -> NATIVE | None:
+def enum_of(type_: Any, database: sa.Dialect) -> NATIVE | None:
     """Return the enum type that a column of this type has, or has an array of; None for others."""
-    native = type_.dialect_impl(dialect())
+    native = type_.dialect_impl(database)
     if isinstance(native, sa.types.TypeDecorator):
-        return enum_of(native.impl_instance)
+        return enum_of(native.impl_instance, database)
     if isinstance(native, sa.ARRAY):
-        return enum_of(native.item_type)
+        return enum_of(native.item_type, database)
     return native if isinstance(native, NATIVE) else None
 
 
@@ -237,7 +238,7 @@ def without_creation(type_: Any) -> None:
 def columns_of(items: Iterable[sa.schema.SchemaItem]) -> Iterator[tuple[sa.Column[Any], NATIVE]]:
     """Yield the columns of an enum type, or of arrays of it, with the type."""
     for item in items:
-        if isinstance(item, sa.Column) and (enum := enum_of(item.type)) is not None:
+        if isinstance(item, sa.Column) and (enum := enum_of(item.type, dialect())) is not None:
             yield item, enum
 
 
@@ -251,8 +252,11 @@ def create_missing_enums(items: Iterable[sa.schema.SchemaItem]) -> bool:
     enums = list(columns_of(items))
     for column, enum in enums:
         name = str(enum.name)
-        if enum.create_type and enum.schema is None and not has_labels(name, enum.enums):
-            create_enum(name, *enum.enums)
+        schema = enum.schema if enum.schema != op.get_context().opts.get(SCHEMA) else None
+        with in_schema(schema):
+            is_there = has_labels(name, enum.enums)
+        if enum.create_type and not is_there:
+            create_enum(name, *enum.enums, schema=schema)
         without_creation(column.type)
     return bool(enums)
 
@@ -261,7 +265,8 @@ def has_labels(name: str, values: Iterable[str]) -> bool:
     """Return whether there is an enum with at least these labels that is not set aside."""
     if offline() or scalar(f"SELECT {oid_of(name)}") is None:
         return False
-    return set(values) <= set(visible_labels(name) or ()) and not note_of(name).get("set aside by")
+    # autogenerate reflects hidden labels, too, which `hide_labels` keeps out of the column
+    return set(values) <= set(all_labels(name)) and "set aside by" not in note_of(name)
 
 
 def hide_labels(table_name: str) -> None:

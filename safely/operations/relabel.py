@@ -35,6 +35,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.enum_sql import (
+    DEPENDENTS,
     KEEP_NEW_LABELS,
     KEEP_OLD_LABELS,
     NOTE_DOWN,
@@ -44,7 +45,6 @@ from safely.operations.enum_sql import (
     RULE_NAME,
     SET_DEFAULT,
     SPEAKING,
-    USERS,
     WANTED,
 )
 from safely.operations.enums import (
@@ -209,7 +209,7 @@ def labels_before(name: str, values: Sequence[str], existing: Sequence[str] | No
 def columns_with(name: str, columns: Sequence[tuple[str, str]] | None) -> list[tuple[str, str]]:
     """Return the columns that have the type; raise Refused for what can't be changed with them."""
     pairs = []
-    for kind, relation, column in rows(USERS.format(oid=oid_of(name))):
+    for kind, relation, column in rows(DEPENDENTS.format(oid=oid_of(name))):
         if kind == "other":
             raise Refused(
                 f"the type {name} can't get other labels while {column} uses it: create a second "
