@@ -33,6 +33,11 @@ KINDS = {
     "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{IDENTIFIER}) )?SET "
     r"(?P<assignments>.*)",
     "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{IDENTIFIER}))?",
+    "add label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} ADD VALUE (?:IF NOT EXISTS )?"
+    r"(?P<label>'[^']*')",
+    "rename label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} RENAME VALUE (?P<old>'[^']*') TO "
+    r"(?P<label>'[^']*')",
+    "drop type": rf"DROP TYPE (?:IF EXISTS )?(?:{IDENTIFIER}\.)?{NAME}",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }

@@ -10,10 +10,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.chain import HEAD, later
-from tests.commands import run_alembic
+from tests.commands import run_alembic, run_migrations
 from tests.databases import run_script
 from tests.migrated import leftovers, state_of
-from tests.revisions import write_revision
+from tests.revisions import Revision, write_revision
 
 OLD, NEW = later(1), later(2)
 CREATE = """\
@@ -21,7 +21,7 @@ safely.create_enum("mood", "sad", "ok", "dull")
 safely.create_enum("size", "small", "big")
 safely.create_table(
     "pets",
-    sa.Column("id", sa.Integer(), primary_key=True),
+    sa.Column("id", sa.BigInteger(), primary_key=True, autoincrement=False),
     sa.Column("mood", sa.Enum("sad", "ok", "dull", name="mood"), server_default="ok"),
     sa.Column("size", sa.Enum("small", "big", name="size"), nullable=False),
     sa.Column("moods", sa.ARRAY(sa.Enum("sad", "ok", "dull", name="mood"))),
@@ -129,6 +129,7 @@ async def test_labels_change_while_builds_of_both_sides_read_and_write(
         left = ("sync_retyped", f" at_{OLD}", f" at_{NEW}")
         return {name: schema[name] for name in schema if not any(part in name for part in left)}
 
+    assert run_migrations(url, "lint", cwd=clone).returncode == 0
     at_first = await go("upgrade", HEAD, OLD)
     old, new = old_build(url), new_build(url)
 
@@ -193,3 +194,24 @@ async def test_labels_change_while_builds_of_both_sides_read_and_write(
     assert await leftovers("postgresql", url) == []
     await old.engine.dispose()
     await new.engine.dispose()
+
+
+PLAIN = {
+    "ALTER TYPE mood ADD VALUE 'happy'": 'safely.change_enum("mood", …, "happy")',
+    "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'": (
+        'safely.change_enum("mood", …, "fine", renamed={"ok": "fine"})'
+    ),
+    "DROP TYPE mood": 'safely.drop_enum("mood")',
+}
+
+
+@pytest.mark.only("postgresql")
+def test_lint_names_the_safe_spelling_of_plain_sql(
+    url: str, clone: Path, revision: Revision
+) -> None:
+    lines = "\n".join(f"op.execute({statement!r})" for statement in PLAIN)
+    revision(f"from alembic import op\n{lines}")
+    process = run_migrations(url, "lint", cwd=clone)
+    assert process.returncode == 1
+    for spelling in PLAIN.values():
+        assert spelling in process.stdout
