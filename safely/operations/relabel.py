@@ -547,10 +547,10 @@ def change_on_sqlite(labels: Labels, columns: Sequence[tuple[str, str]] | None) 
             f"the labels of {labels.name} can't be changed by a script on SQLite, which copies "
             "tables: run `alembic upgrade` on the file itself"
         )
-    for table_name, column_name in columns:
+    for table_name, column_name in columns if labels.gone else ():
         refuse_rows(
             f"SELECT * FROM {quoted(table_name)} WHERE {quoted(column_name)} "
-            f"IN ({', '.join(map(literal, labels.gone)) or 'NULL'})",
+            f"IN ({', '.join(map(literal, labels.gone))})",
             f"{table_name}.{column_name} can't lose {', '.join(labels.gone)}",
             "hold that",
             remedy(labels),

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from tests.chain import HEAD, later
 from tests.commands import run_alembic, run_migrations
-from tests.databases import run_script
+from tests.databases import query, run_script, write
 from tests.migrated import leftovers, state_of
 from tests.revisions import Revision, write_revision
 
@@ -215,3 +215,145 @@ def test_lint_names_the_safe_spelling_of_plain_sql(
     assert process.returncode == 1
     for spelling in PLAIN.values():
         assert spelling in process.stdout
+
+
+MAKE = (
+    "CREATE TYPE mood AS ENUM ('sad', 'ok', 'dull')",
+    "CREATE TABLE pets (id bigint PRIMARY KEY, mood mood NOT NULL DEFAULT 'ok', other mood)",
+    "INSERT INTO pets VALUES (1, 'sad', 'dull'), (2, 'ok', NULL)",
+    "CREATE TYPE tone AS ENUM ('low', 'high')",
+    "CREATE DOMAIN loud AS tone",
+    "CREATE TYPE rank AS ENUM ('first', 'last')",
+    "CREATE TABLE ranks (rank rank PRIMARY KEY)",
+    "CREATE TYPE hue AS ENUM ('red', 'blue')",
+    "CREATE TABLE cars (id bigint PRIMARY KEY, hue hue CONSTRAINT no_red CHECK (hue <> 'red'))",
+    "CREATE TYPE state AS ENUM ('new', 'old')",
+    "CREATE TABLE jobs (id bigint PRIMARY KEY, state state)",
+    "CREATE INDEX fresh ON jobs (id) WHERE state = 'new'",
+    "CREATE TABLE texts (id bigint, state state)",
+)
+REFUSED = {
+    'change_enum("mood", "sad", "ok")': "pets.other can't lose dull: 1 row(s) hold that. Write "
+    'renamed={"dull": …}',
+    'change_enum("mood", "ok", "sad", "dull")': "in the order sad, ok, dull, and PostgreSQL can't",
+    'change_enum("mood", "a", "a")': "mood has the label a twice",
+    f'change_enum("mood", "{"x" * 64}")': "longer than 63 bytes",
+    'change_enum("mood", "sad", "ok", renamed={"dul": "ok"})': "can't have dul renamed to ok",
+    'change_enum("mood", "ok", older_builds_see="happy")': "no old label of mood: write one of sad",
+    'change_enum("mood", "ok", existing=["ok", "dull"])': "correct existing=",
+    'change_enum("mood", "ok", columns=[("pets", "mood")])': "which differs in pets.other",
+    'change_enum("nowhere", "a")': "there is no enum nowhere",
+    'change_enum("loud", "a")': "there is no enum loud",
+    'change_enum("tone", "low")': "while type loud uses it: create a second type",
+    'change_enum("rank", "first")': "it is part of ranks_pkey",
+    'change_enum("hue", "rose", "blue", renamed={"red": "rose"})': "the label red, which no_red "
+    "names: drop that before",
+    'change_enum("state", "old", renamed={"new": "old"})': "the label new, which fresh names",
+    'change_enum("state", "new", "old", "odd")': "texts has no primary key",
+    'create_enum("mood", "sad")': "with the labels sad, ok, dull, and not sad",
+    'create_enum("loud", "low")': "there is a type of that name that is none",
+    'drop_enum("mood")': "while pets.mood, pets.other uses it",
+    'create_table("more", sa.Column("mood", sa.Enum("sad", "x", name="mood")))': "and not sad, x",
+}
+
+
+@pytest.mark.only("postgresql")
+async def test_what_can_be_foreseen_is_refused_before_anything_is_changed(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    for statement in MAKE:
+        await write(engine, statement)
+    run_alembic(url, "-x", "drift=accept", "stamp", HEAD)
+    before = await state_of("postgresql", url)
+    labels = await query(engine, LABELS)
+    for call, words in REFUSED.items():
+        revision(f"safely.{call}")
+        process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+        assert process.returncode != 0, call
+        assert words in process.stdout, (call, process.stdout)
+        assert "Traceback" not in process.stderr, call
+    assert await state_of("postgresql", url) == before
+    assert await query(engine, LABELS) == labels
+
+
+LABELS = "SELECT enumtypid, enumlabel FROM pg_enum ORDER BY 1, enumsortorder"
+
+
+@pytest.mark.only("postgresql")
+async def test_a_column_that_must_not_be_null_says_what_older_builds_see(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    """Undone, a label that the old column lacks is refused, unless there is one in its place."""
+    for statement in MAKE:
+        await write(engine, statement)
+    run_alembic(url, "-x", "drift=accept", "stamp", HEAD)
+    up = 'safely.change_enum("mood", "sad", "ok", "dull", "odd"{})'
+    down = 'safely.change_enum("mood", "sad", "ok", "dull")'
+    revision(up.format(""), down)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await write(engine, "INSERT INTO pets (id, mood, other) VALUES (3, 'odd', 'odd')")
+    process = run_alembic(url, "downgrade", "-1", cwd=clone, check=False)
+    assert "pets.mood can't lose odd: 1 row(s) hold that" in process.stdout
+    await write(engine, "DELETE FROM pets WHERE id = 3")
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+
+    revision(up.format(', "wild"'), down)  # a draft that was undone, and is another one now
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert "was to become sad, ok, dull, odd when this revision began" in process.stdout
+    assert run_migrations(url, "purge", "--undone", "--yes", cwd=clone).returncode == 0
+    revision(up.format(', older_builds_see="ok"'), down)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await engine.dispose()
+    await write(engine, "INSERT INTO pets (id, mood, other) VALUES (3, 'odd', 'odd')")
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    await engine.dispose()
+    assert await query(engine, "SELECT mood, other FROM pets WHERE id = 3") == [("ok", "ok")]
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    await engine.dispose()
+    assert await query(engine, "SELECT mood, other FROM pets WHERE id = 3") == [("odd", "odd")]
+
+
+@pytest.mark.only("sqlite")
+async def test_sqlite_gives_rows_their_new_labels_and_makes_the_check_anew(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    checked = 'sa.Enum("sad", "ok", name="mood", create_constraint=True)'
+    create = f"""\
+safely.create_enum("mood", "sad", "ok")
+safely.create_table(
+    "pets",
+    sa.Column("id", sa.Integer(), primary_key=True),
+    sa.Column("mood", {checked}, index=True),
+    sa.Column("other", sa.Enum("sad", "ok", name="mood")),
+)"""
+    write_revision(clone, 1, create, 'safely.drop_table("pets")\nsafely.drop_enum("mood")')
+    change = """\
+safely.change_enum(
+    "mood", {}, existing=[{}], columns=[("pets", "mood"), ("pets", "other")], renamed={{{}}}
+)"""
+    write_revision(
+        clone,
+        2,
+        change.format('"sad", "fine", "happy"', '"sad", "ok"', '"ok": "fine"'),
+        change.format('"sad", "ok"', '"sad", "fine", "happy"', '"fine": "ok"'),
+    )
+    run_alembic(url, "upgrade", OLD, cwd=clone)
+    at_first = (await state_of("sqlite", url))["schema"]
+    await write(
+        engine, "INSERT INTO pets (id, mood, other) VALUES (1, 'sad', 'ok'), (2, 'ok', NULL)"
+    )
+    run_alembic(url, "upgrade", NEW, cwd=clone)
+    rows = "SELECT mood, other FROM pets ORDER BY id"
+    assert await query(engine, rows) == [("sad", "fine"), ("fine", None)]
+    with pytest.raises(DBAPIError, match="CHECK constraint failed: ck_pets_mood"):
+        await write(engine, "UPDATE pets SET mood = 'ok'")
+    await write(engine, "UPDATE pets SET mood = 'happy' WHERE id = 1")
+    process = run_alembic(url, "downgrade", OLD, cwd=clone, check=False)
+    assert "pets.mood can't lose happy: 1 row(s) hold that" in process.stdout
+    await write(engine, "UPDATE pets SET mood = 'sad' WHERE id = 1")
+    run_alembic(url, "downgrade", OLD, cwd=clone)
+    assert await query(engine, rows) == [("sad", "ok"), ("ok", None)]
+    assert (await state_of("sqlite", url))["schema"] == at_first
+    run_alembic(url, "upgrade", NEW, cwd=clone)
+    run_alembic(url, "downgrade", HEAD, cwd=clone)
+    assert await leftovers("sqlite", url) == []
