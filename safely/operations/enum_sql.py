@@ -53,6 +53,16 @@ BEGIN
   END IF;
 END $note$"""
 
+# until the columns have their new labels, these are hidden
+ADD_LABELS = """\
+DO $add$
+DECLARE
+  shown text[] := {labels};
+BEGIN
+  {statements};
+{write_note}
+END $add$"""
+
 # the columns of a type, or of arrays of it, that builds of today use; and what else depends on it
 DEPENDENTS = """\
 SELECT 'column' AS kind, relname::text AS relation, attname::text AS name

@@ -35,6 +35,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.enum_sql import (
+    ADD_LABELS,
     DEPENDENTS,
     KEEP_NEW_LABELS,
     KEEP_OLD_LABELS,
@@ -160,8 +161,11 @@ def change_enum(  # noqa: PLR0913  # what ALTER TYPE can't know of older builds
                 )
             before, pairs = list(existing), list(columns)
         else:
-            before = labels_before(name, values, existing)
             pairs = columns_with(name, columns)
+            before = labels_before(name, values, existing, pairs)
+        if set(before) == set(values):
+            note_labels(name, values)  # a run that was killed has changed all, or nothing yet
+            return
         labels = labels_from(name, values, renamed, older_builds_see, before)
         change_on_postgresql(labels, pairs)
 
@@ -193,13 +197,28 @@ def labels_from(
     return Labels(name, tuple(existing), tuple(values), renamed, older_builds_see)
 
 
-def labels_before(name: str, values: Sequence[str], existing: Sequence[str] | None) -> list[str]:
-    """Return the labels that the type has; raise Refused for others than the revision says."""
-    labels = visible_labels(name) if scalar(f"SELECT {oid_of(name)}") else None
-    if labels is None:
-        raise Refused(f"there is no enum {name}: create it first, with safely.create_enum")
-    if existing is None or set(labels) in (set(existing), set(values)):
-        return labels if existing is None else list(existing)
+def labels_before(
+    name: str,
+    values: Sequence[str],
+    existing: Sequence[str] | None,
+    pairs: Sequence[tuple[str, str]],
+) -> list[str]:
+    """Return the labels before the change; raise Refused for others than the revision says.
+
+    Where a run of the other direction was killed, the type is noted with these already, and only
+    columns have the others.
+    """
+    labels = visible_labels(name) or []
+    if existing is not None and set(labels) in (set(existing), set(values)):
+        return list(existing)
+    if existing is None:
+        known = [
+            scalar(f"SELECT {RULE_LABELS.format(table_oid=regclass(table), rule=rule)}")
+            for table, column in pairs
+            for rule in [rule_name({"oid": regclass(table), "shown_text": literal(column)})]
+        ]
+        others = (list(one) for one in known if one is not None and set(one) != set(values))
+        return next(others, labels) if set(labels) == set(values) else labels
     raise Refused(
         f"the type {name} has the labels {', '.join(labels)}, and not {', '.join(existing)}: "
         "correct existing="
@@ -208,6 +227,8 @@ def labels_before(name: str, values: Sequence[str], existing: Sequence[str] | No
 
 def columns_with(name: str, columns: Sequence[tuple[str, str]] | None) -> list[tuple[str, str]]:
     """Return the columns that have the type; raise Refused for what can't be changed with them."""
+    if not scalar(f"SELECT {oid_of(name)}") or visible_labels(name) is None:
+        raise Refused(f"there is no enum {name}: create it first, with safely.create_enum")
     pairs = []
     for kind, relation, column in rows(DEPENDENTS.format(oid=oid_of(name))):
         if kind == "other":
@@ -240,13 +261,23 @@ def change_on_postgresql(labels: Labels, pairs: Sequence[tuple[str, str]]) -> No
             run(refuse_lost_rows(labels, change))
         with outside_transaction():
             run(KEEP_OLD_LABELS.format(**rule_parts(column, labels_of(oid_of(labels.name)))))
-    with outside_transaction():
-        for statement in added(labels):
-            run(statement)
+    if statements := added(labels):
+        with outside_transaction():
+            run(
+                ADD_LABELS.format(
+                    labels=labels_of(oid_of(labels.name)),
+                    statements=";\n  ".join(statements),
+                    write_note=write_note(labels.name, "shown"),
+                )
+            )
     for change in changes:
         change_column(labels, change)
-    oid = oid_of(labels.name)
-    run(NOTE_DOWN.format(oid=oid, write_note=write_note(labels.name, array(labels.new))))
+    note_labels(labels.name, labels.new)
+
+
+def note_labels(name: str, values: Sequence[str]) -> None:
+    """Note which labels of a type the newest build knows; the others are hidden."""
+    run(NOTE_DOWN.format(oid=oid_of(name), write_note=write_note(name, array(values))))
 
 
 def change_column(labels: Labels, change: Change) -> None:

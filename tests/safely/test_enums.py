@@ -1,19 +1,23 @@
 """Enums: created, set aside, and given other labels while builds of both sides use them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+import safely
 from tests.chain import HEAD, later
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import leftovers, state_of
+from tests.operations import operate
 from tests.revisions import Revision, write_revision
+from tests.safely.test_retype import KilledError, killed_before
 
 OLD, NEW = later(1), later(2)
 CREATE = """\
@@ -357,3 +361,83 @@ safely.change_enum(
     run_alembic(url, "upgrade", NEW, cwd=clone)
     run_alembic(url, "downgrade", HEAD, cwd=clone)
     assert await leftovers("sqlite", url) == []
+
+
+KILLED = (
+    "DROP TABLE IF EXISTS pets",
+    "DROP TYPE IF EXISTS mood",
+    "CREATE TYPE mood AS ENUM ('sad', 'ok', 'dull')",
+    "CREATE TABLE pets (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), "
+    "mood mood NOT NULL DEFAULT 'ok', other mood)",
+    "CREATE INDEX by_mood ON pets (mood, id)",
+    "INSERT INTO pets (mood, other) VALUES ('sad', 'dull'), ('ok', NULL)",
+)
+END = """\
+SELECT format('%s %s %s %s', attnum, attname, attnotnull, pg_get_expr(adbin, adrelid))
+FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE attrelid = 'pets'::regclass AND attnum > 0
+UNION ALL
+SELECT concat_ws(' ', conname, pg_get_constraintdef(oid)) FROM pg_constraint
+WHERE conrelid = 'pets'::regclass
+UNION ALL
+SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'pets'::regclass AND indisvalid
+UNION ALL
+SELECT enumlabel FROM pg_enum WHERE enumtypid = 'mood'::regtype
+UNION ALL
+SELECT obj_description('mood'::regtype, 'pg_type')
+UNION ALL
+SELECT (to_jsonb(t) - 'id')::text FROM pets AS t ORDER BY 1"""
+
+
+def add_labels() -> None:
+    safely.change_enum("mood", "sad", "fine", "happy", renamed={"ok": "fine", "dull": "sad"})
+
+
+def take_back() -> None:
+    safely.change_enum("mood", "sad", "ok", "dull", renamed={"fine": "ok"})
+
+
+async def run_body(engine: AsyncEngine, body: Callable[[], None], kill_before: int = 10**6) -> bool:
+    """Run a body, killed before that statement; return whether it came to its end."""
+    await engine.dispose()
+    async with engine.connect() as connection:
+        try:
+            with killed_before(engine, kill_before):
+                await connection.run_sync(operate, "0042", body, up=body is add_labels)
+                await connection.commit()
+        except (KilledError, PendingRollbackError):  # the other one: of what cleans up after it
+            await connection.invalidate()
+            return False
+    return True
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("undone", [False, True])
+async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
+    engine: AsyncEngine, *, full: bool, undone: bool
+) -> None:
+    """After an odd number of statements it is first taken back."""
+
+    async def end_after(kill_before: int | None) -> list[Any] | None:
+        for statement in KILLED:
+            await write(engine, statement)
+        bodies = [add_labels, take_back] if undone else [add_labels]
+        for body in bodies[:-1]:
+            assert await run_body(engine, body)
+        if kill_before is not None:
+            if await run_body(engine, bodies[-1], kill_before):
+                return None
+            await write(engine, "INSERT INTO pets (mood) VALUES ('sad')")
+            if kill_before % 2:
+                assert await run_body(engine, add_labels if undone else take_back)
+        else:
+            await write(engine, "INSERT INTO pets (mood) VALUES ('sad')")
+        assert await run_body(engine, bodies[-1])
+        return await query(engine, END.replace(":", r"\:"))
+
+    undisturbed = await end_after(None)
+    kill_before = 1
+    while (end := await end_after(kill_before)) is not None:
+        assert end == undisturbed, kill_before
+        kill_before += 1 if full else 11  # an odd number: every second one is taken back
+    assert kill_before > 50
