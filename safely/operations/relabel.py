@@ -164,6 +164,8 @@ def change_enum(  # noqa: PLR0913  # what ALTER TYPE can't know of older builds
             pairs = columns_with(name, columns)
             before = labels_before(name, values, existing, pairs)
         if set(before) == set(values):
+            if not offline():
+                refuse_other_order(Labels(name, tuple(before), values, {}, None))
             note_labels(name, values)  # a run that was killed has changed all, or nothing yet
             return
         labels = labels_from(name, values, renamed, older_builds_see, before)

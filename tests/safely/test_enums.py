@@ -15,9 +15,8 @@ from tests.chain import HEAD, later
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import leftovers, state_of
-from tests.operations import operate
+from tests.operations import KilledError, killed_before, operate
 from tests.revisions import Revision, write_revision
-from tests.safely.test_retype import KilledError, killed_before
 
 OLD, NEW = later(1), later(2)
 CREATE = """\
