@@ -1,5 +1,6 @@
 """Enums: created, set aside, and given other labels while builds of both sides use them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -440,3 +441,44 @@ async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
         assert end == undisturbed, kill_before
         kill_before += 1 if full else 11  # an odd number: every second one is taken back
     assert kill_before > 50
+
+
+def test_a_rehearsal_goes_up_and_down_and_says_what_a_revision_leaves(
+    tmp_path: Path, clone: Path
+) -> None:
+    write_revision(
+        clone,
+        1,
+        'safely.create_enum("role", "reader", "writer")\n'
+        'safely.add_column("users", sa.Column("role", sa.Enum("reader", "writer", name="role"), '
+        'server_default="reader"))',
+        'safely.drop_column("users", "role")\nsafely.drop_enum("role")',
+    )
+    more = 'existing=[{}], columns=[("users", "role")], renamed={}'
+    write_revision(
+        clone,
+        2,
+        'safely.change_enum("role", "admin", "reader", "editor", '
+        + more.format('"reader", "writer"', '{"writer": "editor"}')
+        + ")",
+        'safely.change_enum("role", "reader", "writer", '
+        + more.format('"admin", "reader", "editor"', '{"editor": "writer"}')
+        + ")",
+    )
+    write_revision(
+        clone,
+        3,
+        "from alembic import op\nop.execute(\"ALTER TYPE role ADD VALUE IF NOT EXISTS 'guest'\")",
+        'safely.nothing_to_undo("PostgreSQL can\'t remove a label")',
+    )
+    empty = f"sqlite:///{tmp_path}/none.sqlite"
+    arguments = ("--rows", "300", "--from", HEAD, "--json")
+    process = run_migrations(empty, "rehearse", *arguments, cwd=clone)
+    report = json.loads(process.stdout)
+    assert report["problems"] == []
+    assert process.returncode == 0
+    *_, last = report["revisions"]
+    assert last["leaves"] == (
+        "PostgreSQL can't remove a label; type role: was \"ENUM ('admin', 'reader', 'editor')\", "
+        "is now \"ENUM ('admin', 'reader', 'editor', 'guest')\""
+    )
