@@ -1,11 +1,17 @@
-"""Enums in autogenerate and `alembic check`, which compare no types themselves (PostgreSQL)."""
+"""Enums in autogenerate and `alembic check`, which compare no types themselves.
+
+SQLite has no types to compare. What is generated there creates those of new tables and columns, so
+that it runs on PostgreSQL as well; it can't tell which labels a column had.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from alembic.autogenerate.render import renderers
 from alembic.operations.ops import (
+    AddColumnOp,
     AlterColumnOp,
+    CreateTableOp,
     DropColumnOp,
     DropTableOp,
     MigrateOperation,
@@ -14,13 +20,15 @@ from alembic.operations.ops import (
 )
 from alembic.runtime.plugins import Plugin
 from alembic.util import CommandError, DispatchPriority, PriorityDispatchResult
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, text
+from sqlalchemy.dialects.postgresql import ENUM, dialect
 
 from safely.alembic_internals import AutogenContext
 from safely.operations.enum_sql import LABELS, NOTE
 from safely.operations.enums import enum_of
 
 NAME = "safely.enums"  # of our plugin of Alembic, which compares only where `set_up` asks it to
+POSTGRESQL = dialect()  # type: ignore[no-untyped-call]  # those of SQLAlchemy have no types
 SCHEMA = "enums_schema"  # the option of Alembic's context that holds the project's schema
 
 TYPES = f"""\
@@ -128,6 +136,31 @@ def compare_enums(
     return PriorityDispatchResult.CONTINUE
 
 
+def add_new_enums(
+    context: AutogenContext, operations: UpgradeOps, _: set[str | None]
+) -> PriorityDispatchResult:
+    """Add the operations that create the types which only new tables and columns have (SQLite)."""
+    added = set(columns_added(operations.ops))
+    old = {
+        str(enum.name)
+        for column, enum in columns_of_models(context)
+        if not added & {(column.table.name, column.name), (column.table.name, None)}
+    }
+    wanted = enums_of_models(context, None)
+    new = [CreateEnumOp(name, wanted[name], None) for name in wanted if name not in old]
+    operations.ops[:] = [*new, *operations.ops]
+    return PriorityDispatchResult.CONTINUE
+
+
+def columns_of_models(context: AutogenContext) -> Iterator[tuple[Column[Any], ENUM]]:
+    """Yield the columns of the models that have an enum type on PostgreSQL, with the type."""
+    for table in context.sorted_tables:
+        if context.run_object_filters(table, table.name, "table", False, None):  # noqa: FBT003  # Alembic's
+            for column in table.columns:
+                if (enum := enum_of(column.type, POSTGRESQL)) is not None:
+                    yield column, enum
+
+
 def enums_of_models(context: AutogenContext, schema: str | None) -> dict[str, list[str]]:
     """Return the labels of each enum type that the models have in the project's schema.
 
@@ -135,20 +168,16 @@ def enums_of_models(context: AutogenContext, schema: str | None) -> dict[str, li
     """
     enums: dict[str, list[str]] = {}
     own = {None, schema or context.dialect.default_schema_name}
-    for table in context.sorted_tables:
-        if not context.run_object_filters(table, table.name, "table", False, None):  # noqa: FBT003  # Alembic's
+    for column, enum in columns_of_models(context):
+        if enum.schema not in own:
             continue
-        for column in table.columns:
-            enum = enum_of(column.type, context.dialect)
-            if enum is None or enum.schema not in own:
-                continue
-            labels = enums.setdefault(str(enum.name), list(enum.enums))
-            if labels != list(enum.enums):
-                raise CommandError(
-                    f"the models give the type {enum.name} the labels {', '.join(labels)}, and in "
-                    f"{table.name}.{column.name} {', '.join(enum.enums)}: write one Enum, and use "
-                    "it for all columns"
-                )
+        labels = enums.setdefault(str(enum.name), list(enum.enums))
+        if labels != list(enum.enums):
+            raise CommandError(
+                f"the models give the type {enum.name} the labels {', '.join(labels)}, and in "
+                f"{column.table.name}.{column.name} {', '.join(enum.enums)}: write one Enum, and "
+                "use it for all columns"
+            )
     return enums
 
 
@@ -189,6 +218,17 @@ def columns_leaving(
             yield operation.table_name, operation.column_name
 
 
+def columns_added(operations: Sequence[MigrateOperation]) -> Iterator[tuple[str, str | None]]:
+    """Yield table and column of what is added; None: all columns."""
+    for operation in operations:
+        if isinstance(operation, ModifyTableOps):
+            yield from columns_added(operation.ops)
+        elif isinstance(operation, CreateTableOp):
+            yield operation.table_name, None
+        elif isinstance(operation, AddColumnOp):
+            yield operation.table_name, operation.column.name
+
+
 def call(function: str, operation: Any, *arguments: str) -> str:
     """Return the code of a call of `safely`."""
     schema = [f"schema={operation.schema!r}"] if operation.schema else []
@@ -222,6 +262,8 @@ def render_change(_: AutogenContext, operation: ChangeEnumOp) -> list[str]:
 renderers.dispatch_for(CreateEnumOp)(render_create)
 renderers.dispatch_for(DropEnumOp)(render_drop)
 renderers.dispatch_for(ChangeEnumOp)(render_change)
-Plugin(NAME).add_autogenerate_comparator(
-    compare_enums, "schema", qualifier="postgresql", priority=DispatchPriority.LAST
-)
+plugin = Plugin(NAME)
+for qualifier, comparator in (("postgresql", compare_enums), ("sqlite", add_new_enums)):
+    plugin.add_autogenerate_comparator(
+        comparator, "schema", qualifier=qualifier, priority=DispatchPriority.LAST
+    )

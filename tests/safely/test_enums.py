@@ -444,8 +444,10 @@ async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
 
 
 def test_a_rehearsal_goes_up_and_down_and_says_what_a_revision_leaves(
-    tmp_path: Path, clone: Path
+    tmp_path: Path, clone: Path, *, full: bool
 ) -> None:
+    if not full:
+        pytest.skip("needs --full")
     write_revision(
         clone,
         1,
@@ -482,3 +484,50 @@ def test_a_rehearsal_goes_up_and_down_and_says_what_a_revision_leaves(
         "PostgreSQL can't remove a label; type role: was \"ENUM ('admin', 'reader', 'editor')\", "
         "is now \"ENUM ('admin', 'reader', 'editor', 'guest')\""
     )
+
+
+@pytest.mark.only("postgresql")
+async def test_labels_can_change_again_once_the_older_builds_are_purged(
+    engine: AsyncEngine,
+) -> None:
+    for statement in KILLED:
+        await write(engine, statement)
+    await write(engine, "CREATE VIEW of_owner AS SELECT other FROM pets")  # uses the old column
+
+    def change(
+        revision: str, values: list[str], renamed: dict[str, str], *, up: bool = True
+    ) -> Callable[..., None]:
+        def body() -> None:
+            safely.change_enum("mood", *values, renamed=renamed)
+
+        return lambda connection: operate(connection, revision, body, up=up)
+
+    async def run(work: Callable[..., None]) -> None:
+        async with engine.connect() as connection:
+            await connection.run_sync(work)
+            await connection.commit()
+
+    first = ["sad", "fine", "happy"]
+    second = change("0043", ["fine", "merry", "happy"], {"sad": "fine"})
+    await run(change("0042", first, {"ok": "fine", "dull": "sad"}))
+    with pytest.raises(safely.Refused, match="purge those builds first"):
+        await run(second)
+    for column in ("mood", "other"):  # as purge does
+        await write(engine, f"ALTER TABLE pets DROP COLUMN _aside_0042_{column} CASCADE")
+    await run(second)
+    await write(engine, "INSERT INTO pets (mood, other) VALUES ('merry', 'happy')")
+    moods = "SELECT mood::text, other::text FROM pets ORDER BY 1, 2".replace(":", r"\:")
+    await engine.dispose()
+    assert await query(engine, moods) == [("fine", "fine"), ("fine", None), ("merry", "happy")]
+
+    await run(change("0043", first, {"merry": "happy"}, up=False))
+    back = change("0042", ["sad", "ok", "dull"], {"fine": "ok", "happy": "dull"}, up=False)
+    with pytest.raises(safely.Refused, match="purge those builds first"):
+        await run(back)
+    for column in ("mood", "other"):
+        await write(engine, f"ALTER TABLE pets DROP COLUMN _aside_0043_{column} CASCADE")
+    await run(back)
+    await engine.dispose()
+    assert await query(engine, moods) == [("dull", "dull"), ("ok", None), ("sad", "sad")]
+    with pytest.raises(DBAPIError, match="_labels_"):
+        await write(engine, "INSERT INTO pets (mood) VALUES ('merry')")
