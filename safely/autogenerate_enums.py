@@ -157,8 +157,16 @@ def columns_of_models(context: AutogenContext) -> Iterator[tuple[Column[Any], EN
     for table in context.sorted_tables:
         if context.run_object_filters(table, table.name, "table", False, None):  # noqa: FBT003  # Alembic's
             for column in table.columns:
-                if (enum := enum_of(column.type, POSTGRESQL)) is not None:
-                    yield column, enum
+                if (enum := enum_of(column.type, POSTGRESQL)) is None:
+                    continue
+                if enum.name is None and context.dialect.name == "sqlite":
+                    continue
+                if enum.name is None:
+                    raise CommandError(
+                        f"the Enum of {table.name}.{column.name} has no name, and PostgreSQL needs "
+                        "one: write Enum(…, name=…)"
+                    )
+                yield column, enum
 
 
 def enums_of_models(context: AutogenContext, schema: str | None) -> dict[str, list[str]]:

@@ -251,6 +251,11 @@ def create_missing_enums(items: Iterable[sa.schema.SchemaItem]) -> bool:
         return False
     enums = list(columns_of(items))
     for column, enum in enums:
+        if enum.name is None:
+            raise Refused(
+                f"the Enum of {column.name} has no name, and PostgreSQL needs one: write "
+                "sa.Enum(…, name=…)"
+            )
         name = str(enum.name)
         schema = enum.schema if enum.schema != op.get_context().opts.get(SCHEMA) else None
         with in_schema(schema):

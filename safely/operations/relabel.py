@@ -254,6 +254,7 @@ def change_on_postgresql(labels: Labels, pairs: Sequence[tuple[str, str]]) -> No
     if not offline():
         refuse_other_order(labels)
         changes = [change for change in changes if not is_done(change)]
+        refuse_shared_rules(labels, changes)
         for change in changes:
             refuse_before(labels, change)
     for change in changes:
@@ -447,6 +448,19 @@ def refuse_other_order(labels: Labels) -> None:
             "PostgreSQL can't change that: keep to it, or create a second type with "
             "safely.create_enum and move over with safely.change_type"
         )
+
+
+def refuse_shared_rules(labels: Labels, changes: Sequence[Change]) -> None:
+    """Raise Refused for a rule over two columns, which change one after the other."""
+    seen: set[tuple[str, str]] = set()
+    for change in changes:
+        for rule, _ in rows(SPEAKING.format(**change.placeholders)):
+            if (change.table_name, rule) in seen:
+                raise Refused(
+                    f"{change.table_name} can't get other labels of {labels.name}: {rule} spans "
+                    "two columns of that type. Drop it before, and create it after"
+                )
+            seen.add((change.table_name, rule))
 
 
 def refuse_before(labels: Labels, change: Change) -> None:

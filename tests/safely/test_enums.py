@@ -235,6 +235,9 @@ MAKE = (
     "CREATE TABLE jobs (id bigint PRIMARY KEY, state state)",
     "CREATE INDEX fresh ON jobs (id) WHERE state = 'new'",
     "CREATE TABLE texts (id bigint, state state)",
+    "CREATE TYPE side AS ENUM ('left', 'right')",
+    "CREATE TABLE pairs (id bigint PRIMARY KEY, one side, two side, "
+    "CONSTRAINT differ CHECK (one <> two))",
 )
 REFUSED = {
     'change_enum("mood", "sad", "ok")': "pets.other can't lose dull: 1 row(s) hold that. Write "
@@ -256,6 +259,8 @@ REFUSED = {
     'change_enum("state", "new", "old", "odd")': "texts has no primary key",
     'create_enum("mood", "sad")': "with the labels sad, ok, dull, and not sad",
     'create_enum("loud", "low")': "there is a type of that name that is none",
+    'change_enum("side", "left", "right", "top")': "differ spans two columns of that type",
+    'add_column("pets", sa.Column("x", sa.Enum("a")))': "the Enum of x has no name",
     'drop_enum("mood")': "while pets.mood, pets.other uses it",
     'create_table("more", sa.Column("mood", sa.Enum("sad", "x", name="mood")))': "and not sad, x",
 }
