@@ -25,6 +25,7 @@ from safely.operations.connection import (
     offline,
     outside_transaction,
     postgresql,
+    pragma_value,
     qualified,
     quoted,
     refuse_rows,
@@ -58,7 +59,7 @@ from safely.operations.enums import (
     write_note,
 )
 from safely.operations.keys import refuse_without_key
-from safely.operations.rebuild import rebuilt
+from safely.operations.rebuild import attachments, mentions, rebuilt
 from safely.operations.required import refuse_other_trigger
 from safely.operations.retype import change_of, convert, copy_indexes, validate_rules
 from safely.operations.retype_refusals import (
@@ -507,10 +508,7 @@ def refuse_speaking(labels: Labels, change: Change) -> None:
     for rule, condition in rows(SPEAKING.format(**column)):
         for label in labels.changed:
             if f"{literal(label)}::" in condition:
-                raise Refused(
-                    f"{change.table_name}.{change.column_name} can't lose the label {label}, which "
-                    f"{rule} names: drop that before, and create it after with the new label"
-                )
+                raise Refused(named_by(change.table_name, change.column_name, label, rule))
     default = scalar(
         "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef JOIN pg_attribute ON "
         f"attrelid = adrelid AND attnum = adnum WHERE adrelid = {column['oid']} "
@@ -520,10 +518,23 @@ def refuse_speaking(labels: Labels, change: Change) -> None:
         f"SELECT ({column['forward']}) IS NULL AND {column['shown']} IS NOT NULL "
         f"FROM (SELECT {default} AS {column['shown']}) AS d"
     ):
-        raise Refused(
-            f"{change.table_name}.{change.column_name} can't lose its default, {default}: drop "
-            "that before, with safely.change_default(…, None), and give it its new one after"
-        )
+        raise Refused(default_of_gone(change.table_name, change.column_name, default))
+
+
+def named_by(table_name: str, column_name: str, label: str, rule: str) -> str:
+    """Return the message for a rule that names a label which is gone or renamed."""
+    return (
+        f"{table_name}.{column_name} can't lose the label {label}, which {rule} names: drop that "
+        "before, and create it after with the new label"
+    )
+
+
+def default_of_gone(table_name: str, column_name: str, default: str) -> str:
+    """Return the message for a default that is a label which is gone."""
+    return (
+        f"{table_name}.{column_name} can't lose its default, {default}: drop that before, with "
+        "safely.change_default(…, None), and give it its new one after"
+    )
 
 
 def lost(labels: Labels, change: Change) -> str:
@@ -603,33 +614,55 @@ def change_on_sqlite(labels: Labels, columns: Sequence[tuple[str, str]] | None) 
             remedy(labels),
         )
     for table_name, column_name in columns:
+        refuse_speaking_on_sqlite(labels, table_name, column_name)
+    for table_name, column_name in columns:
         relabel_on_sqlite(labels, table_name, column_name)
+
+
+def refuse_speaking_on_sqlite(labels: Labels, table_name: str, column_name: str) -> None:
+    """Raise Refused where a rule, or the default, names a label that is gone or renamed."""
+    own = label_check(table_name, column_name)
+    rules = [(entry.name, entry.sql) for entry in attachments(table_name)] + [
+        (str(check["name"]), str(check["sqltext"]))
+        for check in sa.inspect(op.get_bind()).get_check_constraints(table_name)
+        if check["name"] is None or check["name"] != own
+    ]
+    for label in labels.changed:
+        for rule, sql in rules:
+            if mentions(sql, column_name) and literal(label) in sql:
+                raise Refused(named_by(table_name, column_name, label, rule))
+        default = pragma_value("dflt_value", table_name, column_name)
+        if default == literal(label) and labels.newer(label) is None:
+            raise Refused(default_of_gone(table_name, column_name, default))
+
+
+def label_check(table_name: str, column_name: str) -> str | None:
+    """Return the name of the CHECK of `sa.Enum(…, create_constraint=True)`; None without one."""
+    form = re.compile(rf"\W*{re.escape(column_name)}\W* IN \(.*\)", re.DOTALL)
+    for check in sa.inspect(op.get_bind()).get_check_constraints(table_name):
+        if check["name"] and form.fullmatch(str(check["sqltext"])):
+            return str(check["name"])
+    return None
 
 
 def relabel_on_sqlite(labels: Labels, table_name: str, column_name: str) -> None:
     """Change one column: without its CHECK first, since a renamed label would break it."""
-    column = quoted(column_name)
-    checks = [
-        check["name"]
-        for check in sa.inspect(op.get_bind()).get_check_constraints(table_name)
-        if check["name"]
-        and re.fullmatch(
-            rf"\W*{re.escape(column_name)}\W* IN \(.*\)", str(check["sqltext"]), re.DOTALL
-        )
-    ]
-    name = next(iter(checks), None)
-    type_ = sa.Enum(*labels.new, name=labels.name)
+    column, name = quoted(column_name), label_check(table_name, column_name)
     if name is not None:
         with rebuilt(table_name) as table:
             table.drop_constraint(op.f(name), "check")
-    cases = {old: new for old, new in labels.renamed.items() if old != new}
-    if cases:
+    if cases := {old: new for old, new in labels.renamed.items() if old != new}:
         run(
             f"UPDATE {quoted(table_name)} SET {column} = {conversion_on_sqlite(column, cases)} "
             f"WHERE {column} IN ({', '.join(map(literal, cases))})"
         )
+    default = pragma_value("dflt_value", table_name, column_name)
+    defaults = {literal(old): new for old, new in cases.items()}
+    type_ = sa.Enum(*labels.new, name=labels.name)
     with rebuilt(table_name) as table:
         table.alter_column(column_name, type_=type_, existing_type=sa.String())
+        if default in defaults:
+            table.alter_column(column_name, server_default=defaults[default])
         if name is not None:
             values = ", ".join(map(literal, labels.new))
             table.create_check_constraint(op.f(name), sa.text(f"{column} IN ({values})"))

@@ -332,7 +332,7 @@ safely.create_enum("mood", "sad", "ok")
 safely.create_table(
     "pets",
     sa.Column("id", sa.Integer(), primary_key=True),
-    sa.Column("mood", {checked}, index=True),
+    sa.Column("mood", {checked}, index=True, server_default="ok"),
     sa.Column("other", sa.Enum("sad", "ok", name="mood")),
 )"""
     write_revision(clone, 1, create, 'safely.drop_table("pets")\nsafely.drop_enum("mood")')
@@ -356,6 +356,9 @@ safely.change_enum(
     assert await query(engine, rows) == [("sad", "fine"), ("fine", None)]
     with pytest.raises(DBAPIError, match="CHECK constraint failed: ck_pets_mood"):
         await write(engine, "UPDATE pets SET mood = 'ok'")
+    await write(engine, "INSERT INTO pets (id) VALUES (3)")
+    assert await query(engine, rows) == [("sad", "fine"), ("fine", None), ("fine", None)]
+    await write(engine, "DELETE FROM pets WHERE id = 3")
     await write(engine, "UPDATE pets SET mood = 'happy' WHERE id = 1")
     process = run_alembic(url, "downgrade", OLD, cwd=clone, check=False)
     assert "pets.mood can't lose happy: 1 row(s) hold that" in process.stdout
@@ -363,7 +366,11 @@ safely.change_enum(
     run_alembic(url, "downgrade", OLD, cwd=clone)
     assert await query(engine, rows) == [("sad", "ok"), ("ok", None)]
     assert (await state_of("sqlite", url))["schema"] == at_first
-    run_alembic(url, "upgrade", NEW, cwd=clone)
+    await write(engine, "CREATE INDEX well ON pets (id) WHERE mood = 'ok'")
+    process = run_alembic(url, "-x", "drift=accept", "upgrade", NEW, cwd=clone, check=False)
+    assert "pets.mood can't lose the label ok, which well names" in process.stdout
+    await write(engine, "DROP INDEX well")
+    run_alembic(url, "-x", "drift=accept", "upgrade", NEW, cwd=clone)
     run_alembic(url, "downgrade", HEAD, cwd=clone)
     assert await leftovers("sqlite", url) == []
 
