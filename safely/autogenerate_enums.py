@@ -33,7 +33,7 @@ SCHEMA = "enums_schema"  # the option of Alembic's context that holds the projec
 
 TYPES = f"""\
 SELECT typname, {LABELS.format(oid="t.oid", note=NOTE.format(oid="t.oid"))},
-       ARRAY(SELECT ARRAY[relname::text, attname::text]
+       ARRAY(SELECT ARRAY[relname::text, attname::text, CASE WHEN attnotnull THEN 'NOT NULL' END]
              FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
              WHERE atttypid IN (t.oid, t.typarray) AND NOT attisdropped AND relkind IN ('r', 'p')
                AND NOT relispartition AND relnamespace = typnamespace
@@ -83,13 +83,13 @@ class ChangeEnumOp(MigrateOperation):
         name: str,
         labels: Sequence[str],
         existing: Sequence[str],
-        columns: Sequence[tuple[str, str]],
+        columns: Sequence[tuple[str, str, str | None]],
         schema: str | None,
     ) -> None:
         self.name = name
         self.labels = labels
         self.existing = existing
-        self.columns = columns
+        self.columns = columns  # table, column, and whether it is NOT NULL
         self.schema = schema
 
     def reverse(self) -> "ChangeEnumOp":
@@ -130,7 +130,7 @@ def compare_enums(
         DropEnumOp(name, labels, schema)
         for name, (labels, columns) in existing.items()
         if name not in wanted
-        and all(leaving & {(table, column), (table, None)} for table, column in columns)
+        and all(leaving & {(table, column), (table, None)} for table, column, _ in columns)
     ]
     operations.ops[:] = [*first, *operations.ops, *last]
     return PriorityDispatchResult.CONTINUE
@@ -191,11 +191,11 @@ def enums_of_models(context: AutogenContext, schema: str | None) -> dict[str, li
 
 def enums_of_database(
     connection: Connection, schema: str | None
-) -> dict[str, tuple[list[str], list[tuple[str, str]]]]:
+) -> dict[str, tuple[list[str], list[tuple[str, str, str | None]]]]:
     """Return labels and columns of each enum type that is not set aside, nor an extension's."""
     query = text(TYPES.replace("::", r"\:\:"))
     return {
-        name: (list(labels), [(table, column) for table, column in columns])
+        name: (list(labels), [tuple(column) for column in columns])
         for name, labels, columns in connection.execute(query, {"schema": schema})
     }
 
@@ -254,17 +254,25 @@ def render_drop(_: AutogenContext, operation: DropEnumOp) -> str:
 
 
 def render_change(_: AutogenContext, operation: ChangeEnumOp) -> list[str]:
-    """Return the code that gives a type other labels, with a comment where one is gone."""
+    """Return the code that gives a type other labels, with what only the author knows."""
     gone = [label for label in operation.existing if label not in operation.labels]
-    comment = f"# a label that was renamed: renamed={{{gone[0]!r}: ...}}" if gone else ""
+    comments = []
+    if gone:
+        comments.append(f"# if a label was only renamed, write renamed={{{gone[0]!r}: ...}}")
+    is_required = any(required for _, _, required in operation.columns)
+    if is_required and set(operation.labels) - set(operation.existing):
+        comments.append(
+            f"# older builds read NULL for a label that they lack: "
+            f"older_builds_see={operation.existing[0]!r}"
+        )
     code = call(
         "change_enum",
         operation,
         *map(repr, operation.labels),
         f"existing={list(operation.existing)!r}",
-        f"columns={list(operation.columns)!r}",
+        f"columns={[(table, column) for table, column, _ in operation.columns]!r}",
     )
-    return [comment, code] if comment else [code]
+    return [*comments, code]
 
 
 renderers.dispatch_for(CreateEnumOp)(render_create)

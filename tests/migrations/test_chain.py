@@ -132,6 +132,7 @@ role = Enum("reader", "writer", name="role")
 class Member(Base):
     __tablename__ = "members"
     id: Mapped[int] = mapped_column(primary_key=True)
+    former: Mapped[str] = mapped_column(role)
     role: Mapped[str | None] = mapped_column(role)
 
 

@@ -37,7 +37,7 @@ def test_autogenerate_writes_enums_and_check_is_green_afterwards(
     assert body.index("drop_column") < body.index("drop_enum")
 
     body = generated(f"{source}    {COLUMN.format(SECOND)}\n")
-    assert "# a label that was renamed: renamed={'old': ...}" in body
+    assert "# if a label was only renamed, write renamed={'old': ...}" in body
     assert "safely.change_enum('state', 'new', 'used', 'worn', existing=['new', 'old']" in body
 
     body = generated(source)
