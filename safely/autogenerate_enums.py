@@ -5,6 +5,7 @@ that it runs on PostgreSQL as well; it can't tell which labels a column had.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any
 
 from alembic.autogenerate.render import renderers
@@ -103,9 +104,23 @@ class ChangeEnumOp(MigrateOperation):
 
 def set_up(options: dict[str, Any], schema: str | None) -> None:
     """Let the command of this context compare enum types."""
+    register()
     plugins = options.get("autogenerate_plugins", ["alembic.autogenerate.*"])
     options["autogenerate_plugins"] = [*plugins, NAME]
     options[SCHEMA] = schema
+
+
+@cache
+def register() -> None:
+    """Make our operations and our plugin known to Alembic, once."""
+    renderers.dispatch_for(CreateEnumOp)(render_create)
+    renderers.dispatch_for(DropEnumOp)(render_drop)
+    renderers.dispatch_for(ChangeEnumOp)(render_change)
+    plugin = Plugin(NAME)
+    for qualifier, comparator in (("postgresql", compare_enums), ("sqlite", add_new_enums)):
+        plugin.add_autogenerate_comparator(
+            comparator, "schema", qualifier=qualifier, priority=DispatchPriority.LAST
+        )
 
 
 def compare_enums(
@@ -273,13 +288,3 @@ def render_change(_: AutogenContext, operation: ChangeEnumOp) -> list[str]:
         f"columns={[(table, column) for table, column, _ in operation.columns]!r}",
     )
     return [*comments, code]
-
-
-renderers.dispatch_for(CreateEnumOp)(render_create)
-renderers.dispatch_for(DropEnumOp)(render_drop)
-renderers.dispatch_for(ChangeEnumOp)(render_change)
-plugin = Plugin(NAME)
-for qualifier, comparator in (("postgresql", compare_enums), ("sqlite", add_new_enums)):
-    plugin.add_autogenerate_comparator(
-        comparator, "schema", qualifier=qualifier, priority=DispatchPriority.LAST
-    )
