@@ -463,7 +463,7 @@ async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
     kill_before = 1
     while (end := await end_after(kill_before)) is not None:
         assert end == undisturbed, kill_before
-        kill_before += 1 if full else 11  # an odd number: every second one is taken back
+        kill_before += 1 if full else 23  # an odd number: every second one is taken back
     assert kill_before > 50
 
 
