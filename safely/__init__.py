@@ -25,7 +25,9 @@ from safely.operations.constraints import (
     create_unique_constraint,
     drop_constraint,
 )
+from safely.operations.enums import create_enum, drop_enum
 from safely.operations.indexes import create_index, drop_index
+from safely.operations.relabel import change_enum
 from safely.operations.renames import rename_constraint, rename_index, rename_table
 from safely.operations.required import allow_null, require_column
 from safely.operations.retype import change_default, change_type
@@ -38,8 +40,10 @@ __all__ = [
     "backfill",
     "change_comment",
     "change_default",
+    "change_enum",
     "change_type",
     "create_check_constraint",
+    "create_enum",
     "create_foreign_key",
     "create_index",
     "create_table",
@@ -47,6 +51,7 @@ __all__ = [
     "create_unique_constraint",
     "drop_column",
     "drop_constraint",
+    "drop_enum",
     "drop_index",
     "drop_table",
     "drop_table_comment",

@@ -42,6 +42,7 @@ from sqlalchemy import (
     text,
 )
 
+from safely import autogenerate_enums
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
@@ -99,6 +100,7 @@ def set_up(migration: MigrationContext, project: Project) -> None:
         options["include_name"] = with_schema(options.get("include_name"), own)
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     options["render_item"] = with_all_options(options.get("render_item"), project.tables)
+    autogenerate_enums.set_up(options, project.schema)
     hook = options.get("process_revision_directives")
 
     def directives(

@@ -1,14 +1,14 @@
-"""Run operations of safely as a revision of any id does, without Alembic's command."""
+"""Run operations of safely as a revision of any id does, without Alembic's command; kill them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
@@ -61,3 +61,25 @@ def operate(  # noqa: PLR0913  # what a step gives to Alembic
     context = MigrationContext.configure(connection, opts=options)
     with Operations.context(context), context.begin_transaction():
         operation()
+
+
+class KilledError(BaseException):
+    """The process was killed: nothing that handles errors handles it."""
+
+
+@contextmanager
+def killed_before(engine: AsyncEngine, statement: int) -> Iterator[None]:
+    """Kill whatever runs inside before it has sent so many statements; end it where it runs."""
+    sent = 0
+
+    def count(*_: object) -> None:
+        nonlocal sent
+        sent += 1
+        if sent >= statement:
+            raise KilledError
+
+    event.listen(engine.sync_engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", count)

@@ -45,10 +45,12 @@ functions AS MATERIALIZED (  -- OFFSET 0: first the few of our schemas, then the
   WHERE prokind <> 'a' AND proname !~ '^_aside_' AND (classid, oid) NOT IN (TABLE extensions)),
 types AS MATERIALIZED (  -- not those that each table and each type bring along
   SELECT t.*, prefix || quote_ident(typname) AS name
-  FROM (SELECT t.tableoid AS classid, t.*, prefix
+  FROM (SELECT t.tableoid AS classid, t.*, prefix, (regexp_match(
+          obj_description(t.oid, 'pg_type'), 'safely: ([^\n]*)$'))[1]::jsonb AS note
         FROM pg_type t JOIN places n ON n.oid = typnamespace OFFSET 0) AS t
   LEFT JOIN pg_class c ON c.oid = typrelid WHERE (typtype IN ('e', 'd') OR relkind = 'c')
-    AND typname !~ '^_aside_' AND (classid, t.oid) NOT IN (TABLE extensions)),
+    AND typname !~ '^_aside_' AND (note ? 'set aside by') IS NOT TRUE
+    AND (classid, t.oid) NOT IN (TABLE extensions)),
 rights (thing, owner, held, usual) AS (
   SELECT 'grant on ' || name, relowner, relacl,
     acldefault(CASE relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, relowner) FROM relations
@@ -130,7 +132,7 @@ told (name, definition) AS (
   UNION ALL SELECT 'type ' || name, CASE typtype
     WHEN 'e' THEN concat('ENUM (', (
       SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
-      FROM pg_enum WHERE enumtypid = t.oid), ')')
+      FROM pg_enum WHERE enumtypid = t.oid AND (note -> 'hidden' ? enumlabel) IS NOT TRUE), ')')
     WHEN 'd' THEN concat_ws(' ', 'DOMAIN', format_type(typbasetype, typtypmod),
       CASE WHEN typnotnull THEN 'NOT NULL' END, 'DEFAULT ' || pg_get_expr(typdefaultbin, 0), (
       SELECT string_agg(conname || ' ' || pg_get_constraintdef(oid), ' ' ORDER BY conname)

@@ -35,6 +35,11 @@ KINDS = {
     "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{IDENTIFIER}))?",
     "column grant": rf"GRANT (?:.*?, ?)?(?:SELECT|INSERT|UPDATE) ?\(.*?\) ?.*? ?"
     rf"ON (?:TABLE )?{TABLE}",
+    "add label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} ADD VALUE (?:IF NOT EXISTS )?"
+    r"(?P<label>'[^']*')",
+    "rename label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} RENAME VALUE (?P<old>'[^']*') TO "
+    r"(?P<label>'[^']*')",
+    "drop type": rf"DROP TYPE (?:IF EXISTS )?(?:{IDENTIFIER}\.)?{NAME}",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }

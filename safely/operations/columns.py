@@ -44,6 +44,7 @@ from safely.operations.connection import (
 )
 from safely.operations.constraints import add_check, refuse_violations, set_comment_of
 from safely.operations.drafts import refuse_other_column
+from safely.operations.enums import create_missing_enums, hide_labels
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
 from safely.operations.options import (
     refuse_ignored_in_column,
@@ -127,34 +128,43 @@ def add_column(  # noqa: PLR0913  # Alembic's signature
         if not postgresql():
             add_on_sqlite(table_name, column)
             return
-        checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
-        column.constraints.difference_update(checks)
-        alter = f"ALTER TABLE {quoted(table_name)}"
-        definition = column_definition(table_name, column)
-        add = f"ADD COLUMN IF NOT EXISTS {definition}"
-        if not offline():
-            if is_new:
-                refuse_rewrite(table_name, name, add)
-            elif is_set_aside(table_name, name):
-                refuse_other_type(table_name, column)
-                refuse_other_column(table_name, column, definition)
-            refuse_broken_checks(table_name, column, checks)
-        computed = column.identity is not None or column.computed is not None
-        set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
-        if column.server_default is None:  # a serial has one that its definition doesn't tell
-            sequence = f"pg_get_serial_sequence({literal(quoted(table_name))}, {literal(name)})"
-            set_default = f"IF {sequence} IS NULL THEN {set_default}; END IF"
-        bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
-        run(f"{alter} {add}")
-        if column.comment is not None:
-            target = f"COLUMN {quoted(table_name)}.{quoted(name)}"
-            set_comment(target, f"{table_name}.{name}", column.comment)
-        for check in checks:
-            check_ = check_name(check, table_name)
-            is_validated = not check.dialect_options["postgresql"]["not_valid"]
-            rule = expression_sql(check.sqltext)
-            add_check(check_, table_name, rule, is_validated=is_validated)
-            set_comment_of(check_, table_name, check.comment)
+        add_on_postgresql(table_name, column, is_new=is_new)
+
+
+def add_on_postgresql(table_name: str, column: sa.Column[Any], *, is_new: bool) -> None:
+    """Add a column or bring it back; `is_new` tells that neither it nor a hidden one is there."""
+    name = column.name
+    has_enum = create_missing_enums([column])
+    checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
+    column.constraints.difference_update(checks)
+    alter = f"ALTER TABLE {quoted(table_name)}"
+    definition = column_definition(table_name, column)
+    add = f"ADD COLUMN IF NOT EXISTS {definition}"
+    if not offline():
+        if is_new:
+            refuse_rewrite(table_name, name, add)
+        elif is_set_aside(table_name, name):
+            refuse_other_type(table_name, column)
+            refuse_other_column(table_name, column, definition)
+        refuse_broken_checks(table_name, column, checks)
+    computed = column.identity is not None or column.computed is not None
+    set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
+    if column.server_default is None:  # a serial has one that its definition doesn't tell
+        sequence = f"pg_get_serial_sequence({literal(quoted(table_name))}, {literal(name)})"
+        set_default = f"IF {sequence} IS NULL THEN {set_default}; END IF"
+    bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
+    run(f"{alter} {add}")
+    if column.comment is not None:
+        target = f"COLUMN {quoted(table_name)}.{quoted(name)}"
+        set_comment(target, f"{table_name}.{name}", column.comment)
+    if has_enum:
+        hide_labels(table_name)
+    for check in checks:
+        check_ = check_name(check, table_name)
+        is_validated = not check.dialect_options["postgresql"]["not_valid"]
+        rule = expression_sql(check.sqltext)
+        add_check(check_, table_name, rule, is_validated=is_validated)
+        set_comment_of(check_, table_name, check.comment)
 
 
 def check_name(check: sa.CheckConstraint, table_name: str) -> str:

@@ -224,7 +224,8 @@ BEGIN
     SELECT {prefix} || conname AS name, pg_get_constraintdef(pg_constraint.oid) AS rule,
            pg_get_expr(conbin, conrelid) AS condition
     FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
-    WHERE conrelid = 'safely_twin'::regclass AND attname = {hidden_text} AND contype = 'c';
+    WHERE conrelid = 'safely_twin'::regclass AND attname = {hidden_text} AND contype = 'c'
+      AND NOT starts_with(conname, '_aside_');  -- the labels of an enum are those of one column
   DROP TABLE safely_twin;
   CREATE TEMPORARY TABLE safely_kept (name text);
   BEGIN

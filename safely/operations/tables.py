@@ -42,6 +42,7 @@ from safely.operations.constraints import (
     refuse_two_schemas,
 )
 from safely.operations.drafts import refuse_other_table
+from safely.operations.enums import create_missing_enums, hide_labels
 from safely.operations.mentions import refuse_mentioned_table
 from safely.operations.options import refuse_off, refuse_unknown, table_of
 from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
@@ -220,6 +221,7 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
     }
     with in_schema(schema):
         refuse_keys_to_other_schemas(columns, schema)
+        has_enums = create_missing_enums(columns)
         set_options = {name: value for name, value in obeyed.items() if value is not None}
         table = table_of(table_name, columns, **set_options)
         if not postgresql() and not offline():
@@ -238,6 +240,8 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
                 create(table)
         if postgresql():
             validate_keys(table)
+        if has_enums:
+            hide_labels(table_name)
         return table
 
 

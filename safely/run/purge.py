@@ -46,6 +46,28 @@ WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
   AND tgfoid = to_regproc('fill_missing') AND tgparentid = 0  -- a partition's goes with its table's
 ORDER BY 1, 2""")
 
+# enum types that are set aside, and what would have to go with them
+TYPES = text("""\
+SELECT typname, note ->> 'set aside by', ARRAY(
+  SELECT DISTINCT CASE
+    WHEN starts_with(relation.nspname, 'at_') THEN relation.nspname
+    WHEN starts_with(relation.nspname, 'aside_') THEN relation.nspname || '.' || relname
+    WHEN relname IS NOT NULL THEN relname || '.' || attname
+    ELSE pg_describe_object(classid, objid, objsubid) END
+  FROM pg_depend
+  LEFT JOIN (SELECT pg_class.oid, relname, relkind, nspname FROM pg_class
+             JOIN pg_namespace ON pg_namespace.oid = relnamespace) AS relation
+    ON classid = 'pg_class'\\:\\:regclass AND relation.oid = objid
+  LEFT JOIN pg_attribute ON attrelid = relation.oid AND attnum = objsubid
+  WHERE refclassid = 'pg_type'\\:\\:regclass AND refobjid IN (enum.oid, typarray) AND deptype = 'n'
+    AND classid NOT IN ('pg_attrdef'\\:\\:regclass, 'pg_constraint'\\:\\:regclass)
+    AND relkind IS DISTINCT FROM 'i')
+FROM (SELECT *, (regexp_match(obj_description(oid, 'pg_type'),
+                              'safely: ([^\\n]*)$'))[1]\\:\\:jsonb AS note
+      FROM pg_type WHERE typtype = 'e') AS enum
+WHERE typnamespace = to_regnamespace(quote_ident(current_schema)) AND note ? 'set aside by'
+ORDER BY 1""")
+
 DROP_COLUMN = """\
 DO $drop$
 DECLARE
@@ -76,7 +98,7 @@ END $helpers$"""
 class Item(NamedTuple):
     """An object that a purge drops."""
 
-    kind: str  # version, column, table, trigger
+    kind: str  # version, column, table, trigger, type
     revision: str  # that published it, set it aside, or made it
     name: str  # in the database
     original: str  # before it was set aside
@@ -87,6 +109,8 @@ class Item(NamedTuple):
             return f"published version {self.revision}"
         if self.kind == "table":
             return f"table {self.original} with its rows, set aside by {self.revision}"
+        if self.kind == "type":
+            return f"type {self.name}, set aside by {self.revision}"
         if self.kind == "column":
             column = f"{self.table}.{self.original}"
             return f"column {column} with its values, set aside by {self.revision}"
@@ -133,11 +157,23 @@ def items_to_drop(
             return item.revision in old
         if item.revision in finished:
             return True
-        return undone and item.kind in ("column", "table") and item.revision not in applied
+        return undone and item.kind in ("column", "table", "type") and item.revision not in applied
 
     # what other programs have put under such a name is not ours to drop
     ours = {*revisions, *ledger.revisions(connection)}
-    return [item for item in items(connection, ours) if item.revision in ours and goes(item)]
+    going = [item for item in items(connection, ours) if item.revision in ours and goes(item)]
+    return [*going, *(type_ for type_ in types(connection, going) if goes(type_))]
+
+
+def types(connection: Connection, going: list[Item]) -> Iterator[Item]:
+    """Yield the enum types that are set aside, and that nothing uses once other items are gone."""
+    if connection.dialect.name == "sqlite":
+        return
+    names = {item.name if item.table is None else f"{item.table}.{item.name}" for item in going}
+    names |= {f"aside_{item.revision}.{item.name}" for item in going if item.kind == "table"}
+    for name, revision, needed_by in connection.execute(TYPES):
+        if names.issuperset(needed_by):
+            yield Item("type", revision, name, name)
 
 
 def items(connection: Connection, revisions: Collection[str]) -> Iterator[Item]:
@@ -210,6 +246,8 @@ def drop(item: Item) -> None:
         published.withdraw(item.revision)
     elif item.kind == "trigger":
         run(f"DROP TRIGGER {quoted(item.name)} ON {quoted(str(item.table))}")
+    elif item.kind == "type":
+        run(f"DROP TYPE {quoted(item.name)}")
     elif item.kind == "column":
         drop_column(str(item.table), item.name)
     else:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +140,63 @@ CASES = {
         ),
         later_reads({LATER.format("age", "bob"): 41, LATER.format("age", "new"): 7}),
     ),
+    "convert a column": Case(
+        'safely.change_type("users", "age", sa.Integer(), using="round(age * 10)")',
+        older_may(
+            BOB,
+            f"UPDATE {OLD} SET age = 41 WHERE email = 'bob@example.org'",
+            f"INSERT INTO {NEW} (full_name, email, age) VALUES ('New', 'new@example.org', 0.7)",
+            reads={
+                f"SELECT age FROM {NEW} WHERE email = 'bob@example.org'": Decimal("4.1"),
+                f"SELECT age FROM {OLD} WHERE email = 'new@example.org'": 7,
+            },
+        ),
+        later_reads(
+            {LATER.format("age", "bob"): Decimal("4.1"), LATER.format("age", "new"): Decimal("0.7")}
+        ),
+    ),
+    "add an enum": Case(
+        'safely.drop_column("users", "role")\nsafely.drop_enum("role")',
+        older_may(BOB, f"UPDATE {NEW} SET role = 'writer' WHERE id = 1"),
+        later_reads({LATER.format("role", "ada"): "writer", LATER.format("role", "bob"): None}),
+    ),
+    "add a label": Case(
+        'safely.change_enum("role", "reader", "writer")',
+        older_may(
+            BOB,
+            f"UPDATE {NEW} SET role = 'admin' WHERE id = 1",
+            reads={
+                f"SELECT role FROM {OLD} WHERE id = 1": None,
+                f"SELECT role FROM {OLD} WHERE role = 'reader'::role": "reader",
+            },
+        ),
+        later_reads({LATER.format("role", "ada"): "admin", LATER.format("role", "bob"): "reader"}),
+    ),
+    "rename a label": Case(
+        'safely.change_enum("role", "reader", "writer", renamed={"editor": "writer"})',
+        older_may(
+            BOB,
+            f"UPDATE {OLD} SET role = 'writer' WHERE email = 'bob@example.org'",
+            f"UPDATE {NEW} SET role = 'editor' WHERE id = 1",
+            reads={
+                f"SELECT role FROM {OLD} WHERE id = 1": "writer",
+                f"SELECT role FROM {NEW} WHERE email = 'bob@example.org'": "editor",
+            },
+        ),
+        later_reads({LATER.format("role", "ada"): "editor", LATER.format("role", "bob"): "editor"}),
+    ),
+    "remove a label": Case(
+        'safely.change_enum("role", "reader", "writer")',
+        older_may(
+            BOB,
+            f"UPDATE {OLD} SET role = 'writer' WHERE email = 'bob@example.org'",
+            reads={
+                f"SELECT role FROM {OLD} WHERE email = 'bob@example.org'": "writer",
+                f"SELECT role FROM {NEW} WHERE email = 'bob@example.org'": "reader",
+            },
+        ),
+        later_reads({LATER.format("role", "bob"): "reader"}),
+    ),
     "tighten a column": Case(
         'safely.allow_null("users", "age")',
         older_may(BOB, reads={BOBS_AGE: 18}),
@@ -234,6 +292,23 @@ CASES = {
 }
 
 
+# the column that the changes of labels are about, as the revisions before would have made it
+WITH_ROLE = (
+    "CREATE TYPE role AS ENUM ('reader', 'writer')",
+    "ALTER TABLE users ADD role role DEFAULT 'reader'",
+    f"CREATE OR REPLACE VIEW {OLD} AS SELECT id, full_name, email, age, role FROM users",
+)
+PREPARED = dict.fromkeys(("add a label", "rename a label", "remove a label"), WITH_ROLE)
+
+
+async def prepare(client: Client, url: str, change: str) -> None:
+    """Make what a change is about, and record it."""
+    for statement in PREPARED.get(change, ()):
+        await client.execute(statement)
+    if change in PREPARED:
+        run_alembic(url, "-x", "drift=accept", "upgrade", HEAD)
+
+
 def test_every_row_of_the_table_is_tested() -> None:
     assert list(ROWS) == list(CASES)
 
@@ -256,6 +331,7 @@ async def older(url: str) -> AsyncIterator[Client]:
 async def test_a_change_up_and_down_with_an_older_build_at_work(
     url: str, clone: Path, revision: Revision, older: Client, change: str
 ) -> None:
+    await prepare(older, url, change)
     await older.execute(ADA)
     if change == "refer to a table":
         # so that the reference finds a row
@@ -291,6 +367,7 @@ async def test_a_change_takes_the_lock_that_the_table_says(
     url: str, clone: Path, revision: Revision, driver: Client, change: str
 ) -> None:
     """Execute its script; after each statement, look which locks on the table are held."""
+    await prepare(driver, url, change)
     revision(body_of(change), CASES[change].down)
     script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
     table = await fetch_value(driver, "SELECT 'users'::regclass::oid")

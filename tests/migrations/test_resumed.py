@@ -16,10 +16,10 @@ import pytest
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
 from tests.databases import Databases, name_of
-from tests.migrations.test_evolving import ADA, CASES, body_of
 from tests.documented_changes import ROWS
 from tests.dying_databases import Fault, wire
 from tests.migrated import leftovers, state_of
+from tests.migrations.test_evolving import ADA, CASES, body_of
 from tests.revisions import Revision
 
 CHANGES_IN_SUITE = 5

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,7 +20,7 @@ from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import state_of
-from tests.operating import operate
+from tests.operating import KilledError, killed_before, operate
 from tests.revisions import Revision
 
 pytestmark = pytest.mark.only("postgresql")
@@ -377,28 +376,6 @@ async def test_a_draft_that_was_undone_is_not_run_again_with_another_expression(
     run_alembic(url, "upgrade", "head", cwd=clone)
     await engine.dispose()
     assert await query(engine, "SELECT age FROM users") == [(15,)]
-
-
-class KilledError(BaseException):
-    """The process was killed: nothing that handles errors handles it."""
-
-
-@contextmanager
-def killed_before(engine: AsyncEngine, statement: int) -> Iterator[None]:
-    """Kill whatever runs inside before it has sent so many statements; end it where it runs."""
-    sent = 0
-
-    def count(*_: object) -> None:
-        nonlocal sent
-        sent += 1
-        if sent >= statement:
-            raise KilledError
-
-    event.listen(engine.sync_engine, "before_cursor_execute", count)
-    try:
-        yield
-    finally:
-        event.remove(engine.sync_engine, "before_cursor_execute", count)
 
 
 CATALOGUE = """\
