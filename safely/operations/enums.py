@@ -17,7 +17,6 @@ from sqlalchemy.dialects.postgresql import CreateEnumType
 
 from safely.operations.aside import LONGEST_NAME
 from safely.operations.connection import (
-    SCHEMA,
     Refused,
     in_schema,
     literal,
@@ -257,11 +256,10 @@ def create_missing_enums(items: Iterable[sa.schema.SchemaItem]) -> bool:
                 "sa.Enum(…, name=…)"
             )
         name = str(enum.name)
-        schema = enum.schema if enum.schema != op.get_context().opts.get(SCHEMA) else None
-        with in_schema(schema):
+        with in_schema(enum.schema):
             is_there = has_labels(name, enum.enums)
         if enum.create_type and not is_there:
-            create_enum(name, *enum.enums, schema=schema)
+            create_enum(name, *enum.enums, schema=enum.schema)
         without_creation(column.type)
     return bool(enums)
 
