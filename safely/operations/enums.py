@@ -57,9 +57,9 @@ def create_enum(name: str, *values: str, schema: str | None = None) -> None:
     Example: `safely.create_enum("mood", "sad", "ok")`
     """
     refuse_labels(name, values)
-    if not postgresql():
-        return
     with in_schema(schema):
+        if not postgresql():
+            return
         refuse_other_labels(name, values)
         oid = oid_of(name)
         create = str(CreateEnumType(NATIVE(*values, name=name)).compile(dialect=dialect()))
@@ -90,9 +90,9 @@ def drop_enum(name: str, *, schema: str | None = None) -> None:
 
     Example: `safely.drop_enum("mood")`
     """
-    if not postgresql():
-        return
     with in_schema(schema):
+        if not postgresql():
+            return
         oid = oid_of(name)
         if not offline() and (dependents := dependents_of(name)):
             raise Refused(

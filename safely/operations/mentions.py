@@ -12,6 +12,7 @@ from safely.operations.connection import (
     literal,
     offline,
     postgresql,
+    quoted,
     regclass,
     rows,
     run,
@@ -98,7 +99,10 @@ def refuse_mentioned_column(table_name: str, column_name: str, *, what: str) -> 
 def refuse_mentioned_table(table_name: str, *, what: str) -> None:
     """Raise Refused where the body of another table's function names a table."""
     query = MENTIONS_TABLE.format(
-        bodies=BODIES, oid=regclass(table_name), table_name=literal(word(table_name))
+        # a script that is sent again finds the table set aside
+        bodies=BODIES,
+        oid=f"to_regclass({literal(quoted(table_name))})",
+        table_name=literal(word(table_name)),
     )
     refuse_found(
         query,

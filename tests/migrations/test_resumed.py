@@ -16,10 +16,10 @@ import pytest
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
 from tests.databases import Databases, name_of
+from tests.documented_cases import ADA, CASES, body_of, prepare
 from tests.documented_changes import ROWS
 from tests.dying_databases import Fault, wire
 from tests.migrated import leftovers, state_of
-from tests.migrations.test_evolving import ADA, CASES, body_of
 from tests.revisions import Revision
 
 CHANGES_IN_SUITE = 5
@@ -42,7 +42,7 @@ async def test_a_change_that_is_cut_off_anywhere_ends_as_an_undisturbed_one(  # 
     chance = random.Random(seed := secrets.randbelow(10**6))  # noqa: S311  # not a secret
     if not full and change not in chosen():
         pytest.skip("another time, or with --full")
-    await prepare(url, change)
+    await give_users(url, change)
     revision(body_of(change), CASES[change].down)
     for target in ("head", "-1"):
         reached, requests = await undisturbed(databases, url, clone, target)
@@ -75,9 +75,10 @@ def chosen() -> list[str]:
     return secrets.SystemRandom().sample(list(ROWS), CHANGES_IN_SUITE)
 
 
-async def prepare(url: str, change: str) -> None:
+async def give_users(url: str, change: str) -> None:
     """Write users, as the change needs them."""
     connection = await asyncpg.connect(url)
+    await prepare(connection, url, change)
     await connection.execute(ADA)
     await connection.execute(SEVERAL)
     if change == "refer to a table":  # the ages are to be ids
