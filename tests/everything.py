@@ -209,7 +209,7 @@ TABLES: dict[str, Table] = {
         only=PG,
     ),
     "ring_a": Table(
-        with_id(b_id="Key"),
+        with_id(b_id="Key, sa.ForeignKey('ring_b.id', name='fk_ring_a_b', use_alter=True)"),
         only=PG,
     ),
     "ring_b": Table(with_id(a_id="Key, sa.ForeignKey('ring_a.id', name='fk_ring_b_a')"), only=PG),
