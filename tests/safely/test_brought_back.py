@@ -167,9 +167,13 @@ async def test_a_table_that_an_earlier_release_set_aside_gets_the_keys_of_the_re
     assert await query(empty, CONSTRAINTS) == before
 
 
-async def test_a_draft_that_was_edited_gets_the_keys_of_its_definition(empty: AsyncEngine) -> None:
+async def test_a_draft_that_was_edited_gets_the_keys_of_its_definition(
+    empty: AsyncEngine, tmp_path: Path
+) -> None:
     """It was undone, and is run again."""
     await write(empty, SETUP[0])
+    file = tmp_path / "0042.py"
+    file.touch()
 
     def draft(**options: Any) -> None:
         owner = sa.Column(
@@ -177,7 +181,7 @@ async def test_a_draft_that_was_edited_gets_the_keys_of_its_definition(empty: As
         )
         safely.create_table("pets", sa.Column("id", sa.Integer(), primary_key=True), owner)
 
-    async with revision_on(empty, "0042") as run:
+    async with revision_on(empty, "0042", file=file) as run:
         await run(draft)
         await run(drop, up=False)
         await run(lambda: draft(ondelete="CASCADE"))
