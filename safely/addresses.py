@@ -1,7 +1,10 @@
 """Addresses of databases: what libpq documents of a connection URI, as asyncpg understands it.
 
 A parameter is obeyed, or is the default of asyncpg, or is refused by its name: one that guards the
-connection is never left out silently. An application may read its own address by it, too.
+connection is never left out silently.
+
+The application and its migrations each have this file, word for word, and a test compares the two:
+an application that starts need not load Alembic, which every part of `safely` does.
 """
 
 import os

@@ -27,7 +27,7 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util import await_only
 
-from safely.addresses import for_asyncpg
+from service.addresses import for_asyncpg
 from service.connections import (
     CONNECT_TIMEOUT,
     Connector,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from sqlalchemy import URL
 
-from safely.addresses import AddressError, parse
+from service.addresses import AddressError, parse
 
 PATTERNS = {  # by setting: its regular expression, and the words that describe it
     "rate_limit": (r"[1-9]\d{0,8}/[1-9]\d{0,8}", "requests per seconds, such as 600/60"),

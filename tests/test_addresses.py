@@ -20,13 +20,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safely import addresses
-from safely.addresses import AddressError, parse
 from safely.database import connected, engine_for, place_of, usable
+from service import addresses
+from service.addresses import AddressError, parse
 from service.database import create_engine
 from service.settings import Settings, SettingsError, async_url
 from tests.commands import run_alembic
 from tests.databases import Databases, name_of
+from tests.paths import ROOT
+
+
+def test_the_service_and_safely_understand_the_same() -> None:
+    own, other = (ROOT / place / "addresses.py" for place in ("service", "safely"))
+    assert own.read_bytes() == other.read_bytes()
+
 
 READ = {  # an address, and the same one as asyncpg's driver of SQLAlchemy has it
     "postgres://u:p@h/d": "postgresql+asyncpg://u:p@h/d",

@@ -6,6 +6,7 @@ after, and then `alembic check` must find nothing. A change that is refused chan
 
 import asyncio
 import copy
+import re
 import secrets
 import subprocess
 from collections import Counter
@@ -84,7 +85,7 @@ async def change(project: Everything, number: int) -> str | None:
         if not refusal:
             await start(project, traffic, project.revisions[-1])
             await asyncio.sleep(0.3)
-            await asyncio.to_thread(project.alembic, "downgrade", "-1")
+            await undo(project, traffic)
             await asyncio.to_thread(project.alembic, "upgrade", "head")
             await start(project, traffic, project.revisions[-1])
             await asyncio.sleep(0.3)
@@ -100,6 +101,19 @@ async def change(project: Everything, number: int) -> str | None:
     for table, known in keys.items():
         assert known <= (await keys_of(project)).get(table, known), table
     return None
+
+
+async def undo(project: Everything, traffic: Traffic | None) -> None:
+    """Undo the last revision; delete what newer builds wrote that the type before can't hold."""
+    refusal = await asyncio.to_thread(attempt, project, "downgrade", "-1")
+    if refusal is None:
+        return
+    print(f"   UNDOING REFUSED: {refusal}", flush=True)
+    if traffic is not None:
+        await traffic.stop(project.revisions[-1])
+    query = re.split(r"\. \w+ \w+ is begun", refusal.partition("See them with: SELECT * ")[2])[0]
+    project.execute(f"DELETE {query.replace(':', chr(92) + ':')}")
+    await asyncio.to_thread(project.alembic, "downgrade", "-1")
 
 
 def attempt(project: Everything, *arguments: str) -> str | None:
