@@ -8,15 +8,19 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.autogenerate.render import _render_constraint as render_constraint
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Index
 
 Step: TypeAlias = RevisionStep | StampStep
@@ -36,6 +40,17 @@ USED = (  # module, name in it, attribute of that or ""
     ("alembic.command", "upgrade", "def upgrade(rev, context)"),
     ("alembic.command", "downgrade", "def downgrade(rev, context)"),
     ("alembic.command", "stamp", "def do_stamp(rev, context)"),
+    ("alembic.command", "current", "def display_version(rev, context)"),
+    ("alembic.command", "history", "def _display_current_history(rev, context)"),
+    ("alembic.command", "merge", "def nothing(rev, context)"),
+    ("alembic.command", "ensure_version", "def do_ensure_version(rev, context)"),
+    ("alembic.command", "revision", "def retrieve_migrations(rev, context)"),
+    ("alembic.command", "revision", "revision_context=revision_context"),
+    ("alembic.autogenerate.api", "RevisionContext", "command_args"),
+    ("alembic.script", "ScriptDirectory", "_version_locations"),
+    ("alembic.script", "Script", "_list_py_dir"),
+    ("alembic.script", "Script", "_from_path"),
+    ("alembic.autogenerate.render", "_render_constraint", ""),
     ("alembic.autogenerate.render", "_render_server_default", ""),
     ("alembic.autogenerate.render", "_repr_type", ""),
     ("alembic.ddl.postgresql", "PostgresqlImpl", "_cleanup_index_expr"),
@@ -55,8 +70,10 @@ __all__ = [
     "current_environment",
     "ignore_identities",
     "is_configured",
+    "load_each",
     "missing",
     "nested",
+    "render_constraint",
     "render_server_default",
     "render_type",
     "version_table",
@@ -98,6 +115,17 @@ def version_table(migration: MigrationContext) -> str:
     """Return the version table's name as SQL, with its schema where env.py names one."""
     preparer = migration.dialect.identifier_preparer
     return str(preparer.format_table(migration._version))  # noqa: SLF001  # here it is allowed
+
+
+def load_each(script: ScriptDirectory) -> Iterator[tuple[Path, Callable[[], Script | None]]]:
+    """Yield the path of each revision file, and a function that loads it.
+
+    That returns None for a file that is no revision, and raises what the file raises.
+    """
+    for location in script._version_locations:  # noqa: SLF001  # here it is allowed
+        if location.exists():
+            for path in sorted(Script._list_py_dir(script, location)):  # noqa: SLF001  # likewise
+                yield path, partial(Script._from_path, script, path)  # noqa: SLF001  # likewise
 
 
 def missing(used: Iterable[tuple[str, str, str]] = USED) -> list[str]:

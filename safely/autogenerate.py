@@ -3,49 +3,104 @@
 Nothing global of Alembic is changed: `set_up` prepares the context of one command.
 """
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
-from alembic.autogenerate.render import renderers
+from alembic.autogenerate.render import render_op_text, renderers
+from alembic.operations import Operations
 from alembic.operations.ops import (
     AddColumnOp,
+    AddConstraintOp,
     AlterColumnOp,
+    CreateForeignKeyOp,
+    CreateIndexOp,
+    CreateTableOp,
+    DropColumnOp,
+    DropConstraintOp,
+    DropTableOp,
+    ExecuteSQLOp,
     MigrateOperation,
     MigrationScript,
     ModifyTableOps,
 )
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import CheckConstraint
+from sqlalchemy import (
+    BINARY,
+    CLOB,
+    UUID,
+    VARBINARY,
+    CheckConstraint,
+    Column,
+    Constraint,
+    DateTime,
+    ForeignKeyConstraint,
+    MetaData,
+    Table,
+    text,
+)
 
+from safely import autogenerate_enums
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
     compare_indexes_without_collation,
     ignore_identities,
+    render_constraint,
     render_server_default,
     render_type,
 )
 from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
-from safely.operations.columns import refuse_without_value
+from safely.operations.columns import refuse_no_value, refuse_other_rules, refuse_without_value
+from safely.operations.connection import required_name
+from safely.operations.options import (
+    refuse_ignored,
+    refuse_ignored_in_constraint,
+    refuse_ignored_in_index,
+)
+from safely.operations.table_sql import Definition, plain_default, rule_of
+from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
+from safely.revisions import in_order, refuse_unusable_id
 
 DIGITS = 4
+PARTITIONS = text(
+    "SELECT nspname, relname, nspname = current_schema AS is_current FROM pg_class "
+    "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relispartition"
+)
+TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
+UNRENDERED = ("comment", "deferrable", "initially")  # options that Alembic leaves out of a key
+
+
+TableName: TypeAlias = tuple[str | None, str]
+"""Schema, None for the current one, and name."""
 
 
 def set_up(migration: MigrationContext, project: Project) -> None:
     """Let the command that compares and writes revisions do it our way, after the hooks of env.py.
 
-    Left out of the comparison: what is set aside, and the ledger.
+    Left out of the comparison: what is set aside, the ledger, other schemas, and partitions, which
+    are made outside of revisions.
     """
     options = migration.opts
     options["alembic_module_prefix"] = PREFIXES.get(
         options["alembic_module_prefix"], options["alembic_module_prefix"]
     )
-    options["include_object"] = both(options.get("include_object"))
+    default = migration.dialect.default_schema_name
+    own: set[str | None] = (
+        {None, default} if project.schema in (None, default) else {project.schema}
+    )
+    options["include_object"] = both(options.get("include_object"), own, partitions(migration))
+    if None not in own:  # otherwise Alembic compares the default schema alone
+        options["include_schemas"] = True
+        options["include_name"] = with_schema(options.get("include_name"), own)
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
+    options["render_item"] = with_all_options(options.get("render_item"), project.tables)
+    autogenerate_enums.set_up(options, project.schema)
     hook = options.get("process_revision_directives")
 
     def directives(
@@ -59,26 +114,116 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     compare_as_the_database_does(migration.impl)
 
 
-def both(filter_of_env: Callable[..., bool] | None) -> Callable[..., bool]:
+def both(
+    filter_of_env: Callable[..., bool] | None,
+    schemas: set[str | None],
+    is_partition: Callable[[TableName], bool],
+) -> Callable[..., bool]:
     """Return a filter of objects that lets pass what ours and that of env.py do."""
 
-    def include(item: Any, name: str | None, *others: Any) -> bool:
-        return is_ours(item, name) and (filter_of_env is None or filter_of_env(item, name, *others))
+    def include(item: Any, name: str | None, type_: str, reflected: bool, other: Any) -> bool:  # noqa: FBT001  # Alembic's call
+        if not is_ours(item, name, schemas):
+            return False
+        if (
+            reflected
+            and other is None
+            and type_ in TABLES_OF
+            and is_partition(TABLES_OF[type_](item))
+        ):
+            return False
+        return filter_of_env is None or filter_of_env(item, name, type_, reflected, other)
 
     return include
 
 
-def is_ours(item: Any, name: str | None) -> bool:
+def partitions(migration: MigrationContext) -> Callable[[TableName], bool]:
+    """Return a function that tells whether a table of the database is a partition of another."""
+    connection = migration.connection
+
+    @functools.cache
+    def names() -> set[TableName]:
+        if connection is None or connection.dialect.name != "postgresql":
+            return set()
+        rows = connection.execute(PARTITIONS).all()
+        named: set[TableName] = {(schema, name) for schema, name, _ in rows}
+        return named | {(None, name) for _, name, is_current in rows if is_current}
+
+    return lambda table: table in names()
+
+
+def referred(key: ForeignKeyConstraint) -> TableName:
+    """Return the table that a foreign key refers to.
+
+    PostgreSQL adds a key to each partition of it.
+    """
+    schema, _, name = key.elements[0].target_fullname.rpartition(".")[0].rpartition(".")
+    return schema or None, name
+
+
+def with_schema(
+    filter_of_env: Callable[..., bool] | None, schemas: set[str | None]
+) -> Callable[..., bool]:
+    """Return a filter of names that lets pass the schema of the project, and what env.py does."""
+
+    def include(name: str | None, type_: str, parents: Any) -> bool:
+        if type_ == "schema" and name not in schemas:
+            return False
+        return filter_of_env is None or filter_of_env(name, type_, parents)
+
+    return include
+
+
+def is_ours(item: Any, name: str | None, schemas: set[str | None]) -> bool:
     """Return whether autogenerate and `alembic check` see an object.
 
     On SQLite a CHECK keeps its name while its column is aside.
     """
     if isinstance(item, CheckConstraint) and PREFIX in str(item.sqltext):
         return False
-    table = getattr(item, "table", item)
-    if str(getattr(table, "schema", None) or "").startswith(("aside_", "at_")):
+    if getattr(getattr(item, "table", item), "schema", None) not in schemas:
         return False
     return name is None or not (name.startswith(PREFIX) or name == LOG.name)
+
+
+TABLES_OF: dict[str, Callable[[Any], TableName]] = {  # by the kind of an object: its table
+    "table": lambda table: (table.schema, table.name),
+    "foreign_key_constraint": referred,
+}
+
+
+def with_all_options(
+    render_of_env: Callable[..., Any] | None, metadata: MetaData
+) -> Callable[..., Any]:
+    """Return a renderer that adds the options of a constraint that Alembic leaves out."""
+
+    def render(type_: str, item: Any, context: AutogenContext) -> Any:
+        if render_of_env and (rendered := render_of_env(type_, item, context)) is not False:
+            return rendered
+        if not isinstance(item, Constraint) or not (options := unrendered(item)):
+            return False
+        context.opts["render_item"] = render_of_env
+        try:
+            text = str(render_constraint(item, context, metadata))
+        finally:
+            context.opts["render_item"] = render
+        return with_options(text, options)
+
+    return render
+
+
+def unrendered(constraint: Constraint) -> dict[str, Any]:
+    """Return the options of a constraint that Alembic does not write."""
+    names = UNRENDERED if constraint.__visit_name__ == "primary_key_constraint" else ("comment",)
+    options = {name: getattr(constraint, name) for name in names}
+    if constraint.__visit_name__ == "primary_key_constraint":
+        options |= dict(constraint.dialect_kwargs)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def with_options(call: str, options: dict[str, Any]) -> str:
+    """Return the code of a call with more named arguments at its end."""
+    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+    return f"{call.removesuffix(')')}{arguments})"
 
 
 def compare_as_the_database_does(impl: Any) -> None:
@@ -87,64 +232,275 @@ def compare_as_the_database_does(impl: Any) -> None:
         compare_indexes_without_collation(impl)
     elif impl.__dialect__ == "sqlite":
         ignore_identities(impl)
+        compare_as_declared(impl)
+
+
+def compare_as_declared(impl: Any) -> None:
+    """Let this context compare types, defaults and generated columns as SQLite keeps them.
+
+    SQLAlchemy takes types that it doesn't know for numbers, and all that follows on the line of a
+    generated column for its expression.
+    """
+    impl.dialect.ischema_names = {**impl.dialect.ischema_names, **TYPES_OF_SQLITE}
+    reflect, compiler = impl.autogen_column_reflect, impl.dialect.ddl_compiler(impl.dialect, None)
+
+    def reflect_expression(inspector: Any, table: Table, column: dict[str, Any]) -> None:
+        reflect(inspector, table, column)
+        if "computed" in column:
+            query = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+            definition = Definition(inspector.bind.exec_driver_sql(query, (table.name,)).scalar())
+            rule = rule_of(definition.column(column["name"]), "GENERATED") or ""
+            column["computed"]["sqltext"] = rule[rule.index("(") + 1 : rule.rindex(")")]
+
+    def is_other_default(existing: Column[Any], wanted: Column[Any], *_: str | None) -> bool:
+        defaults = map(compiler.get_column_default_string, (existing, wanted))
+        return len({plain_default(default) for default in defaults}) > 1
+
+    impl.autogen_column_reflect = reflect_expression
+    impl.compare_server_default = is_other_default
 
 
 def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:
     """Number new files if the project does, and refuse what could not be run as it stands."""
     script = context.script
     assert script is not None  # noqa: S101  # Alembic always has one here
-    renderers.dispatch_for(SafeAlterColumn, replace=True)(render_alter_column)
+    for operation, render in RENDERERS.items():
+        renderers.dispatch_for(operation, replace=True)(render)
+    # the options of `alembic revision`; a program may make directives without that command
+    options = getattr(context.opts.get("revision_context"), "command_args", {})
+    refuse_options(script, options, numbered=project.numbered)
     for directive in scripts:
+        directive.message = as_docstring(directive.message)
         if project.numbered:
-            directive.rev_id = f"{last_number(script) + 1:0{DIGITS}}"
+            directive.rev_id = next_number(script)
         directive.imports.add("import safely")
-        for operations in (*directive.upgrade_ops_list, *directive.downgrade_ops_list):
-            operations.ops = spelled(operations.ops)
-        for operations in directive.upgrade_ops_list:
-            refuse_columns_without_value(operations.ops)
+        with Operations.context(context):  # the refusals are those of the operations
+            for up, containers in (
+                (True, directive.upgrade_ops_list),
+                (False, directive.downgrade_ops_list),
+            ):
+                for container in containers:
+                    operations = keys_in_order(container.ops)
+                    refuse_unwritable(operations, project, up=up)
+                    container.ops = spelled(operations, project.tables)
+                    if any(isinstance(one, PlainExecute) for one in container.ops):
+                        directive.imports.add("from alembic import op")
 
 
-def last_number(script: ScriptDirectory) -> int:
-    """Return the highest number among the revisions; 0 where there are none.
+def as_docstring(message: str | None) -> str | None:
+    """Return a message as it has to be written between three double quotes.
 
-    Raise CommandError for an id that is no number.
+    Templates put it there as it is: a backslash or a quote could make a file that can't be loaded,
+    or one that says something else.
     """
-    ids = [revision.revision for revision in script.walk_revisions()]
-    if strange := [revision for revision in ids if not revision.isdecimal()]:
+    if message is None:
+        return None
+    text = message.encode("utf-8", "replace").decode("utf-8")  # `?` for bytes that are no UTF-8
+    text = text.replace("\\", r"\\").replace('"""', r"\"\"\"")
+    text = re.sub(r'"\Z', r"\"", text)
+    # a file has neither null bytes nor, to Python, carriage returns
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", lambda match: rf"\x{ord(match[0]):02x}", text)
+
+
+def next_number(script: ScriptDirectory) -> str:
+    """Return the number after the highest among the revisions, which all have one."""
+    numbers = (int(revision.revision) for revision in script.walk_revisions())
+    return f"{max(numbers, default=0) + 1:0{DIGITS}}"
+
+
+def refuse_options(script: ScriptDirectory, options: Mapping[str, Any], *, numbered: bool) -> None:
+    """Raise CommandError for options of `alembic revision` whose file could not be run.
+
+    `options` are those of the command, by the names of its parameters.
+    """
+    if rev_id := options.get("rev_id"):
+        if numbered and rev_id != (number := next_number(script)):
+            raise CommandError(
+                f"--rev-id {rev_id}: this project numbers its revisions "
+                f"(Project(numbered=True) in env.py), and the next is {number}: leave --rev-id out"
+            )
+        refuse_unusable_id(rev_id)
+        if rev_id in in_order(script):
+            raise CommandError(f"--rev-id {rev_id}: there is such a revision, name another id")
+    if not numbered:
+        return
+    branching = {
+        "--splice": options.get("splice"),
+        "--branch-label": options.get("branch_label"),
+        "--depends-on": options.get("depends_on"),
+        "--head": options.get("head") not in {None, "head", "heads", *script.get_heads()},
+    }
+    if wrong := [name for name, value in branching.items() if value]:
         raise CommandError(
-            f"the revision {strange[0]} has no number, and this project numbers its revisions "
-            "(Project(numbered=True) in env.py): rename it, or leave numbering out"
+            f"{wrong[0]}: this project keeps one line of numbered revisions "
+            "(Project(numbered=True) in env.py), without branches: leave it out, and the new "
+            f"revision follows {', '.join(script.get_heads()) or 'nothing'}"
         )
-    return max(map(int, ids), default=0)
 
 
-def refuse_columns_without_value(operations: Iterable[object]) -> None:
-    """Refuse to write what `safely.add_column` would refuse to run."""
+def keys_in_order(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
+    """Return the operations with foreign keys dropped before all else, and created at the end.
+
+    A table can't be dropped while another one refers to it. Of two tables that refer to each
+    other, the first is created, and the second dropped, without its foreign key.
+    """
+    operations = list(operations)
+    created = [one.table_name for one in operations if isinstance(one, CreateTableOp)]
+    dropped: set[str] = set()
+    first: list[MigrateOperation] = []
+    rest: list[MigrateOperation] = []
+    last: list[MigrateOperation] = []
+    for one in operations:
+        if isinstance(one, ModifyTableOps):
+            first += [item for item in one.ops if is_key_dropped(item)]
+            last += [item for item in one.ops if isinstance(item, CreateForeignKeyOp)]
+            one.ops = [item for item in one.ops if item not in first and item not in last]
+        elif isinstance(one, CreateTableOp):
+            created.remove(one.table_name)
+            one.columns = [item for item in one.columns if not is_hidden(item)]
+            for key in keys_between(one, set(created)):
+                one.columns = [item for item in one.columns if item is not key]
+                last.append(CreateForeignKeyOp.from_constraint(key))
+        elif isinstance(one, DropTableOp):
+            dropping = keys_between(one, dropped)
+            first += [DropConstraintOp.from_constraint(key) for key in dropping]
+            dropped.add(one.table_name)
+        rest.append(one)
+    return [*first, *rest, *last]
+
+
+def is_hidden(item: Any) -> bool:
+    """Return whether a part of a table that is to come back is set aside in it."""
+    if isinstance(item, Constraint) and any(map(is_hidden, getattr(item, "columns", ()))):
+        return True
+    return str(getattr(item, "name", None) or "").startswith(PREFIX)
+
+
+def is_key_dropped(operation: MigrateOperation) -> bool:
+    """Return whether an operation drops a foreign key."""
+    return isinstance(operation, DropConstraintOp) and operation.constraint_type == "foreignkey"
+
+
+def keys_between(
+    operation: CreateTableOp | DropTableOp, tables: set[str]
+) -> list[ForeignKeyConstraint]:
+    """Return the foreign keys of a table to one of these tables."""
+    items = (
+        operation.columns
+        if isinstance(operation, CreateTableOp)
+        else operation.to_table().constraints
+    )
+    return [
+        item
+        for item in items
+        if isinstance(item, ForeignKeyConstraint) and item.referred_table.name in tables
+    ]
+
+
+def each(operations: Iterable[MigrateOperation]) -> Iterator[MigrateOperation]:
+    """Yield the operations, and those on the parts of a table one by one."""
     for operation in operations:
         if isinstance(operation, ModifyTableOps):
-            refuse_columns_without_value(operation.ops)
+            yield from each(operation.ops)
+        else:
+            yield operation
+
+
+def refuse_unwritable(
+    operations: Iterable[MigrateOperation], project: Project, *, up: bool
+) -> None:
+    """Refuse to write what the operations of `safely` would refuse to run, or would leave out."""
+    for operation in each(operations):
+        if isinstance(operation, CreateTableOp):
+            refuse_keys_to_other_schemas(tuple(operation.columns), project.schema)
+            refuse_ignored(operation.to_table(), operation.prefixes or ())
         elif isinstance(operation, AddColumnOp):
-            refuse_without_value(operation.table_name, operation.column)
+            # its foreign keys and its indexes are operations of their own
+            refuse_other_rules(operation.table_name, operation.column, is_alone=False)
+            if up:
+                refuse_without_value(operation.table_name, operation.column)
+        elif isinstance(operation, DropColumnOp) and up:
+            refuse_no_value(operation.table_name, operation.to_column(), project.schema)
+        elif isinstance(operation, CreateIndexOp):
+            refuse_ignored_in_index(operation.to_index(), operation.table_name)
+        elif isinstance(operation, AddConstraintOp):
+            constraint = operation.to_constraint()
+            table = str(constraint.table.name)
+            name = required_name(name_of(constraint), table)
+            refuse_ignored_in_constraint(name, table, constraint)
+        elif isinstance(operation, DropConstraintOp):
+            required_name(name_of(operation), operation.table_name)
+
+
+def name_of(item: Constraint | DropConstraintOp) -> str | None:
+    """Return the name of a constraint; None without one."""
+    name = item.constraint_name if isinstance(item, DropConstraintOp) else item.name
+    return name if isinstance(name, str) else None
 
 
 class SafeAlterColumn(AlterColumnOp):
     """Changes of a column, rendered as one line for each thing that changes, by its safe name."""
 
 
-def spelled(operations: Iterable[MigrateOperation]) -> list[MigrateOperation]:
-    """Return the operations with those on columns as SafeAlterColumn."""
+class PlainExecute(ExecuteSQLOp):
+    """SQL of a hook of env.py, rendered as Alembic's own operation."""
+
+
+class CommentedConstraint(MigrateOperation):
+    """A new constraint on an old table, with the comment that Alembic's operation has lost."""
+
+    def __init__(self, operation: AddConstraintOp, comment: str) -> None:
+        self.operation = operation
+        self.comment = comment
+
+    def to_diff_tuple(self) -> tuple[Any, ...]:
+        """Return how `alembic check` names the difference."""
+        return self.operation.to_diff_tuple()
+
+
+def spelled(operations: Iterable[MigrateOperation], tables: MetaData) -> list[MigrateOperation]:
+    """Return the operations as those that are rendered by the functions below."""
     result: list[MigrateOperation] = []
     for operation in operations:
         if isinstance(operation, ModifyTableOps):
-            operation.ops = spelled(operation.ops)
+            operation.ops = spelled(operation.ops, tables)
             result.append(operation)
         elif type(operation) is AlterColumnOp:
-            safe = SafeAlterColumn.__new__(SafeAlterColumn)
-            vars(safe).update(vars(operation))
-            result.append(safe)
+            result.append(as_kind(SafeAlterColumn, operation))
+        elif type(operation) is ExecuteSQLOp:
+            result.append(as_kind(PlainExecute, operation))
+        elif isinstance(operation, AddConstraintOp) and (comment := comment_of(operation, tables)):
+            result.append(CommentedConstraint(operation, comment))
         else:
             result.append(operation)
     return result
+
+
+def as_kind(kind: type[MigrateOperation], operation: MigrateOperation) -> MigrateOperation:
+    """Return an operation as one of a subclass, which has a renderer of its own."""
+    other = kind.__new__(kind)
+    vars(other).update(vars(operation))
+    return other
+
+
+def comment_of(operation: AddConstraintOp, tables: MetaData) -> str | None:
+    """Return the comment that the models give to a constraint."""
+    table = operation.to_constraint().table
+    model = tables.tables.get(table.key)
+    constraints = () if model is None else model.constraints
+    names = {str(one.name): one.comment for one in constraints if one.name}
+    return names.get(str(name_of(operation.to_constraint())))
+
+
+def render_commented(context: AutogenContext, operation: CommentedConstraint) -> str:
+    """Return the line of a constraint with its comment."""
+    text = render_op_text(context, operation.operation)
+    return with_options(text, {"comment": operation.comment})
+
+
+def render_execute(_: AutogenContext, operation: PlainExecute) -> str:
+    """Return the line of plain SQL."""
+    return f"op.execute({operation.sqltext!r})"
 
 
 def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> list[str]:
@@ -154,7 +510,9 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     lines = []
     if operation.modify_type is not None:
         type_ = render_type(operation.modify_type, context)
-        lines.append(f"safely.change_type({column}, {type_}{schema})")
+        lines.append(
+            f"safely.change_type({column}, {type_}{conversion(context, operation)}{schema})"
+        )
     if operation.modify_server_default is not False:
         default = render_server_default(operation.modify_server_default, context)
         lines.append(f"safely.change_default({column}, {default}{schema})")
@@ -162,4 +520,32 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
         lines.append(f"safely.require_column({column}{schema})")
     elif operation.modify_nullable:
         lines.append(f"safely.allow_null({column}{schema})")
+    if operation.modify_comment is not False:
+        before = f", existing_comment={operation.existing_comment!r}"
+        lines.append(
+            f"safely.change_comment({column}, {operation.modify_comment!r}{before}{schema})"
+        )
     return lines
+
+
+def conversion(context: AutogenContext, operation: SafeAlterColumn) -> str:
+    """Return the argument `using` of a change of type; empty where a cast does it.
+
+    A timestamp gets or loses its zone as in UTC: a cast would take that of whichever client writes
+    the row, and is refused. A hook of env.py may have given another expression.
+    """
+    using = operation.kw.get("postgresql_using")
+    old, new = operation.existing_type, operation.modify_type
+    if using is None and isinstance(old, DateTime) and isinstance(new, DateTime):
+        assert context.dialect is not None  # noqa: S101  # Alembic always has one here
+        name = context.dialect.identifier_preparer.quote(operation.column_name)
+        if old.timezone != new.timezone:
+            using = f"{name} AT TIME ZONE 'UTC'"
+    return "" if using is None else f", using={using!r}"
+
+
+RENDERERS: dict[type[MigrateOperation], Callable[..., Any]] = {
+    CommentedConstraint: render_commented,
+    PlainExecute: render_execute,
+    SafeAlterColumn: render_alter_column,
+}

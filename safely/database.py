@@ -1,40 +1,33 @@
 """The migrator's engine, and why it can't be used, in one line."""
 
 import asyncio
-import inspect
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Dialect, NullPool, event, make_url
+from sqlalchemy import URL, Connection, Dialect, NullPool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import immutabledict
 
-from safely.errors import why_failing, why_not_here, why_refused, why_unreachable
+from safely.addresses import AddressError, for_asyncpg, parse
+from safely.errors import (
+    note_migrators,
+    why_failing,
+    why_no_session,
+    why_not_here,
+    why_refused,
+    why_unreachable,
+)
 
 APPLICATION_NAME = "migrations"  # of every migrator's connections
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; less than deadlock_timeout
 SQLITE_BUSY_TIMEOUT = 5.0  # seconds a statement waits for another process's write lock
-DRIVERS = {"postgresql": "asyncpg", "sqlite": "aiosqlite"}  # by dialect: the one that is used
-SPELLINGS = {  # of a URL's beginning that need no driver's name
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-}
-
-PARAMETERS = {  # of an address: those of libpq that are translated, asyncpg's and the dialect's
-    "sslmode",
-    "prepared_statement_cache_size",
-    *inspect.signature(asyncpg.connect).parameters,
-}
 
 Result = TypeVar("Result")
 
@@ -44,44 +37,14 @@ class Outage(CommandError):  # noqa: N818  # of the database, the network or a d
 
 
 def usable(address: str | URL) -> URL:
-    """Return the URL with the async driver that `safely` uses.
+    """Return the URL with the async driver that `safely` uses; see `addresses.parse`.
 
-    Raise CommandError for another driver, naming the one that can be used; the message never
-    shows the URL, which may contain a password.
+    Raise CommandError; the message never shows the URL, which may contain a password.
     """
     try:
-        url = make_url(address)
-    except (ArgumentError, ValueError):
-        raise CommandError(
-            "the database's address is no URL; write postgresql+asyncpg://user:password@host/name "
-            "or sqlite+aiosqlite:///file"
-        ) from None
-    url = url.set(drivername=SPELLINGS.get(url.drivername, url.drivername))
-    dialect, _, driver = url.drivername.partition("+")
-    if dialect not in DRIVERS:
-        raise CommandError(
-            f"{url.drivername} can't be used: safely migrates PostgreSQL (postgresql+asyncpg) and "
-            "SQLite (sqlite+aiosqlite)"
-        )
-    if driver != DRIVERS[dialect]:
-        raise CommandError(
-            f"{url.drivername} can't be used for migrations: write {dialect}+{DRIVERS[dialect]} in "
-            "env.py; the application may go on with its own driver"
-        )
-    if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
-        raise CommandError("SQLite needs a file, such as sqlite+aiosqlite:///app.sqlite")
-    if dialect == "postgresql" and not url.database:
-        raise CommandError("the database's address names no database: end it with /name")
-    unknown = sorted(set(url.query) - PARAMETERS) if dialect == "postgresql" else []
-    if unknown:
-        raise CommandError(
-            f"the database's address has the unknown parameter {unknown[0]!r}: asyncpg takes "
-            "others, such as ssl=require"
-        )
-    if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
-        mode = url.query["sslmode"]
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return url
+        return parse(address)
+    except AddressError as error:
+        raise CommandError(f"the database's address {error}") from None
 
 
 def engine_for(
@@ -102,13 +65,19 @@ def engine_for(
             "lock_timeout": lock_timeout,
             "statement_timeout": "0",  # a role's own would cut long index builds
             "idle_in_transaction_session_timeout": "0",
+            # rows that a policy hides from us are an error: a backfill would leave them out
+            "row_security": "off",
         }
         if schema:
             quoted = schema.replace('"', '""')
             settings["search_path"] = f'"{quoted}", "$user", public'
         arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": settings}
-        return create_async_engine(url, connect_args=arguments, **options)
+        engine = create_async_engine(url, connect_args=arguments, **options)
+        event.listen(engine.sync_engine, "do_connect", for_asyncpg)
+        event.listen(engine.sync_engine, "handle_error", note_migrators)
+        return engine
     engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT}, **options)
+    event.listen(engine.sync_engine, "handle_error", note_migrators)
     event.listen(engine.sync_engine, "do_connect", check_file)
     event.listen(engine.sync_engine, "connect", prepare_sqlite)
     event.listen(engine.sync_engine, "begin", begin_sqlite)
@@ -163,6 +132,8 @@ async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
     except Exception as error:
         if reason := why_refused(error):
             raise CommandError(reason) from error
+        if reason := why_no_session(error, has_options="options" in engine.url.query):
+            raise CommandError(reason) from error
         if reason := outage(error, place_of(engine)):
             raise Outage(reason) from error
         raise
@@ -182,9 +153,9 @@ def outage(error: Exception, place: str) -> str | None:
 def place_of(engine: AsyncEngine) -> str:
     """Return the engine's address for people: without user, password and parameters."""
     url = engine.url
-    # a password with an unescaped @ reaches into what is taken for the host, the name or the rest
-    if "@" in f"{url.host}{url.database}{url.query}":
-        return f"{url.drivername}://…"
+    several = url.query.get("host", "")
+    if "," in several:
+        return f"{url.drivername}://{several}/{url.database}"
     return url._replace(query=immutabledict(), username=None, password=None).render_as_string()
 
 

@@ -33,7 +33,6 @@ async def run_async_migrations() -> None:
 
 import asyncio
 import logging
-import re
 import signal
 import threading
 import warnings
@@ -57,14 +56,13 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL
 from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely import alembic_internals as alembic
-from safely import arguments, autogenerate, database, invocation
+from safely import arguments, autogenerate, database, history, invocation
 from safely.alembic_internals import EnvironmentContext, MigrationContext
 from safely.arguments import Arguments
 from safely.backup.backup import before_migrating
@@ -73,9 +71,8 @@ from safely.environment import Environment
 from safely.errors import why_unreachable
 from safely.invocation import Invocation
 from safely.project import Project
-from safely.run import steps
-from safely.run.aftermath import aftermath
-from safely.run.migrator import MIGRATING, Migrator, refuse_several_heads
+from safely.run import aftermath, steps
+from safely.run.migrator import MIGRATING, Migrator
 from safely.run.retry import Step
 
 __all__ = ["Project", "create_engine", "guarded", "in_one_line", "offline_options", "run"]
@@ -146,7 +143,7 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
             "guarded() needs an engine of safely.env.create_engine(url): another one lacks the "
             "timeouts and the isolation that migrations need"
         )
-    check_history(context, project)
+    history.check(context.config, numbered=project.numbered)
     call = invocation.of(context.config)
     if call.address:
         project = replace(project, app_role=call.app_role, metrics_textfile="")
@@ -168,6 +165,8 @@ async def guarded(project: Project, engine: AsyncEngine) -> AsyncIterator[AsyncI
 async def with_aftermath(migrator: Migrator) -> AsyncIterator[None]:
     """Add to the message of an outage, and of ^C, what is kept and what to type.
 
+    To the message of a step that is refused, or fails, add how to go on from its half, if a part
+    of it is committed.
     On ^C asyncio cancels the task, and raises KeyboardInterrupt unless the task ends otherwise.
     """
     with interrupts() as is_interrupted:
@@ -185,8 +184,15 @@ async def with_aftermath(migrator: Migrator) -> AsyncIterator[None]:
                 when = "when the database is back" if is_away else "when that is mended"
             else:
                 raise
-            left = await aftermath(migrator.environment, migrator.progress, when=when)
+            left = await aftermath.aftermath(migrator.environment, migrator.progress, when=when)
             raise CommandError(f"{what}. {left}") from error
+        except Exception as error:
+            ways_out = await aftermath.ways_out(migrator.environment, migrator.progress)
+            if ways_out and isinstance(error, CommandError):
+                raise CommandError(f"{error}. {ways_out}") from error
+            if ways_out:
+                error.add_note(ways_out)
+            raise
 
 
 @contextmanager
@@ -217,7 +223,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 def offline_options(project: Project) -> dict[str, Any]:
     """Return the options of context.configure() with which `--sql` prints what would be run."""
     context = running()
-    check_history(context, project)
+    history.check(context.config, numbered=project.numbered)
     given = arguments.of(context)
     if given.backup:
         raise CommandError("-x backup=DIR backs a database up, and --sql asks none: leave it out")
@@ -268,26 +274,6 @@ def running() -> EnvironmentContext:
             "`python -m safely COMMAND`"
         )
     return context
-
-
-def check_history(context: EnvironmentContext, project: Project) -> None:
-    """Raise CommandError for two files with one revision id; in a numbered project for two heads.
-
-    Alembic only warns of the first, and takes one of the files.
-    """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)  # those of revision files are none of ours
-        script = ScriptDirectory.from_config(context.config)
-        heads = script.get_heads()
-    for warning in caught:
-        if twice := re.match(r"Revision (\S+) is present more than once", str(warning.message)):
-            raise CommandError(
-                f"two revision files have the number {twice[1]}: give the one that is not yet "
-                "applied anywhere another one (file name and `revision`), and make its "
-                "`down_revision` the other"
-            )
-    if project.numbered and len(heads) > 1:
-        refuse_several_heads(script, numbered=True)
 
 
 def refuse_plain(*_: Any) -> list[alembic.Step]:

@@ -3,9 +3,11 @@
 import errno
 import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator, Mapping
 
 import asyncpg
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
@@ -52,8 +54,10 @@ ABORTED = "25P02"  # the transaction has failed already: the error before tells 
 CLOSED = ("connection is closed", "connection was closed", "connection has been released")
 OURS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 LOST = "the connection was lost"
+OF_MIGRATOR = "is_of_migrator"  # an attribute of exceptions
 NO_RIGHT, NO_SCHEMA = "42501", "3F000"  # SQLSTATEs
 IN_USE, UNSUPPORTED = "2BP01", "0A000"  # something depends on it; not with a view on it
+WRONG_OPTIONS = ("42601", "42704", "22023", "55P02")  # no such setting, no such value, not now
 POOLED = ("08P01", "26000", "42P05")  # start-up settings refused; prepared statement missing, taken
 NO_SESSION = (
     "the address leads through a pooler, and migrating needs a session of its own (for locks, "
@@ -68,11 +72,29 @@ def why_unreachable(error: BaseException) -> str | None:
             cause, SQLITE_CONNECTION_REASONS
         ):
             return reason
+        if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+            return "none of the hosts is of the kind that target_session_attrs asks for"
         if isinstance(cause, OSError) and cause.errno not in OURS:
             return network_reason(cause)
         if is_disconnection(cause):
             return LOST
     return None
+
+
+def note_migrators(context: ExceptionContext) -> None:
+    """Mark an error as one of the migrator's connection; a listener of `handle_error`."""
+    setattr(context.original_exception, OF_MIGRATOR, True)
+
+
+def is_migrators(error: BaseException) -> bool:
+    """Return whether an error came from the migrator's connection, and not from another one."""
+    return any(getattr(cause, OF_MIGRATOR, False) for cause in causes(error))
+
+
+def is_about_a_connection(error: BaseException) -> bool:
+    """Return whether an error tells of some connection, file or server that fails."""
+    about = (why_unreachable, why_failing, why_not_here, why_refused)
+    return any(why(error) is not None for why in about)
 
 
 def is_disconnection(error: BaseException) -> bool:
@@ -123,6 +145,11 @@ def why_refused(error: BaseException) -> str | None:
     """Return what the server doesn't allow the migrator; None for any other error."""
     for cause in causes(error):
         state = getattr(cause, "sqlstate", None)
+        if state == NO_RIGHT and "row-level security" in str(cause):
+            return (
+                f"{cause}: a migration must see every row, and FORCE ROW LEVEL SECURITY hides some "
+                "from the owner, too. Give the role that migrates BYPASSRLS (ALTER ROLE …)"
+            )
         if state == NO_RIGHT:
             return f"this role may not do that ({cause}): use the one that owns the tables"
         if state == NO_SCHEMA:
@@ -139,10 +166,28 @@ def why_refused(error: BaseException) -> str | None:
     return None
 
 
+def why_no_session(error: BaseException, *, has_options: bool) -> str | None:
+    """Return why a session can't be set up as it is configured; None for other errors.
+
+    `has_options`: the address has `options`, which the server may refuse while it is connected to.
+    """
+    for cause in causes(error):
+        if isinstance(cause, asyncpg.ClientConfigurationError):
+            return f"the connection is configured wrongly (address, or variables PG…): {cause}"
+    if not (has_options and isinstance(error, DBAPIError) and error.statement is None):
+        return None
+    for cause in causes(error):
+        if getattr(cause, "sqlstate", None) in WRONG_OPTIONS:
+            return f"the server refuses the options in the database's address: {first_line(cause)}"
+    return None
+
+
 def network_reason(error: OSError) -> str:
     """Return what the operating system reports, in words."""
     if isinstance(error, socket.gaierror):
         return "there is no host of that name"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate can't be trusted ({error.verify_message})"
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(error, TimeoutError):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from sqlalchemy.exc import NoReferenceError
 
 LONGEST_NAME = 40  # bytes; an application_name has 63, and holds the revision too
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
@@ -50,6 +51,7 @@ class Project:
                 f"the tables of {self.name} are in several schemas ({names}), and safely publishes "
                 "the versions of one: keep the tables of a project in one schema"
             )
+        refuse_dangling_keys(self.metadata)
 
     @property
     def tables(self) -> sa.MetaData:
@@ -66,6 +68,20 @@ class Project:
     def lock_key(self) -> int:
         """The key of the migration lock."""
         return lock_key(self.name)
+
+
+def refuse_dangling_keys(metadata: sa.MetaData) -> None:
+    """Raise CommandError for a foreign key to a table or a column that is not in the metadata."""
+    for table in metadata.tables.values():
+        for key in table.foreign_keys:
+            try:
+                key.column  # noqa: B018  # looks for it
+            except NoReferenceError as error:
+                target = key.target_fullname.rpartition(".")[0]
+                raise CommandError(
+                    f"a foreign key of {table.name} refers to {target}, which the metadata lacks: "
+                    "import its model, and keep the tables of a project in one schema"
+                ) from error
 
 
 def lock_key(name: str) -> int:

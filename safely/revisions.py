@@ -1,9 +1,12 @@
 """The order of revisions, as the script directory has it; ids have none of their own."""
 
+import re
 from collections.abc import Collection
 
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+
+USABLE_ID = re.compile(r"[A-Za-z0-9_.]+")
 
 
 def in_order(script: ScriptDirectory) -> list[str]:
@@ -43,12 +46,35 @@ def known(script: ScriptDirectory, name: str) -> str:
     return revision.revision
 
 
+def without_file(script: ScriptDirectory, revisions: Collection[str]) -> list[str]:
+    """Return those of the revisions that have no file here, sorted."""
+    return sorted(set(revisions) - set(in_order(script)))
+
+
+def ahead(heads: Collection[str], script: ScriptDirectory) -> str:
+    """Return the sentence for a database that is ahead of these files; empty where it is not."""
+    unknown = without_file(script, heads)
+    if not unknown:
+        return ""
+    return (
+        f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead of "
+        f"them (they end at {', '.join(script.get_heads()) or 'base'})"
+    )
+
+
 def refuse_unknown(heads: Collection[str], script: ScriptDirectory) -> None:
     """Raise CommandError for a database that is ahead of these files."""
-    known = {revision.revision for revision in script.walk_revisions()}
-    if unknown := sorted(set(heads) - known):
+    if sentence := ahead(heads, script):
         raise CommandError(
-            f"the database is at {', '.join(unknown)}, which these files don't have: it is ahead "
-            f"of this build, which knows {', '.join(script.get_heads()) or 'none'}. There is "
-            "nothing to migrate: this build works on it as it is"
+            f"{sentence}. Run this command with the files of a build that has "
+            f"{', '.join(without_file(script, heads))}"
+        )
+
+
+def refuse_unusable_id(revision: str) -> None:
+    """Raise CommandError for a revision id that can't be part of a schema's name."""
+    if not USABLE_ID.fullmatch(revision):
+        raise CommandError(
+            f"{revision!r} can't be the id of a revision here, since schemas and columns are named "
+            "after it: use letters, digits, _ and ."
         )

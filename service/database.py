@@ -27,6 +27,7 @@ from sqlalchemy.pool import (
 )
 from sqlalchemy.util import await_only
 
+from service.addresses import for_asyncpg
 from service.connections import (
     CONNECT_TIMEOUT,
     Connector,
@@ -106,6 +107,7 @@ def create_engine(
             "statement_cache_size": 0,
         }
         engine = create_async_engine(url, **options)
+        event.listen(engine.sync_engine, "do_connect", for_asyncpg)  # before the connector's
         close_without_waiting(engine, "terminate")
         if connector is not None:
             connector.attach(engine)

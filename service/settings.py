@@ -6,18 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
-DRIVERS = {
-    "postgres": "postgresql+asyncpg",
-    "postgresql": "postgresql+asyncpg",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-}
-SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-POSTGRESQL_OPTIONS = {"host", "port", "ssl", "sslmode"}
+from service.addresses import AddressError, parse
+
 PATTERNS = {  # by setting: its regular expression, and the words that describe it
     "rate_limit": (r"[1-9]\d{0,8}/[1-9]\d{0,8}", "requests per seconds, such as 600/60"),
     "cors_origins": (
@@ -71,11 +63,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     otel_exporter_otlp_endpoint: str = ""
     drain_time: SecondsOrZero = 0.0
 
+    def __repr__(self) -> str:
+        """Return the settings without the database's address, which may contain a password."""
+        shown = (name for name in self.__struct_fields__ if name.upper() not in SECRETS)
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
     @property
     def dialect_url(self) -> str:
         """Return the driver's URL without an address, for SQL that is only printed."""
         if self.database_url == "embedded":
-            return DRIVERS["postgresql"] + "://"
+            return "postgresql+asyncpg://"
         return async_url(self.database_url).drivername + "://"
 
     @property
@@ -130,48 +127,11 @@ def read_secret(path: str, name: str) -> str:
 
 
 def async_url(text: str) -> URL:
-    """Return the database URL with its async driver; accept the spellings in DRIVERS.
+    """Return the database URL with its async driver; see `addresses.parse` for what it may say.
 
     Raise SettingsError; its message never shows the URL, which may contain a password.
     """
     try:
-        url = make_url(text)
-    except (ArgumentError, ValueError):
-        raise SettingsError(
-            "DATABASE_URL is not a URL; write postgresql://user:password@host/database "
-            "or sqlite:///file"
-        ) from None
-    if url.drivername not in DRIVERS:
-        raise SettingsError(
-            f"DATABASE_URL has the unknown scheme {url.drivername!r}; use postgresql or sqlite"
-        )
-    url = url.set(drivername=DRIVERS[url.drivername])
-    return postgresql_url(url) if url.drivername.startswith("postgresql") else sqlite_url(url)
-
-
-def postgresql_url(url: URL) -> URL:
-    """Return the URL with its options under asyncpg's names; raise SettingsError for wrong ones."""
-    if unknown := sorted(set(url.query) - POSTGRESQL_OPTIONS):
-        raise SettingsError(
-            f"DATABASE_URL has the unknown option {unknown[0]!r}; "
-            f"known are {', '.join(sorted(POSTGRESQL_OPTIONS))}"
-        )
-    if "sslmode" in url.query:  # libpq's name; asyncpg takes the same values as `ssl`
-        mode = url.query["sslmode"]
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    if "ssl" in url.query and url.query["ssl"] not in SSL_MODES:
-        raise SettingsError(f"DATABASE_URL: sslmode is one of {', '.join(SSL_MODES)}")
-    if any(not isinstance(value, str) for value in url.query.values()):
-        raise SettingsError("DATABASE_URL gives an option more than once")
-    if not str(url.query.get("port", "0")).isdecimal():
-        raise SettingsError("DATABASE_URL: port is a number")
-    if not url.database:
-        raise SettingsError("DATABASE_URL names no database; end it with /name")
-    return url
-
-
-def sqlite_url(url: URL) -> URL:
-    """Return the URL; raise SettingsError for a database in memory: each process has its own."""
-    if not url.database or url.database == ":memory:" or url.query:
-        raise SettingsError("DATABASE_URL: SQLite needs a file: sqlite:///relative or ////absolute")
-    return url
+        return parse(text)
+    except AddressError as error:
+        raise SettingsError(f"DATABASE_URL {error}") from None

@@ -122,8 +122,8 @@ CREATE TRIGGER greet AFTER INSERT ON users BEGIN UPDATE users SET age = 1 WHERE 
 SQLITE_EDITS = {
     "a column added": (
         "ALTER TABLE users ADD COLUMN nickname TEXT",
-        'table users: was "… email TEXT, age INTEGER, CONSTRAINT ck_users_age CHECK (age …", is '
-        'now "… email TEXT, age INTEGER, nickname TEXT, CONSTRAINT ck_users_age CHECK (age …"',
+        'table users: was "… age BETWEEN 0 AND 150))", is now "… age BETWEEN 0 AND 150), nickname '
+        'TEXT)"',
     ),
     "an index dropped": (
         "DROP INDEX idx_user_email",

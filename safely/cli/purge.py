@@ -51,6 +51,10 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
         for build, number in seen.builds.items():
             print(f"{build} is connected ({number}): stop it first")
         print("nothing was purged")
+    elif seen.needed_by:
+        for item, names in seen.needed_by.items():
+            print(f"{item}: needed by {', '.join(names)}")
+        print("drop or change what needs it first; nothing was purged")
     elif not seen.items:
         print("there is nothing to purge")
     else:

@@ -2,13 +2,13 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
+from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection
 
 from safely.alembic_internals import MigrationContext
@@ -25,14 +25,18 @@ from safely.ledger.ledger import (
     as_text,
     create,
     record,
+    undone_revisions,
     unfinished,
 )
-from safely.revisions import refuse_unknown
+from safely.revisions import in_order, older_than, with_ancestors, without_file
 
 HOW_TO_ADOPT = (
     "If its schema is the one that a revision describes, adopt it there: alembic stamp REVISION "
     "(`alembic stamp head`, then `alembic check`, for the newest)"
 )
+
+# of the rows that record the file of a revision as it was applied
+HAS_FILE = (LOG.c.state == "done", LOG.c.direction != "downgrade", LOG.c.checksum.is_not(None))
 
 log = logging.getLogger("safely")
 
@@ -60,17 +64,21 @@ class Drift(NamedTuple):
 def refuse_drift(environment: Environment, migration: MigrationContext, *, accept: bool) -> None:
     """Raise CommandError unless files and schema are as the ledger has them.
 
-    With `accept`, record them as they are. Where nothing was migrated yet, make the ledger.
+    With `accept`, record them as they are; but never the file of another revision, since what it
+    does would be skipped. Where nothing was migrated yet, make the ledger.
     """
     connection, script = environment_connection(migration), environment.script
     heads = migration.get_current_heads()
-    refuse_unknown(heads, script)
+    if without_file(script, heads):
+        return  # nothing is migrated from there: the command's plan says why
     if not sa.inspect(connection).has_table(LOG.name):
         refuse_unrecorded(environment, connection, heads)
         create(migration)
         return
+    refuse_skipped(connection, script, heads)
     renew_checksums(connection, script, heads)
     edited = edited_files(connection, script, heads)
+    refuse_others(connection, script, edited)
     if edited and not accept:
         raise CommandError(
             "\n  ".join([f"{len(edited)} applied revision(s) were edited:", *edited.values()])
@@ -105,7 +113,6 @@ def read_drift(connection: Connection, environment: Environment) -> tuple[dict[s
     """
     refuse_missing(connection)
     heads = environment.migration(connection).get_current_heads()
-    refuse_unknown(heads, environment.script)
     return edited_files(connection, environment.script, heads), schema_drift(connection)
 
 
@@ -135,9 +142,7 @@ def refuse_unrecorded(
 def recorded_checksums(connection: Connection) -> dict[str, str]:
     """Return the checksums of the files that were applied, by revision."""
     rows = connection.execute(
-        sa.select(LOG.c.revision, LOG.c.checksum)
-        .where(LOG.c.state == "done", LOG.c.direction != "downgrade", LOG.c.checksum.is_not(None))
-        .order_by(LOG.c.id)
+        sa.select(LOG.c.revision, LOG.c.checksum).where(*HAS_FILE).order_by(LOG.c.id)
     )
     return {row.revision: row.checksum for row in rows}
 
@@ -168,11 +173,110 @@ def edited_files(
     """Return the applied revisions whose files do something else now, each in words."""
     recorded = recorded_checksums(connection)
     edited = {}
-    for revision in script.iterate_revisions(tuple(heads), "base") if heads else ():
+    for revision in applied(connection, script, heads):
         old, new = recorded.get(revision.revision), checksum(revision.path)
         if old is not None and is_comparable(old) and old != new:
             edited[revision.revision] = edit_in_words(Path(revision.path).name, old, new)
     return edited
+
+
+def applied(
+    connection: Connection, script: ScriptDirectory, heads: Sequence[str]
+) -> Iterator[Script]:
+    """Yield the files of the revisions that are applied, the newest first.
+
+    Where a head has no file here, those that the ledger has not as undone.
+    """
+    names = with_ancestors(script, *heads)
+    if without_file(script, heads):
+        names = set(in_order(script)) - undone_revisions(connection)
+    for name in reversed(in_order(script)):
+        if name in names:
+            yield script.get_revision(name)
+
+
+def refuse_skipped(connection: Connection, script: ScriptDirectory, heads: Sequence[str]) -> None:
+    """Raise CommandError for a file that counts as applied, and that the ledger has not as such.
+
+    Somebody has put it before a revision that was applied already, by its `down_revision`. A stamp
+    says that all before it is applied.
+    """
+    moves = connection.execute(
+        sa.select(LOG.c.revision, LOG.c.direction)
+        .where(LOG.c.state == "done", LOG.c.direction.in_(("upgrade", "downgrade", "stamp")))
+        .order_by(LOG.c.id)
+    ).all()
+    done: set[str] = set()
+    for move in moves:
+        if move.direction == "stamp":
+            done |= with_ancestors(script, move.revision)
+        elif move.direction == "upgrade":
+            done.add(move.revision)
+        else:
+            done.discard(move.revision)
+    counted = with_ancestors(script, *heads)
+    skipped = [revision for revision in in_order(script) if revision in counted - done]
+    if not skipped or not moves:
+        return
+    file = script.get_revision(skipped[0])
+    name, before = Path(file.path).name, down_revision_in_words(file)
+    followers = [one for one in done if file.revision in older_than(script, one)]
+    why = f" ({', '.join(sorted(followers))} builds on it now)" if followers else ""
+    raise CommandError(
+        f"{name} counts as applied{why}, and {LOG.name} says that it never was: to go on would "
+        "skip what it does. Undo what builds on it first, with the files as they were when that "
+        f"was applied (git): alembic downgrade {before}; then take these files again, and alembic "
+        f"upgrade head. Or, if what {name} does is there already: alembic stamp "
+        f"{', '.join(sorted(heads))}"
+    )
+
+
+def down_revision_in_words(file: Script) -> str:
+    """Return the revisions that a file builds on, as a target of `alembic downgrade`."""
+    return ", ".join(to_tuple(file.down_revision, default=())) or "base"
+
+
+def refuse_others(connection: Connection, script: ScriptDirectory, edited: Collection[str]) -> None:
+    """Raise CommandError where another revision was applied under the id of an edited file.
+
+    Two people gave their revisions one number; then one of them was renumbered. Its checksum with
+    the old number is the one in the ledger. Where that file is gone, another title tells.
+    """
+    for revision in edited:
+        file, row = script.get_revision(revision), last_applied(connection, revision)
+        renumbered = [
+            Path(other.path).name
+            for other in script.walk_revisions()
+            if checksum(other.path, revision, file.down_revision) == row["checksum"]
+        ]
+        title = row["message"] if row["direction"] == "upgrade" else None  # others say why
+        if not renumbered and title in {None, file.doc.rstrip(".")}:
+            continue
+        name = Path(file.path).name
+        before = down_revision_in_words(file)
+        where = f", and is now {renumbered[0]}" if renumbered else ""
+        raise CommandError(
+            f"{name} is not the {revision} that was applied here "
+            f"({title or 'another one'}{where}): to go on would skip what {name} does. Give it the "
+            "next number, beside the file that was applied. Or undo that one first: put its file "
+            f"back in the place of this one (git), alembic downgrade {before}, take these files "
+            "again, and alembic upgrade head"
+            + ("" if renumbered else f". If it is the same one, give it its title again: {title}")
+        )
+
+
+def last_applied(connection: Connection, revision: str) -> sa.RowMapping:
+    """Return direction, message and checksum of the ledger's last row with the file's checksum."""
+    return (
+        connection.execute(
+            sa.select(LOG.c.direction, LOG.c.message, LOG.c.checksum)
+            .where(LOG.c.revision == revision, *HAS_FILE)
+            .order_by(LOG.c.id.desc())
+            .limit(1)
+        )
+        .mappings()
+        .one()
+    )
 
 
 def edit_in_words(file: str, old: str, new: str) -> str:
@@ -195,4 +299,4 @@ def schema_drift(connection: Connection) -> Drift:
     if server != last.server:
         return Drift(since, [], other_server=last.server)
     now = connection.scalar(sa.select(as_text(SNAPSHOT[dialect])))
-    return Drift(since, snapshot.differences(json.loads(last.snapshot), json.loads(now)))
+    return Drift(since, snapshot.undeclared_differences(json.loads(last.snapshot), json.loads(now)))

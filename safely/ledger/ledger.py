@@ -144,6 +144,15 @@ def record(migration: MigrationContext, entry: Entry, work: Work | None) -> None
     migration.execute(LOG.insert().values(row))
 
 
+def extend(migration: MigrationContext, message: str, work: Work) -> None:
+    """Replace message, duration and snapshot of the row that `record` has written for `work`."""
+    values = {"message": message, "duration": monotonic() - work.began}
+    row = LOG.c.id == (
+        sa.select(sa.func.max(LOG.c.id)).where(LOG.c.started == work.started).scalar_subquery()
+    )
+    migration.execute(LOG.update().where(row).values(values | schema_columns(migration)))
+
+
 def note(migration: MigrationContext, entry: Entry, work: Work) -> None:
     """Write a row for what leaves the schema as it is: the last snapshot remains the last."""
     duration = {"duration": sa.literal(monotonic() - work.began)}
@@ -223,6 +232,12 @@ def unfinished(connection: Connection) -> Half | None:
         sa.select(LOG.c.revision, LOG.c.direction).where(LOG.c.state == "started")
     ).first()
     return None if row is None else Half(row.revision, row.direction)
+
+
+def unfinished_if_any(connection: Connection) -> Half | None:
+    """Return the step that is half done; None also where there is no ledger in this schema."""
+    has_ledger = connection.dialect.has_table(connection, LOG.name)
+    return unfinished(connection) if has_ledger else None
 
 
 def revisions(connection: Connection) -> set[str]:

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from safely.environment import Environment
 from safely.ledger.drift import Drift
-from safely.ledger.ledger import LOG, SNAPSHOT, as_text, unfinished
+from safely.ledger.ledger import SNAPSHOT, as_text, unfinished_if_any
 from safely.ledger.replay_rules import Schema, comparable, reworded
-from safely.ledger.snapshot import differences
+from safely.ledger.snapshot import undeclared_differences
 from safely.postgresql.server import autocommit, create_roles
 from safely.revisions import in_order
 
@@ -50,8 +50,7 @@ def revision_to_replay(environment: Environment, connection: Connection) -> str:
             f"the database is at {revision}, which these files don't have: replay it with the "
             "build that does"
         )
-    half = unfinished(connection) if sa.inspect(connection).has_table(LOG.name) else None
-    if half:
+    if half := unfinished_if_any(connection):
         raise CommandError(
             f"{half.direction} {half.revision} was begun and not finished, and the schema is "
             "between two revisions: run it again, or the way back"
@@ -89,4 +88,4 @@ def schema_of(connection: Connection) -> Schema:
 def compared(replayed: Schema, actual: Schema, revision: str, script: ScriptDirectory) -> Drift:
     """Return the differences that are drift."""
     schemas = comparable(replayed, actual, in_order(script))
-    return Drift(f"a replay of the revisions to {revision}", differences(*schemas))
+    return Drift(f"a replay of the revisions to {revision}", undeclared_differences(*schemas))

@@ -3,8 +3,8 @@
 Each query gives one text and takes no parameters, so it can also stand as `(…)` in an INSERT.
 Databases with the same schema give the same object: after a dump and a restore, under other
 owners, whatever the session's settings. Left out: what is set aside, the tables that tell of
-migrations, objects of extensions, comments, owners, aggregates, operators, and objects outside of
-schemas. Names are bare in the schema that is migrated.
+migrations, objects of extensions, comments, owners, aggregates, operators, objects outside of
+schemas, and what a partition has from its table. Names are bare in the schema that is migrated.
 """
 
 import re
@@ -45,10 +45,12 @@ functions AS MATERIALIZED (  -- OFFSET 0: first the few of our schemas, then the
   WHERE prokind <> 'a' AND proname !~ '^_aside_' AND (classid, oid) NOT IN (TABLE extensions)),
 types AS MATERIALIZED (  -- not those that each table and each type bring along
   SELECT t.*, prefix || quote_ident(typname) AS name
-  FROM (SELECT t.tableoid AS classid, t.*, prefix
+  FROM (SELECT t.tableoid AS classid, t.*, prefix, (regexp_match(
+          obj_description(t.oid, 'pg_type'), 'safely: ([^\n]*)$'))[1]::jsonb AS note
         FROM pg_type t JOIN places n ON n.oid = typnamespace OFFSET 0) AS t
   LEFT JOIN pg_class c ON c.oid = typrelid WHERE (typtype IN ('e', 'd') OR relkind = 'c')
-    AND typname !~ '^_aside_' AND (classid, t.oid) NOT IN (TABLE extensions)),
+    AND typname !~ '^_aside_' AND (note ? 'set aside by') IS NOT TRUE
+    AND (classid, t.oid) NOT IN (TABLE extensions)),
 rights (thing, owner, held, usual) AS (
   SELECT 'grant on ' || name, relowner, relacl,
     acldefault(CASE relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, relowner) FROM relations
@@ -104,7 +106,7 @@ told (name, definition) AS (
   UNION ALL SELECT 'constraint ' || quote_ident(conname) || ' on ' || name,
     pg_get_constraintdef(c.oid)  -- but NOT NULL, and what a constraint trigger checks
   FROM pg_constraint c JOIN relations r ON r.oid = conrelid
-  WHERE contype NOT IN ('n', 't') AND conname !~ '^_aside_'
+  WHERE contype NOT IN ('n', 't') AND conparentid = 0 AND conname !~ '^_aside_'
   UNION ALL SELECT 'index ' || prefix || quote_ident(i.relname), concat(
     pg_get_indexdef(i.oid), CASE WHEN indisreplident THEN ' REPLICA IDENTITY' END,
     CASE WHEN NOT indisvalid THEN ' INVALID' END)
@@ -114,7 +116,7 @@ told (name, definition) AS (
     pg_get_triggerdef(t.oid), CASE tgenabled WHEN 'D' THEN ' DISABLED'
       WHEN 'R' THEN ' ENABLED REPLICA' WHEN 'A' THEN ' ENABLED ALWAYS' END)
   FROM pg_trigger t JOIN relations r ON r.oid = tgrelid
-  WHERE NOT tgisinternal AND tgname !~ '^_aside_'
+  WHERE NOT tgisinternal AND tgparentid = 0 AND tgname !~ '^_aside_'
   UNION ALL SELECT 'function ' || name, pg_get_functiondef(oid) FROM functions
   UNION ALL SELECT 'sequence ' || s.name, concat_ws(' ', format_type(seqtypid, NULL), 'START',
     seqstart, 'INCREMENT', seqincrement, 'MINVALUE', seqmin, 'MAXVALUE', seqmax, 'CACHE', seqcache,
@@ -130,7 +132,7 @@ told (name, definition) AS (
   UNION ALL SELECT 'type ' || name, CASE typtype
     WHEN 'e' THEN concat('ENUM (', (
       SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
-      FROM pg_enum WHERE enumtypid = t.oid), ')')
+      FROM pg_enum WHERE enumtypid = t.oid AND (note -> 'hidden' ? enumlabel) IS NOT TRUE), ')')
     WHEN 'd' THEN concat_ws(' ', 'DOMAIN', format_type(typbasetype, typtypmod),
       CASE WHEN typnotnull THEN 'NOT NULL' END, 'DEFAULT ' || pg_get_expr(typdefaultbin, 0), (
       SELECT string_agg(conname || ' ' || pg_get_constraintdef(oid), ' ' ORDER BY conname)
@@ -189,6 +191,8 @@ PART_OF = {  # by kind: how name and definition tell the object that it is part 
     "index": r'(?s:.+?)\sON\s+(?:ONLY\s+)?(?:(?!"?at_[^.]*\.)\w+\.)?("[^"]*"|[^\s("]+)',
 }
 
+PARTITION = re.compile(r"table (PARTITION BY .+ )?(FOR VALUES (IN|FROM|WITH) |DEFAULT\b)")
+
 
 def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     """Return a sentence for each object that differs, sorted.
@@ -202,6 +206,37 @@ def differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
     sentences += [f"{name}: was added{details}" for name, details in gathered(added, gone=False)]
     sentences += [f"{name}: {change(*both)}" for name, both in common.items() if both[0] != both[1]]
     return sorted(sentences)
+
+
+def undeclared_differences(recorded: dict[str, str], actual: dict[str, str]) -> list[str]:
+    """Return the `differences` that no revision and no purge has made.
+
+    Partitions are made, dropped, attached and detached outside of revisions: that is none.
+    """
+    moved = moved_partitions(recorded, actual)
+    return differences(without(recorded, moved), without(actual, moved))
+
+
+def moved_partitions(recorded: dict[str, str], actual: dict[str, str]) -> set[str]:
+    """Return the partitions, on either side, that the other side lacks or has elsewhere."""
+    return {
+        name
+        for name in recorded.keys() | actual.keys()
+        if name.startswith("table ")
+        and recorded.get(name) != actual.get(name)
+        and any(PARTITION.search(side.get(name, "")) for side in (recorded, actual))
+    }
+
+
+def without(objects: dict[str, str], tables: set[str]) -> dict[str, str]:
+    """Return the objects but for those that are part of the tables."""
+    if not tables:
+        return objects
+    return {
+        name: definition
+        for name, definition in objects.items()
+        if whole(name, objects, gone=False) not in tables
+    }
 
 
 def gathered(objects: dict[str, str], *, gone: bool) -> Iterator[tuple[str, str]]:

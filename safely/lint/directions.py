@@ -108,6 +108,8 @@ def description(change: Change) -> str:
 def raw_op_names(call: Call | None, table: str, *, is_new: bool) -> dict[str, str]:
     """Return the names for the rule raw-op; without a call it is about plain SQL."""
     lock = f"The statement takes ACCESS EXCLUSIVE on {table} for an instant."
-    if is_new:
+    if not table:
+        lock = "Builds of other revisions go on using the type, and can't read a label they lack."
+    elif is_new:
         lock = "Nobody waits: the table is new."
     return {"code": "this SQL" if call is None else f"op.{call.name}", "lock": lock}

@@ -216,6 +216,18 @@ def require_column(table: str, column: str) -> str:
     return f"{call}  # fill: the value for existing rows, and for builds that write none"
 
 
+def change_enum(change: Change) -> str:
+    """Return the spelling of ADD VALUE and RENAME VALUE."""
+    label, *old = (
+        string_literal(change.parts[part][1:-1].replace("''", "'"))
+        for part in ("label", "old")
+        if part in change.parts
+    )
+    options = [f"renamed={{{former}: {label}}}" for former in old]
+    call = safely_call("change_enum", name_literal(change, "name"), "…", label, *options)
+    return f"{call}  # all labels, in their order"
+
+
 def with_names(function: str, *parts: str) -> Callable[[Change], str]:
     """Return a function that spells a change as a call with these parts as its arguments."""
     return lambda change: safely_call(function, *(name_literal(change, part) for part in parts))
@@ -233,6 +245,7 @@ def of_column(function: str, last_argument: Callable[[Change], str]) -> Callable
 
 SPELLINGS: dict[str, Callable[[Change], str]] = {
     "add column": add_column,
+    "add label": change_enum,
     "check": create_check,
     "create index": create_index,
     "default": of_column("change_default", lambda change: text_literal(change.parts["default"])),
@@ -240,13 +253,17 @@ SPELLINGS: dict[str, Callable[[Change], str]] = {
     "drop constraint": with_names("drop_constraint", "name", "table"),
     "drop index": with_names("drop_index", "name", "table"),
     "drop table": with_names("drop_table", "table"),
+    "drop type": with_names("drop_enum", "name"),
     "foreign key": create_foreign_key,
     "no default": of_column("change_default", lambda _: "None"),
     "not null": lambda change: require_column(
         name_literal(change, "table"), name_literal(change, "column")
     ),
     "null": with_names("allow_null", "table", "column"),
+    "rename label": change_enum,
     "rename column": with_names("rename_column", "table", "column", "new"),
+    "rename constraint": with_names("rename_constraint", "name", "table", "new"),
+    "rename table": with_names("rename_table", "table", "new"),
     "truncate": with_names("drop_table", "table"),
     "type": of_column("change_type", lambda change: type_of(change.parts["type"])),
     "unique": create_unique,

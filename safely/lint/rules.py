@@ -115,6 +115,13 @@ RULES = {
         "migration for a fraction of a second only. A value that is set here stays for all later "
         "statements, and clients may queue behind them for longer.",
     ),
+    # more is shown than somebody meant
+    "column-grant": Rule(
+        "the revision grants a right on single columns of {table}",
+        "A published version shows the table with the rights of its owner, and so gives all its "
+        "columns to the application's role. `alembic upgrade` refuses such a right of that role: "
+        "grant it the table, and move what it must not see to a table of its own.",
+    ),
     # data is lost
     "plain-drop": Rule(
         "dropping {what} deletes its data for good",

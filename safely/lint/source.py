@@ -23,8 +23,10 @@ NAME_FIRST = {  # operations whose first argument is the name of a constraint or
     "create_unique_constraint",
     "drop_constraint",
     "drop_index",
+    "rename_constraint",
+    "rename_index",
 }
-TABLE_KEYWORDS = ("table_name", "source_table")
+TABLE_KEYWORDS = ("table_name", "source_table", "old_table_name")
 VALUE_KEYWORDS = {"comment", "fill", "name", "server_default", "type_"}  # they name no column
 
 
@@ -144,7 +146,9 @@ class Source(NamedTuple):
                 yield from self.strings(child, visited)
 
     def table(self, call: Call) -> str | None:
-        """Return the name of an operation's table; None if the file doesn't tell."""
+        """Return the name of an operation's table; None if none is there, or can be told."""
+        if call.name in ("create_enum", "change_enum", "drop_enum"):
+            return None
         keywords = {keyword.arg: keyword.value for keyword in call.node.keywords}
         for keyword in TABLE_KEYWORDS:
             if keyword in keywords:

@@ -16,18 +16,17 @@ import safely
 from safely.lint.plain_sql import require_column
 from safely.lint.source import Call, Source
 
-# the operations of `op` for which `safely` has its own, and not the same function
-COUNTERPARTS = {
-    name
-    for name in safely.__all__
-    if hasattr(op, name) and getattr(op, name) is not getattr(safely, name)
+# the operations of `op` for which `safely` has its own, unless Alembic's is as safe
+COUNTERPARTS = {name for name in safely.__all__ if hasattr(op, name)} - {
+    "create_table_comment",
+    "drop_table_comment",
+    "f",
 }
 SUPERFLUOUS = {  # keywords whose work `safely` does by itself
     "if_exists",
     "if_not_exists",
     "postgresql_concurrently",
     "postgresql_not_valid",
-    "schema",
 }
 LATER_STEPS = ("server_default", "nullable", "unique", "index", "primary_key")
 
@@ -73,12 +72,11 @@ def check_name(source: Source, call: Call, name: ast.expr, metadata: sa.MetaData
 
 def keywords(call: Call) -> list[str]:
     """Return the keyword arguments that the function of `safely` takes as well."""
-    parameters = inspect.signature(getattr(safely, call.name)).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD and p.name != "_" for p in parameters.values())
+    parameters = inspect.signature(getattr(safely, call.name)).parameters.keys() - SUPERFLUOUS
     return [
         f"{keyword.arg}={code(keyword.value)}"
         for keyword in call.options()
-        if keyword.arg in parameters or (takes_any and keyword.arg not in SUPERFLUOUS)
+        if keyword.arg in parameters
     ]
 
 
@@ -91,7 +89,9 @@ def alter_column(call: Call) -> str | None:
     values = {keyword.arg: keyword.value for keyword in call.node.keywords}
     lines = []
     if "type_" in values:
-        lines.append(f"safely.change_type({column}, {code(values['type_'])})")
+        using = values.get("postgresql_using")
+        conversion = "" if using is None else f", using={code(using)}"
+        lines.append(f"safely.change_type({column}, {code(values['type_'])}{conversion})")
     if "server_default" in values:
         lines.append(f"safely.change_default({column}, {code(values['server_default'])})")
     if nullable := values.get("nullable"):
@@ -99,6 +99,8 @@ def alter_column(call: Call) -> str | None:
         lines.append(
             require_column(table, column_name) if not_null else f"safely.allow_null({column})"
         )
+    if "comment" in values:
+        lines.append(f"safely.change_comment({column}, {code(values['comment'])})")
     if "new_column_name" in values:
         lines.append(f"safely.rename_column({column}, {code(values['new_column_name'])})")
     return "\n".join(lines) or None

@@ -53,7 +53,7 @@ def unsafe_change(
 ) -> Iterator[Finding]:
     """Yield the findings about a change that no operation of `safely` emitted."""
     kind = change.kind
-    if kind in ("unseen", "lock timeout"):
+    if kind in ("unseen", "lock timeout", "column grant"):
         yield direction.finding(kind.replace(" ", "-"), statement, change, stopped="")
     elif direction.in_use(change.table):
         if kind in DROPS:

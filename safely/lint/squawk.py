@@ -57,6 +57,7 @@ OWN_RULES = {  # for a rule of squawk: our own rule for each kind of change
         "unique": "unique-at-once",
         "validate": "check-and-validate",
     },
+    "renaming-object": {"rename constraint": ""},  # sql_checks.py reports it
     "ban-drop-column": {"drop column": "plain-drop"},
     "ban-drop-table": {"drop table": "plain-drop"},
     "ban-drop-default": {"no default": "drop-default"},
@@ -158,7 +159,7 @@ def findings(direction: Direction, remarks: list[Remark]) -> Iterator[Finding]:
         relevant = [change for change in changes(statement.text) if change.kind in own_rules]
         for change in relevant:
             own_rule = own_rules[change.kind]
-            if hurts(direction, change):
+            if own_rule and hurts(direction, change):
                 if own_rule == "plain-drop" and not direction.up:
                     own_rule = "lossy-downgrade"
                 finding = direction.finding(own_rule, statement, change)

@@ -33,6 +33,13 @@ KINDS = {
     "update": rf"UPDATE (?:ONLY )?{TABLE} (?:(?:AS )?(?!SET )(?P<alias>{IDENTIFIER}) )?SET "
     r"(?P<assignments>.*)",
     "delete": rf"DELETE FROM (?:ONLY )?{TABLE}(?: (?:AS )?(?!USING )(?P<alias>{IDENTIFIER}))?",
+    "column grant": rf"GRANT (?:.*?, ?)?(?:SELECT|INSERT|UPDATE) ?\(.*?\) ?.*? ?"
+    rf"ON (?:TABLE )?{TABLE}",
+    "add label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} ADD VALUE (?:IF NOT EXISTS )?"
+    r"(?P<label>'[^']*')",
+    "rename label": rf"ALTER TYPE (?:{IDENTIFIER}\.)?{NAME} RENAME VALUE (?P<old>'[^']*') TO "
+    r"(?P<label>'[^']*')",
+    "drop type": rf"DROP TYPE (?:IF EXISTS )?(?:{IDENTIFIER}\.)?{NAME}",
     "lock timeout": r"SET (?:LOCAL |SESSION )?lock_timeout\b",
     "unseen": r"(?:DO|CALL)\b",
 }
@@ -58,6 +65,8 @@ ACTIONS = {  # of ALTER TABLE; the first pattern that matches decides
     r"(?: (?:COLLATE|USING) .*)?$",
     "default": rf"ALTER (?:COLUMN )?{COLUMN} SET DEFAULT (?P<default>.*)",
     "no default": rf"ALTER (?:COLUMN )?{COLUMN} DROP DEFAULT",
+    "rename constraint": rf"RENAME CONSTRAINT {NAME} TO (?P<new>{IDENTIFIER})",
+    "rename table": rf"RENAME TO (?P<new>{IDENTIFIER})",
     "rename column": rf"RENAME (?!CONSTRAINT |TO )(?:COLUMN )?{COLUMN} TO (?P<new>{IDENTIFIER})",
     "rewrite": r"SET (?:LOGGED|UNLOGGED|TABLESPACE|ACCESS METHOD)\b",
     "harmless": rf"(?:ALTER (?:COLUMN )?{IDENTIFIER} SET STATISTICS|SET \(|RESET \(|ATTACH "

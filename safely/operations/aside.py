@@ -45,7 +45,7 @@ BEGIN
     FROM (
       SELECT true AS is_constraint, conname::text AS name
       FROM pg_constraint
-      WHERE conrelid = {oid} AND number = ANY (conkey) AND contype <> 'n'
+      WHERE conrelid = {oid} AND number = ANY (conkey) AND contype <> 'n' AND conparentid = 0
       UNION ALL
       SELECT false, relname::text
       FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
@@ -177,8 +177,10 @@ def rename_on_sqlite(table_name: str, old: str, new: str) -> None:
     run(f"ALTER TABLE {quoted(table_name)} RENAME COLUMN {quoted(old)} TO {quoted(new)}")
 
 
-def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning: str = "") -> None:
-    """Rename a table's indexes, those whose SQL has `mentioning` in it.
+def rename_indexes(
+    table_name: str, renamed: Callable[[str], str], *, mentioning: str = "", only: str = ""
+) -> None:
+    """Rename a table's indexes, those whose SQL has `mentioning` in it, or `only` one.
 
     SQLite can't rename an index, so each is dropped and created again.
     """
@@ -189,6 +191,8 @@ def rename_indexes(table_name: str, renamed: Callable[[str], str], *, mentioning
         mentioning,
     )
     for name, sql in indexes:
+        if only not in ("", name):
+            continue
         run(f"DROP INDEX {quoted(name)}")
         new_name = quoted(renamed(name)).replace("\\", r"\\")  # in a pattern's replacement
         run(INDEX_NAME.sub(f"INDEX {new_name}", sql, count=1))
@@ -225,7 +229,7 @@ def foreign_keys(table_name: str, column_name: str | None) -> list[str]:
             )
         keys = rows(
             "SELECT format('%s of %s', conname, conrelid::regclass) FROM pg_constraint "
-            f"WHERE contype = 'f' AND ({condition}) ORDER BY 1"
+            f"WHERE contype = 'f' AND conparentid = 0 AND ({condition}) ORDER BY 1"
         )
         return [key for (key,) in keys]
     condition, parameters = 'refers."table" = ? AND tables.name <> ?', [table_name, table_name]
@@ -240,5 +244,5 @@ def foreign_keys(table_name: str, column_name: str | None) -> list[str]:
         f"WHERE tables.type = 'table' AND ({condition})",
         *parameters,
     )
-    hidden = hidden_prefix()  # tables of this revision that are set aside already come back with it
-    return [f"a foreign key of {name}" for (name,) in tables if not name.startswith(hidden)]
+    # an earlier version of safely set tables aside with their foreign keys, which follow a rename
+    return [f"a foreign key of {name}" for (name,) in tables if not name.startswith(PREFIX)]

@@ -1,11 +1,12 @@
 """Columns: added, dropped and renamed. A drop sets aside, and adding again brings back."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, DefaultClause
 
 from safely.operations.aside import (
     bring_column_back,
@@ -15,6 +16,7 @@ from safely.operations.aside import (
     refuse_references,
     set_column_aside,
 )
+from safely.operations.comments import set_comment
 from safely.operations.connection import (
     HAS_COLUMN,
     Refused,
@@ -33,21 +35,39 @@ from safely.operations.connection import (
     regclass,
     required_name,
     rewrites,
+    rows,
     run,
     run_unless,
     scalar,
     type_sql,
     undoing,
 )
-from safely.operations.constraints import add_check, refuse_violations
-from safely.operations.rebuild import rebuilt
+from safely.operations.constraints import add_check, refuse_violations, set_comment_of
+from safely.operations.drafts import refuse_other_column
+from safely.operations.enums import create_missing_enums, hide_labels
+from safely.operations.mentions import refuse_mentioned_column, refuse_rules
+from safely.operations.options import (
+    refuse_ignored_in_column,
+    refuse_ignored_in_constraint,
+    refuse_off,
+    refuse_unknown,
+)
+from safely.operations.rebuild import (
+    attachments,
+    definition_of_table,
+    rebuilt,
+    refused_by_sqlite,
+)
 from safely.operations.required import refuse_used_by_fill
+from safely.operations.retype_sqlite import NUMBERS, kind_of
+from safely.operations.table_sql import Part, differences, mentions, rule_of, same
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
 EXISTS (SELECT FROM pg_attribute
         WHERE attrelid = {oid} AND attname = {column}
-          AND attnotnull AND NOT atthasdef AND attidentity = ''
+          AND (attnotnull OR (SELECT typnotnull FROM pg_type WHERE pg_type.oid = atttypid))
+          AND NOT atthasdef AND attidentity = ''
           AND NOT EXISTS (SELECT FROM pg_trigger
                           WHERE tgrelid = {oid} AND tgattr[0] = attnum
                             AND tgfoid = to_regproc('fill_missing')))"""
@@ -58,8 +78,9 @@ WHERE list."unique" AND info.name = ?"""
 
 UNIQUE_WITH_DEFAULT = """\
 SELECT indexrelid::regclass::text FROM pg_index JOIN pg_attribute ON attrelid = indrelid
-WHERE indrelid = {oid} AND attname = {column} AND indisunique
-  AND (atthasdef OR {filled} AND attnotnull) AND attidentity = '' AND attgenerated = ''
+WHERE indrelid = {oid} AND attname = {column} AND (indisunique OR indisexclusion)
+  AND (atthasdef OR {filled} AND attnotnull OR indnullsnotdistinct)
+  AND attidentity = '' AND attgenerated = ''
   AND (attnum = ANY (indkey::smallint[])
        OR EXISTS (SELECT FROM pg_depend
                   WHERE classid = 'pg_class'::regclass AND objid = indexrelid
@@ -67,49 +88,83 @@ WHERE indrelid = {oid} AND attname = {column} AND indisunique
 LIMIT 1"""
 
 
-def add_column(
-    table_name: str, column: sa.Column[Any], *, schema: str | None = None, **_: Any
+def add_column(  # noqa: PLR0913  # Alembic's signature
+    table_name: str,
+    column: sa.Column[Any],
+    *,
+    schema: str | None = None,
+    if_not_exists: bool | None = None,
+    inline_references: bool | None = None,
+    inline_primary_key: bool | None = None,
 ) -> None:
     """Add a column, or bring back the one that this revision has set aside, with its values.
 
-    Alembic's other keywords are accepted: `if_not_exists` is always on.
+    `if_not_exists` is always on. `inline_references` and `inline_primary_key` are refused, as are
+    the foreign key and the primary key that they are about.
 
     PostgreSQL: ACCESS EXCLUSIVE for an instant, and no rewrite. A CHECK in the column's definition
     takes a second instant; the rows are checked for it in a later transaction, which blocks
     nobody. A column that a killed run has added is no error.
     Older builds neither see nor write it, so a new NOT NULL column needs a `server_default`.
     The opposite is `safely.drop_column`.
+    SQLite: a comment is left out, since it has none.
     Raise Refused for NOT NULL without a default; for a default that would rewrite the table; for a
-    foreign key, UNIQUE or an index in the definition, which have operations of their own; where
-    rows would break a CHECK; and where another column was set aside under the name.
+    foreign key, UNIQUE or an index in the definition, which have operations of their own; for an
+    option that can't be obeyed; where rows would break a CHECK; and where another column was set
+    aside under the name.
 
     Example: `safely.add_column("customers", sa.Column("phone", sa.Text(), nullable=True))`
     """
+    refuse_off("add_column", if_not_exists=if_not_exists)
     with in_schema(schema, table_name):
         name = column.name
         refuse_other_rules(table_name, column)
+        if inline_references or inline_primary_key:
+            option = "inline_references" if inline_references else "inline_primary_key"
+            refuse_unknown("add_column", {option: True})
         is_new = offline() or not (is_set_aside(table_name, name) or has_column(table_name, name))
         if is_new and not undoing():
             refuse_without_value(table_name, column)
         if not postgresql():
             add_on_sqlite(table_name, column)
             return
-        checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
-        column.constraints.difference_update(checks)
-        alter = f"ALTER TABLE {quoted(table_name)}"
-        add = f"ADD COLUMN IF NOT EXISTS {column_definition(table_name, column)}"
-        if not offline():
-            if is_new:
-                refuse_rewrite(table_name, name, add)
-            elif is_set_aside(table_name, name):
-                refuse_other_type(table_name, column)
-            refuse_broken_checks(table_name, column, checks)
-        computed = column.identity is not None or column.computed is not None
-        set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
-        bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
-        run(f"{alter} {add}")
-        for check in checks:
-            add_check(check_name(check, table_name), table_name, expression_sql(check.sqltext))
+        add_on_postgresql(table_name, column, is_new=is_new)
+
+
+def add_on_postgresql(table_name: str, column: sa.Column[Any], *, is_new: bool) -> None:
+    """Add a column or bring it back; `is_new` tells that neither it nor a hidden one is there."""
+    name = column.name
+    has_enum = create_missing_enums([column])
+    checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
+    column.constraints.difference_update(checks)
+    alter = f"ALTER TABLE {quoted(table_name)}"
+    definition = column_definition(table_name, column)
+    add = f"ADD COLUMN IF NOT EXISTS {definition}"
+    if not offline():
+        if is_new:
+            refuse_rewrite(table_name, name, add)
+        elif is_set_aside(table_name, name):
+            refuse_other_type(table_name, column)
+            refuse_other_column(table_name, column, definition)
+        refuse_broken_checks(table_name, column, checks)
+    computed = column.identity is not None or column.computed is not None
+    set_default = f"{alter} ALTER COLUMN {quoted(name)} {default_clause(column)}"
+    if column.server_default is None:  # a serial has one that its definition doesn't tell
+        sequence = f"pg_get_serial_sequence({literal(quoted(table_name))}, {literal(name)})"
+        set_default = f"IF {sequence} IS NULL THEN {set_default}; END IF"
+    bring_column_back(table_name, name, afterwards="NULL" if computed else set_default)
+    run(f"{alter} {add}")
+    if column.comment is not None:
+        target = f"COLUMN {quoted(table_name)}.{quoted(name)}"
+        set_comment(target, f"{table_name}.{name}", column.comment)
+    if has_enum:
+        hide_labels(table_name)
+    for check in checks:
+        check_ = check_name(check, table_name)
+        is_validated = not check.dialect_options["postgresql"]["not_valid"]
+        rule = expression_sql(check.sqltext)
+        add_check(check_, table_name, rule, is_validated=is_validated)
+        set_comment_of(check_, table_name, check.comment)
 
 
 def check_name(check: sa.CheckConstraint, table_name: str) -> str:
@@ -130,26 +185,101 @@ def refuse_broken_checks(
     if is_set_aside(table_name, name):
         value = quoted(hidden_name(name))
     else:
-        value = f"CAST({default_sql(column) or 'NULL'} AS {type_sql(column.type)})"
+        value = default_sql(column) or "NULL"
+        if postgresql() or kind_of(column.type) in NUMBERS:
+            value = (
+                f"CAST({value} AS {type_sql(column.type)})"  # a default may be a number in quotes
+            )
     source = (
         f"(SELECT *, {value} AS {quoted(name)} FROM {qualified(table_name)}) "
         f"AS {quoted(table_name)}"
     )
     for check in checks:
+        if check.dialect_options["postgresql"]["not_valid"]:
+            continue
         rule = expression_sql(check.sqltext)
         refuse_violations(check_name(check, table_name), table_name, rule, source)
 
 
 def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
     """Add a column or bring it back; SQLite can change its default only by copying the table."""
+    if not offline():
+        checks = [c for c in column.constraints if isinstance(c, sa.CheckConstraint)]
+        refuse_broken_checks(table_name, column, checks)
+    definition = definition_on_sqlite(table_name, column)
     if offline() or not is_set_aside(table_name, column.name):
-        run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {column_definition(table_name, column)}")
+        add_new_on_sqlite(table_name, column.name, definition)
         return
-    refuse_other_type(table_name, column)
+    refuse_other_definition(table_name, column.name, definition)
     bring_column_back(table_name, column.name)
-    if column.server_default is None and default_on_sqlite(table_name, column.name):
+    default = rule_of(Part(definition), "DEFAULT")
+    if default != rule_of(definition_of_table(table_name).column(column.name), "DEFAULT"):
         with rebuilt(table_name) as table:
-            table.alter_column(column.name, server_default=None)
+            table.set_default(column.name, default)
+
+
+def add_new_on_sqlite(table_name: str, column_name: str, definition: str) -> None:
+    """Add a column; SQLite computes values of rows that are there only by copying the table."""
+    part = Part(definition)
+    default = (rule_of(part, "DEFAULT") or "")[len("DEFAULT ") :]
+    if re.search(r"\brandom", default, re.IGNORECASE):
+        raise Refused(computed_for_every_row(table_name, column_name))
+    generated = rule_of(part, "GENERATED") or ""
+    if (
+        default.upper().startswith(("(", "CURRENT_"))
+        or generated.upper().endswith("STORED")
+        or (generated and rule_of(part, "NOT"))
+    ):
+        with rebuilt(table_name) as table:
+            table.add_column(definition)
+    else:
+        with refused_by_sqlite(table_name):
+            run(f"ALTER TABLE {quoted(table_name)} ADD COLUMN {definition}")
+
+
+def definition_on_sqlite(table_name: str, column: sa.Column[Any]) -> str:
+    """Return a column's definition as SQL, with the CHECK of a type's create_constraint."""
+    definition = column_definition(table_name, column)
+    dialect = op.get_context().dialect
+    compiler = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]  # it compiles no statement
+    checks = [
+        compiler.process(constraint)
+        for constraint in column.table.constraints
+        if isinstance(constraint, sa.CheckConstraint) and constraint not in column.constraints
+    ]
+    return " ".join([definition, *checks])
+
+
+def refuse_other_definition(table_name: str, column_name: str, definition: str) -> None:
+    """Raise Refused if the column that is set aside under the name was defined otherwise (SQLite).
+
+    Its default is not compared: it gets the one of its definition.
+    """
+    hidden = hidden_name(column_name)
+    parts = definition_of_table(table_name).parts
+    aside = [part for part in parts if same(part.column, hidden)]
+    # a copy by an earlier release has made the rules of a column those of the table
+    aside += [part for part in parts if part.column is None and mentions(str(part), hidden)]
+    existing = [
+        fact.replace(hidden.lower(), column_name.lower())
+        for part in aside
+        for fact in part.facts(but="DEFAULT")
+    ]
+    wanted = list(Part(definition).facts(but="DEFAULT"))
+    if (
+        undoing()
+    ):  # the rules that it had before are right, also those that the downgrade leaves out
+        existing, wanted = existing[:1], wanted[:1]
+    if differences(existing, wanted):
+        raise Refused(
+            f"{table_name}.{column_name} was set aside by this revision as {in_words(existing)}, "
+            f"and is now to be {in_words(wanted)}: {how_to_purge()}"
+        )
+
+
+def in_words(facts: list[str]) -> str:
+    """Return a column's type and rules without its name."""
+    return ", ".join(fact.split(" ", 1)[-1] for fact in facts)
 
 
 def default_clause(column: sa.Column[Any]) -> str:
@@ -170,28 +300,44 @@ def default_on_sqlite(table_name: str, column_name: str) -> str | None:
     return None if default is None else str(default)
 
 
-def refuse_other_rules(table_name: str, column: sa.Column[Any]) -> None:
-    """Raise Refused for rules in the definition that ADD COLUMN would leave out."""
-    if column.foreign_keys:
-        operation = "safely.create_foreign_key"
-    elif column.unique or column.index:
-        operation = "safely.create_index"
-    else:
-        return
-    raise Refused(
-        f"{table_name}.{column.name} would be added without a rule of its definition: take the "
-        f"rule out of sa.Column, and create it with {operation}, after safely.add_column"
-    )
+def refuse_other_rules(table_name: str, column: sa.Column[Any], *, is_alone: bool = True) -> None:
+    """Raise Refused for what the definition says, and ADD COLUMN would leave out.
+
+    `is_alone`: no other operation of the revision creates its foreign keys and its indexes.
+    """
+    place = f"{table_name}.{column.name}"
+    if column.system:
+        raise Refused(f"{place} is a column of the system: every table has it, so leave this out")
+    if column.primary_key:
+        raise Refused(
+            f"{place} would be added without being the primary key: add it as a plain column, and "
+            "move over to it in steps"
+        )
+    if is_alone and (column.foreign_keys or column.unique or column.index):
+        key = "safely.create_foreign_key" if column.foreign_keys else "safely.create_index"
+        raise Refused(
+            f"{place} would be added without a rule of its definition: take the rule out of "
+            f"sa.Column, and create it with {key}, after safely.add_column"
+        )
+    refuse_ignored_in_column(table_name, column)
+    for constraint in column.constraints:
+        name = constraint.name if isinstance(constraint.name, str) else None
+        refuse_ignored_in_constraint(name, table_name, constraint)
 
 
 def refuse_rewrite(table_name: str, column_name: str, add: str) -> None:
     """Raise Refused for a column whose value would be computed for every row."""
     if rewrites(table_name, add):
-        raise Refused(
-            f"{table_name}.{column_name} would be computed for every row while nobody can read "
-            f"{table_name}: add it nullable and without a default, fill it in with "
-            "safely.backfill, then give it its default with safely.change_default"
-        )
+        raise Refused(computed_for_every_row(table_name, column_name))
+
+
+def computed_for_every_row(table_name: str, column_name: str) -> str:
+    """Return the message for a column whose value would be computed for every row."""
+    return (
+        f"{table_name}.{column_name} would be computed for every row while nobody can read "
+        f"{table_name}: add it nullable and without a default, fill it in with "
+        "safely.backfill, then give it its default with safely.change_default"
+    )
 
 
 def refuse_other_type(table_name: str, column: sa.Column[Any]) -> None:
@@ -207,7 +353,9 @@ def refuse_other_type(table_name: str, column: sa.Column[Any]) -> None:
 
 def refuse_without_value(table_name: str, column: sa.Column[Any]) -> None:
     """Raise Refused for a NOT NULL column that old rows and older builds have no value for."""
-    if not column.nullable and column.server_default is None and column.computed is None:
+    # FetchedValue only says that a trigger writes the column
+    has_value = isinstance(column.server_default, DefaultClause) or column.identity is not None
+    if not column.nullable and not has_value and column.computed is None:
         raise Refused(
             f"{table_name}.{column.name} is NOT NULL without a server_default: the rows that are "
             "there have no value for it, and older builds write none. Give it a server_default, "
@@ -227,11 +375,12 @@ def drop_column(
     *,
     fill: str | int | None = None,
     schema: str | None = None,
-    **_: Any,
+    if_exists: bool | None = None,
+    **options: Any,
 ) -> None:
     """Set a column aside, with its values, its indexes and its constraints.
 
-    Alembic's other keywords are accepted and change nothing.
+    `if_exists` is always on.
 
     PostgreSQL: ACCESS EXCLUSIVE for an instant; the column is renamed. SQLite: it is renamed too,
     and the table is copied if the column needs a default. One that a killed run has set aside is
@@ -241,20 +390,26 @@ def drop_column(
     The opposite is `safely.add_column` in the same revision, which brings it back.
     `python -m safely purge` drops it for good.
     Raise Refused for NOT NULL without a default or `fill`; for a column with foreign keys; for a
-    unique column with a default, which newer rows would repeat; and where the revision has set one
-    of that name aside already.
+    unique column with a default, which newer rows would repeat; for a policy or a CHECK that newer
+    rows could not obey; where a trigger's function names the column; and where the revision has set
+    one of that name aside already.
 
     Example: `safely.drop_column("customers", "nickname")`
     """
+    refuse_off("drop_column", if_exists=if_exists)
+    refuse_unknown("drop_column", options)
     with in_schema(schema, table_name):
+        hidden = hidden_name(column_name)  # refuses a long name before anything is changed
         if not offline() and not has_column(table_name, column_name):
+            if not has_column(table_name, hidden):
+                raise Refused(f"there is no column {column_name} in {table_name}: correct the name")
             return  # a run that was killed has set it aside
-        hidden_name(column_name)  # refuses a long name before anything is changed
         refuse_references(table_name, column_name)
         refuse_used_by_fill(table_name, column_name)
         if not postgresql():
             drop_on_sqlite(table_name, column_name, fill)
             return
+        refuse_mentioned_column(table_name, column_name, what="set aside")
         if not offline():
             refuse_shared_default(table_name, column_name, fill)
         needs_value = NEEDS_VALUE.format(oid=regclass(table_name), column=literal(column_name))
@@ -267,23 +422,47 @@ def drop_column(
             alter = f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)}"
             give_value = f"{alter} SET DEFAULT {literal(fill)}"
         run_unless(f"NOT {needs_value}", give_value)
+        refuse_rules(table_name, column_name)
         set_column_aside(table_name, column_name)
 
 
 def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) -> None:
     """Set a column aside; SQLite can give it a default only by copying the table."""
     refuse_offline(table_name)
-    required = pragma_value('"notnull"', table_name, column_name)
+    is_key = pragma_value("pk", table_name, column_name)
+    required = is_key or pragma_value('"notnull" AND NOT hidden', table_name, column_name)
     if required and default_on_sqlite(table_name, column_name) is None:
         if fill is None:
             raise Refused(no_value(table_name, column_name))
+        if is_key:
+            raise Refused(shared_default(table_name, column_name, "the primary key"))
         with rebuilt(table_name) as table:
-            table.alter_column(column_name, server_default=sa.text(literal(fill)))
-    if default_on_sqlite(table_name, column_name) and (
-        index := scalar(UNIQUE_ON_SQLITE, table_name, column_name)
-    ):
-        raise Refused(shared_default(table_name, column_name, index))
+            table.set_default(column_name, f"DEFAULT {literal(fill)}")
+    if default_on_sqlite(table_name, column_name):
+        indexes = [index for (index,) in rows(UNIQUE_ON_SQLITE, table_name, column_name)]
+        indexes += [  # of expressions
+            entry.name
+            for entry in attachments(table_name)
+            if entry.sql.startswith("CREATE UNIQUE") and mentions(entry.sql, column_name)
+        ]
+        if indexes:
+            raise Refused(shared_default(table_name, column_name, indexes[0]))
     set_column_aside(table_name, column_name)
+
+
+def refuse_no_value(table_name: str, column: sa.Column[Any], schema: str | None) -> None:
+    """Raise Refused where newer builds would have no value for a column that autogenerate drops.
+
+    The trigger of `safely.require_column` gives it one (PostgreSQL).
+    """
+    if column.nullable or column.server_default is not None or column.primary_key:
+        return
+    if postgresql():
+        place = "current_schema" if schema is None else literal(schema)
+        oid = f"to_regclass(format('%I.%I', {place}, {literal(table_name)}))"
+        if not scalar(f"SELECT {NEEDS_VALUE.format(oid=oid, column=literal(column.name))}"):
+            return
+    raise Refused(no_value(table_name, column.name))
 
 
 def no_value(table_name: str, column_name: str) -> str:
@@ -308,7 +487,7 @@ def shared_default(table_name: str, column_name: str, index: str) -> str:
     """Return the message for a unique column in which newer rows would have the same value."""
     return (
         f"{table_name}.{column_name} can't be set aside with {index}: newer rows would all have "
-        f"the same default in a unique column. Drop {index} first"
+        f"the same value in a unique column. Drop {index} first"
     )
 
 
@@ -322,7 +501,8 @@ def rename_column(
     PostgreSQL: ACCESS EXCLUSIVE for an instant; only the catalogue changes. SQLite: the same.
     Older builds go on using the old name (PostgreSQL).
     The opposite is `safely.rename_column` with the names exchanged.
-    Raise Refused where the fill-in expression of another column uses the name.
+    Raise Refused where the fill-in expression of another column, or a trigger's function, uses the
+    name.
 
     Example: `safely.rename_column("customers", "name", "full_name")`
     """
@@ -335,6 +515,7 @@ def rename_column(
         if not postgresql():
             run(rename)
             return
+        refuse_mentioned_column(table_name, column_name, what="renamed")
         old, new = (
             HAS_COLUMN.format(regclass(table_name), literal(name))
             for name in (column_name, new_name)

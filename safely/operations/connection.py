@@ -19,29 +19,12 @@ END $unless$"""
 HAS_COLUMN = """\
 EXISTS (SELECT FROM pg_attribute WHERE attrelid = {} AND attname = {} AND NOT attisdropped)"""
 
-# a setting, and not a variable of ours: a script of `--sql` must find the old search_path, too
-ENTER_SCHEMA = """\
+OTHER_SCHEMA = """\
 DO $schema$ BEGIN
-  PERFORM set_config('safely.search_path', current_setting('search_path'), false);
-  PERFORM set_config(
-    'search_path',
-    concat_ws(', ', {identifier}, nullif(current_setting('search_path'), '')), false);
   IF current_schema IS DISTINCT FROM {schema} THEN
-    RAISE EXCEPTION '%', {no_schema};
-  END IF;{tables}
+    RAISE EXCEPTION '%', {message};
+  END IF;
 END $schema$"""
-
-REQUIRE_TABLE = """
-  IF to_regclass(format('%I.%I', {schema}, {table})) IS NULL THEN
-    RAISE EXCEPTION '%', {no_table};
-  END IF;"""
-
-LEAVE_SCHEMA = """\
-DO $schema$ BEGIN
-  PERFORM set_config('search_path', current_setting('safely.search_path'), false);
-END $schema$"""
-
-SCHEMA = "safely_schema"  # the option of Alembic's context that holds the schema of `in_schema`
 
 
 class Refused(CommandError):  # noqa: N818  # a refusal is not a fault
@@ -122,6 +105,20 @@ def refuse_rows(
         raise Refused(f"{problem}: {count} row(s) {rows_do}. {remedy}. See them with: {query}")
 
 
+def refuse_hidden_rows(table_name: str) -> None:
+    """Raise Refused where policies hide rows from this role: they would be left as they are.
+
+    Call it before the first change of an operation that reads or writes all rows.
+    """
+    if offline() or not postgresql():
+        return
+    if scalar(f"SELECT row_security_active({regclass(table_name)})"):
+        raise Refused(
+            f"policies hide rows of {table_name} from the role that migrates, which must see all "
+            "(FORCE ROW LEVEL SECURITY holds for the owner, too): give it BYPASSRLS (ALTER ROLE …)"
+        )
+
+
 def required_name(name: str | None, table_name: str) -> str:
     """Return the name of a constraint or an index; raise Refused without one.
 
@@ -158,8 +155,11 @@ def catalogue_value(expression: str, table_name: str, column_name: str) -> Any:
 
 
 def pragma_value(expression: str, table_name: str, column_name: str) -> Any:
-    """Return an expression over a column's row in `PRAGMA table_info` (SQLite)."""
-    query = f"SELECT {expression} FROM pragma_table_info(?) WHERE name = ?"
+    """Return an expression over a column's row in `PRAGMA table_xinfo` (SQLite).
+
+    Generated columns are in that one only.
+    """
+    query = f"SELECT {expression} FROM pragma_table_xinfo(?) WHERE name = ? COLLATE NOCASE"
     return scalar(query, table_name, column_name)
 
 
@@ -199,6 +199,15 @@ def rewrites(table_name: str, change: str) -> bool:
         return bool(before != scalar(file))
 
 
+def analyze(table_name: str) -> None:
+    """Let the planner know the values that many rows have got (PostgreSQL).
+
+    SHARE UPDATE EXCLUSIVE, which blocks neither readers nor writers. The whole table: with a list
+    of columns, the expressions of indexes are left out.
+    """
+    run(f"ANALYZE {quoted(table_name)}")
+
+
 def quoted(name: str) -> str:
     """Return an identifier, in quotes where the database needs them."""
     return op.get_context().dialect.identifier_preparer.quote(name)
@@ -219,8 +228,8 @@ def expression_sql(expression: str | sa.ColumnElement[Any] | sa.TextClause) -> s
 
 
 def qualified(table_name: str) -> str:
-    """Return a table as SQL with the schema that `in_schema` entered, for a query to be pasted."""
-    schema = op.get_context().opts.get(SCHEMA)
+    """Return a table as SQL with the schema of the project's tables, for a query to be pasted."""
+    schema = project_schema() if postgresql() else None
     return quoted(table_name) if schema is None else f"{quoted(schema)}.{quoted(table_name)}"
 
 
@@ -249,58 +258,50 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
         finally:
             if patient:
                 set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
-            if SCHEMA in options:
-                # the transaction that comes next may be rolled back, and the search_path with it
-                # to what it is here
-                set_back(LEAVE_SCHEMA)
-    if SCHEMA in options:
-        run(enter_schema(options[SCHEMA]))
 
 
 @contextmanager
 def in_schema(schema: str | None, *table_names: str) -> Iterator[None]:
-    """Run an operation in a schema: unqualified names and `current_schema` then mean this one.
+    """Run an operation on these tables, in the project's schema: the only one that is published.
 
-    On PostgreSQL the schema comes first in the search_path, which is set back at the end, also
-    when the operation is refused. None changes nothing.
-    Raise Refused on SQLite, for a schema that is missing, and for a table that is missing there:
-    the search_path would lead to a table of the same name in another schema.
+    Raise Refused for another `schema`, and for a table that is missing in it: unqualified names
+    would lead to a table of the same name elsewhere in the search_path.
     """
+    refuse_other_schema(schema)
+    if not offline():
+        for table_name in table_names:
+            refuse_missing(table_name)
+    yield
+
+
+def project_schema() -> str | None:
+    """Return the schema of the project's tables; None: the connection's current one."""
+    metadata = op.get_context().opts.get("target_metadata")
+    tables = metadata.tables.values() if isinstance(metadata, sa.MetaData) else ()
+    return next((table.schema for table in tables), None)
+
+
+def refuse_other_schema(schema: str | None) -> None:
+    """Raise Refused for another schema than the project's."""
     if schema is None:
-        yield
         return
     if not postgresql():
         raise Refused(f"SQLite has no schemas: leave out schema={schema!r}")
-    if not offline():
-        refuse_missing(schema, table_names)
-        if scalar("SELECT current_schema") == schema:
-            yield
-            return
-    options = op.get_context().opts
-    options[SCHEMA] = schema
-    try:
-        run(enter_schema(schema, table_names))
-        yield
-    finally:
-        del options[SCHEMA]
-        set_back(LEAVE_SCHEMA)
-
-
-def enter_schema(schema: str, table_names: tuple[str, ...] = ()) -> str:
-    """Return SQL that puts a schema first in the search_path and raises for missing tables."""
-    return ENTER_SCHEMA.format(
-        identifier=literal(quoted(schema)),
-        schema=literal(schema),
-        no_schema=literal(no_schema(schema)),
-        tables="".join(
-            REQUIRE_TABLE.format(
-                schema=literal(schema),
-                table=literal(table_name),
-                no_table=literal(no_table(schema, table_name)),
-            )
-            for table_name in table_names
-        ),
+    own = project_schema()
+    if own is None and not offline():
+        own = scalar("SELECT current_schema")
+    if schema == own:
+        return
+    message = (
+        f"schema={schema!r} is not the schema of this project"
+        f"{' (' + own + ')' if own else ''}: safely publishes the versions of one schema, and "
+        "builds would break over a change in another. Leave out schema=, or give those tables a "
+        "project of their own"
     )
+    if own is not None or schema != "public":
+        raise Refused(message)
+    # the current schema, unless the script is sent with another search_path
+    run(OTHER_SCHEMA.format(schema=literal(schema), message=literal(message)))
 
 
 def set_back(statement: str) -> None:
@@ -313,27 +314,17 @@ def set_back(statement: str) -> None:
         run(statement)
 
 
-def refuse_missing(schema: str, table_names: tuple[str, ...]) -> None:
-    """Raise Refused unless the role may use the schema, and it has these tables."""
-    usable = (
-        f"has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = {literal(schema)}"
-    )
-    if not scalar(f"SELECT {usable}"):
-        raise Refused(no_schema(schema))
-    for table_name in table_names:
-        name = f"format('%I.%I', {literal(schema)}, {literal(table_name)})"
-        if scalar(f"SELECT to_regclass({name}) IS NULL"):
-            raise Refused(no_table(schema, table_name))
+def refuse_missing(table_name: str) -> None:
+    """Raise Refused unless the schema of the project has the table."""
+    if not has_table(table_name):
+        place = f" in the schema {scalar('SELECT current_schema')}" if postgresql() else ""
+        raise Refused(f"there is no table {table_name}{place}: correct the name")
 
 
-def no_schema(schema: str) -> str:
-    """Return the message for a schema that is missing or closed to this role."""
-    return (
-        f"there is no schema {schema} that this role may use: create it first, or grant USAGE "
-        "on it to the role that migrates"
-    )
-
-
-def no_table(schema: str, table_name: str) -> str:
-    """Return the message for a table that is missing in a schema."""
-    return f"there is no table {table_name} in the schema {schema}: correct schema= or the name"
+def has_table(table_name: str) -> bool:
+    """Return whether the current schema has the table."""
+    if postgresql():
+        name = literal(table_name)
+        return bool(scalar(f"SELECT to_regclass(format('%I.%I', current_schema, {name}))"))
+    named = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE"
+    return bool(scalar(named, table_name))

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.exc import IntegrityError
 
+from safely.operations import partitions
 from safely.operations.connection import (
     Refused,
+    analyze,
     empty_twin,
     expression_sql,
     in_schema,
@@ -17,12 +19,16 @@ from safely.operations.connection import (
     offline,
     outside_transaction,
     postgresql,
+    project_schema,
     qualified,
     quoted,
     required_name,
     run,
     scalar,
 )
+from safely.operations.keys import key_columns
+from safely.operations.options import refuse_off, refuse_unknown
+from safely.operations.sqlite_limits import refuse_lost_options
 
 log = logging.getLogger("safely")
 
@@ -34,25 +40,52 @@ WHERE relname = {} AND nspname = current_schema"""
 
 Column = str | sa.ColumnElement[Any] | sa.TextClause
 Columns = Sequence[Column]
+Condition = str | sa.ColumnElement[bool] | sa.TextClause
+
+DEFINITION = {  # options of an index that say nothing about dropping it
+    "info",
+    "postgresql_include",
+    "postgresql_nulls_not_distinct",
+    "postgresql_ops",
+    "postgresql_tablespace",
+    "postgresql_using",
+    "postgresql_where",
+    "postgresql_with",
+    "sqlite_where",
+    "unique",
+}
 
 
-def create_index(
+def create_index(  # noqa: PLR0913  # Alembic's signature
     index_name: str | None,
     table_name: str,
     columns: Columns,
     *,
     schema: str | None = None,
     unique: bool = False,
+    if_not_exists: bool | None = None,
+    info: dict[Any, Any] | None = None,
+    postgresql_concurrently: bool | None = None,
+    postgresql_include: Sequence[str] | None = None,
+    postgresql_nulls_not_distinct: bool | None = None,
+    postgresql_ops: dict[str, str] | None = None,
+    postgresql_tablespace: str | None = None,
+    postgresql_using: str | None = None,
+    postgresql_where: Condition | None = None,
+    postgresql_with: dict[str, Any] | None = None,
+    sqlite_where: Condition | None = None,
     **options: Any,
 ) -> None:
     """Build an index without blocking readers or writers.
 
-    `options` are those of `op.create_index`, such as `postgresql_where`; `if_not_exists` and
-    `postgresql_concurrently` are always on.
+    `if_not_exists` and `postgresql_concurrently` are always on. A partial index on both databases
+    needs `sqlite_where` as well as `postgresql_where`.
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE while it is built (CONCURRENTLY), which blocks nobody; it
     waits for older transactions as long as they take. An INVALID index that a killed run left is
-    dropped first, and the new one is verified. SQLite: built in the revision's transaction,
+    dropped first, and the new one is verified. With an expression among the columns, ANALYZE
+    follows, which blocks nobody. On a partitioned table one is built on each partition, and
+    `--sql` is refused when it runs. SQLite: built in the revision's transaction,
     without `COLLATE "C"`, which is the order of SQLite anyway.
     Older builds don't notice, unless it is unique: that holds for them, too.
     The opposite is `safely.drop_index`.
@@ -61,21 +94,55 @@ def create_index(
 
     Example: `safely.create_index("ix_customers_email", "customers", [sa.text("lower(email)")])`
     """
-    for always_on in ("if_not_exists", "postgresql_concurrently"):
-        options.pop(always_on, None)
+    del info
+    refuse_off(
+        "create_index",
+        if_not_exists=if_not_exists,
+        postgresql_concurrently=postgresql_concurrently,
+    )
+    refuse_unknown("create_index", options)
     with in_schema(schema, table_name):
         name = required_name(index_name, table_name)
-        whole_table = not any(option.endswith("_where") for option in options)
-        if unique and whole_table and not offline():
-            refuse_duplicates(name, table_name, columns)
+        where = postgresql_where if postgresql() else sqlite_where
+        if not postgresql():
+            lost = {
+                "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+                "postgresql_where": postgresql_where,
+                "sqlite_where": sqlite_where,
+            }
+            refuse_lost_options(f"{name} of {table_name}", lost)
+        if unique and not offline():
+            nulls_are_equal = postgresql() and bool(postgresql_nulls_not_distinct)
+            refuse_duplicates(name, table_name, columns, where, nulls_are_equal=nulls_are_equal)
         if not postgresql():
             op.create_index(
-                name, table_name, [for_sqlite(c) for c in columns], unique=unique, **options
+                name,
+                table_name,
+                [for_sqlite(column) for column in columns],
+                unique=unique,
+                sqlite_where=as_expression(sqlite_where),
             )
+            return
+        obeyed: dict[str, Any] = {
+            "postgresql_include": postgresql_include,
+            "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+            "postgresql_ops": postgresql_ops,
+            "postgresql_tablespace": postgresql_tablespace,
+            "postgresql_using": postgresql_using,
+            "postgresql_where": as_expression(postgresql_where),
+            "postgresql_with": postgresql_with,
+        }
+        set_options = {option: value for option, value in obeyed.items() if value is not None}
+        if offline():
+            partitions.print_refusal(table_name, f"creating {name}")
+        else:
+            refuse_other(name, table_name, columns, unique=unique, **set_options)
+        if not offline() and partitions.is_partitioned(table_name):
+            create_on_partitions(name, table_name, columns, unique=unique, **set_options)
             return
         with outside_transaction(patient=True):
             if not offline():
-                make_room(name, table_name, columns, unique=unique, **options)
+                make_room(name, table_name)
             try:
                 op.create_index(
                     name,
@@ -84,12 +151,34 @@ def create_index(
                     unique=unique,
                     postgresql_concurrently=True,
                     if_not_exists=True,
-                    **options,
+                    **set_options,
                 )
             except IntegrityError as error:  # a duplicate was written while it was being built
                 drop_concurrently(name, table_name)
-                raise duplicates(name, table_name, columns, "some") from error
+                raise duplicates(name, table_name, columns, "some", where) from error
             verify(name)
+            if not all(isinstance(column, str) for column in columns):
+                analyze(table_name)  # an expression has statistics of its own, and yet none
+
+
+def create_on_partitions(
+    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> None:
+    """Build an index of a partitioned table, and of each partition, without blocking anybody."""
+    if unique:
+        partitions.refuse_without_key(index_name, table_name, columns)
+    definition = definition_on_twin(table_name, columns, unique=unique, **options)
+    try:
+        partitions.build_index(index_name, table_name, definition, unique=unique)
+    except IntegrityError as error:  # a duplicate was written while it was being built
+        partitions.drop_index(index_name)
+        where = options.get("postgresql_where")
+        raise duplicates(index_name, table_name, columns, "some", where) from error
+
+
+def as_expression(condition: Condition | None) -> sa.ColumnElement[bool] | sa.TextClause | None:
+    """Return the condition of a partial index as SQLAlchemy's options take it."""
+    return sa.text(condition) if isinstance(condition, str) else condition
 
 
 def build(index_name: str, table_name: str, definition: str, *, unique: bool) -> None:
@@ -97,6 +186,9 @@ def build(index_name: str, table_name: str, definition: str, *, unique: bool) ->
 
     Replace an INVALID one that a killed run left.
     """
+    if not offline() and partitions.is_partitioned(table_name):
+        partitions.build_index(index_name, table_name, definition, unique=unique)
+        return
     with outside_transaction(patient=True):
         if scalar(IS_VALID.format(literal(index_name))) is False:
             drop_concurrently(index_name, table_name)
@@ -107,29 +199,43 @@ def build(index_name: str, table_name: str, definition: str, *, unique: bool) ->
         verify(index_name)
 
 
-def make_room(
-    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
-) -> None:
-    """Drop an INVALID index of that name; raise Refused for a valid one that is another."""
-    valid = scalar(IS_VALID.format(literal(index_name)))
-    if valid is False:
+def make_room(index_name: str, table_name: str) -> None:
+    """Drop an INVALID index of that name."""
+    if scalar(IS_VALID.format(literal(index_name))) is False:
         log.info("%s was left INVALID by an earlier run: dropping it", index_name)
         drop_concurrently(index_name, table_name)
-    if not valid:
+
+
+def refuse_other(
+    index_name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> None:
+    """Raise Refused where another index has the name, but for an INVALID one, which is replaced.
+
+    That of a partitioned table is INVALID until each partition has one.
+    """
+    is_valid = scalar(IS_VALID.format(literal(index_name)))
+    if not is_valid and not partitions.is_partitioned_index(index_name):
         return
-    # PostgreSQL spells a definition in its own way, so it has to spell ours, too
-    with empty_twin(table_name) as twin:
-        op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
-        wanted, existing = (
-            ("unique " if create_statement(name).startswith("CREATE UNIQUE ") else "")
-            + definition_of(name)
-            for name in ("safely_wanted", quoted(index_name))
-        )
+    wanted = definition_on_twin(table_name, columns, unique=unique, **options)
+    wanted = f"unique {wanted}" if unique else wanted
+    existing = definition_of(quoted(index_name))
+    if create_statement(quoted(index_name)).startswith("CREATE UNIQUE "):
+        existing = f"unique {existing}"
     if existing != wanted:
         raise Refused(
             f"there is another {index_name} already: it is {existing}, and not {wanted}; "
             "rename or drop it, and run this again"
         )
+
+
+def definition_on_twin(table_name: str, columns: Columns, *, unique: bool, **options: Any) -> str:
+    """Return what the definition of an index would say after USING.
+
+    PostgreSQL spells a definition in its own way, so it has to spell ours, too.
+    """
+    with empty_twin(table_name) as twin:
+        op.create_index("safely_wanted", twin, list(columns), unique=unique, **options)
+        return definition_of("safely_wanted")
 
 
 def definition_of(index_name: str) -> str:
@@ -147,32 +253,47 @@ def drop_index(
     table_name: str | None = None,
     *,
     schema: str | None = None,
+    if_exists: bool | None = None,
+    postgresql_concurrently: bool | None = None,
     **options: Any,
 ) -> None:
     """Drop an index without blocking readers or writers; a missing one is no error.
 
-    `options` are those of `op.drop_index`; `if_exists` and `postgresql_concurrently` are always on.
+    `if_exists` and `postgresql_concurrently` are always on. Options of the index are accepted, as
+    autogenerate writes them: its definition goes with it.
 
     PostgreSQL: SHARE UPDATE EXCLUSIVE (CONCURRENTLY), which blocks nobody; it waits for older
-    transactions as long as they take. SQLite: dropped in the revision's transaction.
+    transactions as long as they take. On a partitioned table: ACCESS EXCLUSIVE for an instant.
+    SQLite: dropped in the revision's transaction.
     Older builds don't notice. The opposite is `safely.create_index`.
 
     Example: `safely.drop_index("ix_customers_email", "customers")`
     """
+    refuse_off("drop_index", if_exists=if_exists, postgresql_concurrently=postgresql_concurrently)
+    refuse_unknown("drop_index", {name: options[name] for name in options.keys() - DEFINITION})
     with in_schema(schema):
         if not postgresql():
             op.drop_index(index_name, table_name, if_exists=True)
             return
-        for always_on in ("if_exists", "postgresql_concurrently"):
-            options.pop(always_on, None)
+        if not offline() and partitions.is_partitioned_index(index_name):
+            partitions.drop_index(index_name)
+            return
         with outside_transaction(patient=True):
-            # with the schema: the search_path would lead to an index of the same name elsewhere
-            drop_concurrently(index_name, table_name, schema=schema, **options)
+            drop_concurrently(index_name, table_name)
 
 
-def drop_concurrently(index_name: str, table_name: str | None, **options: Any) -> None:
-    """DROP INDEX CONCURRENTLY, which PostgreSQL allows only outside a transaction."""
-    op.drop_index(index_name, table_name, postgresql_concurrently=True, if_exists=True, **options)
+def drop_concurrently(index_name: str, table_name: str | None) -> None:
+    """DROP INDEX CONCURRENTLY, which PostgreSQL allows only outside a transaction.
+
+    With the schema: the search_path would lead to an index of the same name elsewhere.
+    """
+    op.drop_index(
+        index_name,
+        table_name,
+        schema=project_schema(),
+        postgresql_concurrently=True,
+        if_exists=True,
+    )
 
 
 def verify(index_name: str) -> None:
@@ -205,26 +326,42 @@ def column_sql(column: Column) -> str:
     return sql if postgresql() else sql.replace(' COLLATE "C"', "")
 
 
-def refuse_duplicates(index_name: str, table_name: str, columns: Columns) -> None:
+def refuse_duplicates(
+    index_name: str,
+    table_name: str,
+    columns: Columns,
+    where: Condition | None,
+    *,
+    nulls_are_equal: bool,
+) -> None:
     """Raise Refused where rows have the same values in columns that are to be unique."""
     values = [column_sql(column) for column in columns]
-    not_null = " AND ".join(f"{value} IS NOT NULL" for value in values)
+    indexed = ["true"] if nulls_are_equal else [f"{value} IS NOT NULL" for value in values]
+    if where is not None:
+        indexed.append(f"({expression_sql(where)})")
     count = scalar(
         "SELECT count(*) FROM (SELECT 1 AS shared "
-        f"FROM {quoted(table_name)} WHERE {not_null} "
+        f"FROM {quoted(table_name)} WHERE {' AND '.join(indexed)} "
         f"GROUP BY {', '.join(values)} HAVING count(*) > 1) AS duplicates"
     )
     if count:
-        raise duplicates(index_name, table_name, columns, str(count))
+        raise duplicates(index_name, table_name, columns, str(count), where)
 
 
-def duplicates(index_name: str, table_name: str, columns: Columns, count: str) -> Refused:
+def duplicates(
+    index_name: str, table_name: str, columns: Columns, count: str, where: Condition | None
+) -> Refused:
     """Return the error for duplicates, with a query that shows them."""
     values = ", ".join(column_sql(column) for column in columns)
-    ids = "array_agg(id)" if postgresql() else "group_concat(id)"
+    keys = ", ".join(map(quoted, key_columns(table_name)))
+    if postgresql():
+        keys = f"array_agg(({keys or 'ctid'})::text)"
+    else:
+        keys = f"group_concat({keys.replace(', ', ' || ' + repr(', ') + ' || ') or 'rowid'})"
+    indexed = "" if where is None else f"WHERE {expression_sql(where)} "
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
         f"of {table_name}. Correct them, and run this again. See them with: "
-        f"SELECT {values}, count(*), {ids} FROM {qualified(table_name)} "
+        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
         f"GROUP BY {values} HAVING count(*) > 1"
     )

@@ -5,7 +5,7 @@ import re
 import sqlalchemy as sa
 
 from safely.operations.aside import hidden_prefix
-from safely.operations.backfill import backfill, refuse_without_id
+from safely.operations.backfill import backfill
 from safely.operations.connection import (
     Refused,
     catalogue_value,
@@ -17,6 +17,7 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
+    refuse_hidden_rows,
     refuse_rows,
     regclass,
     revision,
@@ -24,7 +25,9 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import add_check
+from safely.operations.keys import refuse_without_key
 from safely.operations.rebuild import rebuilt
+from safely.operations.table_sql import Definition
 
 Fill = str | int | sa.TextClause
 
@@ -123,14 +126,16 @@ def require_column(
     SQLite: old rows are filled in and the table is copied; there is no trigger.
     The opposite is `safely.allow_null`; values that were filled in stay.
     Raise Refused where rows hold NULL and there is no `fill`; where a trigger of another revision
-    writes the column; and with `fill` for a table without a number `id`.
+    writes the column; and with `fill` for a table without a primary key or a unique index of NOT
+    NULL columns.
 
     Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
     with in_schema(schema, table_name):
+        refuse_hidden_rows(table_name)
         column = quoted(column_name)
         if fill is not None:
-            refuse_without_id(table_name)
+            refuse_without_key(table_name)
             refuse_other_trigger(table_name, column_name)
             if postgresql():
                 with outside_transaction():
@@ -139,7 +144,7 @@ def require_column(
         refuse_null(table_name, column_name)
         if not postgresql():
             with rebuilt(table_name) as table:
-                table.alter_column(column_name, nullable=False)
+                table.set_nullable(column_name, nullable=False)
             return
         check = f"ck_{table_name}_{column_name}_required"
         if offline() or not catalogue_value("attnotnull", table_name, column_name):
@@ -238,8 +243,18 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
     with in_schema(schema, table_name):
         if not postgresql():
             with rebuilt(table_name) as table:
-                table.alter_column(column_name, nullable=True)
+                refuse_key(table, table_name, column_name)
+                table.set_nullable(column_name, nullable=True)
             return
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
         column = placeholders(table_name, column_name)
         run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))
+
+
+def refuse_key(table: Definition, table_name: str, column_name: str) -> None:
+    """Raise Refused for a column in the primary key (SQLite; PostgreSQL refuses by itself)."""
+    if table.is_key(column_name):
+        raise Refused(
+            f"{table_name}.{column_name} is in the primary key, which has no NULL: leave it NOT "
+            "NULL, or add a column that may be NULL"
+        )

@@ -1,110 +1,155 @@
 """Columns of another type, and with another default.
 
-PostgreSQL: changing a type in place rewrites the table while nobody can read it, and is refused
-under a published view. So a second column of the new type is added beside the old one, a trigger
-keeps the two in step whichever is written, and at the end they swap names: older builds go on
-with the old one, which is set aside. The same revision undone finds both and swaps them again.
+PostgreSQL: a type that holds the old values as they are is changed in place (widen.py). Any other
+would rewrite the table while nobody can read it. So a second column of the new type is added beside
+the old one, a trigger keeps the two in step whichever is written, and at the end they swap names:
+older builds go on with the old one, which is set aside. The same revision undone finds both and
+swaps them again.
 """
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from safely.operations.aside import hidden_name, hidden_prefix, how_to_purge, refuse_references
-from safely.operations.backfill import backfill
+from safely.operations.aside import hidden_name, hidden_prefix, refuse_references
+from safely.operations.backfill import change_rows
 from safely.operations.connection import (
     Refused,
-    catalogue_value,
+    analyze,
     column_type,
-    empty_twin,
-    has_column,
     in_schema,
     literal,
-    normalized_type,
     offline,
     outside_transaction,
     postgresql,
-    qualified,
     quoted,
-    refuse_offline,
-    refuse_rows,
+    refuse_hidden_rows,
     regclass,
     rows,
     run,
+    scalar,
     type_sql,
+    undoing,
 )
-from safely.operations.constraints import attach
-from safely.operations.indexes import build, definition_of
+from safely.operations.constraints import add_constraint
+from safely.operations.indexes import IS_VALID, build, definition_of, drop_concurrently
 from safely.operations.rebuild import rebuilt
-from safely.operations.required import refuse_other_trigger
+from safely.operations.retype_refusals import (
+    Change,
+    has_type,
+    is_bad_value,
+    refuse_before,
+    refuse_offline_script,
+    refuse_values_written_since,
+)
 from safely.operations.retype_sql import (
     COPY_RULES,
     INDEXED,
     PREPARE,
-    REFUSE_INDEXES,
+    RECORDED,
+    RETYPED,
+    SHAPE,
+    STORAGE,
     SWAP,
     SYNC_FUNCTION,
     VALIDATE_RULES,
     WANTED,
 )
+from safely.operations.retype_sqlite import change_on_sqlite, default_rule
+from safely.operations.widen import COMPARE, DROP_NARROWER, widened
 
 Type = sa.types.TypeEngine[Any]
 
+OWN_OPPOSITE = re.compile(r"""("?)\w+\1 at time zone '[^']+'""", re.IGNORECASE)
 
-def change_type(
-    table_name: str, column_name: str, type_: Type | type[Type], *, schema: str | None = None
+
+def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING needs
+    table_name: str,
+    column_name: str,
+    type_: Type | type[Type],
+    *,
+    using: str | None = None,
+    back: str | None = None,
+    schema: str | None = None,
 ) -> None:
     """Change a column's type; the old column is set aside, and the two are kept in step.
 
-    Alembic spells it `op.alter_column(…, type_=…)`.
+    Alembic spells it `op.alter_column(…, type_=…, postgresql_using=…)`.
 
-    PostgreSQL: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
-    converted by a cast, in batches (`safely.backfill`); CHECKs and indexes are created for the new
-    column, without blocking anybody. One that a killed run has changed is no error.
+    `using` is SQL that makes the new value from the old one, over this column alone; without it,
+    a cast does. `back` is SQL that makes the old value from a new one that a newer build has
+    written, over the same name; without it, a cast does. Both are for builds that write while the
+    two types are in use. A downgrade gives them the other way round; its `back`, if left out, is
+    the `using` of the upgrade.
+
+    PostgreSQL: a type that holds the old values as they are, such as a longer varchar, takes
+    ACCESS EXCLUSIVE on the views of published versions and on the table for an instant, and older
+    builds read what newer ones write. A statement that a client has prepared fails once after
+    that (SQLSTATE 0A000), if it is in a transaction.
+    Any other type: ACCESS EXCLUSIVE for instants (a new column, a trigger, the swap); the rows are
+    converted in batches (`safely.backfill`); CHECKs and indexes are created for the new column,
+    without blocking anybody, and ANALYZE follows. Comments, grants and settings of the column go
+    with its name. One that a killed run has changed is no error.
     SQLite: the table is copied, and the old values are kept beside the new ones.
-    Older builds go on reading and writing the old type.
+    Older builds go on reading and writing the old type. A value that a newer build writes, and
+    that the old type can't hold, is NULL there.
     The opposite is `safely.change_type` to the old type in the same revision: it brings the old
     column back, with the old values as they were written.
-    Raise Refused where a value can't be converted or would change, with a query that shows such
-    rows; for a column with foreign keys or in a primary key; where a rule or an index doesn't allow
-    the type; and where a trigger of another revision writes the column.
+    Raise Refused, before anything is changed: where a value can't be converted, or without `using`
+    would change, with a query that shows such rows where there is one; for a column with foreign
+    keys, in a primary key or an exclusion constraint, an identity or computed; where a rule, an
+    index, the default or another object doesn't allow the type; for a cast that depends on the
+    TimeZone of the client; and where a trigger of another revision writes the column.
 
     Example: `safely.change_type("customers", "age", sa.BigInteger())`
     """
     type_ = sa.types.to_instance(type_)
     with in_schema(schema, table_name):
+        refuse_hidden_rows(table_name)
         refuse_references(table_name, column_name)
         if not postgresql():
-            change_on_sqlite(table_name, column_name, type_)
+            # types of one name, such as timestamps of either kind, are stored alike
+            if using is None or offline() or is_stored_otherwise(table_name, column_name, type_):
+                change_on_sqlite(table_name, column_name, type_, using)
             return
-        if not offline() and column_type(table_name, column_name) == normalized_type(type_):
+        change = change_of(table_name, column_name, type_, using, back)
+        column = change.placeholders
+        if not offline() and has_type(change):
             return  # a run that was killed has changed it
-        refuse_other_trigger(table_name, column_name)
-        column = placeholders(table_name, column_name, type_)
-        if not offline():
-            refuse_other_hidden(table_name, column_name, type_)
-            refuse_impossible(table_name, column_name, column["type"])
+        by_cast = using is None and back is None
+        if by_cast and widened(table_name, column):
+            return
+        if offline():
+            refuse_offline_script(change)
+        else:
+            refuse_before(change)
         with outside_transaction():
             run(SYNC_FUNCTION)
             run(PREPARE.format(**column))
-        shown, hidden = quoted(column_name), quoted(hidden_name(column_name))
-        # writing the shown column makes the trigger fill the hidden one
-        unfilled = f"{hidden} IS NULL AND {shown} IS NOT NULL"
-        backfill(table_name, f"{shown} = {shown}", where=unfilled)
-        refuse_unconverted(table_name, column_name, column["type"], unfilled)
+        convert(change)
+        refuse_values_written_since(change)
         with outside_transaction():
             run(COPY_RULES.format(**column))
+        validate_rules(change)
+        copy_indexes(change)
         with outside_transaction(patient=True):
-            run(VALIDATE_RULES.format(**column))
-        copy_indexes(table_name, column_name, column)
+            analyze(table_name)
+            if by_cast:
+                run(COMPARE.format(**column))
         run(SWAP.format(**column))
+        if by_cast:
+            run(DROP_NARROWER.format(**column))
 
 
-def placeholders(table_name: str, column_name: str, type_: Type) -> dict[str, str]:
-    """Return what the statements of retype_sql.py need to know of the two columns."""
+def change_of(
+    table_name: str, column_name: str, type_: Type, using: str | None, back: str | None
+) -> Change:
+    """Return the change with what the statements of retype_sql.py need to know of it."""
     hidden, prefix = hidden_name(column_name), hidden_prefix()
+    type_text = type_sql(type_)
     column = {
         "oid": regclass(table_name),
         "table": quoted(table_name),
@@ -113,133 +158,135 @@ def placeholders(table_name: str, column_name: str, type_: Type) -> dict[str, st
         "shown_text": literal(column_name),
         "hidden": quoted(hidden),
         "hidden_text": literal(hidden),
-        "type": type_sql(type_),
-        "type_text": literal(type_sql(type_)),
+        "type": type_text,
+        "type_text": literal(type_text),
+        "shape": SHAPE,
         "prefix": literal(prefix),
         "length": str(len(prefix) + 1),  # where the name begins, counted from 1
-        "required": quoted(f"{column_name}_required"),
-        "hidden_required": quoted(hidden_name(f"{column_name}_required")),
+        "required": quoted(f"{column_name}_nn"),
+        "hidden_required": quoted(hidden_name(f"{column_name}_nn")),
+        "forward": using or quoted(column_name),
+        "forward_text": literal(using or quoted(column_name)),
+        "expression": literal(quoted(column_name)),
     }
-    return column | {"wanted": WANTED.format(**column), "indexed": INDEXED.format(**column)}
+    if using is not None and back is None and OWN_OPPOSITE.fullmatch(using.strip()):
+        back = using
+    # undone, the trigger has the expression of the upgrade; the other way round, a second upgrade
+    # would differ from the first
+    recorded = RECORDED.format(oid=column["oid"], source=column["hidden_text"])
+    column |= {
+        "back_text": "NULL" if back is None else literal(back),
+        "recorded": recorded if undoing() else "NULL",
+        "wanted": WANTED.format(**column),
+        "indexed": INDEXED.format(**column),
+        "storage": STORAGE.format(**column),
+    }
+    return Change(table_name, column_name, type_text, using, back, column)
 
 
-def refuse_other_hidden(table_name: str, column_name: str, type_: Type) -> None:
-    """Raise Refused if this revision has begun with another type, or a CHECK's name is too long."""
-    hidden = hidden_name(column_name)
-    if has_column(table_name, hidden) and (
-        begun := column_type(table_name, hidden)
-    ) != normalized_type(type_):
-        raise Refused(
-            f"{table_name}.{column_name} was to become {begun} when this revision began, and is "
-            f"now to become {normalized_type(type_)}: {how_to_purge()}"
-        )
-    checks = rows(
-        "SELECT conname FROM pg_constraint JOIN pg_attribute "
-        "ON attrelid = conrelid AND attnum = ANY (conkey) WHERE contype = 'c' "
-        f"AND conrelid = {regclass(table_name)} AND attname = {literal(column_name)}"
-    )
-    for (name,) in checks:
-        hidden_name(name)  # refuses a name that is too long
-
-
-def refuse_impossible(table_name: str, column_name: str, type_: str) -> None:
-    """Raise Refused where a rule, an index or the type itself forbids it, whatever the rows."""
-    column = quoted(column_name)
+def convert(change: Change) -> None:
+    """Fill in the hidden column: the trigger does that for a row whose shown column is written."""
+    shown = quoted(change.column_name)
     try:
-        with empty_twin(table_name) as twin:
-            run(f"ALTER TABLE {twin} ALTER COLUMN {column} DROP DEFAULT")
-            run(f"ALTER TABLE {twin} ALTER COLUMN {column} TYPE {type_} USING {column}::{type_}")
-    except ProgrammingError as error:
+        change_rows(change.table_name, f"{shown} = {shown}", change.unfilled, is_done=RETYPED)
+    except DBAPIError as error:
+        if not is_bad_value(error):
+            raise
         raise Refused(
-            f"{table_name}.{column_name} can't become {type_}: {last_cause(error)}. Drop the rule "
-            "or the index that forbids it first, or add a column of the new type and move over "
-            "to it in steps"
+            f"{change.problem}: a value that was written meanwhile can't be converted. Correct "
+            "it, and run this again"
         ) from error
 
 
-def last_cause(error: BaseException) -> str:
-    """Return the message of the server, from which the error was raised."""
-    return last_cause(error.__cause__) if error.__cause__ else str(error)
+def validate_rules(change: Change) -> None:
+    """Check the rows for the CHECKs of the hidden column, while everybody writes."""
+    try:
+        with outside_transaction(patient=True):
+            run(VALIDATE_RULES.format(**change.placeholders))
+    except IntegrityError as error:
+        raise Refused(
+            f"{change.problem}: a row that was written meanwhile breaks a CHECK of the column. "
+            "Correct it, and run this again"
+        ) from error
 
 
-def refuse_unconverted(table_name: str, column_name: str, type_: str, unfilled: str) -> None:
-    """Raise Refused where rows hold a value that the new type can't hold, or would change."""
-    if offline():
-        return
-    problem = f"{table_name}.{column_name} can't become {type_}"
-    select = f"SELECT * FROM {qualified(table_name)} WHERE"
-    refuse_rows(f"{select} {unfilled}", problem, "hold something else")
-    if is_text(table_name, column_name) and not is_text(table_name, hidden_name(column_name)):
-        return  # 007 and 7 are the same number; the text is kept in the column that is set aside
-    shown, hidden = quoted(column_name), quoted(hidden_name(column_name))
-    changed = f"{hidden}::{column_type(table_name, column_name)} IS DISTINCT FROM {shown}"
-    refuse_rows(f"{select} {changed}", problem, "would hold another value")
-
-
-def is_text(table_name: str, column_name: str) -> bool:
-    """Return whether the column's type is one of texts (PostgreSQL)."""
-    category = "(SELECT typcategory FROM pg_type WHERE pg_type.oid = atttypid)"
-    return bool(catalogue_value(f"{category} = 'S'", table_name, column_name))
-
-
-def copy_indexes(table_name: str, column_name: str, column: dict[str, str]) -> None:
+def copy_indexes(change: Change) -> None:
     """Build the column's indexes a second time, on the hidden column (PostgreSQL)."""
     if offline():
-        message = (
-            f"{table_name}.{column_name} has indexes, and a script was printed without knowing "
-            "them: run `alembic upgrade`"
-        )
-        run(REFUSE_INDEXES.format(**column, message=literal(message)))
-        return
-    for index, name, unique, constraint in rows(column["indexed"]):
-        if constraint in ("p", "x"):
+        return  # a script is refused for a column with indexes
+    column, table_name = change.placeholders, change.table_name
+    indexes = rows(column["indexed"])
+    drop_stale_indexes(change, {hidden_name(name): index for index, name, *_ in indexes})
+    for index, original, unique, constraint, deferral in indexes:
+        name = hidden_name(original)
+        try:
+            build(name, table_name, on_hidden_column(index, column), unique=unique)
+        except IntegrityError as error:
+            with outside_transaction(patient=True):
+                drop_concurrently(name, table_name)
             raise Refused(
-                f"{table_name}.{column_name} is part of {name}, which can't be created a second "
-                "time: add a column of the new type, and move over to it in steps"
-            )
-        build(hidden_name(name), table_name, on_hidden_column(index, column), unique=unique)
+                f"{change.problem}: a value that was written meanwhile would stand in two rows "
+                f"of {original}. Correct it, and run this again"
+            ) from error
         if constraint == "u":
-            attach(hidden_name(name), table_name)
+            rule = f"UNIQUE USING INDEX {quoted(name)} {deferral}"
+            add_constraint(name, table_name, rule.strip())
+
+
+def drop_stale_indexes(change: Change, originals: dict[str, str]) -> None:
+    """Drop indexes that the hidden column has kept from an earlier run, and that are others now.
+
+    `originals` are the indexes of the shown column by the names that those of the hidden one have.
+    """
+    column = change.placeholders
+    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
+    for index, name, _, constraint, _ in rows(on_hidden):
+        if not scalar(IS_VALID.format(literal(name))):
+            continue  # `build` replaces it
+        if original := originals.get(name):
+            # as PostgreSQL spells the one for the other column, in either direction
+            there, back = on_hidden_column(original, column), on_shown_column(index, change)
+            if there == definition_of(index) or back == definition_of(original):
+                continue
+        with outside_transaction(patient=True):
+            if constraint is not None:
+                table = quoted(change.table_name)
+                run(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {quoted(name)}")
+            drop_concurrently(name, change.table_name)
 
 
 def on_hidden_column(index: str, column: dict[str, str]) -> str:
     """Return an index's definition for the hidden column, as it stands after USING."""
+    return moved(index, column, ("shown", "hidden"), column["type"])
+
+
+def on_shown_column(index: str, change: Change) -> str | None:
+    """Return the definition of an index of the hidden column for the shown one; None for none."""
+    old = column_type(change.table_name, change.column_name)
+    try:
+        with op.get_bind().begin_nested():
+            return moved(index, change.placeholders, ("hidden", "shown"), old)
+    except DBAPIError:
+        return None
+
+
+def moved(index: str, column: dict[str, str], names: tuple[str, str], type_: str) -> str:
+    """Return an index's definition for the other column of the two, which has another type."""
+    source, target = (column[name] for name in names)
     original = definition_of(index)
-    for statement in (
-        "CREATE TEMPORARY TABLE safely_twin (LIKE {table})",
-        "ALTER TABLE safely_twin DROP COLUMN {hidden}",
-        "CREATE INDEX safely_wanted ON safely_twin USING {original}",
-        "ALTER TABLE safely_twin ALTER COLUMN {shown} TYPE {type} USING {shown}::{type}",
-        "ALTER TABLE safely_twin RENAME COLUMN {shown} TO {hidden}",
-    ):
-        run(statement.format(**column, original=original))
+    run(f"CREATE TEMPORARY TABLE safely_twin (LIKE {column['table']})")
+    run(f"ALTER TABLE safely_twin DROP COLUMN {target}")
+    run(f"CREATE INDEX safely_wanted ON safely_twin USING {original}")
+    run(f"ALTER TABLE safely_twin ALTER COLUMN {source} TYPE {type_} USING NULL")
+    run(f"ALTER TABLE safely_twin RENAME COLUMN {source} TO {target}")
     definition = definition_of("safely_wanted")
     run("DROP TABLE safely_twin")
     return definition
 
 
-def change_on_sqlite(table_name: str, column_name: str, type_: Type) -> None:
-    """Copy the table; the old values are kept in a hidden BLOB, which converts none."""
-    refuse_offline(table_name)
-    table, column = quoted(table_name), quoted(column_name)
-    hidden = quoted(hidden_name(column_name))
-    before = column_type(table_name, column_name)
-    if not has_column(table_name, hidden_name(column_name)):
-        run(f"ALTER TABLE {table} ADD COLUMN {hidden} BLOB")
-        run(f"UPDATE {table} SET {hidden} = {column}")
-        values = f"CAST({column} AS {type_sql(type_)})"
-    else:
-        # a value that nobody has changed since gets its old spelling back: '007' for 7
-        values = (
-            f"CASE WHEN CAST({hidden} AS {before}) IS {column} THEN {hidden} "
-            f"ELSE CAST({column} AS {type_sql(type_)}) END"
-        )
-    run(f"ALTER TABLE {table} ADD COLUMN _swap BLOB")
-    run(f"UPDATE {table} SET _swap = {values}, {hidden} = {column}")
-    with rebuilt(table_name) as batch:
-        batch.alter_column(column_name, type_=type_)
-    run(f"UPDATE {table} SET {column} = _swap")
-    run(f"ALTER TABLE {table} DROP COLUMN _swap")
+def is_stored_otherwise(table_name: str, column_name: str, type_: Type) -> bool:
+    """Return whether a type has another name in the database than the column's (SQLite)."""
+    return column_type(table_name, column_name).upper() != type_sql(type_).upper()
 
 
 def change_default(
@@ -259,5 +306,6 @@ def change_default(
         if postgresql():
             op.alter_column(table_name, column_name, server_default=server_default)
             return
+        default = default_rule(table_name, column_name, server_default)
         with rebuilt(table_name) as table:
-            table.alter_column(column_name, server_default=server_default)
+            table.set_default(column_name, default)

@@ -29,11 +29,21 @@ CONNECTION_LOST = 2  # psql's exit code
 SOCKETS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp")  # noqa: S108  # as asyncpg
 # variables that would lead a program to another database than the URL's
 MISLEADING = re.compile(r"PG(SERVICE|SERVICEFILE|HOSTADDR|OPTIONS|CLUSTER|APPNAME)")
-FROM_QUERY = {  # the URL's options, as asyncpg calls them: the programs' variables
-    "ssl": "PGSSLMODE",
-    "passfile": "PGPASSFILE",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
+FROM_QUERY = {  # parameters of an address: the programs' variables
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "gsslib": "PGGSSLIB",
     "krbsrvname": "PGKRBSRVNAME",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "sslcert": "PGSSLCERT",
+    "sslcrl": "PGSSLCRL",
+    "sslkey": "PGSSLKEY",
+    "sslmode": "PGSSLMODE",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "sslrootcert": "PGSSLROOTCERT",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 ERROR = re.compile(r"\b(?:error|ERROR|FATAL|PANIC): ")
 # the programs of version 17 and later always write it, and older servers reject it
@@ -114,13 +124,8 @@ def connection_variables(address: str | URL) -> dict[str, str]:
         "PGDATABASE": url.database,
         "PGCONNECT_TIMEOUT": CONNECT_TIMEOUT,
     }
-    values |= {variable: url.query.get(option) for option, variable in FROM_QUERY.items()}
-    return {name: as_text(value) for name, value in values.items() if value}
-
-
-def as_text(value: object) -> str:
-    """Return the value of a URL's option; one that is given several times is a list of hosts."""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    values |= {FROM_QUERY[name]: url.query[name] for name in FROM_QUERY.keys() & url.query.keys()}
+    return {name: str(value) for name, value in values.items() if value}
 
 
 def default_host(port: object) -> str:

@@ -12,7 +12,12 @@ COLUMNS = """\
 SELECT c.relname AS table, a.attname AS name, t.typname AS type,
   CASE WHEN used.typtype = 'd' THEN used.typtypmod ELSE a.atttypmod END AS modifier,
   (SELECT quote_literal(enumlabel) FROM pg_enum WHERE enumtypid = t.oid
-   ORDER BY enumsortorder LIMIT 1) AS label,
+   ORDER BY EXISTS (  -- last those that the CHECK of safely keeps out of some column
+     SELECT FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = conkey[1]
+     WHERE contype = 'c' AND conname ~ '_aside_labels_[0-9]+$' AND atttypid = t.oid
+       AND NOT enumlabel = ANY (replace((regexp_match(
+         pg_get_expr(conbin, conrelid), $$'(.*)'::text[[]]$$))[1], $$''$$, $$'$$)::text[])),
+     enumsortorder LIMIT 1) AS label,
   t.typcategory = 'A' AS is_array,
   NOT (a.attnotnull OR used.typnotnull) AS is_nullable,
   a.atthasdef AS has_default,

@@ -28,6 +28,7 @@ from safely.rehearsal.values import (
     AFTER_SECOND_UPGRADE,
     State,
     differences,
+    schema_differences,
     state_of,
     tables_with_losses,
 )
@@ -199,6 +200,8 @@ class Rehearsal:
             return None
         undone = await self.state(step.before)
         result.problems += differences(AFTER_DOWNGRADE, before, undone, result.leaves)
+        if result.leaves:
+            result.leaves = "; ".join([result.leaves, *schema_differences(before, undone)])
         result.again = await self.take(step, "upgrade", result)
         if not result.again.ok:
             return None

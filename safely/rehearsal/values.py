@@ -71,13 +71,13 @@ def checksum(column: str, key: str) -> str:
 def differences(when: str, before: State, after: State, leaves: str | None) -> list[str]:
     """Return in words what differs between two states.
 
-    Other values are no surprise where a revision says what it `leaves`; missing rows are.
+    Other values, and what a schema has more, are no surprise where a revision says what it
+    `leaves`; missing rows are, and what is gone.
     """
-    schema = without_new_versions(before.schema, after.schema)
     problems = [
         sentence
-        for sentence in snapshot.differences(before.schema, schema)
-        if not STAYS.match(sentence)
+        for sentence in schema_differences(before, after)
+        if not leaves or ": is gone" in sentence
     ]
     for name, (count, checksum_before) in before.values.items():
         rows, checksum_after = after.values.get(name, (0, None))
@@ -88,6 +88,16 @@ def differences(when: str, before: State, after: State, leaves: str | None) -> l
         elif checksum_before != checksum_after and not leaves:
             problems.append(f"the values of {name} are not the same as before")
     return [f"{when}: {problem}" for problem in problems]
+
+
+def schema_differences(before: State, after: State) -> list[str]:
+    """Return in words what differs between the schemas of two states, but for what stays."""
+    schema = without_new_versions(before.schema, after.schema)
+    return [
+        sentence
+        for sentence in snapshot.differences(before.schema, schema)
+        if not STAYS.match(sentence)
+    ]
 
 
 def tables_with_losses(before: State, after: State) -> set[str]:

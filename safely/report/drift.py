@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from safely.ledger import drift as ledger_drift
 from safely.ledger.checksum import is_comparable
 from safely.ledger.ledger import LOG, SERVER, as_text
-from safely.ledger.snapshot import differences
+from safely.ledger.snapshot import undeclared_differences
 from safely.report.contents import DriftReport
 from safely.report.files import RevisionFile
 from safely.report.history import History
@@ -66,7 +66,7 @@ def schema_drift(
     current = place.snapshot()
     if current is None:
         return since, "a table is locked, and reading its definition would have to wait", []
-    sentences = differences(json.loads(last.snapshot), json.loads(current))
+    sentences = undeclared_differences(json.loads(last.snapshot), json.loads(current))
     if sentences and place.connection.execute(LAST_SNAPSHOT).first() != last:
         return since, "a migration has just changed the schema: look again", []
     return since, None, sentences

@@ -35,8 +35,8 @@ def revision_files(directory: Path) -> list[RevisionFile]:
     files, drafts = [], []
     for path in sorted(directory.glob("*.py")):
         try:
-            module = ast.parse(path.read_text(encoding="utf-8"))
-        except SyntaxError as error:
+            module = ast.parse(path.read_bytes())  # the parser knows the encoding it declares
+        except (SyntaxError, ValueError) as error:  # ValueError: a null byte
             drafts.append(describe_draft(path, error))
             continue
         values = assigned_ids(module)
@@ -84,9 +84,11 @@ def describe(path: Path, module: ast.Module, values: dict[str, Any]) -> Revision
     """Return what the file says of its revision; `values` are those of `assigned_ids`."""
     message, _, rest = (ast.get_docstring(module) or "").partition("\n\n")
     down = values.get("down_revision") or ()
+    if not isinstance(down, str | list | tuple | set):
+        down = ()  # Alembic refuses the file
     return RevisionFile(
         revision=values["revision"],
-        down_revisions=(down,) if isinstance(down, str) else tuple(down),
+        down_revisions=(down,) if isinstance(down, str) else tuple(map(str, down)),
         name=path.name,
         message=one_line(message).rstrip("."),
         paragraphs=list(paragraphs(rest)),
@@ -94,15 +96,16 @@ def describe(path: Path, module: ast.Module, values: dict[str, Any]) -> Revision
     )
 
 
-def describe_draft(path: Path, error: SyntaxError) -> RevisionFile:
+def describe_draft(path: Path, error: SyntaxError | ValueError) -> RevisionFile:
     """Return what the name of a file that can't be parsed tells: `<revision>_<message>.py`."""
     revision, _, slug = path.stem.partition("_")
+    reason = error.msg if isinstance(error, SyntaxError) else str(error)
     return RevisionFile(
         revision=revision,
         down_revisions=(),
         name=path.name,
         message=slug.replace("_", " "),
-        paragraphs=[Paragraph(heading="Its file is not Python", text=one_line(error.msg))],
+        paragraphs=[Paragraph(heading="Its file is not Python", text=one_line(reason))],
         checksum=checksum(path),
     )
 

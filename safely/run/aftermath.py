@@ -54,6 +54,29 @@ async def aftermath(environment: Environment, progress: Progress, *, when: str) 
     return f"{kept}. Run {again} {when}: it goes on from there"
 
 
+async def ways_out(environment: Environment, progress: Progress) -> str:
+    """Return both ways out where a step has failed and a part of it is committed; else nothing.
+
+    Nothing also where the database does not tell: the reason of the failure is what matters then.
+    """
+    if progress.step is None:
+        return ""
+    try:
+        async with asyncio.timeout(SECONDS):
+            heads, half = await settled(environment)
+    except Exception as error:  # noqa: BLE001  # the reason why the run failed is raised already
+        log.debug("the database does not tell where it is: %s", type(error).__name__)
+        return ""
+    if half is None:
+        return ""
+    back = f"upgrade {place(heads)}" if heads else "downgrade base"
+    return (
+        f"{half.direction} {half.revision} is begun: what it committed is kept. When that is "
+        f"mended, run {what_to_type(environment, progress)} again: it goes on from there. Or undo "
+        f"the half of it: `alembic {back}`"
+    )
+
+
 async def settled(environment: Environment) -> tuple[Collection[str], ledger.Half | None]:
     """Return the heads of the database, and the step that is half done, if any.
 
@@ -70,8 +93,7 @@ async def settled(environment: Environment) -> tuple[Collection[str], ledger.Hal
 
         def look(connection: Connection) -> tuple[Collection[str], ledger.Half | None]:
             heads = environment.migration(connection).get_current_heads()
-            has_ledger = connection.dialect.has_table(connection, ledger.LOG.name)
-            return heads, ledger.unfinished(connection) if has_ledger else None
+            return heads, ledger.unfinished_if_any(connection)
 
         return await connection.run_sync(look)
 

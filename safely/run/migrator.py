@@ -8,7 +8,6 @@ from contextlib import aclosing
 from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar
 
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -20,17 +19,25 @@ from safely.alembic_internals import EnvironmentContext, MigrationContext, Revis
 from safely.arguments import Arguments
 from safely.environment import Environment
 from safely.errors import is_lock_timeout
+from safely.history import (
+    refuse_merge_of_one,
+    refuse_missing_function,
+    refuse_several_heads,
+)
 from safely.ledger import drift, ledger
 from safely.project import Project
-from safely.revisions import refuse_unknown
-from safely.run import published, steps
-from safely.run.aftermath import Progress
+from safely.revisions import ahead, refuse_unknown, without_file
+from safely.run import published, row_security, steps
+from safely.run.aftermath import RELATIVE, Progress
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import FIRST_PAUSE, LONGEST_PAUSE, Step, attempt, attempts
 from safely.run.trace import Trace
 
-MIGRATING = ("upgrade", "downgrade", "do_stamp")  # what Alembic calls the work of its commands
+# what Alembic calls the work of its commands
+MIGRATING = ("upgrade", "downgrade", "do_stamp")
+INDIFFERENT = ("_display_current_history", "nothing", "do_ensure_version")  # to where it is
+CURRENT, MERGE = "display_version", "nothing"
 
 Session: TypeAlias = tuple[AsyncConnection, AsyncConnection | None]
 """The connection that holds the migration lock, and one that sees who blocks it."""
@@ -59,7 +66,7 @@ class Migrator:
         self.back_up = back_up  # before the first step, where `-x backup=DIR` asks for it
         self.project = project
         self.engine = engine  # as env.py made it
-        self.script: ScriptDirectory = context.script
+        self.script = context.script
         self.fn: alembic.Work = context.context_opts["fn"]
         self.environment = Environment(
             project=project, config=context.config, script=self.script, engine=engine
@@ -67,12 +74,18 @@ class Migrator:
         self.todo: list[alembic.Step] = []
         self.trace, self.overtaken_at = Trace(""), ""
         self.is_backed_up = self.is_finished = False
+        self.why_left_alone = ""  # a sentence; empty: these files say what is to be done
         self.progress = Progress()
 
     @property
     def is_migrating(self) -> bool:
         """Whether the command migrates: it has steps, or it is one that may have none to take."""
-        return bool(self.todo) or getattr(self.fn, "__name__", "") in MIGRATING
+        return bool(self.todo) or self.work_name in MIGRATING
+
+    @property
+    def work_name(self) -> str:
+        """The name that Alembic gives the work of the command, such as `upgrade`."""
+        return str(getattr(self.fn, "__name__", ""))
 
     @cached_property
     def arguments(self) -> Arguments:
@@ -86,7 +99,11 @@ class Migrator:
             async with aclosing(self.plan()) as tries:
                 async for step in tries:
                     yield step
-            if self.is_migrating:
+            if self.why_left_alone:
+                if half := await self.read(ledger.unfinished_if_any):
+                    self.why_left_alone += f", and {half.direction} {half.revision} is begun there"
+                await self.leave_alone()
+            elif self.is_migrating:
                 refuse_several_heads(self.script, numbered=self.project.numbered)
                 async with aclosing(self.migrate(run)) as taken:
                     async for step in taken:
@@ -110,11 +127,71 @@ class Migrator:
     def planning(self, heads: Collection[str], migration: MigrationContext) -> list[alembic.Step]:
         """Collect the command's steps; work of a command, for context.configure(fn=…)."""
         self.learn(migration)
-        refuse_unknown(heads, self.script)
         autogenerate.set_up(migration, self.project)
         self.progress.heads = tuple(heads)
-        self.todo = list(self.fn(heads, migration))
+        self.why_left_alone = ""
+        if self.work_name == MERGE:
+            refuse_merge_of_one(self.script, numbered=self.project.numbered)
+        if ahead(heads, self.script) and self.work_name not in INDIFFERENT:
+            self.answer_ahead(heads)
+            return []
+        try:
+            self.todo = list(self.fn(heads, migration))
+        except AttributeError as error:
+            refuse_missing_function(error)
+            raise
         return []
+
+    def answer_ahead(self, heads: Collection[str]) -> None:
+        """Do what can be done on a database that is ahead of these files.
+
+        `upgrade` leaves it alone, `current` prints where it is. Raise CommandError for the rest.
+        """
+        options = self.context.config.cmd_opts
+        if self.work_name == CURRENT and not getattr(options, "check_heads", False):
+            missing = without_file(self.script, heads)
+            for head in heads:
+                words = f"{head} (not among these files)" if head in missing else head
+                self.context.config.print_stdout(words)
+            return
+        if self.work_name != "upgrade":
+            refuse_unknown(heads, self.script)
+        target = str(self.context.context_opts["destination_rev"])
+        if RELATIVE.fullmatch(target):
+            raise CommandError(
+                f"{ahead(heads, self.script)}, so {target} can't be counted from there: name a "
+                "revision"
+            )
+        self.script.get_revisions(target)  # raises for an unknown one
+        self.why_left_alone = ahead(heads, self.script)
+
+    async def leave_alone(self) -> None:
+        """Warn that there is nothing to do, since a newer build has migrated the database.
+
+        Raise CommandError where this build can't work on it, so that nobody starts it: on
+        PostgreSQL its version must be published; SQLite has no versions.
+        """
+        build = self.environment.build
+        way_out = "Deploy a build that has it, or undo it with the files of such a build"
+        if self.engine.dialect.name == "sqlite":
+            raise CommandError(
+                f"{self.why_left_alone}. On SQLite builds use the tables as the newest revision "
+                f"left them, so this one may fail, or write what that one can't read. {way_out} "
+                "(alembic downgrade)"
+            )
+        published_now = await self.read(published.served)
+        if build not in published_now:
+            others = f" (published: {', '.join(published_now)})" if published_now else ""
+            raise CommandError(
+                f"{self.why_left_alone}. The version of this build, {build}, is not published any "
+                f"more{others}, so its queries would fail. {way_out} (alembic downgrade)"
+            )
+        log.warning(  # which is shown also where nothing configures the log
+            "%s. Nothing is to be done: the version of this build, %s, is published, and the build "
+            "works on it as it is",
+            self.why_left_alone,
+            build,
+        )
 
     async def probe(self, connection: AsyncConnection) -> AsyncGenerator[Step, None]:
         """Yield a step that only learns how env.py configures Alembic's context."""
@@ -174,11 +251,12 @@ class Migrator:
 
     async def migrate(self, run: Run) -> AsyncGenerator[Step, None]:
         """Take the migration lock, and yield the steps that are left by then."""
-        given, is_stamp = self.arguments, getattr(self.fn, "__name__", "") == "do_stamp"
+        given, is_stamp = self.arguments, self.work_name == "do_stamp"
         engine, key = self.environment.engine, self.project.lock_key
         self.trace = Trace(given.trace, self.environment.version_table)
         self.is_backed_up = given.backup is None
         await self.read(published.refuse_unknown_role, self.project.app_role)
+        await self.read(row_security.refuse_column_grants, self.project.app_role)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
@@ -194,6 +272,9 @@ class Migrator:
                         "where it is by `alembic current`"
                     )
                 await self.get_ready(session)
+                if self.why_left_alone:
+                    await self.leave_alone()
+                    return
                 async with aclosing(self.take(session, run)) as taken:
                     async for step in taken:
                         yield step
@@ -209,6 +290,19 @@ class Migrator:
     async def get_ready(self, session: Session) -> None:
         """Back up if that was asked, and undo the half of a step that a killed run left."""
         half = await self.read(ledger.unfinished)
+        if half and without_file(self.script, [half.revision]):
+            sentence = (
+                f"{half.direction} {half.revision} was begun and not finished, and these files "
+                f"don't have {half.revision}"
+            )
+            if self.todo or self.work_name != "upgrade":
+                raise CommandError(
+                    f"{sentence}: finish it, or undo it, with the files of a build that has it "
+                    "(alembic upgrade head, or the way back)"
+                )
+            self.why_left_alone = self.why_left_alone or f"{sentence}: a build that has it goes on"
+        if self.why_left_alone:
+            return
         if not self.is_backed_up and (self.todo or half):
             await self.back_up(self.environment, self.arguments)
             self.is_backed_up = True
@@ -217,6 +311,7 @@ class Migrator:
                 "%s %s was begun and not finished: undoing it first", half.direction, half.revision
             )
             await self.work(session, partial(steps.undo, half))
+        await self.protect(session)
         await self.withdraw_undone(session)
 
     async def take(self, session: Session, run: Run) -> AsyncGenerator[Step, None]:
@@ -224,6 +319,9 @@ class Migrator:
         connection, monitor = session
         patience, self.overtaken_at = self.arguments.patience, ""
         self.progress.target = self.todo[-1].to_revisions if self.todo else ()
+        for planned in self.todo:
+            if isinstance(planned, RevisionStep) and not planned.is_upgrade:
+                await self.read(published.refuse_dependents, planned.revision.revision)
         for planned in self.todo:
             self.progress.step = planned
             options = self.options() | {
@@ -239,6 +337,7 @@ class Migrator:
                 self.overtaken_at = f"the step to {', '.join(planned.to_revisions) or 'base'}"
                 return
             self.progress.heads, self.progress.step = planned.to_revisions, None
+            await self.protect(session)
             await self.withdraw_undone(session)
 
     async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
@@ -266,6 +365,14 @@ class Migrator:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
+    async def protect(self, session: Session) -> None:
+        """Make published versions obey the policies of tables, also those that a killed run left.
+
+        In transactions of their own, as `withdraw_undone`: the views are in use.
+        """
+        for statement in await self.read(row_security.protection, self.project.app_role):
+            await self.work(session, partial(steps.protect, statement))
+
     async def withdraw_undone(self, session: Session) -> None:
         """Withdraw the published versions of revisions that were undone, also by a killed run."""
         for revision in await self.read(published.undone):
@@ -288,18 +395,3 @@ class Migrator:
 def is_half(step: alembic.Step, half: ledger.Half) -> bool:
     """Return whether the step is the one of which a killed run did a half."""
     return isinstance(step, RevisionStep) and steps.half_of(step) == half
-
-
-def refuse_several_heads(script: ScriptDirectory, *, numbered: bool) -> None:
-    """Raise CommandError where the history has two ends: nothing says which to migrate to."""
-    heads = script.get_heads()
-    if len(heads) < 2:  # noqa: PLR2004  # several
-        return
-    way_out = (
-        "make one of them follow the other (its `down_revision`); this project keeps one line and "
-        "no merges"
-        if numbered
-        else "make one of them follow the other (its `down_revision`), or merge them (alembic "
-        "merge heads)"
-    )
-    raise CommandError(f"the history has {len(heads)} heads, {', '.join(sorted(heads))}: {way_out}")

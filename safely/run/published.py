@@ -3,6 +3,8 @@
 Each build of the application reads and writes through the version it was made for. A view follows
 renames by itself, so what is published is never replaced, only added and withdrawn.
 
+A view of a table with row security obeys its policies: see row_security.py.
+
 Order matters. Clients lock a view and then its table. A transaction that has locked the table and
 then wants a live view deadlocks with them; so a step publishes new views after its body, and what
 it undid is withdrawn later, in a transaction of its own.
@@ -17,6 +19,8 @@ from safely.ledger.ledger import undone_revisions
 from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, quoted, run
 from safely.postgresql.server import builds_query
+from safely.run import row_security
+from safely.run.dependents import VERSION, VERSION_VIEWS, Seed, dependents
 from safely.run.table_locks import bookkeeping_tables
 
 LEDGER = "migration_log"
@@ -47,15 +51,16 @@ BEGIN
   IF to_regnamespace({name}) IS NULL THEN
     CREATE SCHEMA {version};
     FOR item IN
-      SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns
+      SELECT relname, string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns,
+        CASE WHEN relrowsecurity THEN 'WITH (security_invoker = true)' END AS options
       FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
       WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
         AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ({own})
         AND attnum > 0 AND NOT attisdropped AND NOT starts_with(attname, {prefix})
-      GROUP BY relname
+      GROUP BY relname, relrowsecurity
     LOOP
-      EXECUTE format('CREATE VIEW {version}.%I AS SELECT %s FROM %I',
-                     item.relname, item.columns, item.relname);
+      EXECUTE format('CREATE VIEW {version}.%I %s AS SELECT %s FROM %I',
+                     item.relname, item.options, item.columns, item.relname);
     END LOOP;
     -- max() makes it a view that can't be written through
     CREATE VIEW {version}.{state} AS SELECT max(version_num) AS revision FROM {version_table};
@@ -101,8 +106,7 @@ WITHDRAW = """\
 DO $withdraw$
 DECLARE
   views text := (
-    SELECT string_agg(format('{version}.%I', viewname), ', ')
-    FROM pg_views WHERE schemaname = {bare}
+    SELECT string_agg(format('%I.%I', {bare}, relname), ', ') FROM ({views}) AS made_with_it
   );
 BEGIN
   IF views IS NOT NULL THEN
@@ -126,13 +130,19 @@ def publish(migration: MigrationContext, revision: str) -> None:
     """Publish the tables as they stand, unless this revision is published already.
 
     The application's role may read and write them, and read the ledger.
+    Raise CommandError where it has rights on single columns of a table.
     """
+    role = migration.opts["project"].app_role
+    if migration.as_sql:
+        row_security.print_refusal(role)
+    elif migration.connection is not None:
+        row_security.refuse_column_grants(migration.connection, role)
     version = schema_of(revision)
     run(
         PUBLISH.format(
             version=quoted(version),
             name=literal(quoted(version)),
-            role=literal(migration.opts["project"].app_role),
+            role=literal(role),
             own=", ".join(map(literal, bookkeeping_tables(migration.version_table))),
             prefix=literal(PREFIX),
             state=STATE,
@@ -143,6 +153,7 @@ def publish(migration: MigrationContext, revision: str) -> None:
             version_table=version_table(migration),
         )
     )
+    row_security.prepare_tables(migration)
 
 
 def lacks_something(migration: MigrationContext, revision: str) -> bool:
@@ -162,8 +173,32 @@ def withdraw(revision: str) -> None:
     """Drop a published version; its clients get 42P01 from now on."""
     version = schema_of(revision)
     run(
-        WITHDRAW.format(version=quoted(version), bare=literal(version), seen_by_owner=SEEN_BY_OWNER)
+        WITHDRAW.format(
+            version=quoted(version),
+            bare=literal(version),
+            views=VERSION_VIEWS.format(schema=literal(quoted(version))),
+            seen_by_owner=SEEN_BY_OWNER,
+        )
     )
+
+
+def refuse_dependents(connection: Connection, revision: str) -> None:
+    """Raise CommandError where something depends on the views of a revision that is to be undone.
+
+    They could not be withdrawn, after everything else was undone.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    version = schema_of(revision)
+    quote = connection.dialect.identifier_preparer.quote
+    if not connection.dialect.has_schema(connection, version):
+        return
+    [names] = dependents(connection, [Seed(VERSION, schema=quote(version))])
+    if names:
+        raise CommandError(
+            f"undoing {revision} withdraws its published version, and {', '.join(names)} "
+            f"would stand in the way in {version}: drop or change that first, and run this again"
+        )
 
 
 def refuse_unknown_role(connection: Connection, app_role: str) -> None:
@@ -185,6 +220,11 @@ def revisions(connection: Connection) -> list[str]:
 def undone(connection: Connection) -> list[str]:
     """Return the published revisions that were undone, now or by a run that was killed then."""
     return sorted(set(revisions(connection)) & undone_revisions(connection))
+
+
+def served(connection: Connection) -> list[str]:
+    """Return the revisions that are published and not undone: builds of them can work."""
+    return sorted(set(revisions(connection)) - undone_revisions(connection))
 
 
 def connected_builds(connection: Connection, project: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """Purge: drop for good what was set aside, and what only older builds need.
 
 Nothing else that `safely` does loses data. So it lists what will go, refuses while an older build
-is connected, and asks.
+is connected or something depends on an object, and asks. Each object is dropped in a transaction of
+its own, which also writes it into the ledger.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +20,8 @@ from safely.operations.aside import PREFIX
 from safely.operations.connection import literal, postgresql, quoted, regclass, run
 from safely.operations.rebuild import rebuilt
 from safely.revisions import in_order, known, older_than, refuse_unknown, with_ancestors
-from safely.run import published, steps
+from safely.run import dependents, published, steps
+from safely.run.dependents import Seed
 from safely.run.migration_lock import migration_lock
 from safely.run.retry import attempt
 from safely.run.set_aside import set_aside_by
@@ -30,18 +32,41 @@ PATIENCE = 60.0  # seconds until one object, or the wait for the migration lock,
 COLUMNS = text("""\
 SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND relkind IN ('r', 'p')
-  AND NOT attisdropped AND starts_with(attname, '_aside_') ORDER BY 1, 2""")
+  AND NOT attisdropped AND attinhcount = 0 AND starts_with(attname, '_aside_') ORDER BY 1, 2""")
 TABLES = text("""\
 SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-WHERE starts_with(nspname, 'aside_') AND relkind IN ('r', 'p') ORDER BY 1, 2""")
+WHERE starts_with(nspname, 'aside_') AND relkind IN ('r', 'p') AND NOT relispartition
+ORDER BY 1, 2""")
 TRIGGERS = text("""\
 SELECT relname, tgname, split_part(encode(tgargs, 'escape'), '\\000', 2) AS revision
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
 JOIN pg_attribute ON attrelid = tgrelid AND attnum = tgattr[0]
   AND NOT starts_with(attname, '_aside_')  -- newer builds rely on it; it goes with its column
 WHERE relnamespace = to_regnamespace(quote_ident(current_schema))
-  AND tgfoid = to_regproc('fill_missing')
+  AND tgfoid = to_regproc('fill_missing') AND tgparentid = 0  -- a partition's goes with its table's
 ORDER BY 1, 2""")
+
+# enum types that are set aside, and what would have to go with them
+TYPES = text("""\
+SELECT typname, note ->> 'set aside by', ARRAY(
+  SELECT DISTINCT CASE
+    WHEN starts_with(relation.nspname, 'at_') THEN relation.nspname
+    WHEN starts_with(relation.nspname, 'aside_') THEN relation.nspname || '.' || relname
+    WHEN relname IS NOT NULL THEN relname || '.' || attname
+    ELSE pg_describe_object(classid, objid, objsubid) END
+  FROM pg_depend
+  LEFT JOIN (SELECT pg_class.oid, relname, relkind, nspname FROM pg_class
+             JOIN pg_namespace ON pg_namespace.oid = relnamespace) AS relation
+    ON classid = 'pg_class'\\:\\:regclass AND relation.oid = objid
+  LEFT JOIN pg_attribute ON attrelid = relation.oid AND attnum = objsubid
+  WHERE refclassid = 'pg_type'\\:\\:regclass AND refobjid IN (enum.oid, typarray) AND deptype = 'n'
+    AND classid NOT IN ('pg_attrdef'\\:\\:regclass, 'pg_constraint'\\:\\:regclass)
+    AND relkind IS DISTINCT FROM 'i')
+FROM (SELECT *, (regexp_match(obj_description(oid, 'pg_type'),
+                              'safely: ([^\\n]*)$'))[1]\\:\\:jsonb AS note
+      FROM pg_type WHERE typtype = 'e') AS enum
+WHERE typnamespace = to_regnamespace(quote_ident(current_schema)) AND note ? 'set aside by'
+ORDER BY 1""")
 
 DROP_COLUMN = """\
 DO $drop$
@@ -54,7 +79,7 @@ BEGIN
     WHERE tgrelid = {oid} AND attname = {name}
       AND tgfoid IN (to_regproc('fill_missing'), to_regproc('sync_retyped'))
   LOOP
-    EXECUTE format('DROP TRIGGER %I ON {table}', helper.tgname);
+    EXECUTE format('DROP TRIGGER %I ON %s', helper.tgname, {oid});
   END LOOP;
   ALTER TABLE {table} DROP COLUMN {column};
 END $drop$"""
@@ -73,7 +98,7 @@ END $helpers$"""
 class Item(NamedTuple):
     """An object that a purge drops."""
 
-    kind: str  # version, column, table, trigger
+    kind: str  # version, column, table, trigger, type
     revision: str  # that published it, set it aside, or made it
     name: str  # in the database
     original: str  # before it was set aside
@@ -84,6 +109,8 @@ class Item(NamedTuple):
             return f"published version {self.revision}"
         if self.kind == "table":
             return f"table {self.original} with its rows, set aside by {self.revision}"
+        if self.kind == "type":
+            return f"type {self.name}, set aside by {self.revision}"
         if self.kind == "column":
             column = f"{self.table}.{self.original}"
             return f"column {column} with its values, set aside by {self.revision}"
@@ -130,11 +157,23 @@ def items_to_drop(
             return item.revision in old
         if item.revision in finished:
             return True
-        return undone and item.kind in ("column", "table") and item.revision not in applied
+        return undone and item.kind in ("column", "table", "type") and item.revision not in applied
 
     # what other programs have put under such a name is not ours to drop
     ours = {*revisions, *ledger.revisions(connection)}
-    return [item for item in items(connection, ours) if item.revision in ours and goes(item)]
+    going = [item for item in items(connection, ours) if item.revision in ours and goes(item)]
+    return [*going, *(type_ for type_ in types(connection, going) if goes(type_))]
+
+
+def types(connection: Connection, going: list[Item]) -> Iterator[Item]:
+    """Yield the enum types that are set aside, and that nothing uses once other items are gone."""
+    if connection.dialect.name == "sqlite":
+        return
+    names = {item.name if item.table is None else f"{item.table}.{item.name}" for item in going}
+    names |= {f"aside_{item.revision}.{item.name}" for item in going if item.kind == "table"}
+    for name, revision, needed_by in connection.execute(TYPES):
+        if names.issuperset(needed_by):
+            yield Item("type", revision, name, name)
 
 
 def items(connection: Connection, revisions: Collection[str]) -> Iterator[Item]:
@@ -166,26 +205,62 @@ def items_on_sqlite(connection: Connection, revisions: Collection[str]) -> Itera
                 yield from set_aside("column", name, revisions, table)
 
 
-def drop(item: Item, migration: MigrationContext) -> None:
+def needed_by(connection: Connection, items: Collection[Item]) -> dict[str, list[str]]:
+    """Return what depends on each object and would make its drop fail, in words by object.
+
+    What is dropped with one of the objects is left out, and so is each that nothing depends on.
+    """
+    if connection.dialect.name == "sqlite":
+        names = [needed_by_on_sqlite(connection, item) for item in items]
+    else:
+        names = dependents.dependents(connection, [seed(connection, item) for item in items])
+    return {str(item): needing for item, needing in zip(items, names, strict=True) if needing}
+
+
+def seed(connection: Connection, item: Item) -> Seed:
+    """Return an object as `dependents` takes it (PostgreSQL)."""
+    quote = connection.dialect.identifier_preparer.quote
+    if item.kind == "version":
+        return Seed(dependents.VERSION, schema=quote(item.name))
+    if item.kind == "table":
+        schema = quote(f"aside_{item.revision}")
+        return Seed(dependents.TABLE, table=f"{schema}.{quote(item.name)}")
+    table = quote(str(item.table))
+    if item.kind == "column":
+        return Seed(dependents.COLUMN, table=table, column=item.name)
+    return Seed(dependents.TRIGGER, table=table, trigger=item.name)
+
+
+def needed_by_on_sqlite(connection: Connection, item: Item) -> list[str]:
+    """Return the views and triggers that name the object, which is hidden but for them."""
+    mention = text(
+        "SELECT type || ' ' || name FROM sqlite_master WHERE type IN ('view', 'trigger') "
+        "AND instr(sql, :name) > 0 AND NOT (type = 'trigger' AND tbl_name = :name) ORDER BY 1"
+    )
+    return list(connection.scalars(mention, {"name": item.name}))
+
+
+def drop(item: Item) -> None:
     """Drop one object for good."""
     if item.kind == "version":
         published.withdraw(item.revision)
     elif item.kind == "trigger":
         run(f"DROP TRIGGER {quoted(item.name)} ON {quoted(str(item.table))}")
+    elif item.kind == "type":
+        run(f"DROP TYPE {quoted(item.name)}")
     elif item.kind == "column":
         drop_column(str(item.table), item.name)
     else:
         drop_table(item)
     if postgresql():
         run(DROP_HELPERS)
-    ledger.renew_snapshot(migration)
 
 
 def drop_column(table: str, column: str) -> None:
     """Drop a column that is set aside, with the triggers that keep it in step."""
     if not postgresql():
-        with rebuilt(table, dropping=column) as batch:
-            batch.drop_column(column)
+        with rebuilt(table, dropping=column):
+            pass
         return
     run(
         DROP_COLUMN.format(
@@ -208,10 +283,19 @@ def drop_table(item: Item) -> None:
     )
 
 
-def note(dropped: list[Item], current: str, migration: MigrationContext) -> None:
-    """Write a row for what was dropped."""
-    entry = ledger.Entry("purge", current, "; ".join(map(str, dropped)))
-    ledger.record(migration, entry, ledger.Work())
+def drop_and_note(
+    items: list[Item], current: str, work: ledger.Work, migration: MigrationContext
+) -> None:
+    """Drop the last of the objects, and write all of them into this purge's row of the ledger.
+
+    So the row tells what was dropped, wherever the purge stops.
+    """
+    drop(items[-1])
+    message = "; ".join(map(str, items))
+    if len(items) == 1:
+        ledger.record(migration, ledger.Entry("purge", current, message), work)
+    else:
+        ledger.extend(migration, message, work)
 
 
 class Purge(NamedTuple):
@@ -219,6 +303,7 @@ class Purge(NamedTuple):
 
     items: list[Item]
     builds: dict[str, int]  # older ones that are connected and so forbid it: their connections
+    needed_by: dict[str, list[str]]  # what forbids it, since it depends on an item: see `needed_by`
     backup: str | None  # the last verified one, in words
     done: bool = False
 
@@ -232,7 +317,8 @@ async def purge(
 ) -> Purge:
     """Drop it all, one object after the other, if no older build is connected and it is `agreed`.
 
-    It can be run again after it was killed, and drops what is left then.
+    Nothing is dropped while something else depends on one of the objects. It can be run again
+    after it was killed, and drops what is left then.
     """
     project = environment.project
     before = before and known(environment.script, before)
@@ -248,7 +334,8 @@ async def purge(
             for revision, number in published.connected_builds(connection, project.name).items()
             if revision in old
         }
-        return current, Purge(items, builds, ledger.last_verified(connection))
+        backup = ledger.last_verified(connection)
+        return current, Purge(items, builds, needed_by(connection, items), backup)
 
     await environment.read(drift.refuse_missing)
     key, lock_timeout = project.lock_key, environment.lock_timeout
@@ -264,11 +351,11 @@ async def purge(
         for revision in await environment.read(published.undone):
             await work(partial(steps.withdraw, revision))
         current, seen = await environment.read(look)
-        if seen.builds or not seen.items or not agreed(seen):
+        if seen.builds or seen.needed_by or not seen.items or not agreed(seen):
             return seen
-        for item in seen.items:
-            await work(partial(drop, item))
-        await work(partial(note, seen.items, current))
+        row = ledger.Work()
+        for number in range(1, len(seen.items) + 1):
+            await work(partial(drop_and_note, seen.items[:number], current, row))
     return seen._replace(done=True)
 
 

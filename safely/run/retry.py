@@ -130,8 +130,8 @@ async def attempts(  # noqa: PLR0913  # each is said by its name
             )
         if time.monotonic() > deadline:
             raise CommandError(
-                f"gave up after {patience:g} s: {step.blocker()}. The step was undone; "
-                "run the command again, it goes on from there"
+                f"gave up after {patience:g} s: {step.blocker()}. Run the command again: "
+                "it goes on from there"
             ) from step.lock_timeout
         log.info("%s; trying again", step.blocker())
         await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # not a secret

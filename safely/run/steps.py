@@ -7,6 +7,7 @@ finished with the schema's snapshot.
 import functools
 import logging
 import re
+import traceback
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ArgumentError
 
 from safely import alembic_internals as alembic
 from safely.alembic_internals import (
@@ -24,14 +26,21 @@ from safely.alembic_internals import (
     StampStep,
     Step,
 )
+from safely.errors import first_line, is_about_a_connection, is_migrators
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
 from safely.project import Project
-from safely.revisions import in_order, with_ancestors
+from safely.revisions import refuse_unusable_id, with_ancestors
 from safely.run import published
 from safely.run.retry import Overtaken
 
-USABLE_ID = re.compile(r"[A-Za-z0-9_.]+")
+# the search_path, and whether a schema of it exists; names are folded as PostgreSQL folds them
+SEARCH_PATH = text("""\
+SELECT current_setting('search_path'), EXISTS (
+  SELECT FROM unnest(string_to_array(current_setting('search_path'), ',')) AS part
+  JOIN pg_namespace ON nspname = CASE WHEN btrim(part, ' "') = '$user' THEN current_user
+    WHEN part LIKE '%"%' THEN btrim(part, ' "') ELSE lower(btrim(part)) END)""")
+WRONG_ARGUMENT = r"unexpected keyword|required (positional|keyword)|positional arg|Additional arg"
 
 log = logging.getLogger("safely")
 
@@ -127,14 +136,41 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
 def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
     """Run `upgrade` or `downgrade` of a revision.
 
-    Raise CommandError for its own file or network errors, which tell nothing of the database.
+    Raise CommandError for errors of its own files and connections, such as one to another database:
+    they tell nothing of the database that is migrated. And for arguments that an operation or a
+    construct does not have.
     """
     try:
         body_of(script, up=up)(**arguments)
-    except OSError as error:
-        raise CommandError(
-            f"{Path(script.path).name} failed: {type(error).__name__}: {error}"
-        ) from error
+    except CommandError:
+        raise
+    except Exception as error:
+        is_own = not is_migrators(error) and is_about_a_connection(error)
+        if is_own or is_wrong_call(error, script):
+            raise failed(script, error) from error
+        raise
+
+
+def is_wrong_call(error: Exception, script: Script) -> bool:
+    """Return whether the revision calls an operation or a construct with wrong arguments.
+
+    A call that a library makes is not the revision's.
+    """
+    if not isinstance(error, TypeError):
+        return isinstance(error, ArgumentError)
+    entries = traceback.extract_tb(error.__traceback__)
+    inner = [entry.filename for entry in entries if entry.filename != script.path]
+    is_own = entries[-1].filename == script.path or "sqlalchemy" in inner[-1]
+    return is_own and re.search(WRONG_ARGUMENT, str(error)) is not None
+
+
+def failed(script: Script, error: Exception) -> CommandError:
+    """Return the error of a revision's body in one line."""
+    name = Path(script.path).name
+    entries = traceback.extract_tb(error.__traceback__)
+    lines = [entry.lineno for entry in entries if entry.filename == script.path]
+    place = f" (line {lines[-1]})" if lines else ""
+    return CommandError(f"{name} failed: {type(error).__name__}: {first_line(error)}{place}")
 
 
 def end(
@@ -231,13 +267,7 @@ def is_reached(step: Step, heads: Collection[str], script: ScriptDirectory) -> b
 
 
 def undo(half: Half, migration: MigrationContext) -> None:
-    """Undo the half of a step that was begun, by the step's opposite."""
-    if half.revision not in in_order(script_of(migration)):
-        raise CommandError(
-            f"{half.direction} {half.revision} was begun and not finished, and its file is gone: "
-            "put it back and run this again; or remove by hand what it began, and delete its row "
-            "(state started) from migration_log"
-        )
+    """Undo the half of a step that was begun, by the step's opposite; its file is here."""
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards)
@@ -268,6 +298,12 @@ def withdraw(revision: str, migration: MigrationContext) -> None:
     ledger.renew_snapshot(migration)
 
 
+def protect(statement: str, migration: MigrationContext) -> None:
+    """Make published versions obey the policies of a table, by a statement of `protection`."""
+    migration.execute(text(statement.replace(":", r"\:")))
+    ledger.renew_snapshot(migration)
+
+
 def refuse_transaction(migration: MigrationContext) -> None:
     """Raise CommandError where a statement ran on the connection before context.configure()."""
     if alembic.was_in_transaction(migration):
@@ -293,15 +329,12 @@ def require_schemas(connection: Connection, tables: str | None, version_table: s
                 "the version table are made before the first revision runs"
             )
     if tables is None and connection.scalar(text("SELECT current_schema")) is None:
+        path, has_schema = connection.execute(SEARCH_PATH).one()
+        if not has_schema:
+            raise CommandError(
+                f"there is no schema to migrate: none of the search_path ({path or 'empty'}) "
+                "exists. Create it (CREATE SCHEMA), or set another search_path"
+            )
         raise CommandError(
             "this role may not migrate (it may use no schema): use the one that owns the tables"
-        )
-
-
-def refuse_unusable_id(revision: str) -> None:
-    """Raise CommandError for a revision id that can't be part of a schema's name."""
-    if not USABLE_ID.fullmatch(revision):
-        raise CommandError(
-            f"{revision!r} can't be the id of a revision here, since schemas and columns are named "
-            "after it: use letters, digits, _ and ."
         )

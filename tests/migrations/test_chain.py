@@ -123,6 +123,20 @@ class Team(Base):
 
 
 class User(Base):"""
+ROLE = """\
+from sqlalchemy import Enum
+
+role = Enum("reader", "writer", name="role")
+
+
+class Member(Base):
+    __tablename__ = "members"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    former: Mapped[str] = mapped_column(role)
+    role: Mapped[str | None] = mapped_column(role)
+
+
+class User(Base):"""
 EDITS = {  # in this order: each edits the result of the one before
     "a column": ("    age: Mapped", NICKNAME + "    age: Mapped"),
     "a required column with a default": (
@@ -146,6 +160,8 @@ EDITS = {  # in this order: each edits the result of the one before
         "    age: Mapped",
         '    team_id: Mapped[int | None] = mapped_column(ForeignKey("teams.id"))\n    age: Mapped',
     ),
+    "an enum": ("class User(Base):", ROLE),
+    "labels": ('"reader", "writer"', '"reader", "auditor", "editor"'),
     "a column less": (NICKNAME, ""),
 }
 
@@ -169,6 +185,7 @@ async def test_what_autogenerate_writes_runs_up_and_down_unedited(
     edits = dict(EDITS)
     if databases.kind == "sqlite":  # Alembic sees no indexes on expressions there
         del edits["an index without regard to case"]
+        del edits["labels"]  # nothing tells there what they were
     for number, (what, change) in enumerate(edits.items(), start=1):
         edit(clone, *change)
         run_alembic(url, "revision", "--autogenerate", "-m", what, cwd=clone)

@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
@@ -12,13 +11,10 @@ import pytest
 from safely.ledger import snapshot
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
+from tests.documented_cases import ADA, CASES, Client, body_of, prepare, sees_ada
 from tests.documented_changes import ROWS
 from tests.revisions import Revision
 
-Client = Any  # an asyncpg.Connection; asyncpg has no types
-Check = Callable[[Client], Awaitable[None]]
-
-OLD, NEW = f"at_{HEAD}.users", f"at_{NEXT}.users"
 LOCKS = (  # from weak to strong
     "none",
     "ACCESS SHARE",
@@ -30,190 +26,13 @@ LOCKS = (  # from weak to strong
     "EXCLUSIVE",
     "ACCESS EXCLUSIVE",
 )
-ADA = "INSERT INTO users (full_name, email, age) VALUES ('Ada Lovelace', 'ada@example.org', 36)"
-BOB = f"INSERT INTO {OLD} (full_name, email) VALUES ('Bob Older', 'bob@example.org')"
 HELD = "SELECT mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = $1"
 # statements that are not allowed in a transaction
 NO_TRANSACTION = r"CREATE (UNIQUE )?INDEX CONCURRENTLY|COMMIT;\s*END LOOP"
 
 
-class Case(NamedTuple):
-    """How a row's change is undone, and what it promises."""
-
-    down: str
-    older: Check  # what a build at the head reads and may write while it is applied
-    undone: Check  # the values after a downgrade and another upgrade
-
-
-async def fetch_value(client: Client, query: str, *values: Any) -> Any:
-    return await client.fetchval(query, *values)
-
-
-async def sees_ada(client: Client) -> None:
-    assert await client.fetch(f"SELECT full_name, email, age FROM {OLD} WHERE id = 1") == [
-        ("Ada Lovelace", "ada@example.org", 36)
-    ]
-
-
-def older_may(*statements: str, reads: dict[str, Any] | None = None) -> Check:
-    """Check that an older build reads Ada, may run the statements, and reads these values."""
-
-    async def check(client: Client) -> None:
-        await sees_ada(client)
-        for statement in statements:
-            await client.execute(statement)
-        for query, value in (reads or {}).items():
-            assert await fetch_value(client, query) == value, query
-
-    return check
-
-
-def older_is_refused(statement: str, error: type[Exception]) -> Check:
-    """Check that an older build reads Ada, and that the new rule refuses its statement."""
-
-    async def check(client: Client) -> None:
-        await sees_ada(client)
-        with pytest.raises(error):
-            await client.execute(statement)
-
-    return check
-
-
-def later_reads(reads: dict[str, Any]) -> Check:
-    async def check(client: Client) -> None:
-        for query, value in reads.items():
-            assert await fetch_value(client, query) == value, query
-
-    return check
-
-
-NOTHING = later_reads({})
-LATER = f"SELECT {{}} FROM {NEW} WHERE email = '{{}}@example.org'"
-BOBS_AGE = "SELECT age FROM users WHERE email = 'bob@example.org'"
-
-CASES = {
-    "add a column": Case(
-        'safely.drop_column("users", "phone")',
-        older_may(BOB, f"UPDATE {NEW} SET phone = '123' WHERE id = 1"),
-        later_reads({LATER.format("phone", "ada"): "123", LATER.format("phone", "bob"): None}),
-    ),
-    "add a required column": Case(
-        'safely.drop_column("users", "status")',
-        older_may(BOB, f"UPDATE {NEW} SET status = 'old' WHERE id = 1"),
-        later_reads({LATER.format("status", "ada"): "old", LATER.format("status", "bob"): "new"}),
-    ),
-    "drop a column": Case(
-        'safely.add_column("users", sa.Column("age", sa.Integer(), '
-        'sa.CheckConstraint("age BETWEEN 0 AND 150", name=safely.f("ck_users_age"))))',
-        older_may(BOB, f"UPDATE {OLD} SET age = 41 WHERE email = 'bob@example.org'"),
-        later_reads({f"SELECT age FROM {OLD} WHERE email = 'bob@example.org'": 41}),
-    ),
-    "drop a required column": Case(
-        'safely.add_column("users", sa.Column("full_name", sa.Text(), nullable=False))',
-        older_may(
-            BOB,
-            f"INSERT INTO {NEW} (email) VALUES ('new@example.org')",
-            reads={f"SELECT full_name FROM {OLD} WHERE email = 'new@example.org'": "Unknown"},
-        ),
-        later_reads({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
-    ),
-    "rename a column": Case(
-        'safely.rename_column("users", "display_name", "full_name")',
-        older_may(BOB),
-        later_reads({LATER.format("display_name", "bob"): "Bob Older"}),
-    ),
-    "retype a column": Case(
-        'safely.change_type("users", "age", sa.Integer())',
-        older_may(
-            BOB,
-            f"UPDATE {OLD} SET age = 41 WHERE email = 'bob@example.org'",
-            f"INSERT INTO {NEW} (full_name, email, age) VALUES ('New', 'new@example.org', 7)",
-            reads={
-                f"SELECT age FROM {NEW} WHERE email = 'bob@example.org'": 41,
-                f"SELECT age FROM {OLD} WHERE email = 'new@example.org'": 7,
-            },
-        ),
-        later_reads({LATER.format("age", "bob"): 41, LATER.format("age", "new"): 7}),
-    ),
-    "tighten a column": Case(
-        'safely.allow_null("users", "age")',
-        older_may(BOB, reads={BOBS_AGE: 18}),
-        later_reads({BOBS_AGE: 18}),
-    ),
-    "loosen a column": Case(
-        'safely.require_column("users", "full_name", fill="Unknown")',
-        older_may(
-            f"INSERT INTO {NEW} (full_name, email) VALUES (NULL, 'new@example.org')",
-            reads={f"SELECT full_name FROM {OLD} WHERE email = 'new@example.org'": None},
-        ),
-        later_reads({LATER.format("full_name", "new"): "Unknown"}),
-    ),
-    "change a default": Case(
-        'safely.change_default("users", "age", None)',
-        older_may(BOB, reads={BOBS_AGE: 18}),
-        later_reads({BOBS_AGE: 18}),
-    ),
-    "add a rule": Case(
-        'safely.drop_constraint("ck_users_adult", "users", "check")',
-        older_is_refused(
-            f"INSERT INTO {OLD} (full_name, age) VALUES ('Kid', 5)", asyncpg.CheckViolationError
-        ),
-        NOTHING,
-    ),
-    "add an index": Case('safely.drop_index("idx_users_age", "users")', older_may(BOB), NOTHING),
-    "add a unique index": Case(
-        'safely.drop_index("idx_users_name_age", "users")',
-        older_is_refused(
-            f"INSERT INTO {OLD} (full_name, age) VALUES ('Ada Lovelace', 36)",
-            asyncpg.UniqueViolationError,
-        ),
-        NOTHING,
-    ),
-    "add a table": Case(
-        'safely.drop_table("teams")',
-        older_may(BOB, f"INSERT INTO at_{NEXT}.teams DEFAULT VALUES"),
-        later_reads({f"SELECT count(*) FROM at_{NEXT}.teams": 1}),
-    ),
-    "drop a table": Case(
-        'safely.create_table("users", '
-        'sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True), '
-        'sa.Column("full_name", sa.Text(), nullable=False), sa.Column("email", sa.Text()), '
-        'sa.Column("age", sa.Integer()))',
-        older_may(BOB),
-        later_reads({f"SELECT full_name FROM {OLD} WHERE email = 'bob@example.org'": "Bob Older"}),
-    ),
-    "refer to a table": Case(
-        'safely.drop_constraint("fk_users_age_users", "users", "foreignkey")',
-        older_is_refused(
-            f"INSERT INTO {OLD} (full_name, age) VALUES ('Eve', 99)",
-            asyncpg.ForeignKeyViolationError,
-        ),
-        NOTHING,
-    ),
-    "backfill": Case(
-        'safely.nothing_to_undo("ages that were filled in stay")',
-        older_may(BOB, reads={BOBS_AGE: None}),
-        later_reads({BOBS_AGE: 18}),
-    ),
-    "split a column": Case(
-        'safely.allow_null("users", "first_name")\nsafely.drop_column("users", "first_name")',
-        older_may(
-            BOB, reads={f"SELECT first_name FROM {NEW} WHERE email = 'bob@example.org'": "Bob"}
-        ),
-        later_reads(
-            {LATER.format("first_name", "ada"): "Ada", LATER.format("first_name", "bob"): "Bob"}
-        ),
-    ),
-}
-
-
 def test_every_row_of_the_table_is_tested() -> None:
     assert list(ROWS) == list(CASES)
-
-
-def body_of(change: str) -> str:
-    """Return the body of the revision, as the table spells it."""
-    return "\n".join(re.findall(r"`(safely\.[^`]*)`", ROWS[change].spelling))
 
 
 @pytest.fixture
@@ -229,6 +48,7 @@ async def older(url: str) -> AsyncIterator[Client]:
 async def test_a_change_up_and_down_with_an_older_build_at_work(
     url: str, clone: Path, revision: Revision, older: Client, change: str
 ) -> None:
+    await prepare(older, url, change)
     await older.execute(ADA)
     if change == "refer to a table":
         # so that the reference finds a row
@@ -264,9 +84,10 @@ async def test_a_change_takes_the_lock_that_the_table_says(
     url: str, clone: Path, revision: Revision, driver: Client, change: str
 ) -> None:
     """Execute its script; after each statement, look which locks on the table are held."""
+    await prepare(driver, url, change)
     revision(body_of(change), CASES[change].down)
     script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
-    table = await fetch_value(driver, "SELECT 'users'::regclass::oid")
+    table = await driver.fetchval("SELECT 'users'::regclass::oid")
     locks = {"none", "ACCESS SHARE"}
     for statement in re.split(r";\n\n", script):
         if re.search(NO_TRANSACTION, statement):  # its locks are gone afterwards: see the manual

@@ -487,14 +487,24 @@ def test_a_program_that_is_too_old_is_named_with_what_to_install() -> None:
     ("url", "expected"),
     [
         (
-            "postgresql://o%40k:p%2Fw@[::1]:5433/us?sslmode=verify-full",
+            "postgresql://o%40k:p%2Fw@[::1]:5433/us?sslmode=require",
             {
                 "PGHOST": "::1",
                 "PGPORT": "5433",
                 "PGUSER": "o@k",
                 "PGPASSWORD": "p/w",
                 "PGDATABASE": "us",
-                "PGSSLMODE": "verify-full",
+                "PGSSLMODE": "require",
+            },
+        ),
+        (
+            "postgresql://a,b:5433/us?target_session_attrs=primary&options=-c%20geqo%3Doff",
+            {
+                "PGHOST": "a,b",
+                "PGPORT": "5432,5433",
+                "PGDATABASE": "us",
+                "PGTARGETSESSIONATTRS": "primary",
+                "PGOPTIONS": "-c geqo=off",
             },
         ),
         (

@@ -1,6 +1,7 @@
 """An env.py that does not keep to the contract, revisions of odd kinds, and what is not printed."""
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -75,15 +76,58 @@ async def test_a_stamp_that_would_empty_the_version_table_first_is_refused(
     assert await revision_of(engine) == HEAD
 
 
-async def test_a_revision_that_can_not_read_its_file_is_not_an_unreachable_database(
+ASK = """\
+import asyncio, asyncpg, threading
+errors = []
+async def ask():
+    try:
+        await asyncpg.connect({arguments})
+    except Exception as error:
+        errors.append(error)
+thread = threading.Thread(target=lambda: asyncio.run(ask()))
+thread.start()
+thread.join()
+raise errors[0]"""
+OWN_FAILURES = {  # bodies of a revision, and the error that is shown
+    "open('no_such_file.csv')": "FileNotFoundError",
+    "raise ConnectionResetError('by the peer')": "ConnectionResetError: by the peer",
+    "raise TimeoutError('no answer')": "TimeoutError: no answer",
+    "import socket\nsocket.create_connection(('127.0.0.1', 1))": "ConnectionRefusedError",
+    "import socket\nsocket.getaddrinfo('no-such-host.invalid', 1)": "gaierror",
+    "import sqlite3\nsqlite3.connect('/no/such/directory/x')": "OperationalError",
+    "import errno\nraise OSError(errno.ENOSPC, 'No space left')": "OSError",
+    ASK.format(arguments="host='127.0.0.1', port=1, user='x'"): "ConnectionRefusedError",
+    ASK.format(arguments="URL + '_of_nobody'"): "InvalidCatalogNameError",
+}
+
+
+async def test_a_failure_of_a_revision_is_not_one_of_the_database(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    revision("open('no_such_file.csv')")
-    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
-    assert process.returncode != 0
-    assert f"{NEXT}_scratch.py failed: FileNotFoundError" in process.stdout
-    assert "can't reach" not in process.stdout
+    is_postgresql = engine.dialect.name == "postgresql"
+    for body, words in OWN_FAILURES.items():
+        if "URL" in body and not is_postgresql:
+            continue
+        place, _, query = url.partition("?")
+        revision(body.replace("URL + '_of_nobody'", repr(f"{place}_of_nobody?{query}")))
+        process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+        assert process.returncode == 255, body
+        [line] = process.stdout.splitlines()
+        assert f"{NEXT}_scratch.py failed: {words}" in line
+        assert "can't reach" not in line
+        assert "Traceback" not in process.stderr
     assert await revision_of(engine) == HEAD
+
+
+@pytest.mark.only("postgresql")
+async def test_a_schema_that_is_missing_is_not_a_right_that_is_missing(url: str) -> None:
+    for path in ("nowhere", '"$user",Nowhere', ""):
+        address = f"{url}&options={quote(f'-c search_path={path}')}"
+        process = run_alembic(address, "upgrade", "head", check=False)
+        assert process.returncode == 255
+        assert "there is no schema to migrate" in process.stdout
+        assert "this role may not" not in process.stdout
+        assert process.stderr == ""
 
 
 async def test_warnings_of_revision_files_stop_nothing(

@@ -332,6 +332,11 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
         'safely.allow_null("users", "age")\n'
         'safely.rename_column("users", "age", "b")',
     ),
+    'op.rename_table("users", "people")': ("raw-op", 'safely.rename_table("users", "people")'),
+    'op.execute("ALTER TABLE users RENAME CONSTRAINT ck_users_age TO c")': (
+        "raw-op",
+        'safely.rename_constraint("ck_users_age", "users", "c")',
+    ),
     'op.execute("CREATE UNIQUE INDEX i ON users (age, lower(email)) WHERE age > 3")': (
         "plain-index",
         'safely.create_index("i", "users", ["age", sa.text("lower(email)")], unique=True, '
@@ -407,6 +412,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     'op.execute("VACUUM FULL users")': ("rewrite", None),
     'op.execute("ALTER TABLE users SET UNLOGGED")': ("rewrite", None),
     'op.execute("SET lock_timeout = 0")': ("lock-timeout", None),
+    'op.execute("GRANT SELECT (id, age), UPDATE ON users TO PUBLIC")': ("column-grant", None),
     'op.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")': ("table-lock", None),
     'op.execute("LOCK users IN SHARE MODE NOWAIT")': ("table-lock", None),
     'op.execute("-- squawk-ignore-file\\nALTER TABLE users DROP COLUMN age")': (
@@ -474,7 +480,6 @@ HARMLESS = [
     'op.execute("LOCK TABLE users IN ROW EXCLUSIVE MODE")',
     'op.execute("GRANT SELECT ON users TO public")',
     'op.execute("ALTER TABLE users ALTER age SET STATISTICS 500")',
-    'op.rename_table("users", "people")',
     'safely.add_column("users", sa.Column("a", sa.DateTime(True), server_default=sa.func.now()))',
     'safely.add_column("users", sa.Column("a", sa.Date(), server_default=sa.text("CURRENT_DATE")))',
     'safely.add_column("users", sa.Column("a", sa.Integer(), server_default=sa.text("(1 + -2)")))',

@@ -124,10 +124,10 @@ OTHER_EDITS = {
         'view at_0042.users: was "SELECT id, full_name FROM public.users;", '
         'is now "WITH (security_invoker=true) SELECT id, full_name FROM public.users;"',
     ),
-    "a partition detached": (
-        "ALTER TABLE visits DETACH PARTITION visits_2020",
-        """table visits_2020: was "table FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')", """
-        'is now "table"',
+    "a default in one partition": (
+        "ALTER TABLE visits_2020 ALTER at SET DEFAULT '2020-02-02'",
+        'column visits_2020.at: was "date NOT NULL", '
+        """is now "date NOT NULL DEFAULT '2020-02-02'::date\"""",
     ),
     "a word added to an enumeration": (
         "ALTER TYPE mood ADD VALUE 'so-so' BEFORE 'sad'",

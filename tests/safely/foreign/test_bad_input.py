@@ -32,9 +32,8 @@ BAD_ENV = {  # what stands in env.py instead of what, and words of the line that
     ),
 }
 BAD_ADDRESSES = {  # and the name of the driver that the line proposes
-    "postgresql+psycopg://me@nowhere.example/garden": "postgresql+asyncpg",
-    "postgresql+psycopg2://me@nowhere.example/garden": "postgresql+asyncpg",
-    "sqlite+pysqlite:///garden.sqlite": "sqlite+aiosqlite",
+    "postgresql+pg8000://me@nowhere.example/garden": "postgresql+asyncpg",
+    "sqlite+pysqlcipher:///garden.sqlite": "sqlite+aiosqlite",
     "mysql+aiomysql://me@nowhere.example/garden": "postgresql+asyncpg",
 }
 
@@ -147,3 +146,19 @@ def test_tables_in_two_schemas_are_refused_in_one_line(pending: Project) -> None
         models.write("    __table_args__ = {'schema': 'shed'}\n")
         models.write("    id: Mapped[int] = mapped_column(primary_key=True)\n")
     assert "several schemas" in refused(pending, "alembic", "upgrade", "head", code=255)
+
+
+def test_an_id_that_can_not_be_used_is_refused_before_a_file_is_written(project: Project) -> None:
+    revisions = project.revisions
+    for revision, words in (("a b", "can't be the id"), (revisions[-1], "there is such a")):
+        command = ("revision", "--autogenerate", "--rev-id", revision, "-m", "x")
+        assert words in refused(project, "alembic", *command, code=255)
+    assert project.revisions == revisions
+
+
+def test_two_files_with_one_id_are_named(project: Project) -> None:
+    last = project.revisions[-1]
+    [file] = (project.directory / "migrations/versions").glob(f"{last}_*.py")
+    (file.parent / "copy.py").write_bytes(file.read_bytes())
+    line = refused(project, "alembic", "upgrade", "head", code=255)
+    assert f"two revision files have the id {last}: {file.name} and copy.py" in line

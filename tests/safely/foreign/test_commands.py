@@ -261,3 +261,26 @@ def finished(project: Project, revision: str) -> list[tuple[str, str]]:
     log = project.qualified("migration_log")
     query = f"SELECT direction, state FROM {log} WHERE revision = '{revision}' ORDER BY id"
     return [(direction, state) for direction, state in project.rows(query)]
+
+
+@pytest.mark.parametrize("kind_of_project", [Shop], ids=["shop"], indirect=True)
+def test_a_release_that_is_rolled_back_starts_where_its_version_is_published(
+    project: Project,
+) -> None:
+    newer = project.add_revision(
+        f'safely.add_column("{project.table}", sa.Column("note", sa.Text()))',
+        f'safely.drop_column("{project.table}", "note")',
+    )
+    project.alembic("upgrade", "head")
+    [removed] = (project.directory / "migrations/versions").glob(f"{newer}_*.py")
+    removed.unlink()
+    if project.on_postgresql:
+        assert "Nothing is to be done" in project.alembic("upgrade", "head")
+    else:
+        assert "On SQLite" in project.alembic("upgrade", "head", code=255)
+    assert f"{newer} (not among these files)" in project.alembic("current")
+    assert "no drift" in project.safely("drift")
+    if not project.on_postgresql:  # where it takes no time
+        backup = Path(project.safely("backup").partition(",")[0])
+        project.safely("restore", str(backup), "--replace")
+        assert f"{newer} (not among these files)" in project.alembic("current")

@@ -1,0 +1,311 @@
+"""A project whose tables have every type, key, constraint and index that SQLAlchemy documents.
+
+Its metadata is kept as source text by table and by part, so that a test can change a part, write
+the models anew and let autogenerate find the change.
+"""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tests.foreign import Project
+from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
+
+HEAD = """\
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Key = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+"""
+ID = "Key, sa.Identity(), primary_key=True"
+
+
+@dataclass
+class Table:
+    """The source of a table: its columns, then its constraints and indexes, by name."""
+
+    columns: dict[str, str]
+    rules: dict[str, str] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+    only: str = ""
+    """The one database that has the table; empty: both."""
+
+    def source(self, name: str) -> str:
+        """Return the table as Python."""
+        parts = [f"sa.Column({column!r}, {rest})" for column, rest in self.columns.items()]
+        parts += self.rules.values()
+        parts += [f"{option}={value}" for option, value in self.options.items()]
+        body = "".join(f"    {part},\n" for part in parts)
+        return f"sa.Table(\n    {name!r},\n    metadata,\n{body})\n"
+
+
+def with_id(**columns: str) -> dict[str, str]:
+    return {"id": ID, **columns}
+
+
+def typed(*types: str) -> dict[str, str]:
+    """Return an id and a column of each type."""
+    return with_id(**{f"c{number}": type_ for number, type_ in enumerate(types)})
+
+
+def index(name: str, *columns: str, **options: str) -> dict[str, str]:
+    given = "".join(f", {option}={value}" for option, value in options.items())
+    return {name: f"sa.Index({name!r}, {', '.join(columns)}{given})"}
+
+
+PG, LITE = "postgresql", "sqlite"
+
+TABLES: dict[str, Table] = {
+    # types
+    "texts": Table(
+        typed(
+            "sa.Text()", "sa.String(40)", "sa.String()", "sa.Unicode(20)", "sa.CHAR(3)",
+            "sa.Text(), server_default='it''s'", "sa.String(10), nullable=False, server_default=''",
+        )
+    ),
+    "numbers": Table(
+        typed(
+            "sa.SmallInteger()", "sa.Integer()", "sa.BigInteger()", "sa.Numeric(10, 2)",
+            "sa.Numeric()", "sa.Float()", "sa.Double()", "sa.Boolean()",
+            "sa.Integer(), nullable=False, server_default=sa.text('0')",
+            "sa.Boolean(), nullable=False, server_default=sa.false()",
+        )
+    ),
+    "times": Table(
+        typed(
+            "sa.Date()", "sa.DateTime()", "sa.Time()",
+            "sa.DateTime(), server_default=sa.func.current_timestamp()",
+        )
+    ),
+    "portable": Table(typed("sa.LargeBinary()", "sa.JSON()", "sa.Uuid()")),
+    "pg_numbers": Table(
+        typed(
+            "pg.REAL()", "pg.DOUBLE_PRECISION()", "pg.MONEY()", "pg.OID()", "pg.BIT(5)",
+            "pg.BIT(varying=True)", "pg.NUMERIC(12, 0)", "pg.SMALLINT()",
+        ),
+        only=PG,
+    ),
+    "pg_times": Table(
+        typed(
+            "pg.TIMESTAMP(timezone=True)", "pg.TIMESTAMP(precision=3)", "pg.TIME(timezone=True)",
+            "pg.INTERVAL()", "pg.INTERVAL(fields='YEAR TO MONTH')", "pg.INTERVAL(precision=2)",
+        ),
+        only=PG,
+    ),
+    "pg_texts": Table(
+        typed(
+            "pg.CITEXT()", "pg.TSVECTOR()", "pg.TSQUERY()", "pg.REGCLASS()", "pg.REGCONFIG()",
+            "sa.Text(collation='C')", "sa.String(collation='ucs_basic')",
+        ),
+        only=PG,
+    ),
+    "pg_documents": Table(
+        typed(
+            "pg.JSONB()", "pg.JSON()", "pg.JSONPATH()", "pg.HSTORE()", "pg.BYTEA()",
+            "pg.JSONB(), nullable=False, server_default=sa.text(\"'{}'::jsonb\")",
+        ),
+        only=PG,
+    ),
+    "pg_networks": Table(
+        typed("pg.INET()", "pg.CIDR()", "pg.MACADDR()", "pg.MACADDR8()", "pg.UUID()"), only=PG
+    ),
+    "pg_ranges": Table(
+        typed(
+            "pg.INT4RANGE()", "pg.INT8RANGE()", "pg.NUMRANGE()", "pg.DATERANGE()", "pg.TSRANGE()",
+            "pg.TSTZRANGE()", "pg.INT4MULTIRANGE()", "pg.INT8MULTIRANGE()", "pg.NUMMULTIRANGE()",
+            "pg.DATEMULTIRANGE()", "pg.TSMULTIRANGE()", "pg.TSTZMULTIRANGE()",
+        ),
+        only=PG,
+    ),
+    "pg_arrays": Table(
+        typed(
+            "pg.ARRAY(sa.Integer())", "pg.ARRAY(sa.Text(), dimensions=2)", "pg.ARRAY(sa.Uuid())",
+            "sa.ARRAY(sa.String(5))",
+        ),
+        only=PG,
+    ),
+    # keys
+    "key_uuid": Table(
+        {
+            "id": "sa.Uuid(), primary_key=True, server_default=sa.text('gen_random_uuid()')",
+            "note": "sa.Text()",
+        },
+        only=PG,
+    ),
+    "key_text": Table({"code": "sa.String(30), primary_key=True", "note": "sa.Text()"}),
+    "key_pair": Table(
+        {"a": "sa.Integer()", "b": "sa.Text()", "note": "sa.Text()"},
+        {"pk": "sa.PrimaryKeyConstraint('a', 'b', name='pk_pair')"},
+    ),
+    "key_number": Table({"number": "sa.Numeric(12, 2), primary_key=True", "note": "sa.Text()"}),
+    "key_day": Table({"day": "sa.Date(), primary_key=True", "note": "sa.Text()"}),
+    "key_serial": Table({"id": "sa.Integer(), primary_key=True", "note": "sa.Text()"}),
+    "key_options": Table(
+        {
+            "id": "sa.BigInteger(), sa.Identity(always=True, start=100, increment=5, cycle=True),"
+            " primary_key=True",
+            "note": "sa.Text()",
+        },
+        only=PG,
+    ),
+    "keyless": Table({"note": "sa.Text()", "n": "sa.Integer()"}),
+    # constraints
+    "parents": Table(
+        with_id(code="sa.String(20), nullable=False", place="sa.Integer()"),
+        {
+            "uq_parents_code": "sa.UniqueConstraint('code')",
+            "uq_parents_pair": "sa.UniqueConstraint('code', 'place', name='uq_parents_pair')",
+        },
+    ),
+    "children": Table(
+        with_id(
+            parent_id="Key, sa.ForeignKey('parents.id', ondelete='CASCADE'), nullable=True",
+            other_id="Key, sa.ForeignKey('parents.id', ondelete='SET NULL', onupdate='CASCADE')",
+            code="sa.String(20)",
+            place="sa.Integer()",
+            boss_id="Key, sa.ForeignKey('children.id', name='fk_children_boss')",
+        ),
+        {
+            "fk_pair": "sa.ForeignKeyConstraint(['code', 'place'],"
+            " ['parents.code', 'parents.place'], name='fk_children_pair')",
+        },
+    ),
+    "deferred": Table(
+        with_id(
+            parent_id="Key, sa.ForeignKey('parents.id', name='fk_deferred_parent',"
+            " deferrable=True, initially='DEFERRED')",
+            n="sa.Integer()",
+        ),
+        {
+            "uq_deferred_n": "sa.UniqueConstraint('n', name='uq_deferred_n', deferrable=True,"
+            " initially='DEFERRED')",
+            "uq_nulls": "sa.UniqueConstraint('parent_id', 'n', name='uq_deferred_nulls',"
+            " postgresql_nulls_not_distinct=True)",
+        },
+        only=PG,
+    ),
+    "checked": Table(
+        with_id(low="sa.Integer()", high="sa.Integer()", kind="sa.String(10)"),
+        {
+            "ck_low": "sa.CheckConstraint('low >= 0', name='low')",
+            "ck_order": "sa.CheckConstraint('low <= high', name='in_order')",
+        },
+    ),
+    "bookings": Table(
+        with_id(room="sa.Integer()", during="pg.TSRANGE()"),
+        {
+            "ex": "pg.ExcludeConstraint((sa.column('during'), '&&'),"
+            " name='ex_bookings_during', using='gist', where=sa.text('room > 0'))",
+        },
+        only=PG,
+    ),
+    "ring_a": Table(
+        with_id(b_id="Key, sa.ForeignKey('ring_b.id', name='fk_ring_a_b', use_alter=True)"),
+        only=PG,
+    ),
+    "ring_b": Table(with_id(a_id="Key, sa.ForeignKey('ring_a.id', name='fk_ring_b_a')"), only=PG),
+    # indexes
+    "indexed": Table(
+        with_id(a="sa.Integer()", b="sa.Text()", c="sa.DateTime()", d="sa.Integer(), index=True"),
+        {
+            **index("ix_indexed_ab", "'a'", "'b'"),
+            **index("ux_indexed_a_c", "'a'", "'c'", unique="True"),
+            **index("ix_indexed_desc", "sa.desc('c')"),
+        },
+    ),
+    "pg_indexed": Table(
+        with_id(
+            a="sa.Integer()", b="sa.Text()", j="pg.JSONB()", r="pg.INT4RANGE()", i="pg.INET()",
+            g="pg.ARRAY(sa.Integer())",
+        ),
+        {
+            **index("ix_pg_partial", "'a'", postgresql_where="sa.text('a > 0')"),
+            **index("ix_pg_lower", "sa.text('lower(b)')"),
+            **index("ix_pg_two", "sa.text('lower(b)')", "'a'"),
+            **index("ix_pg_hash", "'b'", postgresql_using="'hash'"),
+            **index(
+                "ix_pg_gin", "'j'", postgresql_using="'gin'",
+                postgresql_ops="{'j': 'jsonb_path_ops'}",
+            ),
+            **index("ix_pg_array", "'g'", postgresql_using="'gin'"),
+            **index("ix_pg_gist", "'r'", postgresql_using="'gist'"),
+            **index("ix_pg_brin", "'a'", postgresql_using="'brin'"),
+            **index("ix_pg_include", "'a'", postgresql_include="['b']"),
+            **index("ix_pg_like", "'b'", postgresql_ops="{'b': 'text_pattern_ops'}"),
+            **index("ix_pg_fill", "'a'", postgresql_with="{'fillfactor': 70}"),
+            **index(
+                "ux_pg_nulls", "'a'", "'b'", unique="True",
+                postgresql_nulls_not_distinct="True",
+            ),
+        },
+        only=PG,
+    ),
+    # generated columns, comments, names
+    "generated": Table(
+        with_id(
+            a="sa.Integer()",
+            twice="sa.Integer(), sa.Computed('a * 2', persisted=True)",
+            thrice="sa.Integer(), sa.Computed('a * 3', persisted=False)",
+        )
+    ),
+    "commented": Table(
+        with_id(a="sa.Integer(), comment='it''s a % sign'", b="sa.Text()"),
+        options={"comment": "'a table; with \"quotes\"'"},
+        only=PG,
+    ),
+    "Mixed Case": Table(
+        with_id(**{"select": "sa.Integer()", "Größe": "sa.Text()", "with space": "sa.Text()"}),
+        index("ix Mixed", "'Größe'"),
+    ),
+}  # fmt: skip
+
+
+class Everything(Project):
+    """The project, and its models as they stand now."""
+
+    name = "everything"
+    table = "texts"
+    column = ("more", "sa.Integer()")
+
+    ADOPT_SAFELY: ClassVar[tuple[tuple[str, str], ...]] = (
+        (IMPORT, f"{IMPORT_SAFELY}from everything.models import metadata\n"),
+        ("target_metadata = None\n", 'project = Project(name="everything", metadata=metadata)\n'),
+        *ADOPT,
+    )
+
+    @property
+    def kind(self) -> str:
+        return PG if self.on_postgresql else LITE
+
+    def tables(self) -> dict[str, Table]:
+        """Return a copy of the tables that the database can have."""
+        return {
+            name: Table(dict(t.columns), dict(t.rules), dict(t.options), t.only)
+            for name, t in TABLES.items()
+            if t.only in ("", self.kind)
+        }
+
+    def write(self) -> None:
+        self.directory.mkdir(exist_ok=True)
+        self.add_package(source(self.tables()))
+        self.alembic("init", "-t", "async", "migrations")
+        self.configure()
+        self.change_env(self.ADOPT_SAFELY)
+
+    def models_are(self, tables: dict[str, Table]) -> None:
+        """Write the models of these tables."""
+        self.models.write_text(source(tables), encoding="utf-8")
+
+
+def source(tables: dict[str, Table]) -> str:
+    """Return the models of these tables as Python."""
+    return HEAD + "\n".join(table.source(name) for name, table in tables.items())

@@ -1,0 +1,231 @@
+"""A project with everything: made from empty, then changed at random, under traffic.
+
+Each change is generated, run up, down and up under readers and writers of the versions before and
+after, and then `alembic check` must find nothing. A change that is refused changes nothing.
+"""
+
+import asyncio
+import copy
+import re
+import secrets
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import asyncpg
+
+from safely.rehearsal.application_tables import tables_of, views_of
+from safely.rehearsal.connection import CopyAddress, quoted
+from safely.rehearsal.generated_rows import fill
+from safely.rehearsal.traffic import FailedQuery, Traffic, Version
+from tests.databases import Databases
+from tests.everything import Everything
+from tests.foreign import Originals
+from tests.model_changes import Changes
+
+CHANGES = 4
+CHANGES_IN_FULL = 60
+ROWS = 40  # of each table
+BOOKKEEPING = ("alembic_version", "migration_log")
+SEED = 16
+
+
+async def test_a_model_with_everything_is_made_and_changed(
+    databases: Databases, originals: Originals, tmp_path: Path, *, full: bool
+) -> None:
+    project = await made(databases, originals, tmp_path / "everything")
+    tables = project.tables()
+    seed = secrets.randbelow(10**6) if full else SEED
+    changes = Changes(tables, project.kind, Random(seed))  # noqa: S311  # not a secret
+    outcomes: Counter[str] = Counter()
+    print(f"\nseed {seed}")
+    for number in range(CHANGES_IN_FULL if full else CHANGES):
+        before = copy.deepcopy(tables)
+        sentence = changes.change()
+        print(f"{number}. {sentence}", flush=True)
+        project.models_are(tables)
+        refusal = await change(project, number)
+        outcomes["refused" if refusal else "done"] += 1
+        if refusal:
+            print(f"   REFUSED: {refusal}", flush=True)
+            tables.clear()
+            tables.update(before)
+            project.models_are(tables)
+        else:
+            await give_rows(project)
+    print(dict(outcomes))
+
+
+async def made(databases: Databases, originals: Originals, directory: Path) -> Everything:
+    """Return the project at its first revision, which autogenerate has written, with rows."""
+    project = Everything(directory, originals.programs, await databases.empty())
+    if project.on_postgresql:
+        project.execute("CREATE EXTENSION citext", "CREATE EXTENSION hstore")
+    project.write()
+    project.alembic("revision", "--autogenerate", "-m", "make everything")
+    project.alembic("upgrade", "head")
+    assert_clean(project)
+    await give_rows(project)
+    return project
+
+
+async def change(project: Everything, number: int) -> str | None:
+    """Generate a revision and run it up, down and up; return the refusal, if it was refused."""
+    before, catalogue, keys = project.revisions[-1], dump(project), await keys_of(project)
+    generated = attempt(project, "revision", "--autogenerate", "-m", f"change {number}")
+    if generated:
+        assert dump(project) == catalogue
+        return generated
+    async with traffic_on(project, before) as traffic:
+        refusal = await asyncio.to_thread(attempt, project, "upgrade", "head")
+        if not refusal:
+            await start(project, traffic, project.revisions[-1])
+            await asyncio.sleep(0.3)
+            await undo(project, traffic)
+            await asyncio.to_thread(project.alembic, "upgrade", "head")
+            await start(project, traffic, project.revisions[-1])
+            await asyncio.sleep(0.3)
+    failed = [query for query in getattr(traffic, "failed", []) if not is_rule(query)]
+    assert not failed, Counter(f"{query.version}: {query.error}" for query in failed)
+    if refusal:
+        file = next((project.directory / "migrations/versions").glob(f"{project.revisions[-1]}_*"))
+        project.alembic("downgrade", before)  # undoes the half, if it was begun
+        file.unlink()
+        assert dump(project) == catalogue
+        return refusal
+    assert_clean(project)
+    for table, known in keys.items():
+        assert known <= (await keys_of(project)).get(table, known), table
+    return None
+
+
+async def undo(project: Everything, traffic: Traffic | None) -> None:
+    """Undo the last revision; delete what newer builds wrote that the type before can't hold."""
+    refusal = await asyncio.to_thread(attempt, project, "downgrade", "-1")
+    if refusal is None:
+        return
+    print(f"   UNDOING REFUSED: {refusal}", flush=True)
+    if traffic is not None:
+        await traffic.stop(project.revisions[-1])
+    query = re.split(r"\. \w+ \w+ is begun", refusal.partition("See them with: SELECT * ")[2])[0]
+    project.execute(f"DELETE {query.replace(':', chr(92) + ':')}")
+    await asyncio.to_thread(project.alembic, "downgrade", "-1")
+
+
+def attempt(project: Everything, *arguments: str) -> str | None:
+    """Run alembic; return its refusal, which is one line; None where it succeeds."""
+    process = project.process(["alembic", *arguments], stderr=subprocess.STDOUT)
+    if process.returncode == 0:
+        return None
+    assert "Traceback" not in process.stdout, process.stdout
+    return next(line for line in process.stdout.splitlines() if "FAILED: " in line)
+
+
+def assert_clean(project: Everything) -> None:
+    output = project.alembic("check")
+    assert "No new upgrade operations detected" in output, output
+
+
+def is_rule(query: FailedQuery) -> bool:
+    """Return whether a query broke a rule: generated values may break those of a model.
+
+    A NOT NULL is meant by who requires a column without a value to fill in.
+    """
+    return query.constraint is not None or query.error.startswith("NotNullViolationError")
+
+
+def dump(project: Everything) -> str:
+    """Return the catalogue of the application's tables, without what is set aside."""
+    if not project.on_postgresql:
+        rows = project.rows("SELECT type, name, sql FROM sqlite_master ORDER BY 1, 2")
+        return "\n".join(str(row) for row in rows if "_aside_" not in str(row))
+    rows = project.rows(CATALOGUE)
+    return "\n".join(" ".join(map(str, row)) for row in rows)
+
+
+CATALOGUE = """\
+SELECT 'column', attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull,
+       attidentity, attgenerated, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum)
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+  AND NOT starts_with(attname, '_aside_')
+UNION ALL
+SELECT 'rule', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated,
+       '', '', '', ''
+FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND NOT starts_with(conname, '_aside_')
+UNION ALL
+SELECT 'index', indrelid::regclass, relname, pg_get_indexdef(indexrelid), indisvalid,
+       '', '', '', ''
+FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+WHERE relnamespace = 'public'::regnamespace AND NOT starts_with(relname, '_aside_')
+ORDER BY 1, 2, 3"""
+
+
+async def keys_of(project: Everything) -> dict[str, set[Any]]:
+    """Return the keys of the rows of each table that has a key."""
+    if not project.on_postgresql:
+        return {}
+    connection = await asyncpg.connect(project.url)
+    try:
+        return {
+            table.name: {
+                row[0]
+                for row in await connection.fetch(
+                    f"SELECT concat_ws('/', {', '.join(quoted(c.name) for c in table.key)}) "
+                    f"FROM {quoted(table.name)} WHERE xmin::text::bigint <= $1",
+                    2**62,
+                )
+            }
+            for table in await tables_of(connection, BOOKKEEPING)
+            if table.key
+        }
+    finally:
+        await connection.close()
+
+
+async def give_rows(project: Everything) -> None:
+    """Give each empty table rows."""
+    if not project.on_postgresql:
+        return
+    connection = await asyncpg.connect(project.url)
+    try:
+        tables = await tables_of(connection, BOOKKEEPING)
+        empty = await fill(connection, tables, lambda table: quoted("public", table), ROWS)
+        if empty:
+            print(f"   no rows: {empty}")
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def traffic_on(project: Everything, revision: str) -> AsyncIterator[Traffic | None]:
+    """Let a reader and a writer of the version work until the end of the block (PostgreSQL)."""
+    if not project.on_postgresql:
+        yield None
+        return
+    traffic = Traffic(CopyAddress(project.url, None), project.name, "")
+    async with traffic.flowing():
+        await start(project, traffic, revision)
+        yield traffic
+    for reason in traffic.unwritten.items():
+        print(f"   nobody writes to {reason}")
+
+
+async def start(project: Everything, traffic: Traffic | None, revision: str) -> None:
+    """Start a reader and a writer of a published version."""
+    if traffic is None:
+        return
+    connection = await asyncpg.connect(project.url)
+    try:
+        tables = await tables_of(connection, BOOKKEEPING)
+        views = await views_of(connection, quoted(f"at_{revision}"), tables)
+    finally:
+        await connection.close()
+    await traffic.stop(revision)
+    await traffic.start(Version(revision, f"at_{revision}", views, is_published=True))
