@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live rehearsals contract chaos pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -24,6 +24,9 @@ test: .venv/installed  ## the whole suite, on a real PostgreSQL and on SQLite
 
 live: .venv/installed  ## the proofs under traffic and under kills at full size: 1,000,000 rows, 200 kills
 	$(BIN)/python -m pytest --full -s tests/end_to_end tests/safely/test_guards.py tests/safely/test_kills.py tests/safely/test_dying_databases.py
+
+any-schema: .venv/installed  ## 60 random changes of a model with everything; each change cut off at each request
+	$(BIN)/python -m pytest --full -s tests/safely/foreign/test_everything.py tests/migrations/test_resumed.py tests/safely/test_retype.py tests/safely/test_enums.py
 
 rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
 	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
