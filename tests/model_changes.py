@@ -113,7 +113,7 @@ class Changes:
             (table, column)
             for table, content in sorted(self.tables.items())
             for column, text in content.columns.items()
-            if text == "sa.Integer()" and column.isalnum()
+            if text == "sa.Integer()" and column.isalnum() and column != "select"  # a reserved word
         ]
         if not numbers:
             return None

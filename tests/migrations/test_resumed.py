@@ -22,7 +22,7 @@ from tests.dying_databases import Fault, wire
 from tests.migrated import leftovers, state_of
 from tests.revisions import Revision
 
-CHANGES_IN_SUITE = 5
+CHANGES_IN_SUITE = 4
 SEVERAL = """\
 INSERT INTO users (full_name, email, age)
 SELECT 'User ' || n, 'user' || n || '@example.org', CASE WHEN n % 3 > 0 THEN 20 + n END

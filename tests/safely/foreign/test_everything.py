@@ -27,7 +27,7 @@ from tests.everything import Everything
 from tests.foreign import Originals
 from tests.model_changes import Changes
 
-CHANGES = 4
+CHANGES = 2
 CHANGES_IN_FULL = 60
 ROWS = 40  # of each table
 BOOKKEEPING = ("alembic_version", "migration_log")
