@@ -180,3 +180,8 @@ async def read(engine: AsyncEngine, look: Callable[..., Result], *arguments: Any
         # aiosqlite's thread would report to an event loop that is closed, with a stack trace
         await asyncio.wait([task])
         raise
+
+
+def as_literal(value: str) -> str:
+    """Return a text as SQL, for a query outside of a revision that takes no parameters."""
+    return "'{}'".format(value.replace("'", "''"))

@@ -8,12 +8,12 @@ from alembic import op
 
 from safely.operations.connection import (
     analyze,
-    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
     quoted,
+    refuse_elsewhere,
     refuse_hidden_rows,
     regclass,
     rows,
@@ -118,11 +118,11 @@ def backfill(
 
     Example: `safely.backfill("customers", "name = 'Unknown'", where="name IS NULL")`
     """
-    with in_schema(schema, table_name):
-        refuse_hidden_rows(table_name)
-        if change_rows(table_name, assignments, where, batch) > FEW:
-            with outside_transaction(patient=True):
-                analyze(table_name)
+    refuse_elsewhere(schema, table_name)
+    refuse_hidden_rows(table_name)
+    if change_rows(table_name, assignments, where, batch) > FEW:
+        with outside_transaction(patient=True):
+            analyze(table_name)
 
 
 def change_rows(

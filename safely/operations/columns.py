@@ -23,7 +23,6 @@ from safely.operations.connection import (
     column_type,
     expression_sql,
     has_column,
-    in_schema,
     literal,
     normalized_type,
     offline,
@@ -31,6 +30,7 @@ from safely.operations.connection import (
     pragma_value,
     qualified,
     quoted,
+    refuse_elsewhere,
     refuse_offline,
     regclass,
     required_name,
@@ -116,19 +116,19 @@ def add_column(  # noqa: PLR0913  # Alembic's signature
     Example: `safely.add_column("customers", sa.Column("phone", sa.Text(), nullable=True))`
     """
     refuse_off("add_column", if_not_exists=if_not_exists)
-    with in_schema(schema, table_name):
-        name = column.name
-        refuse_other_rules(table_name, column)
-        if inline_references or inline_primary_key:
-            option = "inline_references" if inline_references else "inline_primary_key"
-            refuse_unknown("add_column", {option: True})
-        is_new = offline() or not (is_set_aside(table_name, name) or has_column(table_name, name))
-        if is_new and not undoing():
-            refuse_without_value(table_name, column)
-        if not postgresql():
-            add_on_sqlite(table_name, column)
-            return
-        add_on_postgresql(table_name, column, is_new=is_new)
+    refuse_elsewhere(schema, table_name)
+    name = column.name
+    refuse_other_rules(table_name, column)
+    if inline_references or inline_primary_key:
+        option = "inline_references" if inline_references else "inline_primary_key"
+        refuse_unknown("add_column", {option: True})
+    is_new = offline() or not (is_set_aside(table_name, name) or has_column(table_name, name))
+    if is_new and not undoing():
+        refuse_without_value(table_name, column)
+    if not postgresql():
+        add_on_sqlite(table_name, column)
+        return
+    add_on_postgresql(table_name, column, is_new=is_new)
 
 
 def add_on_postgresql(table_name: str, column: sa.Column[Any], *, is_new: bool) -> None:
@@ -266,9 +266,8 @@ def refuse_other_definition(table_name: str, column_name: str, definition: str) 
         for fact in part.facts(but="DEFAULT")
     ]
     wanted = list(Part(definition).facts(but="DEFAULT"))
-    if (
-        undoing()
-    ):  # the rules that it had before are right, also those that the downgrade leaves out
+    # the rules that it had before are right, also those that the downgrade leaves out
+    if undoing():
         existing, wanted = existing[:1], wanted[:1]
     if differences(existing, wanted):
         raise Refused(
@@ -398,32 +397,32 @@ def drop_column(
     """
     refuse_off("drop_column", if_exists=if_exists)
     refuse_unknown("drop_column", options)
-    with in_schema(schema, table_name):
-        hidden = hidden_name(column_name)  # refuses a long name before anything is changed
-        if not offline() and not has_column(table_name, column_name):
-            if not has_column(table_name, hidden):
-                raise Refused(f"there is no column {column_name} in {table_name}: correct the name")
-            return  # a run that was killed has set it aside
-        refuse_references(table_name, column_name)
-        refuse_used_by_fill(table_name, column_name)
-        if not postgresql():
-            drop_on_sqlite(table_name, column_name, fill)
-            return
-        refuse_mentioned_column(table_name, column_name, what="set aside")
-        if not offline():
-            refuse_shared_default(table_name, column_name, fill)
-        needs_value = NEEDS_VALUE.format(oid=regclass(table_name), column=literal(column_name))
-        message = no_value(table_name, column_name)
-        if fill is None:
-            if not offline() and scalar(f"SELECT {needs_value}"):
-                raise Refused(message)
-            give_value = f"RAISE EXCEPTION '%', {literal(message)}"
-        else:
-            alter = f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)}"
-            give_value = f"{alter} SET DEFAULT {literal(fill)}"
-        run_unless(f"NOT {needs_value}", give_value)
-        refuse_rules(table_name, column_name)
-        set_column_aside(table_name, column_name)
+    refuse_elsewhere(schema, table_name)
+    hidden = hidden_name(column_name)  # refuses a long name before anything is changed
+    if not offline() and not has_column(table_name, column_name):
+        if not has_column(table_name, hidden):
+            raise Refused(f"there is no column {column_name} in {table_name}: correct the name")
+        return  # a run that was killed has set it aside
+    refuse_references(table_name, column_name)
+    refuse_used_by_fill(table_name, column_name)
+    if not postgresql():
+        drop_on_sqlite(table_name, column_name, fill)
+        return
+    refuse_mentioned_column(table_name, column_name, what="set aside")
+    if not offline():
+        refuse_shared_default(table_name, column_name, fill)
+    needs_value = NEEDS_VALUE.format(oid=regclass(table_name), column=literal(column_name))
+    message = no_value(table_name, column_name)
+    if fill is None:
+        if not offline() and scalar(f"SELECT {needs_value}"):
+            raise Refused(message)
+        give_value = f"RAISE EXCEPTION '%', {literal(message)}"
+    else:
+        alter = f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)}"
+        give_value = f"{alter} SET DEFAULT {literal(fill)}"
+    run_unless(f"NOT {needs_value}", give_value)
+    refuse_rules(table_name, column_name)
+    set_column_aside(table_name, column_name)
 
 
 def drop_on_sqlite(table_name: str, column_name: str, fill: str | int | None) -> None:
@@ -506,18 +505,17 @@ def rename_column(
 
     Example: `safely.rename_column("customers", "name", "full_name")`
     """
-    with in_schema(schema, table_name):
-        rename = (
-            f"ALTER TABLE {quoted(table_name)} "
-            f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"
-        )
-        refuse_used_by_fill(table_name, column_name)
-        if not postgresql():
-            run(rename)
-            return
-        refuse_mentioned_column(table_name, column_name, what="renamed")
-        old, new = (
-            HAS_COLUMN.format(regclass(table_name), literal(name))
-            for name in (column_name, new_name)
-        )
-        run_unless(f"{new} AND NOT {old}", rename)
+    refuse_elsewhere(schema, table_name)
+    rename = (
+        f"ALTER TABLE {quoted(table_name)} "
+        f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"
+    )
+    refuse_used_by_fill(table_name, column_name)
+    if not postgresql():
+        run(rename)
+        return
+    refuse_mentioned_column(table_name, column_name, what="renamed")
+    old, new = (
+        HAS_COLUMN.format(regclass(table_name), literal(name)) for name in (column_name, new_name)
+    )
+    run_unless(f"{new} AND NOT {old}", rename)

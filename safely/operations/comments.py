@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.schema import SetColumnComment, SetConstraintComment, SetTableComment
 
-from safely.operations.connection import in_schema, literal, postgresql, quoted, run
+from safely.operations.connection import literal, postgresql, quoted, refuse_elsewhere, run
 
 log = logging.getLogger("safely")
 
@@ -34,8 +34,8 @@ def create_table_comment(
     Example: `safely.create_table_comment("customers", "people who bought something")`
     """
     del existing_comment
-    with in_schema(schema, table_name):
-        set_comment(f"TABLE {quoted(table_name)}", table_name, comment)
+    refuse_elsewhere(schema, table_name)
+    set_comment(f"TABLE {quoted(table_name)}", table_name, comment)
 
 
 def drop_table_comment(
@@ -68,9 +68,9 @@ def change_comment(
     Example: `safely.change_comment("customers", "phone", "with the country's code")`
     """
     del existing_comment
-    with in_schema(schema, table_name):
-        column = f"{quoted(table_name)}.{quoted(column_name)}"
-        set_comment(f"COLUMN {column}", f"{table_name}.{column_name}", comment)
+    refuse_elsewhere(schema, table_name)
+    column = f"{quoted(table_name)}.{quoted(column_name)}"
+    set_comment(f"COLUMN {column}", f"{table_name}.{column_name}", comment)
 
 
 def set_comment(target: str, name: str, comment: str | None) -> None:

@@ -260,18 +260,16 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
                 set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
 
 
-@contextmanager
-def in_schema(schema: str | None, *table_names: str) -> Iterator[None]:
-    """Run an operation on these tables, in the project's schema: the only one that is published.
+def refuse_elsewhere(schema: str | None, *table_names: str) -> None:
+    """Raise Refused for another schema than the project's, the only one that is published.
 
-    Raise Refused for another `schema`, and for a table that is missing in it: unqualified names
-    would lead to a table of the same name elsewhere in the search_path.
+    Also for a table that is missing in it: unqualified names would lead to a table of the same
+    name elsewhere in the search_path.
     """
     refuse_other_schema(schema)
     if not offline():
         for table_name in table_names:
             refuse_missing(table_name)
-    yield
 
 
 def project_schema() -> str | None:

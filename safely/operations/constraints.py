@@ -14,13 +14,13 @@ from safely.operations.connection import (
     Refused,
     empty_twin,
     expression_sql,
-    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
     qualified,
     quoted,
+    refuse_elsewhere,
     refuse_offline,
     refuse_rows,
     regclass,
@@ -72,17 +72,17 @@ def create_check_constraint(  # noqa: PLR0913  # Alembic's signature
     """
     del info
     refuse_unknown("create_check_constraint", options)
-    with in_schema(schema, table_name):
-        name, rule = required_name(constraint_name, table_name), expression_sql(condition)
-        if not (postgresql() and postgresql_not_valid):
-            refuse_violations(name, table_name, rule)
-        if postgresql():
-            add_check(name, table_name, rule, is_validated=not postgresql_not_valid)
-            set_comment_of(name, table_name, comment)
-            return
-        with rebuilt(table_name) as table:
-            conflict = on_conflict(sqlite_on_conflict)
-            table.add_constraint(f"CONSTRAINT {quoted(name)} CHECK ({rule}){conflict}")
+    refuse_elsewhere(schema, table_name)
+    name, rule = required_name(constraint_name, table_name), expression_sql(condition)
+    if not (postgresql() and postgresql_not_valid):
+        refuse_violations(name, table_name, rule)
+    if postgresql():
+        add_check(name, table_name, rule, is_validated=not postgresql_not_valid)
+        set_comment_of(name, table_name, comment)
+        return
+    with rebuilt(table_name) as table:
+        conflict = on_conflict(sqlite_on_conflict)
+        table.add_constraint(f"CONSTRAINT {quoted(name)} CHECK ({rule}){conflict}")
 
 
 def add_check(
@@ -166,44 +166,44 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
     del info, link_to_name, use_alter
     refuse_unknown("create_foreign_key", options)
     refuse_two_schemas(source_schema, referent_schema)
-    with in_schema(source_schema or referent_schema, source_table, referent_table):
-        name = required_name(constraint_name, source_table)
-        key = sa.ForeignKeyConstraint(
-            local_cols,
-            [f"{referent_table}.{column}" for column in remote_cols],
-            ondelete=ondelete,
-            match=match,
-            deferrable=deferrable,
-            initially=initially,
-        )
-        refuse_ignored_in_constraint(name, source_table, key)
-        defer_as_postgresql(key)
-        if not postgresql():
-            refuse_offline(source_table)
-            refuse_not_unique(name, referent_table, remote_cols)
-        elif not offline():
-            partitions.refuse_old_server(name, source_table)
-        source, referent = qualified(source_table), qualified(referent_table)
-        dangling = dangling_rows(source, referent, local_cols, remote_cols, match=match)
-        if not (postgresql() and postgresql_not_valid):
-            refuse_dangling(name, source_table, dangling)
-        rule = key_rule(
-            local_cols,
-            referent_table,
-            remote_cols,
-            match=match,
-            ondelete=ondelete,
-            onupdate=onupdate,
-            deferrable=key.deferrable,
-            initially=key.initially,
-        )
-        if not postgresql():
-            with rebuilt(source_table) as table:
-                table.add_constraint(f"CONSTRAINT {quoted(name)} {rule}")
-            return
-        refuse = partial(refuse_dangling, name, source_table, dangling)
-        add_validated(name, source_table, rule, None if postgresql_not_valid else refuse)
-        set_comment_of(name, source_table, comment)
+    refuse_elsewhere(source_schema or referent_schema, source_table, referent_table)
+    name = required_name(constraint_name, source_table)
+    key = sa.ForeignKeyConstraint(
+        local_cols,
+        [f"{referent_table}.{column}" for column in remote_cols],
+        ondelete=ondelete,
+        match=match,
+        deferrable=deferrable,
+        initially=initially,
+    )
+    refuse_ignored_in_constraint(name, source_table, key)
+    defer_as_postgresql(key)
+    if not postgresql():
+        refuse_offline(source_table)
+        refuse_not_unique(name, referent_table, remote_cols)
+    elif not offline():
+        partitions.refuse_old_server(name, source_table)
+    source, referent = qualified(source_table), qualified(referent_table)
+    dangling = dangling_rows(source, referent, local_cols, remote_cols, match=match)
+    if not (postgresql() and postgresql_not_valid):
+        refuse_dangling(name, source_table, dangling)
+    rule = key_rule(
+        local_cols,
+        referent_table,
+        remote_cols,
+        match=match,
+        ondelete=ondelete,
+        onupdate=onupdate,
+        deferrable=key.deferrable,
+        initially=key.initially,
+    )
+    if not postgresql():
+        with rebuilt(source_table) as table:
+            table.add_constraint(f"CONSTRAINT {quoted(name)} {rule}")
+        return
+    refuse = partial(refuse_dangling, name, source_table, dangling)
+    add_validated(name, source_table, rule, None if postgresql_not_valid else refuse)
+    set_comment_of(name, source_table, comment)
 
 
 def key_rule(  # noqa: PLR0913  # the parts of a foreign key
@@ -312,47 +312,47 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
     """
     del info
     refuse_unknown("create_unique_constraint", options)
-    with in_schema(schema, table_name):
-        name = required_name(constraint_name, table_name)
-        rule = sa.UniqueConstraint(
-            *columns,
-            deferrable=deferrable,
-            initially=initially,
-            postgresql_nulls_not_distinct=postgresql_nulls_not_distinct,
-        )
-        refuse_ignored_in_constraint(name, table_name, rule)
-        if not postgresql():
-            refuse_offline(table_name)
-            refuse_duplicates(name, table_name, columns, None, nulls_are_equal=False)
-            unique = ", ".join(map(quoted, columns))
-            with rebuilt(table_name) as table:
-                conflict = on_conflict(sqlite_on_conflict)
-                table.add_constraint(f"CONSTRAINT {quoted(name)} UNIQUE ({unique}){conflict}")
-            return
-        deferred = deferral(deferrable=deferrable, initially=initially)
-        if offline():
-            partitions.print_refusal(table_name, f"creating {name}")
-        elif partitions.is_partitioned(table_name):
-            create_unique_on_partitions(
-                name,
-                table_name,
-                columns,
-                deferred,
-                postgresql_include=postgresql_include,
-                postgresql_nulls_not_distinct=postgresql_nulls_not_distinct,
-            )
-            set_comment_of(name, table_name, comment)
-            return
-        create_index(
+    refuse_elsewhere(schema, table_name)
+    name = required_name(constraint_name, table_name)
+    rule = sa.UniqueConstraint(
+        *columns,
+        deferrable=deferrable,
+        initially=initially,
+        postgresql_nulls_not_distinct=postgresql_nulls_not_distinct,
+    )
+    refuse_ignored_in_constraint(name, table_name, rule)
+    if not postgresql():
+        refuse_offline(table_name)
+        refuse_duplicates(name, table_name, columns, None, nulls_are_equal=False)
+        unique = ", ".join(map(quoted, columns))
+        with rebuilt(table_name) as table:
+            conflict = on_conflict(sqlite_on_conflict)
+            table.add_constraint(f"CONSTRAINT {quoted(name)} UNIQUE ({unique}){conflict}")
+        return
+    deferred = deferral(deferrable=deferrable, initially=initially)
+    if offline():
+        partitions.print_refusal(table_name, f"creating {name}")
+    elif partitions.is_partitioned(table_name):
+        create_unique_on_partitions(
             name,
             table_name,
             columns,
-            unique=True,
+            deferred,
             postgresql_include=postgresql_include,
             postgresql_nulls_not_distinct=postgresql_nulls_not_distinct,
         )
-        attach(name, table_name, deferred)
         set_comment_of(name, table_name, comment)
+        return
+    create_index(
+        name,
+        table_name,
+        columns,
+        unique=True,
+        postgresql_include=postgresql_include,
+        postgresql_nulls_not_distinct=postgresql_nulls_not_distinct,
+    )
+    attach(name, table_name, deferred)
+    set_comment_of(name, table_name, comment)
 
 
 def create_unique_on_partitions(  # noqa: PLR0913  # options of SQLAlchemy
@@ -412,13 +412,13 @@ def drop_constraint(
     Example: `safely.drop_constraint("ck_customers_age", "customers", "check")`
     """
     refuse_off("drop_constraint", if_exists=if_exists)
-    with in_schema(schema, table_name):
-        if postgresql():
-            op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
-            return
-        with rebuilt(table_name) as table:
-            if not table.drop_constraint(constraint_name, type_):
-                raise Refused(no_constraint(constraint_name, table_name))
+    refuse_elsewhere(schema, table_name)
+    if postgresql():
+        op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
+        return
+    with rebuilt(table_name) as table:
+        if not table.drop_constraint(constraint_name, type_):
+            raise Refused(no_constraint(constraint_name, table_name))
 
 
 def no_constraint(constraint_name: str, table_name: str) -> str:

@@ -18,10 +18,10 @@ from sqlalchemy.dialects.postgresql import CreateEnumType
 from safely.operations.aside import LONGEST_NAME
 from safely.operations.connection import (
     Refused,
-    in_schema,
     literal,
     offline,
     postgresql,
+    refuse_elsewhere,
     regclass,
     revision,
     rows,
@@ -57,23 +57,23 @@ def create_enum(name: str, *values: str, schema: str | None = None) -> None:
     Example: `safely.create_enum("mood", "sad", "ok")`
     """
     refuse_labels(name, values)
-    with in_schema(schema):
-        if not postgresql():
-            return
-        refuse_other_labels(name, values)
-        oid = oid_of(name)
-        create = str(CreateEnumType(NATIVE(*values, name=name)).compile(dialect=dialect()))
-        run(
-            CREATE.format(
-                create=create.strip(),
-                oid=oid,
-                labels=labels_of(oid),
-                note=NOTE.format(oid=oid),
-                wanted=array(values),
-                other_labels=literal(other_labels(name, values, "%s").replace("%%", "%")),
-                write_note=write_note(name, labels_of(oid)),
-            )
+    refuse_elsewhere(schema)
+    if not postgresql():
+        return
+    refuse_other_labels(name, values)
+    oid = oid_of(name)
+    create = str(CreateEnumType(NATIVE(*values, name=name)).compile(dialect=dialect()))
+    run(
+        CREATE.format(
+            create=create.strip(),
+            oid=oid,
+            labels=labels_of(oid),
+            note=NOTE.format(oid=oid),
+            wanted=array(values),
+            other_labels=literal(other_labels(name, values, "%s").replace("%%", "%")),
+            write_note=write_note(name, labels_of(oid)),
         )
+    )
 
 
 def drop_enum(name: str, *, schema: str | None = None) -> None:
@@ -90,20 +90,20 @@ def drop_enum(name: str, *, schema: str | None = None) -> None:
 
     Example: `safely.drop_enum("mood")`
     """
-    with in_schema(schema):
-        if not postgresql():
-            return
-        oid = oid_of(name)
-        if not offline() and (dependents := dependents_of(name)):
-            raise Refused(
-                f"the type {name} can't be set aside while {', '.join(dependents)} uses it: "
-                "change or drop that first"
-            )
-        run(
-            NOTE_DOWN.format(
-                oid=oid, write_note=write_note(name, labels_of(oid), set_aside_by=revision())
-            )
+    refuse_elsewhere(schema)
+    if not postgresql():
+        return
+    oid = oid_of(name)
+    if not offline() and (dependents := dependents_of(name)):
+        raise Refused(
+            f"the type {name} can't be set aside while {', '.join(dependents)} uses it: "
+            "change or drop that first"
         )
+    run(
+        NOTE_DOWN.format(
+            oid=oid, write_note=write_note(name, labels_of(oid), set_aside_by=revision())
+        )
+    )
 
 
 def dependents_of(name: str) -> list[str]:
@@ -256,8 +256,8 @@ def create_missing_enums(items: Iterable[sa.schema.SchemaItem]) -> bool:
                 "sa.Enum(…, name=…)"
             )
         name = str(enum.name)
-        with in_schema(enum.schema):
-            is_there = has_labels(name, enum.enums)
+        refuse_elsewhere(enum.schema)
+        is_there = has_labels(name, enum.enums)
         if enum.create_type and not is_there:
             create_enum(name, *enum.enums, schema=enum.schema)
         without_creation(column.type)

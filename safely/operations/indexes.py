@@ -14,7 +14,6 @@ from safely.operations.connection import (
     analyze,
     empty_twin,
     expression_sql,
-    in_schema,
     literal,
     offline,
     outside_transaction,
@@ -22,6 +21,7 @@ from safely.operations.connection import (
     project_schema,
     qualified,
     quoted,
+    refuse_elsewhere,
     required_name,
     run,
     scalar,
@@ -101,64 +101,64 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         postgresql_concurrently=postgresql_concurrently,
     )
     refuse_unknown("create_index", options)
-    with in_schema(schema, table_name):
-        name = required_name(index_name, table_name)
-        where = postgresql_where if postgresql() else sqlite_where
-        if not postgresql():
-            lost = {
-                "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
-                "postgresql_where": postgresql_where,
-                "sqlite_where": sqlite_where,
-            }
-            refuse_lost_options(f"{name} of {table_name}", lost)
-        if unique and not offline():
-            nulls_are_equal = postgresql() and bool(postgresql_nulls_not_distinct)
-            refuse_duplicates(name, table_name, columns, where, nulls_are_equal=nulls_are_equal)
-        if not postgresql():
+    refuse_elsewhere(schema, table_name)
+    name = required_name(index_name, table_name)
+    where = postgresql_where if postgresql() else sqlite_where
+    if not postgresql():
+        lost = {
+            "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+            "postgresql_where": postgresql_where,
+            "sqlite_where": sqlite_where,
+        }
+        refuse_lost_options(f"{name} of {table_name}", lost)
+    if unique and not offline():
+        nulls_are_equal = postgresql() and bool(postgresql_nulls_not_distinct)
+        refuse_duplicates(name, table_name, columns, where, nulls_are_equal=nulls_are_equal)
+    if not postgresql():
+        op.create_index(
+            name,
+            table_name,
+            [for_sqlite(column) for column in columns],
+            unique=unique,
+            sqlite_where=as_expression(sqlite_where),
+        )
+        return
+    obeyed: dict[str, Any] = {
+        "postgresql_include": postgresql_include,
+        "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
+        "postgresql_ops": postgresql_ops,
+        "postgresql_tablespace": postgresql_tablespace,
+        "postgresql_using": postgresql_using,
+        "postgresql_where": as_expression(postgresql_where),
+        "postgresql_with": postgresql_with,
+    }
+    set_options = {option: value for option, value in obeyed.items() if value is not None}
+    if offline():
+        partitions.print_refusal(table_name, f"creating {name}")
+    else:
+        refuse_other(name, table_name, columns, unique=unique, **set_options)
+    if not offline() and partitions.is_partitioned(table_name):
+        create_on_partitions(name, table_name, columns, unique=unique, **set_options)
+        return
+    with outside_transaction(patient=True):
+        if not offline():
+            make_room(name, table_name)
+        try:
             op.create_index(
                 name,
                 table_name,
-                [for_sqlite(column) for column in columns],
+                list(columns),
                 unique=unique,
-                sqlite_where=as_expression(sqlite_where),
+                postgresql_concurrently=True,
+                if_not_exists=True,
+                **set_options,
             )
-            return
-        obeyed: dict[str, Any] = {
-            "postgresql_include": postgresql_include,
-            "postgresql_nulls_not_distinct": postgresql_nulls_not_distinct,
-            "postgresql_ops": postgresql_ops,
-            "postgresql_tablespace": postgresql_tablespace,
-            "postgresql_using": postgresql_using,
-            "postgresql_where": as_expression(postgresql_where),
-            "postgresql_with": postgresql_with,
-        }
-        set_options = {option: value for option, value in obeyed.items() if value is not None}
-        if offline():
-            partitions.print_refusal(table_name, f"creating {name}")
-        else:
-            refuse_other(name, table_name, columns, unique=unique, **set_options)
-        if not offline() and partitions.is_partitioned(table_name):
-            create_on_partitions(name, table_name, columns, unique=unique, **set_options)
-            return
-        with outside_transaction(patient=True):
-            if not offline():
-                make_room(name, table_name)
-            try:
-                op.create_index(
-                    name,
-                    table_name,
-                    list(columns),
-                    unique=unique,
-                    postgresql_concurrently=True,
-                    if_not_exists=True,
-                    **set_options,
-                )
-            except IntegrityError as error:  # a duplicate was written while it was being built
-                drop_concurrently(name, table_name)
-                raise duplicates(name, table_name, columns, "some", where) from error
-            verify(name)
-            if not all(isinstance(column, str) for column in columns):
-                analyze(table_name)  # an expression has statistics of its own, and yet none
+        except IntegrityError as error:  # a duplicate was written while it was being built
+            drop_concurrently(name, table_name)
+            raise duplicates(name, table_name, columns, "some", where) from error
+        verify(name)
+        if not all(isinstance(column, str) for column in columns):
+            analyze(table_name)  # an expression has statistics of its own, and yet none
 
 
 def create_on_partitions(
@@ -271,15 +271,15 @@ def drop_index(
     """
     refuse_off("drop_index", if_exists=if_exists, postgresql_concurrently=postgresql_concurrently)
     refuse_unknown("drop_index", {name: options[name] for name in options.keys() - DEFINITION})
-    with in_schema(schema):
-        if not postgresql():
-            op.drop_index(index_name, table_name, if_exists=True)
-            return
-        if not offline() and partitions.is_partitioned_index(index_name):
-            partitions.drop_index(index_name)
-            return
-        with outside_transaction(patient=True):
-            drop_concurrently(index_name, table_name)
+    refuse_elsewhere(schema)
+    if not postgresql():
+        op.drop_index(index_name, table_name, if_exists=True)
+        return
+    if not offline() and partitions.is_partitioned_index(index_name):
+        partitions.drop_index(index_name)
+        return
+    with outside_transaction(patient=True):
+        drop_concurrently(index_name, table_name)
 
 
 def drop_concurrently(index_name: str, table_name: str | None) -> None:

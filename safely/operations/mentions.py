@@ -1,4 +1,4 @@
-"""What would go on asking for a column or a table that is no longer there (PostgreSQL).
+"""Functions and policies that would go on asking for a column or a table (PostgreSQL).
 
 A view, an index, a trigger's WHEN, a policy know a column by its number, which follows renames. The
 body of a function is text: it names the column, and fails for every client once the name is gone.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from safely.operations.aside import LONGEST_NAME
 from safely.operations.connection import (
     Refused,
     literal,
@@ -22,7 +23,6 @@ from safely.operations.connection import (
     scalar,
 )
 
-LONGEST_NAME = 63  # bytes
 FIRST_WITH_KEYS = 180_000  # server_version_num of the first that takes a foreign key NOT VALID
 DIGITS = 8  # of the checksum in the place of what is cut off
 SHORTEST = 40  # bytes of an index's name that the names of its partitions' indexes begin with
@@ -207,7 +207,7 @@ class Tree:
 
     name: str
     definition: str
-    """What the definition of each says after USING."""
+    """The part of each definition after USING."""
     unique: bool
     rule: str = ""
     """The UNIQUE constraint that each of them serves; empty for none."""

@@ -36,7 +36,7 @@ class Attachment(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What `portrait` calls it."""
+        """The name that `portrait` gives to the object."""
         return f"{self.kind} {self.name}"
 
 

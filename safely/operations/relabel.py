@@ -20,7 +20,6 @@ from safely.operations.connection import (
     analyze,
     catalogue_value,
     has_column,
-    in_schema,
     literal,
     offline,
     outside_transaction,
@@ -28,6 +27,7 @@ from safely.operations.connection import (
     pragma_value,
     qualified,
     quoted,
+    refuse_elsewhere,
     refuse_rows,
     regclass,
     rows,
@@ -150,29 +150,29 @@ def change_enum(  # noqa: PLR0913  # what ALTER TYPE can't know of older builds
     Example: `safely.change_enum("mood", "sad", "fine", "happy", renamed={"ok": "fine"})`
     """
     refuse_labels(name, values)
-    with in_schema(schema):
-        if not postgresql():
-            labels = labels_from(name, values, renamed, older_builds_see, existing)
-            change_on_sqlite(labels, columns)
-            return
-        if offline():
-            if existing is None or columns is None:
-                raise Refused(
-                    f"the type {name} can't be changed by a script that was printed without "
-                    "knowing it: write existing=[…], its labels before, and columns=[(table, "
-                    "column), …]"
-                )
-            before, pairs = list(existing), list(columns)
-        else:
-            pairs = columns_with(name, columns)
-            before = labels_before(name, values, existing, pairs)
-        if set(before) == set(values):
-            if not offline():
-                refuse_other_order(Labels(name, tuple(before), values, {}, None))
-            note_labels(name, values)  # a run that was killed has changed all, or nothing yet
-            return
-        labels = labels_from(name, values, renamed, older_builds_see, before)
-        change_on_postgresql(labels, pairs)
+    refuse_elsewhere(schema)
+    if not postgresql():
+        labels = labels_from(name, values, renamed, older_builds_see, existing)
+        change_on_sqlite(labels, columns)
+        return
+    if offline():
+        if existing is None or columns is None:
+            raise Refused(
+                f"the type {name} can't be changed by a script that was printed without "
+                "knowing it: write existing=[…], its labels before, and columns=[(table, "
+                "column), …]"
+            )
+        before, pairs = list(existing), list(columns)
+    else:
+        pairs = columns_with(name, columns)
+        before = labels_before(name, values, existing, pairs)
+    if set(before) == set(values):
+        if not offline():
+            refuse_other_order(Labels(name, tuple(before), values, {}, None))
+        note_labels(name, values)  # a run that was killed has changed all, or nothing yet
+        return
+    labels = labels_from(name, values, renamed, older_builds_see, before)
+    change_on_postgresql(labels, pairs)
 
 
 def labels_from(

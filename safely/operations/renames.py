@@ -6,11 +6,11 @@ from safely.operations.aside import rename_indexes
 from safely.operations.connection import (
     Refused,
     has_table,
-    in_schema,
     literal,
     offline,
     postgresql,
     quoted,
+    refuse_elsewhere,
     refuse_missing,
     refuse_offline,
     regclass,
@@ -36,22 +36,22 @@ def rename_table(old_table_name: str, new_table_name: str, *, schema: str | None
 
     Example: `safely.rename_table("customers", "clients")`
     """
-    with in_schema(schema):
-        if not offline():
-            if has_table(new_table_name) and not has_table(old_table_name):
-                return  # a run that was killed has renamed it
-            refuse_missing(old_table_name)
-            if has_table(new_table_name):
-                raise Refused(
-                    f"{old_table_name} can't become {new_table_name}: there is such a table. Take "
-                    "another name, or rename that one first"
-                )
-        rename = f"ALTER TABLE {quoted(old_table_name)} RENAME TO {quoted(new_table_name)}"
-        if not postgresql():
-            run(rename)
-            return
-        old, new = relation(old_table_name), relation(new_table_name)
-        run_unless(f"{new} IS NOT NULL AND {old} IS NULL", rename)
+    refuse_elsewhere(schema)
+    if not offline():
+        if has_table(new_table_name) and not has_table(old_table_name):
+            return  # a run that was killed has renamed it
+        refuse_missing(old_table_name)
+        if has_table(new_table_name):
+            raise Refused(
+                f"{old_table_name} can't become {new_table_name}: there is such a table. Take "
+                "another name, or rename that one first"
+            )
+    rename = f"ALTER TABLE {quoted(old_table_name)} RENAME TO {quoted(new_table_name)}"
+    if not postgresql():
+        run(rename)
+        return
+    old, new = relation(old_table_name), relation(new_table_name)
+    run_unless(f"{new} IS NOT NULL AND {old} IS NULL", rename)
 
 
 def rename_constraint(
@@ -68,23 +68,23 @@ def rename_constraint(
 
     Example: `safely.rename_constraint("uq_customers_mail", "customers", "uq_customers_email")`
     """
-    with in_schema(schema, table_name):
-        if not postgresql():
-            rename_constraint_on_sqlite(constraint_name, table_name, new_name)
-            return
-        if not offline():
-            query = f"SELECT conname FROM pg_constraint WHERE conrelid = {regclass(table_name)}"
-            names = [name for (name,) in rows(query)]
-            refuse_constraint(constraint_name, table_name, new_name, names)
-        old, new = (
-            HAS_CONSTRAINT.format(name=literal(name), table=regclass(table_name))
-            for name in (constraint_name, new_name)
-        )
-        run_unless(
-            f"{new} AND NOT {old}",
-            f"ALTER TABLE {quoted(table_name)} "
-            f"RENAME CONSTRAINT {quoted(constraint_name)} TO {quoted(new_name)}",
-        )
+    refuse_elsewhere(schema, table_name)
+    if not postgresql():
+        rename_constraint_on_sqlite(constraint_name, table_name, new_name)
+        return
+    if not offline():
+        query = f"SELECT conname FROM pg_constraint WHERE conrelid = {regclass(table_name)}"
+        names = [name for (name,) in rows(query)]
+        refuse_constraint(constraint_name, table_name, new_name, names)
+    old, new = (
+        HAS_CONSTRAINT.format(name=literal(name), table=regclass(table_name))
+        for name in (constraint_name, new_name)
+    )
+    run_unless(
+        f"{new} AND NOT {old}",
+        f"ALTER TABLE {quoted(table_name)} "
+        f"RENAME CONSTRAINT {quoted(constraint_name)} TO {quoted(new_name)}",
+    )
 
 
 def refuse_constraint(name: str, table_name: str, new_name: str, names: Collection[str]) -> None:
@@ -129,20 +129,20 @@ def rename_index(
 
     Example: `safely.rename_index("ix_customers_mail", "customers", "ix_customers_email")`
     """
-    with in_schema(schema, table_name):
-        if not offline():
-            indexes = indexes_of(table_name)
-            if new_name in indexes and index_name not in indexes:
-                return  # a run that was killed has renamed it
-            refuse_index(index_name, table_name, new_name, indexes)
-        if not postgresql():
-            refuse_offline(table_name)
-            rename_indexes(table_name, lambda _: new_name, only=index_name)
-            return
-        run_unless(
-            f"{relation(new_name)} IS NOT NULL AND {relation(index_name)} IS NULL",
-            f"ALTER INDEX {quoted(index_name)} RENAME TO {quoted(new_name)}",
-        )
+    refuse_elsewhere(schema, table_name)
+    if not offline():
+        indexes = indexes_of(table_name)
+        if new_name in indexes and index_name not in indexes:
+            return  # a run that was killed has renamed it
+        refuse_index(index_name, table_name, new_name, indexes)
+    if not postgresql():
+        refuse_offline(table_name)
+        rename_indexes(table_name, lambda _: new_name, only=index_name)
+        return
+    run_unless(
+        f"{relation(new_name)} IS NOT NULL AND {relation(index_name)} IS NULL",
+        f"ALTER INDEX {quoted(index_name)} RENAME TO {quoted(new_name)}",
+    )
 
 
 def relation(name: str) -> str:

@@ -10,13 +10,13 @@ from safely.operations.connection import (
     Refused,
     catalogue_value,
     expression_sql,
-    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
     qualified,
     quoted,
+    refuse_elsewhere,
     refuse_hidden_rows,
     refuse_rows,
     regclass,
@@ -131,28 +131,28 @@ def require_column(
 
     Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
-    with in_schema(schema, table_name):
-        refuse_hidden_rows(table_name)
-        column = quoted(column_name)
-        if fill is not None:
-            refuse_without_key(table_name)
-            refuse_other_trigger(table_name, column_name)
-            if postgresql():
-                with outside_transaction():
-                    create_fill_trigger(table_name, column_name, fill)
-            backfill(table_name, f"{column} = {fill_sql(fill)}", where=f"{column} IS NULL")
-        refuse_null(table_name, column_name)
-        if not postgresql():
-            with rebuilt(table_name) as table:
-                table.set_nullable(column_name, nullable=False)
-            return
-        check = f"ck_{table_name}_{column_name}_required"
-        if offline() or not catalogue_value("attnotnull", table_name, column_name):
-            add_check(check, table_name, f"{column} IS NOT NULL")
-        with outside_transaction():
-            # two statements: a single one would drop the CHECK first, and then read every row
-            run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
-            run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
+    refuse_elsewhere(schema, table_name)
+    refuse_hidden_rows(table_name)
+    column = quoted(column_name)
+    if fill is not None:
+        refuse_without_key(table_name)
+        refuse_other_trigger(table_name, column_name)
+        if postgresql():
+            with outside_transaction():
+                create_fill_trigger(table_name, column_name, fill)
+        backfill(table_name, f"{column} = {fill_sql(fill)}", where=f"{column} IS NULL")
+    refuse_null(table_name, column_name)
+    if not postgresql():
+        with rebuilt(table_name) as table:
+            table.set_nullable(column_name, nullable=False)
+        return
+    check = f"ck_{table_name}_{column_name}_required"
+    if offline() or not catalogue_value("attnotnull", table_name, column_name):
+        add_check(check, table_name, f"{column} IS NOT NULL")
+    with outside_transaction():
+        # two statements: a single one would drop the CHECK first, and then read every row
+        run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
+        run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
 
 
 def refuse_other_trigger(table_name: str, column_name: str) -> None:
@@ -240,15 +240,15 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
 
     Example: `safely.allow_null("customers", "name")`
     """
-    with in_schema(schema, table_name):
-        if not postgresql():
-            with rebuilt(table_name) as table:
-                refuse_key(table, table_name, column_name)
-                table.set_nullable(column_name, nullable=True)
-            return
-        run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
-        column = placeholders(table_name, column_name)
-        run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))
+    refuse_elsewhere(schema, table_name)
+    if not postgresql():
+        with rebuilt(table_name) as table:
+            refuse_key(table, table_name, column_name)
+            table.set_nullable(column_name, nullable=True)
+        return
+    run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
+    column = placeholders(table_name, column_name)
+    run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))
 
 
 def refuse_key(table: Definition, table_name: str, column_name: str) -> None:

@@ -20,12 +20,12 @@ from safely.operations.connection import (
     Refused,
     analyze,
     column_type,
-    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
     quoted,
+    refuse_elsewhere,
     refuse_hidden_rows,
     regclass,
     rows,
@@ -107,41 +107,41 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     Example: `safely.change_type("customers", "age", sa.BigInteger())`
     """
     type_ = sa.types.to_instance(type_)
-    with in_schema(schema, table_name):
-        refuse_hidden_rows(table_name)
-        refuse_references(table_name, column_name)
-        if not postgresql():
-            # types of one name, such as timestamps of either kind, are stored alike
-            if using is None or offline() or is_stored_otherwise(table_name, column_name, type_):
-                change_on_sqlite(table_name, column_name, type_, using)
-            return
-        change = change_of(table_name, column_name, type_, using, back)
-        column = change.placeholders
-        if not offline() and has_type(change):
-            return  # a run that was killed has changed it
-        by_cast = using is None and back is None
-        if by_cast and widened(table_name, column):
-            return
-        if offline():
-            refuse_offline_script(change)
-        else:
-            refuse_before(change)
-        with outside_transaction():
-            run(SYNC_FUNCTION)
-            run(PREPARE.format(**column))
-        convert(change)
-        refuse_values_written_since(change)
-        with outside_transaction():
-            run(COPY_RULES.format(**column))
-        validate_rules(change)
-        copy_indexes(change)
-        with outside_transaction(patient=True):
-            analyze(table_name)
-            if by_cast:
-                run(COMPARE.format(**column))
-        run(SWAP.format(**column))
+    refuse_elsewhere(schema, table_name)
+    refuse_hidden_rows(table_name)
+    refuse_references(table_name, column_name)
+    if not postgresql():
+        # types of one name, such as timestamps of either kind, are stored alike
+        if using is None or offline() or is_stored_otherwise(table_name, column_name, type_):
+            change_on_sqlite(table_name, column_name, type_, using)
+        return
+    change = change_of(table_name, column_name, type_, using, back)
+    column = change.placeholders
+    if not offline() and has_type(change):
+        return  # a run that was killed has changed it
+    by_cast = using is None and back is None
+    if by_cast and widened(table_name, column):
+        return
+    if offline():
+        refuse_offline_script(change)
+    else:
+        refuse_before(change)
+    with outside_transaction():
+        run(SYNC_FUNCTION)
+        run(PREPARE.format(**column))
+    convert(change)
+    refuse_values_written_since(change)
+    with outside_transaction():
+        run(COPY_RULES.format(**column))
+    validate_rules(change)
+    copy_indexes(change)
+    with outside_transaction(patient=True):
+        analyze(table_name)
         if by_cast:
-            run(DROP_NARROWER.format(**column))
+            run(COMPARE.format(**column))
+    run(SWAP.format(**column))
+    if by_cast:
+        run(DROP_NARROWER.format(**column))
 
 
 def change_of(
@@ -302,10 +302,10 @@ def change_default(
 
     Example: `safely.change_default("customers", "age", "18")`
     """
-    with in_schema(schema, table_name):
-        if postgresql():
-            op.alter_column(table_name, column_name, server_default=server_default)
-            return
-        default = default_rule(table_name, column_name, server_default)
-        with rebuilt(table_name) as table:
-            table.set_default(column_name, default)
+    refuse_elsewhere(schema, table_name)
+    if postgresql():
+        op.alter_column(table_name, column_name, server_default=server_default)
+        return
+    default = default_rule(table_name, column_name, server_default)
+    with rebuilt(table_name) as table:
+        table.set_default(column_name, default)

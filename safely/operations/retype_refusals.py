@@ -1,4 +1,4 @@
-"""What forbids another type of a column, found out before anything is changed (PostgreSQL)."""
+"""Refusals of another type of a column, before anything is changed (PostgreSQL)."""
 
 import re
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Change(NamedTuple):
     using: str | None
     back: str | None
     placeholders: dict[str, str]
-    """What the statements of retype_sql.py need."""
+    """The values for the placeholders in retype_sql.py."""
 
     @property
     def problem(self) -> str:

@@ -1,4 +1,4 @@
-"""What SQLite can't do, refused in words before anything is touched.
+"""Refusals of the options and rules that SQLite lacks, before anything is touched.
 
 Without meaning on SQLite, and accepted: how PostgreSQL builds or stores an index (CONCURRENTLY,
 `postgresql_using`, `_ops`, `_with`, `_tablespace`, `_include`), since that only changes its speed;

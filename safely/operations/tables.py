@@ -23,12 +23,12 @@ from safely.operations.comments import set_comments_of, set_comments_of_constrai
 from safely.operations.connection import (
     Refused,
     has_table,
-    in_schema,
     literal,
     offline,
     outside_transaction,
     postgresql,
     quoted,
+    refuse_elsewhere,
     refuse_offline,
     regclass,
     run,
@@ -219,30 +219,30 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
         "sqlite_strict": sqlite_strict,
         "sqlite_with_rowid": sqlite_with_rowid,
     }
-    with in_schema(schema):
-        refuse_keys_to_other_schemas(columns, schema)
-        has_enums = create_missing_enums(columns)
-        set_options = {name: value for name, value in obeyed.items() if value is not None}
-        table = table_of(table_name, columns, **set_options)
-        if not postgresql() and not offline():
-            refuse_keys_not_unique(table)
-        is_new = offline() or not has_table(table_name)
-        bring_table_back(table)
-        exists = not offline() and has_table(table_name)
-        if exists and is_new and postgresql():
-            refuse_other_columns(table)
-            refuse_other_table(table)
-            set_comments_of(table)
-        elif exists and is_new:
-            bring_rules_back(table)
-        elif not exists:
-            with refused_by_sqlite(table_name):
-                create(table)
-        if postgresql():
-            validate_keys(table)
-        if has_enums:
-            hide_labels(table_name)
-        return table
+    refuse_elsewhere(schema)
+    refuse_keys_to_other_schemas(columns, schema)
+    has_enums = create_missing_enums(columns)
+    set_options = {name: value for name, value in obeyed.items() if value is not None}
+    table = table_of(table_name, columns, **set_options)
+    if not postgresql() and not offline():
+        refuse_keys_not_unique(table)
+    is_new = offline() or not has_table(table_name)
+    bring_table_back(table)
+    exists = not offline() and has_table(table_name)
+    if exists and is_new and postgresql():
+        refuse_other_columns(table)
+        refuse_other_table(table)
+        set_comments_of(table)
+    elif exists and is_new:
+        bring_rules_back(table)
+    elif not exists:
+        with refused_by_sqlite(table_name):
+            create(table)
+    if postgresql():
+        validate_keys(table)
+    if has_enums:
+        hide_labels(table_name)
+    return table
 
 
 def create(table: sa.Table) -> None:
@@ -364,9 +364,8 @@ def bring_rules_back(table: sa.Table) -> None:
     dialect = op.get_context().dialect
     wanted = Definition(str(CreateTable(table).compile(dialect=dialect)).strip())
     existing = definition_of_table(table.name)
-    if (
-        undoing()
-    ):  # the rules that it had before are right, also those that the downgrade leaves out
+    # the rules that it had before are right, also those that the downgrade leaves out
+    if undoing():
         differing = differences(existing.types(), wanted.types())
     else:
         differing = differences(existing.facts(of=table.name), wanted.facts(of=table.name))
@@ -413,12 +412,12 @@ def drop_table(
     """
     refuse_off("drop_table", if_exists=if_exists)
     refuse_unknown("drop_table", options)
-    with in_schema(schema):
-        if not offline() and not has_table(table_name):
-            return  # a run that was killed has set it aside
-        refuse_references(table_name)
-        refuse_mentioned_table(table_name, what="set aside")
-        set_table_aside(table_name)
+    refuse_elsewhere(schema)
+    if not offline() and not has_table(table_name):
+        return  # a run that was killed has set it aside
+    refuse_references(table_name)
+    refuse_mentioned_table(table_name, what="set aside")
+    set_table_aside(table_name)
 
 
 def set_table_aside(table_name: str) -> None:

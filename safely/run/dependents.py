@@ -7,7 +7,9 @@ is theirs.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
+
+from safely.database import as_literal
 
 # An object is (catalogue, oid, column or 0). What PostgreSQL drops along with it is added to it:
 # an index or a default with its column (deptype a), a rule with its view (i), a trigger of a
@@ -92,14 +94,9 @@ def dependents(connection: Connection, seeds: Sequence[Seed]) -> list[list[str]]
         return names
     queries = []
     for item, seed in enumerate(seeds):
-        values = {name: as_text(value) for name, value in seed._asdict().items()}
+        values = {name: as_literal(value) for name, value in seed._asdict().items()}
         queries.append(seed.query.format(**values | {"item": item}))
     query = DEPENDENTS.format(seeds="\n  UNION ALL\n  ".join(queries))
-    for item, name in connection.execute(text(query.replace(":", r"\:"))):
+    for item, name in connection.exec_driver_sql(query):
         names[item].append(name)
     return names
-
-
-def as_text(name: str) -> str:
-    """Return a name as an SQL text."""
-    return "'{}'".format(name.replace("'", "''"))

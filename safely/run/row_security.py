@@ -9,9 +9,10 @@ would exceed.
 """
 
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from safely.alembic_internals import MigrationContext
+from safely.database import as_literal
 from safely.operations.connection import literal, run
 
 # The statements by which published versions obey the policies of the tables that they show, in
@@ -103,7 +104,7 @@ def protection(connection: Connection, role: str) -> list[str]:
     """
     if connection.dialect.name != "postgresql":
         return []
-    rows = connection.execute(text(escaped(STATEMENTS.format(role=as_literal(role)))))
+    rows = connection.exec_driver_sql(STATEMENTS.format(role=as_literal(role)))
     return [row.statement for row in rows]
 
 
@@ -125,8 +126,8 @@ def refuse_column_grants(connection: Connection, role: str) -> None:
     """Raise CommandError where the application's role has rights on single columns only."""
     if connection.dialect.name != "postgresql":
         return
-    query = text(escaped(COLUMN_GRANTS.format(role=as_literal(role))))
-    if right := connection.scalar(query):
+    query = COLUMN_GRANTS.format(role=as_literal(role))
+    if right := connection.exec_driver_sql(query).scalar():
         raise CommandError(refusal(right))
 
 
@@ -143,13 +144,3 @@ def print_refusal(role: str) -> None:
 def refusal(right: str) -> str:
     """Return the message for a right on a column."""
     return f"{right}: {WHY_REFUSED}"
-
-
-def as_literal(role: str) -> str:
-    """Return a role's name as SQL."""
-    return "'{}'".format(role.replace("'", "''"))
-
-
-def escaped(query: str) -> str:
-    """Return a query in which no colon begins a parameter."""
-    return query.replace(":", r"\:")

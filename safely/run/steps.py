@@ -29,6 +29,7 @@ from safely.alembic_internals import (
 from safely.errors import first_line, is_about_a_connection, is_migrators
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
+from safely.operations.connection import run
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
 from safely.run import published
@@ -300,7 +301,7 @@ def withdraw(revision: str, migration: MigrationContext) -> None:
 
 def protect(statement: str, migration: MigrationContext) -> None:
     """Make published versions obey the policies of a table, by a statement of `protection`."""
-    migration.execute(text(statement.replace(":", r"\:")))
+    run(statement)
     ledger.renew_snapshot(migration)
 
 

@@ -574,7 +574,7 @@ def test_every_argument_has_a_case() -> None:
 
 
 def test_the_signatures_are_written_out() -> None:
-    """What an editor completes is what Alembic has."""
+    """An editor completes the arguments that Alembic has."""
     for operation in CALLS:
         ours = set(own(getattr(safely, operation)))
         assert set(own(getattr(Operations, operation))) <= ours, operation

@@ -1,4 +1,4 @@
-"""What autogenerate writes can be run, up and down, and then `alembic check` finds nothing."""
+"""Generated revisions can be run, up and down, and then `alembic check` finds nothing."""
 
 import os
 from pathlib import Path

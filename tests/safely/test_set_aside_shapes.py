@@ -1,4 +1,4 @@
-"""What hangs on a column that is set aside comes back as it was, or is refused before."""
+"""Rules and indexes of a column that is set aside come back as they were, or are refused first."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What SQLite can't do is refused in words before anything is touched; drafts are compared."""
+"""SQLite refuses in words the options that it lacks, and drafts that were edited."""
 
 import io
 from collections.abc import Callable
