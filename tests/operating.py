@@ -1,5 +1,6 @@
 """Run operations of safely as a revision of any id does, without Alembic's command; kill them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -9,7 +10,12 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import event, text
+from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.chain import HEAD, NEXT
+from tests.commands import run_alembic
+from tests.databases import run_script
 
 
 @asynccontextmanager
@@ -83,3 +89,33 @@ def killed_before(engine: AsyncEngine, statement: int) -> Iterator[None]:
         yield
     finally:
         event.remove(engine.sync_engine, "before_cursor_execute", count)
+
+
+async def run_body(
+    engine: AsyncEngine, body: Callable[[], object], *, up: bool, kill_before: int = 10**6
+) -> bool:
+    """Run the body of a revision, killed before that statement; return whether it came to its end.
+
+    Each run has a connection of its own.
+    """
+    await engine.dispose()
+    async with engine.connect() as connection:
+        try:
+            with killed_before(engine, kill_before):
+                await connection.run_sync(operate, "0042", body, up=up)
+                await connection.commit()
+        except (KilledError, PendingRollbackError):  # the other one: of what cleans up after it
+            await connection.invalidate()
+            return False
+    return True
+
+
+async def upgrade_beside_tables(url: str, engine: AsyncEngine, clone: Path, by: str) -> None:
+    """Run the next revision by `alembic`, or by its script; the test has made tables of its own."""
+    if by == "alembic":
+        arguments = ("-x", "drift=accept", "upgrade", "head")
+        await asyncio.to_thread(run_alembic, url, *arguments, cwd=clone)
+        return
+    steps = f"{HEAD}:{NEXT}"
+    script = await asyncio.to_thread(run_alembic, url, "upgrade", steps, "--sql", cwd=clone)
+    await run_script(engine, script.stdout)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import safely
@@ -16,7 +16,7 @@ from tests.chain import HEAD, later
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import leftovers, state_of
-from tests.operating import KilledError, killed_before, operate
+from tests.operating import operate, run_body
 from tests.revisions import Revision, write_revision
 
 OLD, NEW = later(1), later(2)
@@ -278,13 +278,18 @@ REFUSED = {
 }
 
 
+async def make_pets(url: str, engine: AsyncEngine) -> None:
+    """Make the tables and types of the tests beside the project's, and record them as they are."""
+    for statement in MAKE:
+        await write(engine, statement)
+    run_alembic(url, "-x", "drift=accept", "stamp", HEAD)
+
+
 @pytest.mark.only("postgresql")
 async def test_what_can_be_foreseen_is_refused_before_anything_is_changed(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
-    for statement in MAKE:
-        await write(engine, statement)
-    run_alembic(url, "-x", "drift=accept", "stamp", HEAD)
+    await make_pets(url, engine)
     before = await state_of("postgresql", url)
     labels = await query(engine, LABELS)
     for call, words in REFUSED.items():
@@ -305,9 +310,7 @@ async def test_a_column_that_must_not_be_null_says_what_older_builds_see(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:
     """Undone, a label that the old column lacks is refused, unless there is one in its place."""
-    for statement in MAKE:
-        await write(engine, statement)
-    run_alembic(url, "-x", "drift=accept", "stamp", HEAD)
+    await make_pets(url, engine)
     up = 'safely.change_enum("mood", "sad", "ok", "dull", "odd"{})'
     down = 'safely.change_enum("mood", "sad", "ok", "dull")'
     revision(up.format(""), down)
@@ -421,20 +424,6 @@ def take_back() -> None:
     safely.change_enum("mood", "sad", "ok", "dull", renamed={"fine": "ok"})
 
 
-async def run_body(engine: AsyncEngine, body: Callable[[], None], kill_before: int = 10**6) -> bool:
-    """Run a body, killed before that statement; return whether it came to its end."""
-    await engine.dispose()
-    async with engine.connect() as connection:
-        try:
-            with killed_before(engine, kill_before):
-                await connection.run_sync(operate, "0042", body, up=body is add_labels)
-                await connection.commit()
-        except (KilledError, PendingRollbackError):  # the other one: of what cleans up after it
-            await connection.invalidate()
-            return False
-    return True
-
-
 @pytest.mark.only("postgresql")
 @pytest.mark.parametrize("undone", [False, True])
 async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
@@ -447,16 +436,18 @@ async def test_a_change_that_was_killed_anywhere_ends_as_an_undisturbed_one(
             await write(engine, statement)
         bodies = [add_labels, take_back] if undone else [add_labels]
         for body in bodies[:-1]:
-            assert await run_body(engine, body)
+            assert await run_body(engine, body, up=body is add_labels)
         if kill_before is not None:
-            if await run_body(engine, bodies[-1], kill_before):
+            if await run_body(
+                engine, bodies[-1], up=bodies[-1] is add_labels, kill_before=kill_before
+            ):
                 return None
             await write(engine, "INSERT INTO pets (mood) VALUES ('sad')")
             if kill_before % 2:
-                assert await run_body(engine, add_labels if undone else take_back)
+                assert await run_body(engine, add_labels if undone else take_back, up=undone)
         else:
             await write(engine, "INSERT INTO pets (mood) VALUES ('sad')")
-        assert await run_body(engine, bodies[-1])
+        assert await run_body(engine, bodies[-1], up=bodies[-1] is add_labels)
         return await query(engine, END.replace(":", r"\:"))
 
     undisturbed = await end_after(None)

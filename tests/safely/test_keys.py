@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
-from tests.databases import query, run_script, write
+from tests.databases import query, write
+from tests.operating import upgrade_beside_tables
 from tests.revisions import Revision
 
 ACCEPT_DRIFT = ("-x", "drift=accept")  # the tests make tables of their own
@@ -114,13 +114,7 @@ async def test_every_row_is_changed_once_whatever_the_key(
         await write(engine, filling(name, 1, ROWS))
     revision("\n".join(map(CHANGE.format, KEYS)))
     async with writing(engine):
-        if by == "alembic":
-            await asyncio.to_thread(run_alembic, url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
-        else:
-            script = await asyncio.to_thread(
-                run_alembic, url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone
-            )
-            await run_script(engine, script.stdout)
+        await upgrade_beside_tables(url, engine, clone, by)
     for name in KEYS:
         times = f'SELECT times, count(*) FROM "Order {name}" GROUP BY times ORDER BY times DESC'
         (most, changed), *others = await query(engine, times)

@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.exc import PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import safely
@@ -20,7 +19,7 @@ from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, run_script, write
 from tests.migrated import state_of
-from tests.operating import KilledError, killed_before, operate
+from tests.operating import operate, run_body, upgrade_beside_tables
 from tests.revisions import Revision
 
 pytestmark = pytest.mark.only("postgresql")
@@ -419,20 +418,6 @@ def down() -> None:
     safely.change_type("things", "low", sa.Integer(), using="round(low / 1.5)::integer")
 
 
-async def run_body(engine: AsyncEngine, body: Callable[[], None], kill_before: int = 10**6) -> bool:
-    """Run a body, killed before that statement; return whether it came to its end."""
-    await engine.dispose()
-    async with engine.connect() as connection:
-        try:
-            with killed_before(engine, kill_before):
-                await connection.run_sync(operate, "0042", body, up=body is up)
-                await connection.commit()
-        except (KilledError, PendingRollbackError):  # the other one: of what cleans up after it
-            await connection.invalidate()
-            return False
-    return True
-
-
 async def catalogue_after(
     engine: AsyncEngine, directions: list[Callable[[], None]], kill_before: int | None
 ) -> list[Any] | None:
@@ -445,14 +430,16 @@ async def catalogue_after(
         await write(engine, statement)
     *before, last = directions
     for body in before:
-        assert await run_body(engine, body)
-    if kill_before is not None and await run_body(engine, last, kill_before):
+        assert await run_body(engine, body, up=body is up)
+    if kill_before is not None and await run_body(
+        engine, last, up=last is up, kill_before=kill_before
+    ):
         return None
     for statement in MEANWHILE:
         await write(engine, statement)
     if kill_before is not None and kill_before % 2:
-        assert await run_body(engine, down if last is up else up)
-    assert await run_body(engine, last)
+        assert await run_body(engine, down if last is up else up, up=last is not up)
+    assert await run_body(engine, last, up=last is up)
     return await query(engine, CATALOGUE.replace(":", r"\:"))
 
 
@@ -543,13 +530,7 @@ async def test_a_type_that_holds_the_values_as_they_are_is_changed_in_place(
     before = await query(engine, SHOWN), await query(engine, FILES)
     revision(widening(up=True), widening(up=False))
     async with clients_of_wide(url):
-        if by == "alembic":
-            await asyncio.to_thread(run_alembic, url, *ACCEPT_DRIFT, "upgrade", "head", cwd=clone)
-        else:
-            script = await asyncio.to_thread(
-                run_alembic, url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone
-            )
-            await run_script(engine, script.stdout)
+        await upgrade_beside_tables(url, engine, clone, by)
     assert await query(engine, HIDDEN) == []
     assert await query(engine, TRIGGERS) == []
     shown = [row for row in await query(engine, SHOWN) if row[0] != f"at_{NEXT}"]
@@ -615,4 +596,4 @@ async def test_a_second_column_of_one_rule_needs_a_revision_of_its_own(
         safely.change_type("things", "high", sa.BigInteger())
 
     with pytest.raises(safely.Refused, match=r"has retyped another column of (ordered|once)"):
-        await run_body(engine, both)
+        await run_body(engine, both, up=False)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.databases import Databases
 from tests.foreign import Project
 from tests.foreign_projects import Garden
 
@@ -47,17 +46,10 @@ PARTITIONS = [
 ]
 
 
-@pytest.fixture(params=["postgresql"])
-async def databases(
-    request: pytest.FixtureRequest, all_databases: dict[str, Databases]
-) -> Databases:
-    return all_databases[request.param]
-
-
-@pytest.fixture(params=[Garden], ids=["garden"])
-def kind_of_project(request: pytest.FixtureRequest) -> type[Project]:
-    kind: type[Project] = request.param
-    return kind
+pytestmark = [
+    pytest.mark.only("postgresql"),
+    pytest.mark.parametrize("kind_of_project", [Garden], ids=["garden"], indirect=True),
+]
 
 
 def test_partitions_and_circles_of_keys_are_seen_as_they_are(project: Project) -> None:
