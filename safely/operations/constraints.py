@@ -29,7 +29,12 @@ from safely.operations.connection import (
     run_unless,
     scalar,
 )
-from safely.operations.indexes import create_index, duplicates, refuse_duplicates
+from safely.operations.indexes import (
+    create_index,
+    drop_concurrently,
+    duplicates,
+    refuse_duplicates,
+)
 from safely.operations.options import (
     defer_as_postgresql,
     refuse_ignored_in_constraint,
@@ -40,6 +45,11 @@ from safely.operations.rebuild import rebuilt
 from safely.operations.sqlite_limits import refuse_not_unique
 
 HAS_CONSTRAINT = "EXISTS (SELECT FROM pg_constraint WHERE conname = {name} AND conrelid = {table})"
+
+LEFT_INDEX = """\
+EXISTS (SELECT FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+        WHERE indrelid = {table} AND relname = {name} AND indisunique AND relkind = 'i'
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid))"""
 
 Condition = str | sa.ColumnElement[bool] | sa.TextClause
 
@@ -415,10 +425,23 @@ def drop_constraint(
     refuse_elsewhere(schema, table_name)
     if postgresql():
         op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
+        if type_ in {None, "unique"} and not offline():
+            drop_left_index(constraint_name, table_name)
         return
     with rebuilt(table_name) as table:
         if not table.drop_constraint(constraint_name, type_):
             raise Refused(no_constraint(constraint_name, table_name))
+
+
+def drop_left_index(constraint_name: str, table_name: str) -> None:
+    """Drop the unique index of a constraint that a killed run has yet to make of it (PostgreSQL).
+
+    It would go on refusing duplicates.
+    """
+    left = LEFT_INDEX.format(name=literal(constraint_name), table=regclass(table_name))
+    if scalar(f"SELECT {left}"):
+        with outside_transaction(patient=True):
+            drop_concurrently(constraint_name, table_name)
 
 
 def no_constraint(constraint_name: str, table_name: str) -> str:

@@ -146,13 +146,18 @@ def require_column(
         with rebuilt(table_name) as table:
             table.set_nullable(column_name, nullable=False)
         return
-    check = f"ck_{table_name}_{column_name}_required"
+    check = helping_check(table_name, column_name)
     if offline() or not catalogue_value("attnotnull", table_name, column_name):
         add_check(check, table_name, f"{column} IS NOT NULL")
     with outside_transaction():
         # two statements: a single one would drop the CHECK first, and then read every row
         run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {column} SET NOT NULL")
         run(f"ALTER TABLE {quoted(table_name)} DROP CONSTRAINT IF EXISTS {quoted(check)}")
+
+
+def helping_check(table_name: str, column_name: str) -> str:
+    """Return the name of the CHECK with which SET NOT NULL need read no rows (PostgreSQL)."""
+    return f"ck_{table_name}_{column_name}_required"
 
 
 def refuse_other_trigger(table_name: str, column_name: str) -> None:
@@ -246,7 +251,11 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
             refuse_key(table, table_name, column_name)
             table.set_nullable(column_name, nullable=True)
         return
-    run(f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL")
+    # a killed run of the opposite may have left its CHECK, which would go on forbidding NULL
+    run(
+        f"ALTER TABLE {quoted(table_name)} ALTER COLUMN {quoted(column_name)} DROP NOT NULL, "
+        f"DROP CONSTRAINT IF EXISTS {quoted(helping_check(table_name, column_name))}"
+    )
     column = placeholders(table_name, column_name)
     run(DROP_FILL_TRIGGER.format(**column, trigger=FILL_TRIGGER.format(**column)))
 
