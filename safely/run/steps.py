@@ -79,8 +79,23 @@ def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Wo
             ledger.create(migration)
         for step in steps:
             yield recorded(step, migration)
+            if isinstance(step, RevisionStep) and not step.is_upgrade:
+                print_withdrawal(step.revision.revision, migration)
 
     return work
+
+
+def print_withdrawal(revision: str, migration: MigrationContext) -> None:
+    """Print how the published version of a revision that was undone is withdrawn.
+
+    In a transaction of its own, as a command does it.
+    """
+    if migration.dialect.name == "postgresql":
+        with (
+            migration.begin_transaction(_per_migration=True),
+            in_schema(migration, migration.opts["project"]),
+        ):
+            withdraw(revision, migration)
 
 
 def prepare(migration: MigrationContext, project: Project) -> None:
