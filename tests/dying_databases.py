@@ -29,9 +29,10 @@ FLUSH = b"H\0\0\0\4"
 FAILED_TRANSACTION = {b"I": b"I", b"T": b"E", b"E": b"E"}  # status after an error, by that before
 PATIENCE = 60.0  # seconds until a moment that does not come fails the test
 
-Loss = Literal["request", "answer", "backend", "outage"]
+Loss = Literal["request", "answer", "backend", "outage", "client"]
 """The part of an exchange that is lost: request; answer; the server's process, by
-pg_terminate_backend; or the whole server, which stays away until `Wire.restore`."""
+pg_terminate_backend; the whole server, which stays away until `Wire.restore`; or the client's
+process, by SIGKILL, once the server has its request (see `Wire.process`)."""
 
 # each is a query with one boolean column, true as soon as the moment has come
 MOMENTS = {
@@ -91,6 +92,7 @@ class Wire:
     requests: int = 0
     failed_request: str = ""  # its beginning, for the message of an assertion
     is_away: bool = False  # new connections are closed at once
+    process: asyncio.subprocess.Process | None = None  # of the client, where it is to be killed
     clients: set[Client] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -157,6 +159,11 @@ class Wire:
             await self.terminate(client.pid)
             client.server_writer.write(request)  # it meets the closed door, and the client its end
             return False
+        if self.fault.loss == "client":
+            assert self.process is not None
+            client.server_writer.write(request)
+            await client.server_writer.drain()
+            self.process.kill()
         if self.fault.loss == "outage":
             self.is_away = True
             for other in self.clients:

@@ -4,10 +4,15 @@ Its metadata is kept as source text by table and by part, so that a test can cha
 the models anew and let autogenerate find the change.
 """
 
+import asyncio
+import copy
+import re
+import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from tests.foreign import Project
+from tests.foreign import ASYNC_DRIVERS, Project
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
 
 HEAD = """\
@@ -273,6 +278,7 @@ class Everything(Project):
     """The project, and its models as they stand now."""
 
     name = "everything"
+    ini = "alembic.ini"
     table = "texts"
     column = ("more", "sa.Integer()")
 
@@ -300,6 +306,32 @@ class Everything(Project):
         self.alembic("init", "-t", "async", "migrations")
         self.configure()
         self.change_env(self.ADOPT_SAFELY)
+
+    def beside(self, ini: str, url: str) -> Self:
+        """Return the same project with another database, whose address stands in another file."""
+        other = copy.copy(self)
+        other.ini = ini
+        other.address_is(url)
+        return other
+
+    def address_is(self, url: str) -> None:
+        """Write the address of the database."""
+        self.url = url
+        text = (self.directory / "alembic.ini").read_text(encoding="utf-8")
+        line = f"sqlalchemy.url = {self.with_driver(ASYNC_DRIVERS)}".replace("%", "%%")
+        text = re.sub(r"(?m)^sqlalchemy\.url = .*$", lambda _: line, text)
+        (self.directory / self.ini).write_text(text, encoding="utf-8")
+
+    def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:
+        return super().process(self.with_ini(command), stderr=stderr)
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await super().start("-c", self.ini, *arguments)
+
+    def with_ini(self, command: Sequence[str]) -> Sequence[str]:
+        """Return the command with the file of the address, where it is Alembic's."""
+        program, *arguments = command
+        return [program, "-c", self.ini, *arguments] if program == "alembic" else command
 
     def models_are(self, tables: dict[str, Table]) -> None:
         """Write the models of these tables."""

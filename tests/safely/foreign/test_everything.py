@@ -12,11 +12,13 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from difflib import unified_diff
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import asyncpg
+import pytest
 
 from safely.rehearsal.application_tables import tables_of, views_of
 from safely.rehearsal.connection import CopyAddress, quoted
@@ -26,9 +28,13 @@ from tests.databases import Databases
 from tests.everything import Everything
 from tests.foreign import Originals
 from tests.model_changes import Changes
+from tests.other_ways import Killed, Scripted, catalogue, counted
 
 CHANGES = 2
 CHANGES_IN_FULL = 60
+KILLS = 1  # of each run: up, down and up
+KILLS_IN_FULL = 4
+EXTENSIONS = ("CREATE EXTENSION citext", "CREATE EXTENSION hstore")
 ROWS = 40  # of each table
 BOOKKEEPING = ("alembic_version", "migration_log")
 SEED = 16
@@ -60,11 +66,78 @@ async def test_a_model_with_everything_is_made_and_changed(
     print(dict(outcomes))
 
 
+@pytest.mark.only("postgresql")
+async def test_scripts_and_killed_runs_end_where_an_undisturbed_run_does(
+    databases: Databases, originals: Originals, tmp_path: Path, *, full: bool
+) -> None:
+    project = await made(databases, originals, tmp_path / "everything")
+    scripted = Scripted(project.beside("scripted.ini", await databases.empty()), databases.server)
+    killed = Killed(project.beside("killed.ini", await databases.empty()), databases.server)
+    seed = secrets.randbelow(10**6) if full else SEED
+    print(f"\nseed {seed}")
+    killed.random.seed(seed)
+    first = project.revisions[0]
+    for other in (scripted.project, killed.project):
+        other.execute(*EXTENSIONS)
+    await scripted.run("upgrade", "base", first)
+    await killed.run("upgrade", first, kills=KILLS_IN_FULL if full else KILLS, requests=200)
+    tables = project.tables()
+    changes = Changes(tables, project.kind, Random(seed))  # noqa: S311  # not a secret
+    for number in range(CHANGES_IN_FULL if full else CHANGES):
+        for each in (project, scripted.project, killed.project):
+            await give_rows(each)
+        before, kept = project.revisions[-1], copy.deepcopy(tables)
+        print(f"{number}. {changes.change()}", flush=True)
+        project.models_are(tables)
+        refusal = attempt(project, "revision", "--autogenerate", "-m", f"change {number}")
+        if not refusal:
+            refusal = await go_by_all(project, scripted, killed, before, full=full)
+        if refusal:
+            print(f"   REFUSED: {refusal}", flush=True)
+            take_back(project, before)
+            tables.clear()
+            tables.update(kept)
+    print(f"{killed.kills} kills")
+
+
+async def go_by_all(
+    project: Everything, scripted: Scripted, killed: Killed, before: str, *, full: bool
+) -> str | None:
+    """Go up, down and up again by each way; the catalogues must be the same after each step.
+
+    Return the refusal, where the project itself is refused on its first way up.
+    """
+    after, server = project.revisions[-1], killed.server
+    for command, start, end in (
+        ("upgrade", before, after), ("downgrade", after, before), ("upgrade", before, after),
+    ):  # fmt: skip
+        async with counted(project, server) as proxy:
+            refusal = await asyncio.to_thread(attempt, project, command, end)
+        if refusal:
+            return refusal
+        await scripted.run(command, start, end)
+        kills = KILLS_IN_FULL if full else KILLS
+        await killed.run(command, end, kills=kills, requests=proxy.requests)
+        expected = catalogue(project, server)
+        for other in (scripted.project, killed.project):
+            lines = catalogue(other, server).splitlines()
+            assert [*unified_diff(expected.splitlines(), lines, "expected", other.ini, n=1)] == []
+    return None
+
+
+def take_back(project: Everything, before: str) -> None:
+    """Undo what a refused change has begun, and delete its file."""
+    if project.revisions[-1] != before:
+        project.alembic("downgrade", before)
+        [file] = (project.directory / "migrations/versions").glob(f"{project.revisions[-1]}_*")
+        file.unlink()
+
+
 async def made(databases: Databases, originals: Originals, directory: Path) -> Everything:
     """Return the project at its first revision, which autogenerate has written, with rows."""
     project = Everything(directory, originals.programs, await databases.empty())
     if project.on_postgresql:
-        project.execute("CREATE EXTENSION citext", "CREATE EXTENSION hstore")
+        project.execute(*EXTENSIONS)
     project.write()
     project.alembic("revision", "--autogenerate", "-m", "make everything")
     project.alembic("upgrade", "head")
