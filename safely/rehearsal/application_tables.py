@@ -19,7 +19,9 @@ SELECT c.relname AS table, a.attname AS name, t.typname AS type,
          pg_get_expr(conbin, conrelid), $$'(.*)'::text[[]]$$))[1], $$''$$, $$'$$)::text[])),
      enumsortorder LIMIT 1) AS label,
   t.typcategory = 'A' AS is_array,
-  NOT (a.attnotnull OR used.typnotnull) AS is_nullable,
+  NOT (a.attnotnull OR used.typnotnull OR EXISTS (  -- of rows with NULL there it takes one only
+    SELECT FROM pg_index WHERE indrelid = c.oid AND a.attnum = ANY (indkey::int2[])
+      AND indnullsnotdistinct)) AS is_nullable,
   a.atthasdef AS has_default,
   a.attidentity <> '' OR a.attgenerated <> ''
     OR coalesce(pg_get_expr(adbin, adrelid) ^@ 'nextval(', false) AS is_given,
@@ -58,6 +60,7 @@ class Column(NamedTuple):
     """The first value of an enum, as an SQL literal."""
     is_array: bool
     is_nullable: bool
+    """Whether any number of rows may have NULL in it."""
     has_default: bool
     is_given: bool
     """Whether the database makes the value: an identity, a sequence, a generated column."""
