@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Dialect, NullPool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import immutabledict
 
 from safely.addresses import AddressError, for_asyncpg, parse
 from safely.errors import (
+    first_line,
     note_migrators,
     why_failing,
     why_no_session,
@@ -136,6 +138,11 @@ async def in_words(engine: AsyncEngine) -> AsyncIterator[None]:
             raise CommandError(reason) from error
         if reason := outage(error, place_of(engine)):
             raise Outage(reason) from error
+        if isinstance(error, IntegrityError) and error.statement is None:
+            raise CommandError(
+                "the COMMIT was refused, so nothing of this step is kept: "
+                f"{first_line(error.orig or error)}"
+            ) from error
         raise
 
 

@@ -8,6 +8,7 @@ import functools
 import logging
 import re
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from safely import alembic_internals as alembic
 from safely.alembic_internals import (
@@ -30,6 +31,7 @@ from safely.errors import first_line, is_about_a_connection, is_migrators
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
 from safely.operations.connection import run
+from safely.operations.rebuild import dangling_references
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
 from safely.run import published
@@ -144,9 +146,29 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
     half = half_of(step)
     refuse_unusable_id(half.revision)
     migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
-    with in_schema(migration, migration.opts["project"]):
+    with in_schema(migration, migration.opts["project"]), references_checked(migration):
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
         run_body(step.revision, up=step.is_upgrade, **arguments)
+
+
+@contextmanager
+def references_checked(migration: MigrationContext) -> Iterator[None]:
+    """Raise CommandError where a step on SQLite leaves rows that refer to a missing row.
+
+    PostgreSQL checks that itself; SQLite does not on the migrator's connection, since a table could
+    not be copied. Rows of before the step that did so may go on doing so.
+    """
+    if migration.as_sql or migration.dialect.name != "sqlite":
+        yield
+        return
+    before = Counter(dangling_references())
+    yield
+    if added := sorted(Counter(dangling_references()) - before):
+        tables = ", ".join(dict.fromkeys(str(table) for table, *_ in added))
+        raise CommandError(
+            f"rows of {tables} would refer to rows that are missing, which a foreign key forbids "
+            "(PRAGMA foreign_key_check lists them). Correct what the revision writes"
+        )
 
 
 def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
@@ -154,7 +176,8 @@ def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
 
     Raise CommandError for errors of its own files and connections, such as one to another database:
     they tell nothing of the database that is migrated. And for arguments that an operation or a
-    construct does not have.
+    construct does not have, and for statements that the database refuses: their stack trace would
+    be of the driver.
     """
     try:
         body_of(script, up=up)(**arguments)
@@ -162,7 +185,7 @@ def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
         raise
     except Exception as error:
         is_own = not is_migrators(error) and is_about_a_connection(error)
-        if is_own or is_wrong_call(error, script):
+        if is_own or is_wrong_call(error, script) or is_refused_statement(error):
             raise failed(script, error) from error
         raise
 
@@ -180,13 +203,22 @@ def is_wrong_call(error: Exception, script: Script) -> bool:
     return is_own and re.search(WRONG_ARGUMENT, str(error)) is not None
 
 
+def is_refused_statement(error: Exception) -> bool:
+    """Return whether the database refuses a statement for what it says, or for its rows."""
+    is_from_migrator = isinstance(error, DBAPIError) and is_migrators(error)
+    return is_from_migrator and not is_about_a_connection(error)
+
+
 def failed(script: Script, error: Exception) -> CommandError:
     """Return the error of a revision's body in one line."""
     name = Path(script.path).name
     entries = traceback.extract_tb(error.__traceback__)
     lines = [entry.lineno for entry in entries if entry.filename == script.path]
     place = f" (line {lines[-1]})" if lines else ""
-    return CommandError(f"{name} failed: {type(error).__name__}: {first_line(error)}{place}")
+    words = f"{type(error).__name__}: {first_line(error)}"
+    if isinstance(error, DBAPIError) and is_migrators(error):
+        words = f"the database says: {first_line(error.orig or error)}"
+    return CommandError(f"{name} failed: {words}{place}")
 
 
 def end(
@@ -287,7 +319,8 @@ def undo(half: Half, migration: MigrationContext) -> None:
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards)
-    run_body(script, up=forwards)
+    with references_checked(migration):
+        run_body(script, up=forwards)
     ledger.finish(migration, half, "undone", migration.opts["work"])
 
 

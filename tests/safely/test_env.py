@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.chain import HEAD, NEXT, PREVIOUS
 from tests.commands import run_alembic, run_migrations
 from tests.databases import query, revision_of, write
+from tests.migrated import leftovers
 from tests.revisions import Revision
 
 RUN_SYNC = "await connection.run_sync(do_run_migrations, step.options)"
@@ -117,6 +118,34 @@ async def test_a_failure_of_a_revision_is_not_one_of_the_database(
         assert "can't reach" not in line
         assert "Traceback" not in process.stderr
     assert await revision_of(engine) == HEAD
+
+
+REFUSED = {  # statements of a revision, and what is shown of the answer
+    "SELECT * FROM nowhere": "nowhere",
+    "INSERT INTO users (email, full_name, age) VALUES ('a@example.org', 'A', -1)": "ck_users_age",
+    "INSERT INTO users (email, full_name) "
+    "VALUES ('nobody-may-see@x', 'A'), ('nobody-may-see@x', 'A')": "email",
+    "SELEC 1": "SELEC",
+    "CREATE TABLE later (a BIGINT REFERENCES users DEFERRABLE INITIALLY DEFERRED);"
+    "INSERT INTO later VALUES (99999)": "later",
+}  # fmt: skip
+
+
+async def test_what_a_database_refuses_is_one_line_and_leaves_nothing(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    for statements, words in REFUSED.items():
+        calls = [f"op.execute({statement!r})" for statement in statements.split(";")]
+        revision("\n".join(["from alembic import op", *calls]))
+        process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+        assert process.returncode == 255
+        [line] = process.stdout.splitlines()
+        assert words in line
+        assert ("(line " in line) is (words != "later")  # which is found out at the end
+        assert "nobody-may-see" not in process.stdout + process.stderr
+        assert "Traceback" not in process.stderr
+    assert await revision_of(engine) == HEAD
+    assert await leftovers(engine.dialect.name, url) == []
 
 
 @pytest.mark.only("postgresql")
