@@ -62,7 +62,9 @@ def fingerprint(request: StrictRequest, body: bytes) -> bytes:
     """Return what tells the request from others with the same key; `body` is the body's hash."""
     # not request.url: it fails for a Host that is none, and for a query that is not UTF-8
     path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
-    head = f"{request.method} {path}?{query}\0{request.content_type[0]}\0"
+    body_type = request.body_type()
+    charset = "" if body_type.is_utf8 else f";{body_type.charset}"
+    head = f"{request.method} {path}?{query}\0{body_type.media_type}{charset}\0"
     return hashlib.sha256(head.encode() + body).digest()
 
 

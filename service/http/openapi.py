@@ -5,17 +5,18 @@ links, scopes, and examples.
 """
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import Response, Router
-from litestar.exceptions import NotFoundException
+from litestar import Request, Router, get
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, OpenAPI, OpenAPIHeader, OpenAPIType, Schema, Tag
-from litestar.static_files import create_static_files_router
+from litestar.response import File
+from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
 from swagger_ui_bundle import swagger_ui_path
 
 from service import schemas
@@ -205,23 +206,35 @@ def documentation() -> OpenAPIConfig:
         components=Components(
             headers=dict(HEADERS), security_schemes={access.SCHEME: access.BEARER}
         ),
-        openapi_router=Router(
-            "/", route_handlers=[], include_in_schema=False, after_request=replace_404_page
-        ),
+        openapi_router=DocumentationRouter("/", route_handlers=[], include_in_schema=False),
         render_plugins=[page],
         use_handler_docstrings=True,
     )
 
 
-def replace_404_page(response: Response[Any]) -> Response[Any]:
-    """Raise for the 404 page of Litestar's documentation router: ours is a problem document."""
-    if response.status_code == HTTPStatus.NOT_FOUND:
-        raise NotFoundException
-    return response
+class DocumentationRouter(Router):
+    """Litestar's router of the document and its page, without its page for all other URLs.
+
+    That one would be found at each URL of one segment, which then had methods and no 404.
+    """
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        """Register a handler, unless its path is a parameter."""
+        paths = value.paths if isinstance(value, HTTPRouteHandler) else ()
+        return [] if any("{" in path for path in paths) else super().register(value)
 
 
-def assets() -> Router:
-    """Return a router for the files of the Swagger UI page."""
-    return create_static_files_router(
-        ASSETS, [Path(swagger_ui_path)], include_in_schema=False, name="docs-assets"
-    )
+def assets() -> HTTPRouteHandler:
+    """Return the route of the files of the Swagger UI page.
+
+    Each file is a path of its own: another one is 404, whatever the method.
+    """
+    directory = Path(swagger_ui_path)
+
+    @get([f"{ASSETS}/{file.name}" for file in directory.iterdir()], include_in_schema=False)
+    async def asset(request: Request[Any, Any, Any]) -> File:
+        """Send the file of this path."""
+        file = directory / Path(request.scope["path"]).name
+        return File(file, content_disposition_type="inline")
+
+    return asset

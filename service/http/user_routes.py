@@ -18,13 +18,14 @@ from service.auth import access
 from service.errors import (
     EmailTaken,
     InProgress,
-    InvalidInput,
     KeyReused,
     MalformedJson,
     PreconditionFailed,
+    TooLarge,
     UserNotFound,
 )
-from service.etags import etag, matches
+from service.etags import etag
+from service.http.demands import needs
 from service.http.fast_path import FastPath
 from service.http.keyed_requests import key_digest, respond_once
 from service.http.layers.compression import Compression
@@ -39,13 +40,12 @@ from service.http.operations import (
 )
 from service.http.page_requests import page_request
 from service.http.parameters import (
-    IF_MATCH,
-    IF_NONE_MATCH,
     IdempotentOperation,
     IfMatchOperation,
     IfNoneMatchOperation,
     ListOperation,
     UserId,
+    conditions_of,
     user_id_of,
 )
 from service.http.problems import documented
@@ -66,7 +66,7 @@ CACHE_CONTROL = "private, no-cache"
     middleware=[FastPath],
     summary="Create a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     response_description="The user as it is kept.",
     response_headers=[ETAG, LOCATION],
@@ -90,10 +90,11 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
     middleware=[FastPath],
     summary="Read a user",
     tags=["users"],
-    before_request=access.needs("read"),
+    before_request=needs("read"),
     security=access.security("read"),
     response_description="The user.",
     response_headers=[ETAG],
+    opt={"has_versions": True},
     responses=documented(*READ_REFUSALS, UserNotFound) | NOT_MODIFIED,
 )
 async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
@@ -103,9 +104,11 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     if user is None:
         raise UserNotFound("no user has this id")
     response = user_response(user)
-    known = IF_NONE_MATCH.joined(request)
-    if known is not None and matches(known, response.headers["ETag"], weak=True):
+    unmet = conditions_of(request).unmet(response.headers["ETag"])
+    if unmet == "If-None-Match":
         response.status_code, response.content = HTTP_304_NOT_MODIFIED, b""
+    elif unmet is not None:
+        raise PreconditionFailed(users.UNMET[unmet])
     return response
 
 
@@ -115,13 +118,13 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     operation_class=ListOperation,
     summary="List and search users",
     tags=["users"],
-    before_request=access.needs("read"),
+    before_request=needs("read"),
     security=access.security("read"),
     middleware=[Compression, FastPath],
     opt={"vary": "Accept-Encoding"},
     response_description="The page.",
     response_headers=[LINK],
-    responses=documented(*READ_REFUSALS, InvalidInput),
+    responses=documented(*READ_REFUSALS),
 )
 async def list_users(request: StrictRequest) -> Response[Page]:
     """List users, a page at a time.
@@ -143,13 +146,12 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     operation_class=IfMatchOperation,
     summary="Change a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     response_description="The user as it is now.",
+    opt={"has_versions": True},
     response_headers=[ETAG],
-    responses=documented(
-        *BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken, PreconditionFailed
-    ),
+    responses=documented(*BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken),
 )
 async def change_user(
     request: StrictRequest,
@@ -162,7 +164,7 @@ async def change_user(
     With `If-Match` nobody's change is lost: it is refused when the user has changed since.
     The body may be sent as `application/json`, too.
     """
-    user = await users.change(session, user_id_of(user_id), data, IF_MATCH.joined(request))
+    user = await users.change(session, user_id_of(user_id), data, conditions_of(request))
     return user_response(user)
 
 
@@ -172,17 +174,18 @@ async def change_user(
     operation_class=IfMatchOperation,
     summary="Delete a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     status_code=HTTP_204_NO_CONTENT,
     response_description="The user is no more.",
-    responses=documented(*WRITE_REFUSALS, UserNotFound, PreconditionFailed),
+    opt={"has_versions": True, "offers": ()},
+    responses=documented(*WRITE_REFUSALS, TooLarge, UserNotFound),
 )
 async def delete_user(
     request: StrictRequest, user_id: UserId, session: NamedDependency[AsyncSession]
 ) -> None:
     """Delete a user for good."""
-    await users.remove(session, user_id_of(user_id), IF_MATCH.joined(request))
+    await users.remove(session, user_id_of(user_id), conditions_of(request))
 
 
 async def create_one(new: NewUser, session: AsyncSession) -> Response[Any]:
