@@ -36,7 +36,11 @@ wrong; their `detail` tells people. Input is judged as a whole: `errors` names e
 have: `read`, `write` or `operate`.
 
 **Versions.** `ETag` names the version of a user. `If-Match` with it changes or deletes no other
-version, `If-None-Match` saves you what you have already.
+version, `If-None-Match` saves you what you have already. A condition that can't be read is refused.
+
+**Nothing is overlooked.** A header or parameter that is empty, malformed, repeated or not UTF-8 is
+refused, not taken for absent; so are unknown parameters of lists and changes, and a member that an
+object has twice. A form of the response that you exclude by `q=0` is not sent.
 
 **Repetition.** With an `Idempotency-Key` you may repeat a request that got no answer: what it asks
 for is done once.

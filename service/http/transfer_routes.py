@@ -59,6 +59,8 @@ async def import_users(request: StrictRequest) -> Response[schemas.ImportReport]
     A line of NDJSON is a user as for creating one; a CSV begins with a line of column names.
     A line that can't be a user is rejected, and the others are imported; with `on_conflict=fail`
     nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
+    CSV may have semicolons or tabs in place of commas, and be in UTF-16 or in the `charset` of its
+    type.
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
     query = Query(request.scope["query_string"])

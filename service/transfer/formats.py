@@ -29,7 +29,7 @@ def reader_of(form: Format, parameters: Mapping[str, str]) -> Reader:
     charset = parameters.get("charset")
     if form == "ndjson":
         if charset not in {None, "utf-8", "utf8"}:
-            raise ValueError("send NDJSON in UTF-8, without a charset or with charset=utf-8")
+            raise ValueError("send NDJSON in UTF-8: charset=utf-8, or none")
         return NdjsonReader()
     if parameters.get("header", "present") != "present":  # RFC 7111
         raise ValueError("send CSV whose first line has the names of the columns: header=present")

@@ -21,7 +21,8 @@ class ExactPaths:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or refuse it."""
-        path: bytes = cast("dict[str, Any]", scope).get("raw_path") or b""
-        if b"//" in path or (b"%" in path and b"%2f" in path.lower()):
+        path: bytes = cast("dict[str, Any]", scope).get("raw_path", b"/")
+        # it is empty where the target is a host, as in `GET example.org`
+        if not path or b"//" in path or (b"%" in path and b"%2f" in path.lower()):
             return refuse(scope, send, NotFound("there is nothing at this url"))
         return self.app(scope, receive, send)

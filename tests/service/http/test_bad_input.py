@@ -77,6 +77,8 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
     "unknown field": ({"full_name": "A", "nickname": "B"}, ["/nickname"]),
     "unknown field to escape": ({"full_name": "A", "a/b~c": "B"}, ["/a~1b~0c"]),
     "an id": ({"full_name": "A", "id": 7}, ["/id"]),
+    "name that does not show": ({"full_name": "\u200b\u3164"}, ["/full_name"]),
+    "65 characters before the @": ({"full_name": "A", "email": "a" * 65 + "@a.org"}, ["/email"]),
     "all at once": (
         {"full_name": "", "email": "x", "age": 200, "x": 1},
         ["/full_name", "/email", "/age", "/x"],
@@ -107,6 +109,34 @@ async def test_an_empty_patch_is_422(client: httpx.AsyncClient, user_url: str) -
     response = await client.patch(user_url, json={})
     document = problem(response, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input")
     assert pointers(document) == [""]
+
+
+REPEATED = {
+    '{"full_name": "A", "age": 1, "age": 2}': ["/age"],
+    '{"full_name": "A", "full_name": "A"}': ["/full_name"],
+    '{"full_name": "A", "full\\u005fname": "B"}': ["/full_name"],
+    '{"full_name": "A: B", "age": 1, "age": 1}': ["/age"],
+    '{"full_name": "A", "x": {"y": 1, "y": 2}}': ["/x", "/y"],
+    '{"full_name": "A", "age": 1, "age": ' + "9" * 30 + "}": ["/age", "/age"],
+}
+
+
+@refused_early
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize("body", REPEATED, ids=lambda body: body[:40])
+async def test_a_member_that_is_repeated_is_422(
+    client: httpx.AsyncClient, user_url: str, method: str, body: str
+) -> None:
+    """A proxy before the service may have read the other one."""
+    url = "/users" if method == "POST" else user_url
+    response = await client.request(method, url, content=body, headers=JSON)
+    document = problem(response, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input")
+    assert pointers(document) == REPEATED[body]
+
+
+async def test_colons_in_texts_repeat_no_member(client: httpx.AsyncClient) -> None:
+    body = {"full_name": 'A: "B": C', "email": None, "age": 1}
+    assert (await client.post("/users", json=body)).status_code == HTTPStatus.CREATED
 
 
 QUERIES = {
