@@ -334,9 +334,9 @@ NEEDS: QueryParameter[Needs] = choice(
 
 
 class IfMatchOperation(OperationWithParameters):
-    """An operation that changes or deletes a user, under conditions."""
+    """An operation that changes or deletes a user, under conditions and once for each key."""
 
-    declared = (IF_MATCH, UNLESS_MATCH)
+    declared = (IF_MATCH, UNLESS_MATCH, IDEMPOTENCY_KEY)
 
 
 class IfNoneMatchOperation(OperationWithParameters):

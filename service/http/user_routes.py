@@ -24,10 +24,10 @@ from service.errors import (
     TooLarge,
     UserNotFound,
 )
-from service.etags import etag
+from service.etags import Conditions, etag
 from service.http.demands import needs
 from service.http.fast_path import FastPath
-from service.http.keyed_requests import key_digest, respond_once
+from service.http.keyed_requests import key_digest, respond_in_session, respond_once
 from service.http.layers.compression import Compression
 from service.http.operations import (
     BODY_REFUSALS,
@@ -99,12 +99,13 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
 )
 async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
+    conditions = conditions_of(request)
     batches: UserBatches = request.app.state.batches
     user = await batches.lookups.submit(user_id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
     response = user_response(user)
-    unmet = conditions_of(request).unmet(response.headers["ETag"])
+    unmet = conditions.unmet(response.headers["ETag"])
     if unmet == "If-None-Match":
         response.status_code, response.content = HTTP_304_NOT_MODIFIED, b""
     elif unmet is not None:
@@ -151,7 +152,9 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     response_description="The user as it is now.",
     opt={"has_versions": True},
     response_headers=[ETAG],
-    responses=documented(*BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken),
+    responses=documented(
+        *BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken, InProgress, KeyReused
+    ),
 )
 async def change_user(
     request: StrictRequest,
@@ -164,8 +167,8 @@ async def change_user(
     With `If-Match` nobody's change is lost: it is refused when the user has changed since.
     The body may be sent as `application/json`, too.
     """
-    user = await users.change(session, user_id_of(user_id), data, conditions_of(request))
-    return user_response(user)
+    change = partial(change_one, user_id_of(user_id), data, conditions_of(request))
+    return await respond_in_session(request, session, change)
 
 
 @delete(
@@ -179,19 +182,33 @@ async def change_user(
     status_code=HTTP_204_NO_CONTENT,
     response_description="The user is no more.",
     opt={"has_versions": True, "offers": ()},
-    responses=documented(*WRITE_REFUSALS, TooLarge, UserNotFound),
+    responses=documented(*WRITE_REFUSALS, TooLarge, UserNotFound, InProgress, KeyReused),
 )
 async def delete_user(
     request: StrictRequest, user_id: UserId, session: NamedDependency[AsyncSession]
-) -> None:
+) -> Response[None]:
     """Delete a user for good."""
-    await users.remove(session, user_id_of(user_id), conditions_of(request))
+    remove = partial(remove_one, user_id_of(user_id), conditions_of(request))
+    return await respond_in_session(request, session, remove)
 
 
 async def create_one(new: NewUser, session: AsyncSession) -> Response[Any]:
     """Store a new user in this transaction and return the response."""
     [user] = await users.create(session, [new])
     return new_user_response(user)
+
+
+async def change_one(
+    user_id: int, changes: UserChanges, conditions: Conditions, session: AsyncSession
+) -> Response[Any]:
+    """Change a user in this transaction and return the response."""
+    return user_response(await users.change(session, user_id, changes, conditions))
+
+
+async def remove_one(user_id: int, conditions: Conditions, session: AsyncSession) -> Response[Any]:
+    """Delete a user in this transaction and return the response, which has no content."""
+    await users.remove(session, user_id, conditions)
+    return Response(b"", status_code=HTTP_204_NO_CONTENT)
 
 
 def new_user_response(user: User) -> Response[Any]:

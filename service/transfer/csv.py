@@ -19,6 +19,7 @@ from service.transfer.lines import (
     reject,
 )
 
+SEPARATOR_LINE = "sep="  # and the separator; some spreadsheets write it before the header
 NO_HEADER = Flaw("", "must begin with a line of column names, full_name among them")
 NOT_UTF8 = "is not UTF-8: save the file as UTF-8, or name its charset"
 NO_NAME = Flaw("", "has a column without a name among the others: remove it, or name it")
@@ -152,10 +153,10 @@ class CsvReader:
             if self.columns is None:
                 raise InvalidInput(Flaw("", NOT_UTF8))
             outcome.rejected.append(reject(number, NOT_UTF8))
-        elif self.columns is None:
-            self.columns = Columns(cells)
-        else:
+        elif self.columns is not None:
             outcome.add(self.columns.thorough_row(number, cells))
+        elif cells[0] != SEPARATOR_LINE:
+            self.columns = Columns(cells)
 
     def reject_record(self, detail: str) -> Rejected:
         """Return the rejection of the current record; the next line begins another one."""

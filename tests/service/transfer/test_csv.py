@@ -197,3 +197,10 @@ def test_empty_cells_may_stand_behind_the_last_column() -> None:
         (5, "", "has 4 fields, not 2"),
         (6, "/full_name", "must not be empty"),
     ]
+
+
+@pytest.mark.parametrize("separator", [b",", b";", b"\t"])
+def test_a_line_that_names_the_separator_may_come_first(separator: bytes) -> None:
+    lines = [b"sep=,\r\n", b"\r\n", b"full_name,age\r\n", b"Ada,36\r\n"]
+    outcome = read(CsvReader(), [line.replace(b",", separator) for line in lines])
+    assert outcome == Outcome([Row(4, "Ada", None, 36, has_age=True)], [])
