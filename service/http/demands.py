@@ -12,15 +12,15 @@ from litestar.types import BeforeRequestHookHandler
 
 from service.auth import access
 from service.auth.tokens import Scope
-from service.errors import NotAcceptable, PreconditionFailed
+from service.errors import BadRequest, NotAcceptable, PreconditionFailed
 from service.http.layers.compression import ENCODINGS
 from service.http.parameters import Query, QueryParameter, conditions_of
 from service.http.qualities import preferred_coding, preferred_media_type, weights
 from service.http.requests import JSON
 
 CONDITIONS = {b"if-match", b"if-none-match", b"if-unmodified-since"}
-ACCEPT, ACCEPT_ENCODING = b"accept", b"accept-encoding"
-HEADERS = {*CONDITIONS, ACCEPT, ACCEPT_ENCODING}
+ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE = b"accept", b"accept-encoding", b"content-range"
+HEADERS = {*CONDITIONS, ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE}
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -67,13 +67,17 @@ def require_accepted(request: AnyRequest, *offered: str) -> None:
 
 
 def check_headers(request: AnyRequest, handler: HTTPRouteHandler) -> None:
-    """Raise NotAcceptable or PreconditionFailed for a header that asks for the impossible."""
+    """Raise the refusal of a header that asks for what the route can't do."""
     headers = request.scope["headers"]
     require_accepted(request, *handler.opt.get("offers", (JSON,)))
     if codings := [value for name, value in headers if name == ACCEPT_ENCODING]:
         offered = ENCODINGS if "vary" in handler.opt else ()
         if preferred_coding(offered, weights(codings)) is None:
             raise NotAcceptable("this URL answers with no Content-Encoding that is accepted")
+    if request.method != "GET" and any(name == CONTENT_RANGE for name, _ in headers):
+        raise BadRequest(
+            "send the whole body: a part of one, by Content-Range, is not put together"
+        )
     if "has_versions" not in handler.opt and any(name in CONDITIONS for name, _ in headers):
         conditions = conditions_of(request)
         if request.method == "GET":  # a list without its ETag is never known already

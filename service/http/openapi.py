@@ -85,7 +85,7 @@ HEADERS = {
         required=False,
     ),
 }
-NOT_MODIFIED_STATUS = "304"
+NO_CONTENT_STATUS, NOT_MODIFIED_STATUS = "204", "304"
 HEADERS_BY_STATUS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
@@ -170,6 +170,8 @@ def complete_operation(operation: dict[str, Any]) -> None:
         (scope,) = requirement[access.SCHEME]
         operation["description"] += f"\n\nNeeds a token with the scope `{scope}`."
     responses = operation["responses"]
+    if NO_CONTENT_STATUS in responses:  # Litestar describes null in JSON
+        responses[NO_CONTENT_STATUS].pop("content", None)
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
         if "security" in operation:

@@ -217,6 +217,7 @@ def demanded_of_writes(operation: Operation) -> Iterator[Demand]:
     if operation.writes:
         for query in (b"limmit=5", b"x", b"%FF=1"):
             yield Demand(f"query {query!r}", 422, [], query)
+        yield Demand("a part", 400, [(b"Content-Range", b"bytes 0-9/100")])
         yield Demand("date", 422, [(b"If-Unmodified-Since", DATE)])
         yield Demand("nothing there", 412, [(b"If-None-Match", b"*")])
     yield Demand("another version", 412, [(b"If-Match", b'"other"')])

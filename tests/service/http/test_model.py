@@ -53,7 +53,9 @@ NEW = st.fixed_dictionaries(
     {"full_name": FIELDS["full_name"]}, optional={"email": FIELDS["email"], "age": FIELDS["age"]}
 )
 CHANGES = st.sampled_from([*FIELDS]).flatmap(
-    lambda name: st.fixed_dictionaries({name: FIELDS[name]}, optional=FIELDS)
+    lambda name: st.fixed_dictionaries(
+        {name: FIELDS[name]}, optional={other: FIELDS[other] for other in FIELDS if other != name}
+    )
 )
 LINES = st.lists(NEW | st.just({"age": 1}), min_size=1, max_size=4)
 LISTINGS = st.builds(
