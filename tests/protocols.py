@@ -9,6 +9,7 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 
 from tests.abuse.raw_requests import PATIENCE, exchange, request
+from tests.recorded_responses import in_one_piece
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -28,7 +29,11 @@ def http1(port: int, method: bytes, target: bytes, headers: Headers, body: bytes
     """Send a request by HTTP/1.1 on a connection of its own."""
     response = exchange(port, request(method, target, *headers, body=body))
     lines = (line.partition(b": ") for line in response.head.split(b"\r\n")[1:])
-    return Answer(response.status, {name.lower(): value for name, _, value in lines}, response.body)
+    found = {name.lower(): value for name, _, value in lines}
+    is_chunked = found.get(b"transfer-encoding") == b"chunked"
+    return Answer(
+        response.status, found, in_one_piece(response.body) if is_chunked else response.body
+    )
 
 
 def http2(port: int, method: bytes, target: bytes, headers: Headers, body: bytes = b"") -> Answer:
