@@ -247,6 +247,27 @@ async def test_a_name_that_is_slow_to_normalise_is_refused_at_once(
     assert pointers(problem(response, 422, "invalid-input")) == ["/full_name"]
 
 
+BLANKS = " " * 20_000
+LONG = [  # a header that must not be searched in time quadratic in its length, and the status
+    ("Content-Type", f"application/json;{BLANKS}\x01", HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("Content-Type", f"application/json{' ;' * 10_000}x", HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("Content-Type", f'application/json; x="{"a=" * 20_000}', HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("If-None-Match", f'"a"{BLANKS}x', HTTPStatus.UNPROCESSABLE_ENTITY),
+    ("If-None-Match", f'"a"{" ," * 10_000}x', HTTPStatus.UNPROCESSABLE_ENTITY),
+    ("Accept", f"text/x;{BLANKS}q=0,{',' * 10_000}*/*;q=0", HTTPStatus.NOT_ACCEPTABLE),
+]
+
+
+@refused_early
+@pytest.mark.parametrize(("name", "value", "status"), LONG)
+async def test_a_long_header_is_read_at_once(
+    client: httpx.AsyncClient, user_url: str, name: str, value: str, status: HTTPStatus
+) -> None:
+    async with asyncio.timeout(5):  # it takes milliseconds; minutes, if it were quadratic
+        response = await client.patch(user_url, content=b"{}", headers=JSON | {name: value})
+    assert response.status_code == status
+
+
 async def test_json_nested_too_deeply_is_400(client: httpx.AsyncClient) -> None:
     response = await client.post("/users", content=b"[" * 200_000, headers=JSON)
     problem(response, HTTPStatus.BAD_REQUEST, "malformed-json")
