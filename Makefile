@@ -31,8 +31,8 @@ any-schema: .venv/installed  ## 60 random changes of a model with everything, al
 rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
 	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
 
-contract: .venv/installed  ## schemathesis against the live service: 5,000 cases and more, on both databases
-	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py
+contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (20,000 steps) against the service
+	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py tests/service/http/test_model.py
 
 chaos: .venv/installed  ## faults under load: nothing lost, only honest answers; writes docs/reliability.md
 	$(BIN)/python -m tests.chaos

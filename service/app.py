@@ -20,6 +20,7 @@ from service.http.fast_path import FastPathPlugin
 from service.http.layers.connection_close import ConnectionClose
 from service.http.layers.cors import UnknownOrigins, cors_config
 from service.http.layers.deadline import Deadline
+from service.http.layers.exact_paths import ExactPaths
 from service.http.layers.framing import UnambiguousFraming
 from service.http.layers.head import HeadAndOptions
 from service.http.layers.idle_connections import IdleConnections
@@ -96,6 +97,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
         UnreadBody,
         *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
         *([partial(UnknownOrigins, config=cors)] if cors else []),
+        ExactPaths,
     ]
     return reduce(lambda inner, layer: layer(inner), reversed(layers), app)
 

@@ -9,6 +9,7 @@ Refusal
 ├── NotFound                404  not-found               (raised by Litestar)
 ├── UserNotFound            404  user-not-found
 ├── MethodNotAllowed        405  method-not-allowed      (raised by Litestar)
+├── NotAcceptable           406  not-acceptable
 ├── RequestTimeout          408  request-timeout
 ├── EmailTaken              409  email-taken
 ├── InProgress              409  in-progress
@@ -21,6 +22,7 @@ Refusal
 ├── ImportRefused           422  import-refused
 ├── RateLimited             429  rate-limited
 ├── Internal                500  internal
+├── UnknownCoding           501  unknown-coding
 ├── Unavailable             503  unavailable
 │   ├── SchemaBehind        503  schema-behind
 │   └── TimedOut            503  timed-out
@@ -126,6 +128,14 @@ class MethodNotAllowed(Refusal):
     code = "method-not-allowed"
     status = HTTPStatus.METHOD_NOT_ALLOWED
     title = "This URL has no such method."
+
+
+class NotAcceptable(Refusal):
+    """The client refuses every form in which the response could be sent."""
+
+    code = "not-acceptable"
+    status = HTTPStatus.NOT_ACCEPTABLE
+    title = "The response has no form that the request accepts."
 
 
 class RequestTimeout(Refusal):
@@ -239,6 +249,14 @@ class Internal(Refusal):
     code = "internal"
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     title = "The service made a mistake."
+
+
+class UnknownCoding(Refusal):
+    """The client sent a body in a transfer coding that the service doesn't know."""
+
+    code = "unknown-coding"
+    status = HTTPStatus.NOT_IMPLEMENTED
+    title = "The body's transfer coding is not known."
 
 
 class Unavailable(Refusal):

@@ -32,7 +32,7 @@ GivenName = Annotated[
     Meta(
         # no max_length: spaces around the name don't count
         pattern=rf"^\s*[^\s{CONTROL}]([^{CONTROL}]{{0,{NAME_LENGTH - 2}}}[^\s{CONTROL}])?\s*$",
-        description=f"1 to {NAME_LENGTH} characters, none control, "
+        description=f"1 to {NAME_LENGTH} characters, none control and one at least that shows, "
         "once it is trimmed and in Unicode's NFC, as it is kept.",
     ),
 ]
@@ -40,7 +40,9 @@ Email = Annotated[
     str,
     Meta(
         max_length=EMAIL_LENGTH,
-        description="Unique without regard to case; its domain is one that mail can be sent to.",
+        description="Unique without regard to case; at most 64 characters before the @-sign; its "
+        "domain is one that mail can be sent to. One with letters beyond ASCII is kept in lower "
+        "case before the @-sign.",
         extra_json_schema={"format": "idn-email"},
     ),
 ]

@@ -34,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from service.errors import PreconditionFailed, UserNotFound
-from service.etags import etag, matches
+from service.etags import UNCONDITIONAL, Conditions, etag
 from service.models import User
 from service.schemas import NewUser, UserChanges, encode
 from service.schemas import User as UserSchema
@@ -42,6 +42,10 @@ from service.schemas import User as UserSchema
 USERS = cast("Table", User.__table__)
 # in the order of the fields of schemas.User
 USER_COLUMNS = (USERS.c.id, USERS.c.full_name, USERS.c.email, USERS.c.age)
+UNMET = {  # by header: why a condition on a user is not met
+    "If-Match": "If-Match names another version than the current one",
+    "If-None-Match": "If-None-Match names the current version",
+}
 NEW_USER_TYPES: dict[str, TypeEngine[Any]] = {
     "full_name": Text(),
     "email": Text(),
@@ -75,14 +79,14 @@ async def create(
 
 
 async def change(
-    session: AsyncSession, user_id: int, changes: UserChanges, if_match: str | None
+    session: AsyncSession, user_id: int, changes: UserChanges, conditions: Conditions
 ) -> UserSchema:
     """Change the fields that are set and return the user.
 
-    Raise UserNotFound, or PreconditionFailed if `if_match` does not name the current version.
+    Raise UserNotFound, or PreconditionFailed if the current version does not meet the conditions.
     """
-    if if_match is not None:
-        await require_version(session, user_id, if_match)
+    if conditions != UNCONDITIONAL:
+        await require_version(session, user_id, conditions)
     values = {
         name: value for name in NEW_USER_TYPES if (value := getattr(changes, name)) is not UNSET
     }
@@ -90,26 +94,26 @@ async def change(
     return the_user((await session.execute(statement.returning(*USER_COLUMNS))).first())
 
 
-async def remove(session: AsyncSession, user_id: int, if_match: str | None) -> None:
+async def remove(session: AsyncSession, user_id: int, conditions: Conditions) -> None:
     """Delete a user.
 
-    Raise UserNotFound, or PreconditionFailed if `if_match` does not name the current version.
+    Raise UserNotFound, or PreconditionFailed if the current version does not meet the conditions.
     """
-    if if_match is not None:
-        await require_version(session, user_id, if_match)
+    if conditions != UNCONDITIONAL:
+        await require_version(session, user_id, conditions)
     statement = delete(USERS).where(USERS.c.id == user_id).returning(*USER_COLUMNS)
     the_user((await session.execute(statement)).first())
 
 
-async def require_version(session: AsyncSession, user_id: int, if_match: str) -> None:
-    """Lock the user's row and raise PreconditionFailed if `if_match` names another version.
+async def require_version(session: AsyncSession, user_id: int, conditions: Conditions) -> None:
+    """Lock the user's row and raise PreconditionFailed if its version misses the conditions.
 
     The lock lasts until the transaction ends, so nobody changes the user before the caller does.
     """
     statement = select(*USER_COLUMNS).where(USERS.c.id == user_id).with_for_update()
     user = the_user((await session.execute(statement)).first())
-    if not matches(if_match, etag(encode(user)), weak=False):
-        raise PreconditionFailed("If-Match names another version than the current one")
+    if (header := conditions.unmet(etag(encode(user)))) is not None:
+        raise PreconditionFailed(UNMET[header])
 
 
 def the_user(row: Row[*tuple[Any, ...]] | None) -> UserSchema:

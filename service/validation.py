@@ -1,7 +1,9 @@
 """The rules for what clients send: values as they are stored, or every flaw at once."""
 
+import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -21,6 +23,15 @@ from service.schemas import (
     UserChanges,
 )
 
+REPEATED = "is given more than once"
+LOCAL_LENGTH = 64  # characters before the @-sign; RFC 5321, 4.5.3.1.1
+# Unicode's Default_Ignorable_Code_Point, and the blanks that are no white space: of Braille, of
+# musical symbols and of Khitan
+INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U00016fe4"
+    "\U0001bca0-\U0001bca3\U0001d159\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
 POINTER_LENGTH = 100  # characters of a member's name that an error repeats
 NFC_SHRINKS = 4  # at most this many characters become one
 ROLES = frozenset(CASE_INSENSITIVE_MAILBOX_NAMES)  # postmaster and the like, stored in lower case
@@ -45,6 +56,8 @@ def full_name(value: object) -> str:
         raise ValueError(f"must have at most {NAME_LENGTH} characters, not {len(name)}")
     if has_control(name):
         raise ValueError("must not contain control characters")
+    if not (name.isascii() or shows(name)):
+        raise ValueError("must contain a character that shows")
     return name
 
 
@@ -57,16 +70,23 @@ def email(value: object) -> str | None:
     if len(value) > EMAIL_LENGTH:
         raise ValueError(f"must have at most {EMAIL_LENGTH} characters")
     local, _, domain = value.partition("@")
-    if DOT_ATOM_TEXT.match(local) and local.lower() not in ROLES:
+    if DOT_ATOM_TEXT.match(local) and len(local) <= LOCAL_LENGTH and local.lower() not in ROLES:
         plain = plain_domain(domain)
         if plain is not None:
             return f"{local}@{plain}"
     try:
-        address = validate_email(value, check_deliverability=False).normalized
+        valid = validate_email(value, check_deliverability=False)
     except EmailNotValidError as error:
         raise ValueError(f"is not an e-mail address: {error}") from None
+    address = valid.normalized
+    if not valid.local_part.isascii():
+        # a database folds other letters than ASCII's as its collation does: SQLite not at all
+        folded = unicodedata.normalize("NFC", valid.local_part.lower())
+        address = f"{folded}@{valid.domain}"
     if len(address) > EMAIL_LENGTH:
         raise ValueError(f"must have at most {EMAIL_LENGTH} characters")
+    if address.rindex("@") > LOCAL_LENGTH:
+        raise ValueError(f"must have at most {LOCAL_LENGTH} characters before the @-sign")
     return address
 
 
@@ -102,6 +122,9 @@ def decode(body: bytes, schema: type[Input]) -> Input:
     """
     try:
         fields = msgspec.json.decode(body)
+        # each member has a colon: more of them are in texts, or belong to a repeated member
+        is_plain = isinstance(fields, dict) and body.count(b":") == len(fields)
+        repeated = [] if is_plain else repeated_members(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise MalformedJson("the body is not JSON in UTF-8") from None
     except RecursionError:
@@ -109,6 +132,7 @@ def decode(body: bytes, schema: type[Input]) -> Input:
     if not isinstance(fields, dict):
         raise InvalidInput(Flaw("", "must be an object"))
     values, flaws = check_fields(fields)
+    flaws += repeated
     if schema is NewUser and "full_name" not in fields:
         flaws.append(Flaw("/full_name", "is required"))
     if schema is UserChanges and not fields:
@@ -116,6 +140,24 @@ def decode(body: bytes, schema: type[Input]) -> Input:
     if flaws:
         raise InvalidInput(*flaws[:FLAW_LIMIT])
     return schema(**values)
+
+
+def repeated_members(body: bytes) -> list[Flaw]:
+    """Return a flaw for each name that an object in valid JSON has more than once.
+
+    A proxy before the service may read another of its values. Raise RecursionError for JSON that
+    is nested too deeply.
+    """
+    flaws: list[Flaw] = []
+
+    def note(members: list[tuple[str, object]]) -> None:
+        for name, times in Counter(name for name, _ in members).items():
+            if times > 1:
+                flaws.append(Flaw(f"/{escape_pointer(name)}", REPEATED))
+
+    # numbers stay texts: Python refuses to read very long ones
+    json.loads(body.decode(), object_pairs_hook=note, parse_int=str, parse_float=str)
+    return flaws
 
 
 def check_fields(fields: dict[str, object]) -> tuple[dict[str, Any], list[Flaw]]:
@@ -151,6 +193,11 @@ def escape_pointer(name: str) -> str:
     if len(name) > POINTER_LENGTH:
         name = f"{name[:POINTER_LENGTH]}…"
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def shows(text: str) -> bool:
+    """Return whether a character of the text is visible."""
+    return INVISIBLE.sub("", text).strip() != ""
 
 
 def has_control(text: str) -> bool:

@@ -128,7 +128,7 @@ USERS = [  # by id, from 1
     {"full_name": "👩‍🚀 🎉 李小龍 مريم \u200b\ufffd\U0010fffd"},
     '{"full_name": "\\ud83d\\ude00 \\u00e9 \\/"}',
     {"full_name": "e\u0301" * 200},
-    ' \r\n\t{ "full_name" : "First" , "full_name" : "Second" } \n',
+    ' \r\n\t{ "full_name" : "First: of all" , "age" : 1 } \n',
     {"full_name": "Grace Hopper", "email": "Grace@EXAMPLE.com", "age": 85},
     {"full_name": "grace jones", "email": "Postmaster@example.net", "age": 78},
     {"full_name": "null", "email": "o'neil+tag/x@xn--bcher-kva.example.net"},
@@ -153,6 +153,9 @@ FLAWED = [
     {"full_name": "Ada", "a/b": 1, "c~d": 1, "~1": 1, "": 1, "Full_Name": "Ada", "é\n": 1},
     {"full_name": "", "email": "x", "age": 200, "nickname": "Countess"},
     {"email": "x"},
+    '{"full_name": "Ada", "full\\u005fname": "Eve", "age": 1, "age": 1}',
+    {"full_name": "\u200b\u2800\u3164"},
+    {"full_name": "Ada", "email": "a" * 65 + "@example.org"},
     {f"field {number}": number for number in range(25)},
     [ADA],
     '"Ada"',
@@ -174,6 +177,8 @@ NOT_JSON = [
 MEDIA_TYPES = [
     TEXT,
     "Content-Type: ",
+    "Content-Type: application/json; charset=latin-1",
+    "Content-Type: application/json; charset",
     "Content-Type: application/problem+json",
     "Content-Type: application/x-www-form-urlencoded",
     "Content-Type: multipart/form-data; boundary=x",
@@ -215,7 +220,7 @@ def creating() -> Corpus:
         yield create(user)
     plain = {"full_name": "Plain"}
     yield create(plain, "Content-Type: application/json; charset=utf-8")
-    yield create(plain, "Content-Type: Application/JSON;charset=latin-1")
+    yield create(plain, 'Content-Type: Application/JSON;;charset="UTF8"; x=y')
     yield create(plain, "Expect: 100-continue")
     yield create(plain, "Content-Encoding: identity")
     yield create(plain, "X-Request-ID: not one of ours!")
@@ -491,10 +496,20 @@ def odd_messages() -> Corpus:
     yield ask("GET /users/1", "X-Request-ID: first", "X-Request-ID: second")
     for headers in (
         b"", b"Host: \xff\r\n", b"Host: a.test\r\nHost: b.test\r\n", b"Content-Length: x\r\n",
-        b"X: y\r\n" * 90, b"X: y\r\n" * 200, b"a b: c\r\n", b"User-Agent:\r\nReferer:  x \r\n",
-        b"If-None-Match: \xff\xfe\r\nAccept: \xff\r\n",
     ):  # fmt: skip
         yield raw_request(b"GET /users/1 HTTP/1.1\r\nConnection: close\r\n" + headers + b"\r\n")
+    for headers in (
+        b"X: y\r\n" * 90, b"X: y\r\n" * 200, b"a b: c\r\n", b"User-Agent:\r\nReferer:  x \r\n",
+        b"If-None-Match: \xff\xfe\r\nAccept: \xff\r\n", b'If-None-Match: "\xff\xfe"\r\n',
+    ):  # fmt: skip
+        head = b"GET /users/1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        yield raw_request(head + headers + b"\r\n")
+    for coding in (b"gzip, chunked", b"chunked, chunked", b"gzip"):
+        yield raw_request(
+            b"POST /users HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: " + coding + b"\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+        )
+    yield create(b"2\r\n{}\r\nz\r\n", CHUNKED)
     for line in (
         b"GET /users/1 HTTP/1.0", b"HEAD /users HTTP/1.0", b"GET /users?limit=2 HTTP/1.0",
         b"GET /users/9 HTTP/1.0", b"GET /users/1 HTTP/1.2", b"GET /users/1", b"nonsense",

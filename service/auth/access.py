@@ -112,8 +112,7 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
         request.scope["auth"] = Admission(name, allowance)
         if access.limiter and allowance and not allowance.granted:
             raise RateLimited(
-                f"at most {access.limiter.quota} requests in {access.limiter.seconds} s; "
-                f"try again in {allowance.seconds} s",
+                f"at most {access.limiter.limit}; try again in {allowance.seconds} s",
                 allowance.seconds,
             )
         if unauthorized:

@@ -41,6 +41,8 @@ class RateLimiter:
     def __init__(self, rate: str, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.quota, self.seconds = map(int, rate.split("/"))
         self.policy = f'"default";q={self.quota};w={self.seconds}'  # the RateLimit-Policy header
+        requests = "1 request" if self.quota == 1 else f"{self.quota} requests"
+        self.limit = f"{requests} in {self.seconds} s"
         self.clock = clock
         self.full_at: dict[str, int] = {}
 

@@ -31,7 +31,7 @@ from service.models import SCHEMA_REVISION
 from service.observability.logs import printable
 from service.settings import Settings
 from service.transfer import export, staging
-from service.transfer.formats import READERS, Format, Reader
+from service.transfer.formats import READERS, Format, Reader, reader_of
 from service.transfer.rejections import Rejections
 from service.transfer.sessions import Transfers
 
@@ -52,6 +52,9 @@ def add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     command.add_argument("file", metavar="FILE", help="CSV or NDJSON; - is standard input")
     command.add_argument("--format", choices=READERS, help="if the file's name doesn't tell")
     command.add_argument(
+        "--charset", help="of a CSV that is neither UTF-8 nor UTF-16, such as windows-1252"
+    )
+    command.add_argument(
         "--on-conflict",
         choices=get_args(staging.OnConflict),
         default="fail",
@@ -66,6 +69,12 @@ def add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argumen
     command.set_defaults(run=export_file, task="export")
     command.add_argument("--output", metavar="FILE", help="if not to standard output")
     command.add_argument("--format", choices=READERS, help="if the file's name doesn't tell")
+    command.add_argument(
+        "--formulas",
+        choices=get_args(export.Formulas),
+        default="raw",
+        help="text: in a CSV put an apostrophe before what a spreadsheet would run as a formula",
+    )
     command.add_argument("--name", help="only those whose name begins so")
     command.add_argument("--email", help="only the one with this address")
 
@@ -73,15 +82,17 @@ def add_transfer_commands(commands: "argparse._SubParsersAction[argparse.Argumen
 def import_file(options: argparse.Namespace) -> int:
     """Import a file in one transaction; return exit code 1 if lines were rejected."""
     form = options.format or format_of(options.file)
+    try:
+        reader = reader_of(form, {} if options.charset is None else {"charset": options.charset})
+    except ValueError as error:
+        raise TransferError(str(error)) from None
     with (
         opened_source(options.file) as file,
         replaced_file(options.rejected) if options.rejected else nullcontext() as rejected,
     ):
         rejections = Rejections(rejected)
         try:
-            counts = asyncio.run(
-                import_users(file, READERS[form](), options.on_conflict, rejections)
-            )
+            counts = asyncio.run(import_users(file, reader, options.on_conflict, rejections))
         except ImportRefused as refusal:
             print_rejected(refusal.rejected)
             raise TransferError(refusal.detail) from None
@@ -118,16 +129,20 @@ async def import_users(
 def export_file(options: argparse.Namespace) -> int:
     """Export one snapshot of the users; a file is replaced by the whole export, or not at all."""
     form = options.format or (format_of(options.output) if options.output else "ndjson")
+    if options.formulas != "raw" and form != "csv":
+        raise TransferError("--formulas is for --format csv")
     listing = user_lists.listing_of(options.name, options.email, None)
     if options.output is None:
-        asyncio.run(export_users(sys.stdout.buffer, listing, form))
+        asyncio.run(export_users(sys.stdout.buffer, listing, form, options.formulas))
         return DONE
     with replaced_file(options.output) as file:
-        asyncio.run(export_users(file, listing, form))
+        asyncio.run(export_users(file, listing, form, options.formulas))
     return DONE
 
 
-async def export_users(file: IO[bytes], listing: user_lists.Listing, form: Format) -> None:
+async def export_users(
+    file: IO[bytes], listing: user_lists.Listing, form: Format, formulas: export.Formulas
+) -> None:
     """Write the users of the list to the file."""
     async with opened_transfers() as transfers, transfers.export_session() as session:
         total = await user_lists.count(session, listing)
@@ -137,7 +152,7 @@ async def export_users(file: IO[bytes], listing: user_lists.Listing, form: Forma
                 file.write(piece)
                 advance(piece.count(b"\n"))
 
-            await export.export(session, listing, form, write)
+            await export.export(session, listing, form, write, formulas)
 
 
 @asynccontextmanager

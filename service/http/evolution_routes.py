@@ -13,10 +13,12 @@ from litestar.datastructures import CacheControlHeader
 from sqlalchemy.orm import Session
 
 from service.auth import access
-from service.errors import Internal, InvalidInput, TimedOut, Unavailable
+from service.errors import Unavailable
 from service.evolution import from_report, page
 from service.evolution.schemas import Evolution
+from service.http.demands import needs
 from service.http.layers.basic_challenge import BasicChallenge
+from service.http.operations import OPERATE_REFUSALS
 from service.http.parameters import REFRESH, Query, RefreshOperation
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 PROJECT = "users"  # builds connect as users@<revision>: see service.database
 VERSIONS = Path(__file__).parent.parent.parent / "migrations/versions"  # beside the package
-OPERATE_REFUSALS = (*access.REFUSALS, Internal, Unavailable, TimedOut)
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -43,10 +44,10 @@ PAGE_HEADERS = {
     summary="The schema's evolution",
     tags=["operation"],
     middleware=[BasicChallenge],
-    before_request=access.needs("operate", basic=True),
+    before_request=needs("operate", basic=True),
     security=access.security("operate"),
     response_description="The history, and where everything stands at this moment.",
-    responses=documented(*OPERATE_REFUSALS),
+    responses=documented(*OPERATE_REFUSALS, Unavailable),
 )
 async def as_json(request: Request[Any, Any, Any]) -> Evolution:
     """When each revision was applied, by whom and how; who is connected; drift; what is pending.
@@ -63,11 +64,12 @@ async def as_json(request: Request[Any, Any, Any]) -> Evolution:
     summary="The schema's evolution, as a page",
     tags=["operation"],
     middleware=[BasicChallenge],
-    before_request=access.needs("operate", basic=True),
+    before_request=needs("operate", basic=True),
     security=access.security("operate"),
     media_type=MediaType.HTML,
+    opt={"offers": (MediaType.HTML.value,)},
     response_description="The page. It needs neither scripts nor anything from elsewhere.",
-    responses=documented(*OPERATE_REFUSALS, InvalidInput),
+    responses=documented(*OPERATE_REFUSALS, Unavailable),
 )
 async def as_page(request: Request[Any, Any, Any]) -> Response[str]:
     """The same for people: on a phone, on a wall, on paper.

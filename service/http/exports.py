@@ -18,14 +18,16 @@ from service.http import problems
 from service.http.minimum_rate import READING_LAG, MinimumRate
 from service.http.operations import CSV, NDJSON
 from service.http.requests import StrictRequest, cancelled_on_disconnect
-from service.transfer.export import export
+from service.transfer.export import Formulas, export
 from service.transfer.formats import Format
 from service.user_lists import Listing
 
 EXPORT_MEDIA_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
 
-def export_response(request: StrictRequest, listing: Listing, form: Format) -> ASGIApp:
+def export_response(
+    request: StrictRequest, listing: Listing, form: Format, formulas: Formulas
+) -> ASGIApp:
     """Return the ASGI app that sends all users of the list.
 
     Until there is a first piece, an exception is raised and becomes a problem document. Later it is
@@ -55,7 +57,7 @@ def export_response(request: StrictRequest, listing: Listing, form: Format) -> A
                     cancelled_on_disconnect(receive),
                     request.app.state.transfers.export_session() as session,
                 ):
-                    await export(session, listing, form, write)
+                    await export(session, listing, form, write, formulas)
             await write(b"", more=False)
         except Exception as error:
             if not started:

@@ -1,14 +1,14 @@
 """The health checks: liveness and readiness."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from litestar import Request, get
 from litestar.datastructures import CacheControlHeader
-from litestar.params import QueryParameter
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import schemas
 from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, TimedOut, Unavailable
+from service.http.parameters import NEEDS, Query, ReadyOperation
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
 from service.schema_revision import revision_of, takes_writes
@@ -37,6 +37,7 @@ def refuse_while_draining(request: Request[Any, Any, Any]) -> None:
 @get(
     "/health/ready",
     operation_id="ready",
+    operation_class=ReadyOperation,
     before_request=refuse_while_draining,
     cache_control=CacheControlHeader(no_store=True),
     summary="Can it serve?",
@@ -44,14 +45,11 @@ def refuse_while_draining(request: Request[Any, Any, Any]) -> None:
     response_description="It can. `writes` tells whether the database takes writes, too.",
     responses=documented(BadRequest, Internal, InvalidInput, SchemaBehind, Unavailable, TimedOut),
 )
-async def ready(
-    request: Request[Any, Any, Any],
-    needs: Annotated[
-        Literal["reads", "writes"],
-        QueryParameter(description="With `writes` a database that only reads is not ready, too."),
-    ] = "reads",
-) -> schemas.Ready:
+async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
     """The database answers and has this build's schema, or a later one. Route traffic then."""
+    query = Query(request.scope["query_string"])
+    query.require_only(NEEDS.name)  # a misspelt one would find a database ready that only reads
+    needs = query.value(NEEDS)
     revision, writes = await request.app.state.database.query(state_of)
     if revision is None or revision < SCHEMA_REVISION:
         raise SchemaBehind(

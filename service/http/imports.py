@@ -13,14 +13,17 @@ from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency, schemas, validation
+from service.errors import UnsupportedMediaType
 from service.http import problems
+from service.http.demands import ACCEPT
 from service.http.exports import at_minimum_rate, response_start, send_piece
 from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.operations import NDJSON
+from service.http.qualities import preferred_media_type, weights
 from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
 from service.idempotency import Key
 from service.transfer import staging
-from service.transfer.formats import MEDIA_TYPES, READERS, Reader
+from service.transfer.formats import MEDIA_TYPES, Reader, reader_of
 from service.transfer.rejections import Rejections, Spool
 
 
@@ -28,7 +31,11 @@ async def import_response(
     request: StrictRequest, on_conflict: staging.OnConflict
 ) -> Response[schemas.ImportReport]:
     """Import the lines of the request's body, and return what became of them."""
-    reader = READERS[MEDIA_TYPES[request.check_type(MEDIA_TYPES)]]()
+    body_type = request.check_type(MEDIA_TYPES)
+    try:
+        reader = reader_of(MEDIA_TYPES[body_type.media_type], body_type.parameters)
+    except ValueError as error:
+        raise UnsupportedMediaType(str(error)) from None
     digest = key_digest(request)
     with ExitStack() as stack:
         spool = stack.enter_context(Spool()) if wants_ndjson(request) else None
@@ -45,7 +52,8 @@ async def import_response(
 
 def wants_ndjson(request: StrictRequest) -> bool:
     """Return whether the client wants all rejected lines, not only the first hundred."""
-    return request.accept.best_match([JSON, NDJSON]) == NDJSON
+    accepted = weights(value for name, value in request.scope["headers"] if name == ACCEPT)
+    return preferred_media_type([JSON, NDJSON], accepted) == NDJSON
 
 
 FIRST_PART = 256 * 1024  # bytes of a body that arrive before the import takes a connection

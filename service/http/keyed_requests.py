@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from service import idempotency
 from service.errors import ImportRefused
 from service.http import problems
-from service.http.parameters import idempotency_key
+from service.http.parameters import IF_MATCH, IF_NONE_MATCH, idempotency_key
 from service.http.requests import JSON, StrictRequest
 from service.idempotency import Key, StoredResponse
 
@@ -29,6 +29,17 @@ async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> Res
         request.app.state.database.write() as session,
         idempotency.exclusive(session, digest),
     ):
+        return await respond_in(session, request, Key(digest, fingerprint(request, body)), work)
+
+
+async def respond_in_session(
+    request: StrictRequest, session: AsyncSession, work: Work
+) -> Response[Any]:
+    """Do the work in this transaction; with an Idempotency-Key once, as `respond_once` does."""
+    if (digest := key_digest(request)) is None:
+        return await work(session)
+    body = hashlib.sha256(await request.body()).digest()
+    async with idempotency.exclusive(session, digest):
         return await respond_in(session, request, Key(digest, fingerprint(request, body)), work)
 
 
@@ -62,7 +73,12 @@ def fingerprint(request: StrictRequest, body: bytes) -> bytes:
     """Return what tells the request from others with the same key; `body` is the body's hash."""
     # not request.url: it fails for a Host that is none, and for a query that is not UTF-8
     path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
-    head = f"{request.method} {path}?{query}\0{request.content_type[0]}\0"
+    body_type = request.body_type()
+    charset = "" if body_type.is_utf8 else f";{body_type.charset}"
+    head = f"{request.method} {path}?{query}\0{body_type.media_type}{charset}\0"
+    # under other conditions it is another request: the first response would say that they are met
+    for name in (IF_MATCH, IF_NONE_MATCH):
+        head += "".join(f"{name.name}: {line}\0" for line in request.lines_of(name.key))
     return hashlib.sha256(head.encode() + body).digest()
 
 

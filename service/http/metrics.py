@@ -17,8 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from service.auth import access
-from service.errors import Internal, TimedOut
+from service.http.demands import ACCEPT, needs
+from service.http.operations import OPERATE_REFUSALS
 from service.http.problems import documented
+from service.http.qualities import preferred_media_type, weights
 
 if TYPE_CHECKING:
     from service.observability.metrics import Metrics
@@ -49,16 +51,18 @@ class Scrape(Operation):
     operation_class=Scrape,
     summary="What is measured",
     tags=["operation"],
-    before_request=access.needs("operate"),
+    before_request=needs("operate"),
+    opt={"offers": (*SCRAPE_EXAMPLES,)},
     security=access.security("operate"),
     media_type=MediaType.TEXT,
     response_description="Everything, as it is now.",
-    responses=documented(*access.REFUSALS, Internal, TimedOut),
+    responses=documented(*OPERATE_REFUSALS),
 )
 async def scrape(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Everything that is measured, in Prometheus' text format, or as OpenMetrics when asked for."""
     metrics: Metrics = request.app.state.metrics
-    if request.accept.best_match([MediaType.TEXT, OPENMETRICS]) == OPENMETRICS:
+    accepted = weights(value for name, value in request.scope["headers"] if name == ACCEPT)
+    if preferred_media_type([*SCRAPE_EXAMPLES], accepted) == OPENMETRICS:
         content_type = openmetrics.CONTENT_TYPE_LATEST
         body = await metrics.render(openmetrics.generate_latest)
     else:

@@ -5,17 +5,18 @@ links, scopes, and examples.
 """
 
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import Response, Router
-from litestar.exceptions import NotFoundException
+from litestar import Request, Router, get
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, OpenAPI, OpenAPIHeader, OpenAPIType, Schema, Tag
-from litestar.static_files import create_static_files_router
+from litestar.response import File
+from litestar.routes import BaseRoute
+from litestar.types import ControllerRouterHandler
 from swagger_ui_bundle import swagger_ui_path
 
 from service import schemas
@@ -35,7 +36,11 @@ wrong; their `detail` tells people. Input is judged as a whole: `errors` names e
 have: `read`, `write` or `operate`.
 
 **Versions.** `ETag` names the version of a user. `If-Match` with it changes or deletes no other
-version, `If-None-Match` saves you what you have already.
+version, `If-None-Match` saves you what you have already. A condition that can't be read is refused.
+
+**Nothing is overlooked.** A header or parameter that is empty, malformed, repeated or not UTF-8 is
+refused, not taken for absent; so are unknown parameters of lists and changes, and a member that an
+object has twice. A form of the response that you exclude by `q=0` is not sent.
 
 **Repetition.** With an `Idempotency-Key` you may repeat a request that got no answer: what it asks
 for is done once.
@@ -80,7 +85,7 @@ HEADERS = {
         required=False,
     ),
 }
-NOT_MODIFIED_STATUS = "304"
+NO_CONTENT_STATUS, NOT_MODIFIED_STATUS = "204", "304"
 HEADERS_BY_STATUS = {
     "401": ["WWW-Authenticate"],
     "403": ["WWW-Authenticate"],
@@ -165,6 +170,8 @@ def complete_operation(operation: dict[str, Any]) -> None:
         (scope,) = requirement[access.SCHEME]
         operation["description"] += f"\n\nNeeds a token with the scope `{scope}`."
     responses = operation["responses"]
+    if NO_CONTENT_STATUS in responses:  # Litestar describes null in JSON
+        responses[NO_CONTENT_STATUS].pop("content", None)
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
         if "security" in operation:
@@ -205,23 +212,35 @@ def documentation() -> OpenAPIConfig:
         components=Components(
             headers=dict(HEADERS), security_schemes={access.SCHEME: access.BEARER}
         ),
-        openapi_router=Router(
-            "/", route_handlers=[], include_in_schema=False, after_request=replace_404_page
-        ),
+        openapi_router=DocumentationRouter("/", route_handlers=[], include_in_schema=False),
         render_plugins=[page],
         use_handler_docstrings=True,
     )
 
 
-def replace_404_page(response: Response[Any]) -> Response[Any]:
-    """Raise for the 404 page of Litestar's documentation router: ours is a problem document."""
-    if response.status_code == HTTPStatus.NOT_FOUND:
-        raise NotFoundException
-    return response
+class DocumentationRouter(Router):
+    """Litestar's router of the document and its page, without its page for all other URLs.
+
+    That one would be found at each URL of one segment, which then had methods and no 404.
+    """
+
+    def register(self, value: ControllerRouterHandler) -> list[BaseRoute]:
+        """Register a handler, unless its path is a parameter."""
+        paths = value.paths if isinstance(value, HTTPRouteHandler) else ()
+        return [] if any("{" in path for path in paths) else super().register(value)
 
 
-def assets() -> Router:
-    """Return a router for the files of the Swagger UI page."""
-    return create_static_files_router(
-        ASSETS, [Path(swagger_ui_path)], include_in_schema=False, name="docs-assets"
-    )
+def assets() -> HTTPRouteHandler:
+    """Return the route of the files of the Swagger UI page.
+
+    Each file is a path of its own: another one is 404, whatever the method.
+    """
+    directory = Path(swagger_ui_path)
+
+    @get([f"{ASSETS}/{file.name}" for file in directory.iterdir()], include_in_schema=False)
+    async def asset(request: Request[Any, Any, Any]) -> File:
+        """Send the file of this path."""
+        file = directory / Path(request.scope["path"]).name
+        return File(file, content_disposition_type="inline")
+
+    return asset

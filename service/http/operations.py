@@ -21,19 +21,38 @@ from service.errors import (
     BadRequest,
     Internal,
     InvalidInput,
+    NotAcceptable,
     OutcomeUnknown,
+    PreconditionFailed,
     RequestTimeout,
     RuleBroken,
     TimedOut,
     TooLarge,
     Unavailable,
+    UnknownCoding,
     UnsupportedMediaType,
 )
-from service.http.parameters import FILTERS, IdempotentOperation, OperationWithParameters
+from service.http.parameters import (
+    FILTERS,
+    FORMAT,
+    FORMULAS,
+    IDEMPOTENCY_KEY,
+    ON_CONFLICT,
+    OperationWithParameters,
+)
 
-READ_REFUSALS = (BadRequest, *access.REFUSALS, Internal, Unavailable, TimedOut)
-WRITE_REFUSALS = (*READ_REFUSALS, OutcomeUnknown, RuleBroken)
-BODY_REFUSALS = (*WRITE_REFUSALS, RequestTimeout, TooLarge, UnsupportedMediaType, InvalidInput)
+OPERATE_REFUSALS = (
+    BadRequest,
+    *access.REFUSALS,
+    NotAcceptable,
+    PreconditionFailed,
+    InvalidInput,
+    Internal,
+    TimedOut,
+)
+READ_REFUSALS = (*OPERATE_REFUSALS, Unavailable)
+WRITE_REFUSALS = (*READ_REFUSALS, OutcomeUnknown, RuleBroken, RequestTimeout, UnknownCoding)
+BODY_REFUSALS = (*WRITE_REFUSALS, TooLarge, UnsupportedMediaType)
 
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
@@ -83,8 +102,10 @@ def files(examples: dict[str, str]) -> dict[str, OpenAPIMediaType]:
 
 
 @dataclass
-class ImportOperation(IdempotentOperation):
+class ImportOperation(OperationWithParameters):
     """The description of an import, whose body is a stream of lines."""
+
+    declared = (ON_CONFLICT, IDEMPOTENCY_KEY)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,7 +118,7 @@ class ImportOperation(IdempotentOperation):
 class ExportOperation(OperationWithParameters):
     """The description of an export, whose response is a stream of lines."""
 
-    declared = FILTERS
+    declared = (FORMAT, FORMULAS, *FILTERS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,14 +4,14 @@ import logging
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, HTTPScope, Scope, Send
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from service.batching import BatchFailed
@@ -29,6 +29,7 @@ from service.errors import (
     InvalidInput,
     KeyReused,
     MalformedJson,
+    NotAcceptable,
     OutcomeUnknown,
     OutdatedHttp,
     PreconditionFailed,
@@ -42,6 +43,7 @@ from service.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnknownCoding,
     UnsupportedMediaType,
     UserNotFound,
 )
@@ -62,6 +64,7 @@ PROBLEM_EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
         Unauthorized("send a token: Authorization: Bearer usr_…", "Bearer"),
         Forbidden("the token has not the scope write", "Bearer"),
         UserNotFound("no user has this id"),
+        NotAcceptable("this URL answers with application/json"),
         RequestTimeout("the body took longer than 4 s"),
         EmailTaken("another user has this e-mail address"),
         InProgress("a request with this Idempotency-Key is under way"),
@@ -74,6 +77,7 @@ PROBLEM_EXAMPLES: dict[type[Refusal], Refusal] = {  # for the OpenAPI document
         ImportRefused("1 line can't be a user", [Rejected(7, (AGE,))]),
         RateLimited("at most 600 requests in 60 s; try again in 1 s", 1),
         Internal("this is logged, and is not the client's fault"),
+        UnknownCoding("Transfer-Encoding may be chunked, and nothing else"),
         Unavailable("the database can't serve this now: all connections are busy"),
         SchemaBehind("the database is at base, this build needs a later revision"),
         TimedOut("this may take 4.5 seconds"),
@@ -119,6 +123,20 @@ def refusal_response(
     return Response(
         body, headers=all_headers, status_code=refusal.status.value, media_type=MEDIA_TYPE
     )
+
+
+async def refuse(scope: Scope, send: Send, refusal: Refusal, *headers: tuple[bytes, bytes]) -> None:
+    """Send the problem document of a request that a layer refuses."""
+    body = encode(problem_of(refusal, cast("HTTPScope", scope)["path"]))
+    all_headers = [
+        (b"content-type", MEDIA_TYPE.encode()),
+        (b"cache-control", b"no-store"),
+        (b"content-length", b"%d" % len(body)),
+        *headers,
+    ]
+    status = refusal.status.value
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def problem_of(refusal: Refusal, path: str) -> Problem:
@@ -221,7 +239,7 @@ def route_of(request: AnyRequest) -> str:
 def documented(*refusals: type[Refusal]) -> dict[int, ResponseSpec]:
     """Return the refusals of a route for its OpenAPI document, by status."""
     specs: dict[int, ResponseSpec] = {}
-    for refusal in refusals:
+    for refusal in dict.fromkeys(refusals):
         problem = problem_of(PROBLEM_EXAMPLES[refusal], "/users")
         example = Example(summary=refusal.code, value=msgspec.to_builtins(problem))
         if spec := specs.get(refusal.status):

@@ -1,22 +1,50 @@
 """Read requests by our own rules."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from litestar.types import Receive, ReceiveMessage
 
 from service import validation
-from service.errors import MalformedJson, RequestTimeout, UnsupportedMediaType
+from service.errors import BadRequest, MalformedJson, RequestTimeout, UnsupportedMediaType
 from service.http.minimum_rate import SENDING_LAG, MinimumRate
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 BODY_TIMEOUT = 4  # seconds; less than REQUEST_TIMEOUT, which would blame the service with a 503
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
+
+
+NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+QUOTED = r'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[\t -~\x80-\xff])*"'
+# a media type and its parameters (RFC 9110, 8.3.1); no two parts match the same blanks, so that it
+# takes time linear in the length
+CONTENT_TYPE = re.compile(rf"{NAME}/{NAME}(?:[ \t]*;(?:[ \t]*{NAME}=(?:{NAME}|{QUOTED}))?)*[ \t]*")
+PARAMETER = re.compile(rf"({NAME})=({NAME}|{QUOTED})")
+UTF8 = {"utf-8", "utf8"}
+
+
+class BodyType(NamedTuple):
+    """What Content-Type says of a body, in lower case."""
+
+    media_type: str
+    parameters: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def charset(self) -> str:
+        """The charset; UTF-8 where none is named."""
+        return self.parameters.get("charset", "utf-8")
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the body is in UTF-8."""
+        return self.charset in UTF8
 
 
 class StrictRequest(Request[Any, Any, Any]):
@@ -28,8 +56,9 @@ class StrictRequest(Request[Any, Any, Any]):
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Yield the body as it arrives.
 
-        Raise RequestTimeout when the client goes away or is too slow: a body may take BODY_TIMEOUT,
-        that of a transfer has a minimum rate. Raise RequestEntityTooLarge above the limit.
+        Raise BadRequest where it breaks off, and RequestTimeout where it is too slow: a body may
+        take BODY_TIMEOUT, that of a transfer has a minimum rate. Raise RequestEntityTooLarge above
+        the limit.
         """
         limit = self.route_handler.resolve_request_max_body_size()
         # no more digits than a limit can have
@@ -49,7 +78,8 @@ class StrictRequest(Request[Any, Any, Any]):
                     end, f"the body took longer than {BODY_TIMEOUT} s"
                 )
             if message["type"] != "http.request":
-                raise RequestTimeout("the client went away before its request was complete")
+                # the server says the same of a broken chunk; a client that has left hears nothing
+                raise BadRequest("the body breaks off, or a chunk of it is broken")
             received += len(message["body"])
             if rate is not None:
                 rate.add(len(message["body"]))
@@ -86,19 +116,39 @@ class StrictRequest(Request[Any, Any, Any]):
     async def json(self) -> Any:
         """Return the body as the struct that the handler declares as `data`."""
         body = await self.body()
-        self.check_type(BODY_TYPES[self.method])
+        if not self.check_type(BODY_TYPES[self.method]).is_utf8:
+            raise UnsupportedMediaType("send JSON in UTF-8: charset=utf-8, or none")
         field = self.route_handler.parsed_data_field
         return validation.decode(body, field.annotation)  # type: ignore[union-attr]  # Litestar calls it only for handlers with `data`
 
-    def check_type(self, accepted: Collection[str]) -> str:
-        """Return the body's media type; raise UnsupportedMediaType unless it is an accepted one."""
-        media_type = JSON if self.lines_of(b"content-type") == [JSON] else self.content_type[0]
-        if media_type not in accepted:
+    def check_type(self, accepted: Collection[str]) -> BodyType:
+        """Return the body's media type; raise UnsupportedMediaType unless it is an accepted one.
+
+        A charset other than UTF-8 is for the caller to read or to refuse.
+        """
+        body_type = self.body_type()
+        if body_type.media_type not in accepted:
             raise UnsupportedMediaType(f"send {' or '.join(sorted(accepted))}")
         # all lines: a second one may name the encoding of the body
         if any(coding.lower() != "identity" for coding in self.lines_of(b"content-encoding")):
             raise UnsupportedMediaType("send the body without Content-Encoding")
-        return media_type
+        return body_type
+
+    def body_type(self) -> BodyType:
+        """Return what Content-Type says; raise UnsupportedMediaType where that can't be read."""
+        lines = self.lines_of(b"content-type")
+        if lines == [JSON]:
+            return BodyType(JSON)
+        if not lines:
+            return BodyType("")
+        if len(lines) > 1 or not CONTENT_TYPE.fullmatch(lines[0]):
+            raise UnsupportedMediaType("send one Content-Type, such as application/json")
+        media_type, _, rest = lines[0].partition(";")
+        parameters = PARAMETER.findall(rest)
+        values = {name.lower(): value.strip('"').lower() for name, value in parameters}
+        if len(values) < len(parameters):
+            raise UnsupportedMediaType("each parameter of Content-Type may be there once")
+        return BodyType(media_type.strip().lower(), values)
 
     def lines_of(self, header: bytes) -> list[str]:
         """Return the values of a header (its name in lower case), one for each of its lines.

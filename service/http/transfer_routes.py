@@ -1,38 +1,36 @@
 """The URLs of import and export."""
 
-from typing import Annotated
-
 from litestar import Response, get, post
-from litestar.params import QueryParameter
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
 
 from service import schemas
 from service.auth import access
 from service.errors import (
+    Flaw,
     ImportRefused,
     InProgress,
     InvalidInput,
     KeyReused,
     OutdatedHttp,
-    RequestTimeout,
     UnsupportedMediaType,
 )
-from service.http.exports import export_response
+from service.http.demands import needs, require_accepted
+from service.http.exports import EXPORT_MEDIA_TYPES, export_response
 from service.http.imports import import_response
 from service.http.layers.compression import Compression
 from service.http.operations import (
+    CSV,
+    NDJSON,
     READ_REFUSALS,
     WRITE_REFUSALS,
     ExportOperation,
     ImportOperation,
 )
 from service.http.page_requests import listing_in
-from service.http.parameters import FILTERS, Query
+from service.http.parameters import FORMAT, FORMULAS, ON_CONFLICT, Query
 from service.http.problems import documented
-from service.http.requests import StrictRequest
-from service.transfer import staging
-from service.transfer.formats import Format
+from service.http.requests import JSON, StrictRequest
 
 
 @post(
@@ -41,42 +39,32 @@ from service.transfer.formats import Format
     operation_class=ImportOperation,
     summary="Import users",
     tags=["transfer"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     status_code=HTTP_200_OK,
     request_max_body_size=None,
-    opt={"is_transfer": True},
+    opt={"is_transfer": True, "offers": (JSON, NDJSON)},
     response_description="What became of the lines; as NDJSON the counts, then every rejected one.",
     responses=documented(
         *WRITE_REFUSALS,
-        RequestTimeout,
         UnsupportedMediaType,
-        InvalidInput,
         InProgress,
         KeyReused,
         ImportRefused,
     ),
 )
-async def import_users(
-    request: StrictRequest,
-    on_conflict: Annotated[
-        staging.OnConflict,
-        QueryParameter(
-            description="What becomes of a line whose e-mail address is a user's already, or "
-            "repeats an earlier line's: nothing is imported at all, the line is left out, or the "
-            "user gets the line's values."
-        ),
-    ] = "fail",
-) -> Response[schemas.ImportReport]:
+async def import_users(request: StrictRequest) -> Response[schemas.ImportReport]:
     """Import users from NDJSON or CSV of any length, in one transaction.
 
     A line of NDJSON is a user as for creating one; a CSV begins with a line of column names.
     A line that can't be a user is rejected, and the others are imported; with `on_conflict=fail`
     nothing is. The answer names the first 100 rejected lines, as NDJSON all of them.
+    CSV may have semicolons or tabs in place of commas, and be in UTF-16 or in the `charset` of its
+    type.
     An `id` in a line is left out of account, and an age that isn't there is left as it is.
     """
-    Query(request.scope["query_string"]).require_only("on_conflict")
-    return await import_response(request, on_conflict)
+    query = Query(request.scope["query_string"])
+    return await import_response(request, query.value(ON_CONFLICT) or "fail")
 
 
 @get(
@@ -85,19 +73,14 @@ async def import_users(
     operation_class=ExportOperation,
     summary="Export users",
     tags=["transfer"],
-    before_request=access.needs("read"),
+    before_request=needs("read"),
     security=access.security("read"),
     middleware=[Compression],
-    opt={"is_transfer": True, "vary": "Accept-Encoding"},
+    opt={"is_transfer": True, "vary": "Accept-Encoding", "offers": (NDJSON, CSV)},
     response_description="The users, a line each.",
-    responses=documented(*READ_REFUSALS, InvalidInput, OutdatedHttp),
+    responses=documented(*READ_REFUSALS, OutdatedHttp),
 )
-async def export_users(
-    request: StrictRequest,
-    format: Annotated[  # noqa: A002  # the parameter's name
-        Format, QueryParameter(description="JSON lines, or CSV with a header.")
-    ] = "ndjson",
-) -> ASGIApp:
+async def export_users(request: StrictRequest) -> ASGIApp:
     """Export the users of a list, as they are at one moment.
 
     An answer that was cut off is not complete: it ends in an error of the connection. HTTP/1.0
@@ -106,8 +89,13 @@ async def export_users(
     if request.scope["http_version"] in {"1", "1.0"}:  # servers spell it in two ways
         raise OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy")
     query = Query(request.scope["query_string"])
-    query.require_only("format", *(parameter.name for parameter in FILTERS))
-    return export_response(request, listing_in(query), format)
+    query.require_only(*(parameter.name for parameter in ExportOperation.declared))
+    form = query.value(FORMAT) or "ndjson"
+    formulas = query.value(FORMULAS)
+    if formulas is not None and form != "csv":
+        raise InvalidInput(Flaw("/formulas", "is for format=csv"))
+    require_accepted(request, EXPORT_MEDIA_TYPES[form])
+    return export_response(request, listing_in(query), form, formulas or "raw")
 
 
 ROUTES = (import_users, export_users)

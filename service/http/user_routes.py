@@ -18,15 +18,16 @@ from service.auth import access
 from service.errors import (
     EmailTaken,
     InProgress,
-    InvalidInput,
     KeyReused,
     MalformedJson,
     PreconditionFailed,
+    TooLarge,
     UserNotFound,
 )
-from service.etags import etag, matches
+from service.etags import Conditions, etag
+from service.http.demands import needs
 from service.http.fast_path import FastPath
-from service.http.keyed_requests import key_digest, respond_once
+from service.http.keyed_requests import key_digest, respond_in_session, respond_once
 from service.http.layers.compression import Compression
 from service.http.operations import (
     BODY_REFUSALS,
@@ -39,13 +40,12 @@ from service.http.operations import (
 )
 from service.http.page_requests import page_request
 from service.http.parameters import (
-    IF_MATCH,
-    IF_NONE_MATCH,
     IdempotentOperation,
     IfMatchOperation,
     IfNoneMatchOperation,
     ListOperation,
     UserId,
+    conditions_of,
     user_id_of,
 )
 from service.http.problems import documented
@@ -66,7 +66,7 @@ CACHE_CONTROL = "private, no-cache"
     middleware=[FastPath],
     summary="Create a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     response_description="The user as it is kept.",
     response_headers=[ETAG, LOCATION],
@@ -90,22 +90,26 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
     middleware=[FastPath],
     summary="Read a user",
     tags=["users"],
-    before_request=access.needs("read"),
+    before_request=needs("read"),
     security=access.security("read"),
     response_description="The user.",
     response_headers=[ETAG],
+    opt={"has_versions": True},
     responses=documented(*READ_REFUSALS, UserNotFound) | NOT_MODIFIED,
 )
 async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
+    conditions = conditions_of(request)
     batches: UserBatches = request.app.state.batches
     user = await batches.lookups.submit(user_id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
     response = user_response(user)
-    known = IF_NONE_MATCH.joined(request)
-    if known is not None and matches(known, response.headers["ETag"], weak=True):
+    unmet = conditions.unmet(response.headers["ETag"])
+    if unmet == "If-None-Match":
         response.status_code, response.content = HTTP_304_NOT_MODIFIED, b""
+    elif unmet is not None:
+        raise PreconditionFailed(users.UNMET[unmet])
     return response
 
 
@@ -115,13 +119,13 @@ async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     operation_class=ListOperation,
     summary="List and search users",
     tags=["users"],
-    before_request=access.needs("read"),
+    before_request=needs("read"),
     security=access.security("read"),
     middleware=[Compression, FastPath],
     opt={"vary": "Accept-Encoding"},
     response_description="The page.",
     response_headers=[LINK],
-    responses=documented(*READ_REFUSALS, InvalidInput),
+    responses=documented(*READ_REFUSALS),
 )
 async def list_users(request: StrictRequest) -> Response[Page]:
     """List users, a page at a time.
@@ -143,12 +147,13 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     operation_class=IfMatchOperation,
     summary="Change a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     response_description="The user as it is now.",
+    opt={"has_versions": True},
     response_headers=[ETAG],
     responses=documented(
-        *BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken, PreconditionFailed
+        *BODY_REFUSALS, MalformedJson, UserNotFound, EmailTaken, InProgress, KeyReused
     ),
 )
 async def change_user(
@@ -162,8 +167,8 @@ async def change_user(
     With `If-Match` nobody's change is lost: it is refused when the user has changed since.
     The body may be sent as `application/json`, too.
     """
-    user = await users.change(session, user_id_of(user_id), data, IF_MATCH.joined(request))
-    return user_response(user)
+    change = partial(change_one, user_id_of(user_id), data, conditions_of(request))
+    return await respond_in_session(request, session, change)
 
 
 @delete(
@@ -172,23 +177,38 @@ async def change_user(
     operation_class=IfMatchOperation,
     summary="Delete a user",
     tags=["users"],
-    before_request=access.needs("write"),
+    before_request=needs("write"),
     security=access.security("write"),
     status_code=HTTP_204_NO_CONTENT,
     response_description="The user is no more.",
-    responses=documented(*WRITE_REFUSALS, UserNotFound, PreconditionFailed),
+    opt={"has_versions": True, "offers": ()},
+    responses=documented(*WRITE_REFUSALS, TooLarge, UserNotFound, InProgress, KeyReused),
 )
 async def delete_user(
     request: StrictRequest, user_id: UserId, session: NamedDependency[AsyncSession]
-) -> None:
+) -> Response[None]:
     """Delete a user for good."""
-    await users.remove(session, user_id_of(user_id), IF_MATCH.joined(request))
+    remove = partial(remove_one, user_id_of(user_id), conditions_of(request))
+    return await respond_in_session(request, session, remove)
 
 
 async def create_one(new: NewUser, session: AsyncSession) -> Response[Any]:
     """Store a new user in this transaction and return the response."""
     [user] = await users.create(session, [new])
     return new_user_response(user)
+
+
+async def change_one(
+    user_id: int, changes: UserChanges, conditions: Conditions, session: AsyncSession
+) -> Response[Any]:
+    """Change a user in this transaction and return the response."""
+    return user_response(await users.change(session, user_id, changes, conditions))
+
+
+async def remove_one(user_id: int, conditions: Conditions, session: AsyncSession) -> Response[Any]:
+    """Delete a user in this transaction and return the response, which has no content."""
+    await users.remove(session, user_id, conditions)
+    return Response(b"", status_code=HTTP_204_NO_CONTENT)
 
 
 def new_user_response(user: User) -> Response[Any]:

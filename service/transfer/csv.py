@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from service import schemas, validation
 from service.errors import Flaw, InvalidInput, Rejected
+from service.transfer.charsets import ToUtf8
 from service.transfer.lines import (
     LINE_LIMIT,
     TOO_LONG,
@@ -18,11 +19,13 @@ from service.transfer.lines import (
     reject,
 )
 
+SEPARATOR_LINE = "sep="  # and the separator; some spreadsheets write it before the header
 NO_HEADER = Flaw("", "must begin with a line of column names, full_name among them")
-NOT_UTF8 = "is not UTF-8"
+NOT_UTF8 = "is not UTF-8: save the file as UTF-8, or name its charset"
+NO_NAME = Flaw("", "has a column without a name among the others: remove it, or name it")
 NOT_CLOSED = "opens a quote that does not close before the end of the file"
 NOT_CSV = (
-    "is not CSV (RFC 4180): after a closing quote comes a comma or the line's end,"
+    "is not CSV (RFC 4180): after a closing quote comes a separator or the line's end,"
     " after a carriage return a newline"
 )
 
@@ -34,13 +37,18 @@ class TooLong(Exception):  # noqa: N818  # it only stops csv.reader
 class CsvReader:
     """A reader of CSV (RFC 4180) with a header; an empty cell is null, an `id` is ignored.
 
+    Spreadsheets write semicolons or tabs in place of commas, other charsets, and empty cells behind
+    the last column: all that is read.
     A quote opens a field only at the beginning of the field; elsewhere it is an ordinary character.
     A record that breaks the rules, or grows too long, is rejected together with all the lines that
     it includes, and the next line begins a new record: a stray quote costs at most LINE_LIMIT.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, charset: str | None = None) -> None:
+        """Raise ValueError, with what to do, for a charset that can't be read."""
+        self.to_utf8 = ToUtf8(charset)
         self.lines = Lines()
+        self.separator = ","
         self.columns: Columns | None = None  # until the header is read
         self.number = 1  # of the first line of the current record
         self.record: list[bytes] = []  # the lines of the current record so far
@@ -51,8 +59,11 @@ class CsvReader:
         self.exhausted = False  # whether csv.reader has taken all lines
 
     def feed(self, chunk: bytes) -> Outcome:
-        """Return what the chunk completes; raise InvalidInput for a header that can't be used."""
-        lines = self.lines.feed(chunk)
+        """Return what the chunk completes.
+
+        Raise InvalidInput for a header that can't be used, or a file that is not in its charset.
+        """
+        lines = self.lines.feed(self.decode(chunk))
         self.pending += lines
         self.pending_size += sum(map(len, lines))
         if self.pending_size < self.size:
@@ -63,12 +74,20 @@ class CsvReader:
 
     def finish(self) -> Outcome:
         """Return what is left at the end of the file; raise InvalidInput if it has no header."""
-        outcome = self.read(self.take_pending() + self.lines.finish())
+        rest = self.lines.feed(self.decode(b"", final=True))
+        outcome = self.read(self.take_pending() + rest + self.lines.finish())
         if self.record:
             outcome.rejected.append(self.reject_record(NOT_CLOSED))
         if self.columns is None:
             raise InvalidInput(NO_HEADER)
         return outcome
+
+    def decode(self, chunk: bytes, *, final: bool = False) -> bytes:
+        """Return the chunk in UTF-8; raise InvalidInput if it is not in its charset."""
+        try:
+            return self.to_utf8.feed(chunk, final=final)
+        except ValueError as error:
+            raise InvalidInput(Flaw("", str(error))) from None
 
     def take_pending(self) -> list[bytes]:
         """Return the pending lines, and forget them."""
@@ -78,11 +97,16 @@ class CsvReader:
     def read(self, lines: list[bytes]) -> Outcome:
         """Return the records that end in these lines, and keep the lines of an unfinished one."""
         outcome = Outcome([], [])
-        source = iter(self.take_record() + lines)
+        lines = self.take_record() + lines
+        if self.columns is None:
+            self.separator = separator_of(lines)
+        source = iter(lines)
         self.exhausted = False
         while not self.exhausted:
             try:
-                for cells in csv.reader(self.decoded(source), strict=True):
+                for cells in csv.reader(
+                    self.decoded(source), delimiter=self.separator, strict=True
+                ):
                     number = self.number
                     self.number += len(self.record)
                     self.record.clear()
@@ -129,10 +153,10 @@ class CsvReader:
             if self.columns is None:
                 raise InvalidInput(Flaw("", NOT_UTF8))
             outcome.rejected.append(reject(number, NOT_UTF8))
-        elif self.columns is None:
-            self.columns = Columns(cells)
-        else:
+        elif self.columns is not None:
             outcome.add(self.columns.thorough_row(number, cells))
+        elif cells[0] != SEPARATOR_LINE:
+            self.columns = Columns(cells)
 
     def reject_record(self, detail: str) -> Rejected:
         """Return the rejection of the current record; the next line begins another one."""
@@ -142,6 +166,12 @@ class CsvReader:
         if (last := self.number - 1) > first:
             detail = f"{detail}; lines {first} to {last} were taken for one record"
         return reject(first, detail)
+
+
+def separator_of(lines: list[bytes]) -> str:
+    """Return what separates the names in the first line: a comma, or else a semicolon or a tab."""
+    header = next((line for line in lines if line.strip()), b"")
+    return next((each for each in ",;\t" if each.encode() in header), ",")
 
 
 COLUMN_NAMES = ("full_name", "email", "age")  # that are read; an `id` is allowed as well
@@ -156,10 +186,17 @@ class Columns:
     """The columns that a CSV's header names."""
 
     def __init__(self, names: list[str]) -> None:
-        """Raise InvalidInput unless the names are fields of a user, each once."""
+        """Raise InvalidInput unless the names are fields of a user, each once.
+
+        Columns without a name may come after the others.
+        """
         flaws = []
+        while names and not names[-1]:
+            names = names[:-1]
         for name, times in Counter(names).items():
-            if name not in {*COLUMN_NAMES, "id"}:
+            if not name:
+                flaws.append(NO_NAME)
+            elif name not in {*COLUMN_NAMES, "id"}:
                 flaws.append(
                     Flaw(f"/{validation.escape_pointer(name)}", "is not a field of a user")
                 )
@@ -178,6 +215,8 @@ class Columns:
     def fast_row(self, number: int, cells: list[str]) -> Row | None:
         """Return the row of the record, or None where `thorough_row` must read it."""
         if len(cells) != len(self.names):
+            cells = self.without_empty_end(cells)
+        if len(cells) != len(self.names):
             return None
         name, email, age = self.pick([*cells, ""])
         try:
@@ -191,10 +230,17 @@ class Columns:
         # Row(…) would take as long as parsing does
         return tuple.__new__(Row, (number, name, email, age, self.has_age))
 
+    def without_empty_end(self, cells: list[str]) -> list[str]:
+        """Return the cells without empty ones behind the last column."""
+        width = len(self.names)
+        return cells if any(cells[width:]) else cells[:width]
+
     def thorough_row(self, number: int, cells: list[str]) -> Row | Rejected:
         """Return the row of the record, or every flaw that it has."""
+        cells = self.without_empty_end(cells)
         if len(cells) != len(self.names):
-            return reject(number, f"has {len(cells)} fields, not {len(self.names)}")
+            fields = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+            return reject(number, f"has {fields}, not {len(self.names)}")
         members: dict[str, object] = dict(zip(self.names, cells, strict=True))
         for name in ("email", "age"):
             if members.get(name) == "":

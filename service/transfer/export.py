@@ -3,28 +3,37 @@
 import csv
 import io
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import Select, func, select, text
+from sqlalchemy import ColumnElement, Select, Text, case, func, literal, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import schemas, user_lists
 from service.transfer.copy import copy_connection
 from service.transfer.formats import Format
 from service.user_lists import Listing
+from service.users import USER_COLUMNS
 
 Write = Callable[[bytes], Awaitable[None]]
 
 ENCODED_AT_ONCE = 1000  # rows (SQLite)
 HEADER = ("id", "full_name", "email", "age")  # of a CSV
+# cells that begin so are formulas to a spreadsheet, the last four in East Asian ones
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+Formulas = Literal["raw", "text"]
 
 
-async def export(session: AsyncSession, listing: Listing, form: Format, write: Write) -> None:
+async def export(
+    session: AsyncSession, listing: Listing, form: Format, write: Write, formulas: Formulas = "raw"
+) -> None:
     """Pass all users of the list to `write`, a piece at a time.
 
     The session is one that `Transfers.export_session` yields.
     """
     statement = user_lists.whole_list(listing)
+    if formulas == "text":
+        statement = without_formulas(statement)
     if session.get_bind().dialect.name == "postgresql":
         await copy_out(session, statement, form, write)
         return
@@ -35,6 +44,23 @@ async def export(session: AsyncSession, listing: Listing, form: Format, write: W
     result = await session.stream(statement, execution_options=options)
     async for rows in result.partitions():
         await write(encode(rows))
+
+
+def without_formulas(statement: Select[Any]) -> Select[Any]:
+    """Return the statement with an apostrophe before each text that a spreadsheet would run."""
+    columns = [
+        case((starts_formula(column), literal("'") + column), else_=column).label(column.name)
+        if isinstance(column.type, Text)
+        else column
+        for column in USER_COLUMNS
+    ]
+    return statement.with_only_columns(*columns)
+
+
+def starts_formula(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a cell of the column would be run by a spreadsheet."""
+    first = func.substr(column, 1, 1)
+    return or_(*(first == start for start in FORMULA_STARTS))
 
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> bytes:

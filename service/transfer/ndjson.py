@@ -49,9 +49,14 @@ class PlainUser(Struct, forbid_unknown_fields=True):
     """The shape of most lines, which msgspec decodes and checks at once."""
 
     full_name: str
-    email: str | None = None
+    email: str | UnsetType | None = UNSET
     age: Annotated[int, Meta(ge=0, le=schemas.AGE_LIMIT)] | UnsetType | None = UNSET
-    id: Any = None
+    id: Any = UNSET
+
+    @property
+    def members(self) -> int:
+        """How many members of the object were kept: of repeated ones, the last."""
+        return 1 + (self.email is not UNSET) + (self.age is not UNSET) + (self.id is not UNSET)
 
 
 decode_plain_user = msgspec.json.Decoder(PlainUser).decode
@@ -63,7 +68,11 @@ def fast_row(number: int, line: bytes) -> Row | None:
         return None
     try:
         user = decode_plain_user(line)
-        name, email = validation.full_name(user.full_name), validation.email(user.email)
+        # each member has a colon: more of them are in texts, or belong to a repeated member
+        if line.count(b":") != user.members:
+            return None
+        name = validation.full_name(user.full_name)
+        email = None if user.email is UNSET else validation.email(user.email)
     except (ValueError, RecursionError):
         return None
     has_age = user.age is not UNSET
@@ -77,10 +86,13 @@ def thorough_row(number: int, line: bytes) -> Row | Rejected:
         return reject(number, TOO_LONG)
     try:
         members = msgspec.json.decode(line)
+        repeated = validation.repeated_members(line)
     except ValueError:
         return reject(number, "is not JSON in UTF-8")
     except RecursionError:
         return reject(number, "is nested too deeply")
     if not isinstance(members, dict):
         return reject(number, "must be an object")
+    if repeated:
+        return Rejected(number, tuple(repeated[: schemas.FLAW_LIMIT]))
     return check_members(number, members)

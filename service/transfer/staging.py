@@ -137,7 +137,7 @@ async def merge(
     """
     if on_conflict == "fail":
         if rejections.count:
-            raise ImportRefused(f"{rejections.count} lines can't be users", rejections.first)
+            raise ImportRefused(unusable(rejections.count), rejections.first)
         await insert_all(session)
         created = count
     elif on_conflict == "skip":
@@ -151,6 +151,11 @@ async def merge(
         skipped=rest if on_conflict == "skip" else 0,
         rejected=rejections.count,
     )
+
+
+def unusable(lines: int) -> str:
+    """Return the sentence about so many rejected lines."""
+    return "1 line can't be a user" if lines == 1 else f"{lines} lines can't be users"
 
 
 async def insert_all(session: AsyncSession) -> None:

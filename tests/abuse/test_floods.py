@@ -200,7 +200,7 @@ async def test_identity_is_no_encoding(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize(
     "accepted",
-    ["gzip;q=nan", "gzip;q=1e400", "gzip;q=-1", "*;q=0", "gzip;q=1;q=0", "br;q=", "\x85\xff"],
+    ["gzip;q=nan", "gzip;q=1e400", "gzip;q=-1", "gzip;q=1;q=0", "br;q=", "\x85\xff"],
 )
 async def test_an_odd_accept_encoding_gets_a_response_that_can_be_read(
     client: httpx.AsyncClient, accepted: str

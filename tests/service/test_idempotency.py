@@ -192,3 +192,35 @@ async def test_while_the_first_request_runs_a_repetition_is_409(
     done = await first
     assert done.json()["created"] == 1
     assert content_of(await send(first_part + b"Ada\n")) == content_of(done)
+
+
+async def test_a_change_and_a_delete_under_a_key_take_effect_once(
+    client: httpx.AsyncClient,
+) -> None:
+    created = await create(client, None)
+    path, tag = created.headers["Location"], created.headers["ETag"]
+    key = {"Idempotency-Key": "change", "If-Match": tag}
+    first = await client.patch(path, json={"age": 1}, headers=key)
+    assert first.status_code == HTTPStatus.OK
+    await client.patch(path, json={"age": 2})
+    again = await client.patch(path, json={"age": 1}, headers=key)
+    assert content_of(again) == content_of(first)
+    assert (await client.get(path)).json()["age"] == 2  # the repetition has changed nothing
+    for other in ({"If-Match": "*"}, {"If-Match": first.headers["ETag"]}, {"If-None-Match": tag}):
+        refused = await client.patch(
+            path, json={"age": 1}, headers={"Idempotency-Key": "change", **other}
+        )
+        assert refused.json()["type"] == "urn:problem:idempotency-key-reused"
+    gone = [await client.delete(path, headers={"Idempotency-Key": "delete"}) for _ in range(2)]
+    assert [(response.status_code, response.content) for response in gone] == [(204, b"")] * 2
+    assert (await client.delete(path)).status_code == HTTPStatus.NOT_FOUND
+
+
+async def test_a_condition_that_was_not_met_is_tried_again_under_its_key(
+    client: httpx.AsyncClient,
+) -> None:
+    path = (await create(client, None)).headers["Location"]
+    for tag, status in (('"other"', 412), ("*", 200)):
+        headers = {"Idempotency-Key": "k", "If-Match": tag}
+        response = await client.patch(path, json={"age": 1}, headers=headers)
+        assert response.status_code == status

@@ -113,3 +113,38 @@ async def test_a_deleted_user_is_gone_and_its_id_is_not_reused(
     assert (await client.get(url)).status_code == HTTPStatus.NOT_FOUND
     second = await create_user(client, **ADA)
     assert second.json()["id"] > first.json()["id"]
+
+
+SAME = {  # an address that is taken, and one that people take for the same
+    "case": ("Ada@example.org", "aDA@EXAMPLE.org"),
+    "case of another alphabet": ("ÉMILIE@example.org", "émilie@example.org"),
+    "composed": ("zoë@example.org", "Zoe\u0308@example.org"),
+    "sigma": ("ΟΔΥΣΣΕΥΣ@example.org", "οδυσσευς@example.org"),
+    "capital sharp s": ("stra\u1e9ee@example.org", "straße@example.org"),
+    "domain": ("ada@BÜCHER.example", "ada@xn--bcher-kva.example"),
+}
+OTHERS = {
+    "sharp s": ("straße@example.org", "strasse@example.org"),
+    "accent": ("zoë@example.org", "zoe@example.org"),
+    "ligature": ("\ufb01@example.org", "fi@example.org"),
+    "dotless i": ("\u0131@example.org", "i@example.org"),
+}
+
+
+@pytest.mark.parametrize("case", [*SAME, *OTHERS])
+async def test_addresses_are_compared_as_the_readme_says(
+    client: httpx.AsyncClient, case: str
+) -> None:
+    taken, other = (SAME | OTHERS)[case]
+    first = await client.post("/users", json={"full_name": "A", "email": taken})
+    assert first.status_code == 201
+    second = await client.post("/users", json={"full_name": "B", "email": other})
+    assert second.status_code == (409 if case in SAME else 201)
+    found = await client.get("/users", params={"email": other})
+    assert [user["full_name"] for user in found.json()["items"]] == ["A" if case in SAME else "B"]
+    imported = await client.post(
+        "/users/import?on_conflict=skip",
+        content=f"full_name,email\nC,{other}\n".encode(),
+        headers={"Content-Type": "text/csv"},
+    )
+    assert imported.json()["skipped"] == 1

@@ -31,6 +31,8 @@ def plain_full_name(value: object) -> str:
         raise ValueError(f"must have at most 200 characters, not {len(name)}")
     if plain_has_control(name):
         raise ValueError("must not contain control characters")
+    if not any(plain_shows(character) for character in name):
+        raise ValueError("must contain a character that shows")
     return name
 
 
@@ -45,9 +47,14 @@ def plain_email(value: object) -> str | None:
         address = validate_email(value, check_deliverability=False).normalized
     except EmailNotValidError as error:
         raise ValueError(f"is not an e-mail address: {error}") from None
-    if len(address) > 254:
+    local, _, domain = address.rpartition("@")
+    if not local.isascii():
+        local = unicodedata.normalize("NFC", local.lower())
+    if len(f"{local}@{domain}") > 254:
         raise ValueError("must have at most 254 characters")
-    return address
+    if len(local) > 64:
+        raise ValueError("must have at most 64 characters before the @-sign")
+    return f"{local}@{domain}"
 
 
 def plain_age(value: object) -> int | None:
@@ -58,6 +65,11 @@ def plain_age(value: object) -> int | None:
     if not 0 <= value <= 150:
         raise ValueError("must be between 0 and 150")
     return value
+
+
+def plain_shows(character: str) -> bool:
+    """Return whether a character is visible; these are all kinds that `INVISIBLE` names."""
+    return not (character.isspace() or validation.INVISIBLE.fullmatch(character))
 
 
 def plain_has_control(text: str) -> bool:
@@ -174,7 +186,38 @@ def test_people_get_the_plain_result() -> None:
         ("Ada.Lovelace@Example.ORG", "Ada.Lovelace@example.org"),
         ("PostMaster@example.org", "postmaster@example.org"),
         ("zoë@xn--mnchen-3ya.de", "zoë@münchen.de"),
+        ("Zoe\u0308@example.org", "zoë@example.org"),
+        ("ZOË.Smith@example.org", "zoë.smith@example.org"),
+        ("ΟΔΥΣΣΕΥΣ@example.org", "οδυσσευς@example.org"),
+        ("STRA\u1e9eE@example.org", "straße@example.org"),
+        ("a" * 64 + "@example.org", "a" * 64 + "@example.org"),
     ],
 )
-def test_an_address_is_stored_with_its_domain_in_lower_case(text: str, stored: str) -> None:
+def test_an_address_is_stored_in_the_form_in_which_it_is_compared(text: str, stored: str) -> None:
     assert validation.email(text) == stored
+    assert validation.email(stored) == stored
+
+
+@pytest.mark.parametrize("local", ["a" * 65, "é" * 65, "a" * 64 + "é"])
+def test_before_the_at_sign_are_at_most_64_characters(local: str) -> None:
+    with pytest.raises(ValueError, match="at most 64 characters before the @-sign"):
+        validation.email(f"{local}@example.org")
+
+
+# one of each kind: of Unicode's Default_Ignorable_Code_Point, and blanks that are no white space
+UNSEEN = "\u200b\u200d\u2060\ufeff\u00ad\u3164\u115f\uffa0\u2800\ufe0f\U000e0041\u202e\u061c"
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
+def test_a_name_of_characters_that_do_not_show_is_refused(unseen: str) -> None:
+    for text in (unseen, f" {unseen} ", unseen * 3, f"{unseen}\u00a0{unseen}"):
+        with pytest.raises(ValueError, match="must contain a character that shows"):
+            validation.full_name(text)
+    assert validation.full_name(f"A{unseen}") == f"A{unseen}"
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0301", "\u0661", "👩\u200d🔬", "\u0645\u06cc\u200c\u062e", "?", "\u06dd"]
+)
+def test_a_name_of_one_character_that_shows_is_a_name(name: str) -> None:
+    assert validation.full_name(name) == unicodedata.normalize("NFC", name)

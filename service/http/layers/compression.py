@@ -1,9 +1,13 @@
 """Content-Encoding br or gzip, for responses that are large enough."""
 
+from dataclasses import replace
+
 from litestar.config.compression import CompressionConfig
 from litestar.enums import CompressionEncoding
 from litestar.middleware.compression import CompressionMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.http.qualities import preferred_coding, weights
 
 ENCODINGS = (CompressionEncoding.BROTLI, CompressionEncoding.GZIP)  # the better first
 CONFIG = CompressionConfig(
@@ -24,35 +28,26 @@ class Compression:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.middleware = CompressionMiddleware(app, CONFIG)
+        self.without_minimum = CompressionMiddleware(app, replace(CONFIG, minimum_size=1))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and compress the response as the client prefers."""
-        accepted = next((v for name, v in scope["headers"] if name == b"accept-encoding"), b"")
-        encoding = preferred_encoding(accepted.decode("latin-1")) if accepted else None
+        lines = [value for name, value in scope["headers"] if name == b"accept-encoding"]
+        accepted = weights(lines) if lines else {}
+        encoding = preferred_coding(ENCODINGS, accepted) if lines else "identity"
 
         async def send_with_vary(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
-                if encoding is not None:  # then Litestar has added its own
+                if encoding in ENCODINGS:  # then Litestar has added its own
                     headers = [header for header in headers if header[0] != b"vary"]
                 message["headers"] = [*headers, VARY]
             await send(message)
 
-        if encoding is None:
+        if encoding not in ENCODINGS:  # of None the route makes a refusal
             await self.app(scope, receive, send_with_vary)
             return
-        wrapper = self.middleware.create_compression_send_wrapper(send_with_vary, encoding, scope)
+        is_whole_refused = preferred_coding((), accepted) is None
+        middleware = self.without_minimum if is_whole_refused else self.middleware
+        wrapper = middleware.create_compression_send_wrapper(send_with_vary, encoding, scope)
         await self.app(scope, receive, wrapper)
-
-
-def preferred_encoding(accept_encoding: str) -> str | None:
-    """Return the encoding of ours that the client prefers; None for none (RFC 9110, 12.5.3)."""
-    weights: dict[str, float] = {}
-    for item in accept_encoding.lower().split(","):
-        coding, _, parameter = item.partition(";")
-        try:
-            weights[coding.strip()] = float(parameter.strip().removeprefix("q=") or 1)
-        except ValueError:
-            continue
-    best = max(ENCODINGS, key=lambda coding: weights.get(coding, weights.get("*", 0)))
-    return best if weights.get(best, weights.get("*", 0)) > 0 else None

@@ -43,8 +43,8 @@ class UnknownOrigins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, if need be without its Origin, and complete Vary in the response."""
         headers = scope.get("headers", ())
-        origin = next((value for name, value in headers if name == b"origin"), None)
-        allowed = origin is not None and self.config.is_origin_allowed(origin.decode("latin-1"))
+        origins = [value for name, value in headers if name == b"origin"]
+        allowed = len(origins) == 1 and self.config.is_origin_allowed(origins[0].decode("latin-1"))
         if not allowed:
             scope["headers"] = [header for header in headers if header[0] != b"origin"]
 

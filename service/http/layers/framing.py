@@ -1,13 +1,16 @@
 """Requests that two servers could read as different requests are refused (RFC 9112)."""
 
+import re
 from collections.abc import Awaitable
+from functools import lru_cache
 
-from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import BadRequest
+from service.errors import BadRequest, UnknownCoding
 from service.http.layers.connection_close import CLOSE
-from service.http.problems import MEDIA_TYPE, problem_of
-from service.schemas import encode
+from service.http.problems import refuse
+
+HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|([-._~0-9A-Za-z!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(:[0-9]*)?")
 
 
 class UnambiguousFraming:
@@ -24,29 +27,35 @@ class UnambiguousFraming:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or refuse it and close the connection."""
-        encodings = hosts = 0
+        hosts: list[bytes] = []
+        codings: list[bytes] = []
         for name, value in scope.get("headers", ()):
             if name == b"host":
-                hosts += 1
+                hosts.append(value)
             elif name == b"transfer-encoding":
-                encodings += 1 if value.lower() == b"chunked" else 2  # 2: refused
-        if encodings > 1:
-            return refuse(scope, send, "Transfer-Encoding may be chunked, and nothing else")
-        if hosts > 1:
-            return refuse(scope, send, "the request has more than one Host")
+                codings += value.lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
+        if codings and codings != [b"chunked"]:
+            detail = "Transfer-Encoding may be chunked, and nothing else"
+            is_known = all(coding in {b"chunked", b""} for coding in codings)
+            refusal = BadRequest(detail) if is_known else UnknownCoding(detail)
+            return refuse(scope, send, refusal, CLOSE)
+        if len(hosts) > 1:
+            return refuse(scope, send, BadRequest("the request has more than one Host"), CLOSE)
+        if hosts and not is_host(hosts[0]) and (hosts[0] or requires_host(scope)):
+            refusal = BadRequest("the request has no Host, or one that is no host")
+            return refuse(scope, send, refusal, CLOSE)
         return self.app(scope, receive, send)
 
 
-async def refuse(scope: Scope, send: Send, detail: str) -> None:
-    """Send the problem document of a request that was not understood."""
-    http_scope: HTTPScope = scope  # type: ignore[assignment]  # only these have headers
-    body = encode(problem_of(BadRequest(detail), http_scope["path"]))
-    headers = [
-        (b"content-type", MEDIA_TYPE.encode()),
-        (b"cache-control", b"no-store"),
-        (b"content-length", str(len(body)).encode()),
-        CLOSE,
-    ]
-    status = BadRequest.status.value
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+@lru_cache(maxsize=256)
+def is_host(value: bytes) -> bool:
+    """Return whether the value of Host is a host, and perhaps a port (RFC 9110, 7.2)."""
+    return HOST.fullmatch(value) is not None
+
+
+def requires_host(scope: Scope) -> bool:
+    """Return whether the request's version of HTTP requires a Host.
+
+    Where there is none, the server adds an empty one.
+    """
+    return scope.get("http_version") not in {"1", "1.0"}  # servers spell it in two ways

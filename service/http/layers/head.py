@@ -9,6 +9,8 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+METHODS = ("DELETE", "GET", "OPTIONS", "PATCH", "POST")  # of all routes
+
 
 class HeadAndOptions:
     """A layer that answers HEAD as GET without the body, and completes `Allow` for OPTIONS.
@@ -26,9 +28,18 @@ class HeadAndOptions:
         if method == "HEAD":
             request.update(method="GET", head=True)
             return self.app(scope, receive, without_body(send))
+        if method == "OPTIONS" and request["path"] == "*":
+            return name_all_methods(send)
         if method == "OPTIONS":
             return self.app(scope, receive, with_all_methods(send, request))
         return self.app(scope, receive, send)
+
+
+async def name_all_methods(send: Send) -> None:
+    """Answer OPTIONS of the service as a whole, which has no route."""
+    headers = [(b"allow", allow_header(METHODS).encode())]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def without_body(send: Send) -> Send:

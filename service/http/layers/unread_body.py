@@ -13,7 +13,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_LIMIT = 16 * 1024 * 1024  # bytes
 TIMEOUT = 5  # seconds
-METHODS_WITH_BODY = {"POST", "PATCH", "PUT"}
+METHODS_WITH_BODY = {"POST", "PATCH", "PUT", "DELETE"}
 
 
 class UnreadBody:

@@ -33,6 +33,18 @@ def test_a_file_is_imported_exported_and_imported_again(url: str, tmp_path: Path
     assert again.stdout == "0 created, 1377 updated, 0 skipped, 0 rejected\n"
 
 
+def test_a_file_of_a_spreadsheet_is_imported_and_exported_for_one(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "saved.csv"
+    file.write_bytes("full_name;age;\r\nZoë;36;\r\n=1+1;;\r\n".encode("cp1252"))
+    refused = run(url, "import", file)
+    assert "is not UTF-8: save the file as UTF-8, or name its charset" in refused.stderr
+    assert run(url, "import", file, "--charset", "windows-1252").returncode == 0
+    exported = run(url, "export", "--format", "csv", "--formulas", "text").stdout
+    assert exported == "id,full_name,email,age\n1,Zoë,,36\n2,'=1+1,,\n"
+    for wrong in (["import", file, "--charset", "x"], ["export", "--formulas", "text"]):
+        assert run(url, *wrong).stderr.count("\n") == 1
+
+
 def test_an_import_that_is_refused_prints_why_and_stores_nothing(url: str) -> None:
     refused = run(url, "import", PEOPLE)
     assert refused.returncode == 2

@@ -77,6 +77,8 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
     "unknown field": ({"full_name": "A", "nickname": "B"}, ["/nickname"]),
     "unknown field to escape": ({"full_name": "A", "a/b~c": "B"}, ["/a~1b~0c"]),
     "an id": ({"full_name": "A", "id": 7}, ["/id"]),
+    "name that does not show": ({"full_name": "\u200b\u3164"}, ["/full_name"]),
+    "65 characters before the @": ({"full_name": "A", "email": "a" * 65 + "@a.org"}, ["/email"]),
     "all at once": (
         {"full_name": "", "email": "x", "age": 200, "x": 1},
         ["/full_name", "/email", "/age", "/x"],
@@ -107,6 +109,34 @@ async def test_an_empty_patch_is_422(client: httpx.AsyncClient, user_url: str) -
     response = await client.patch(user_url, json={})
     document = problem(response, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input")
     assert pointers(document) == [""]
+
+
+REPEATED = {
+    '{"full_name": "A", "age": 1, "age": 2}': ["/age"],
+    '{"full_name": "A", "full_name": "A"}': ["/full_name"],
+    '{"full_name": "A", "full\\u005fname": "B"}': ["/full_name"],
+    '{"full_name": "A: B", "age": 1, "age": 1}': ["/age"],
+    '{"full_name": "A", "x": {"y": 1, "y": 2}}': ["/x", "/y"],
+    '{"full_name": "A", "age": 1, "age": ' + "9" * 30 + "}": ["/age", "/age"],
+}
+
+
+@refused_early
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize("body", REPEATED, ids=lambda body: body[:40])
+async def test_a_member_that_is_repeated_is_422(
+    client: httpx.AsyncClient, user_url: str, method: str, body: str
+) -> None:
+    """A proxy before the service may have read the other one."""
+    url = "/users" if method == "POST" else user_url
+    response = await client.request(method, url, content=body, headers=JSON)
+    document = problem(response, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input")
+    assert pointers(document) == REPEATED[body]
+
+
+async def test_colons_in_texts_repeat_no_member(client: httpx.AsyncClient) -> None:
+    body = {"full_name": 'A: "B": C', "email": None, "age": 1}
+    assert (await client.post("/users", json=body)).status_code == HTTPStatus.CREATED
 
 
 QUERIES = {
@@ -215,6 +245,27 @@ async def test_a_name_that_is_slow_to_normalise_is_refused_at_once(
     async with asyncio.timeout(5):
         response = await client.request(method, url, json=body)
     assert pointers(problem(response, 422, "invalid-input")) == ["/full_name"]
+
+
+BLANKS = " " * 20_000
+LONG = [  # a header that must not be searched in time quadratic in its length, and the status
+    ("Content-Type", f"application/json;{BLANKS}\x01", HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("Content-Type", f"application/json{' ;' * 10_000}x", HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("Content-Type", f'application/json; x="{"a=" * 20_000}', HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    ("If-None-Match", f'"a"{BLANKS}x', HTTPStatus.UNPROCESSABLE_ENTITY),
+    ("If-None-Match", f'"a"{" ," * 10_000}x', HTTPStatus.UNPROCESSABLE_ENTITY),
+    ("Accept", f"text/x;{BLANKS}q=0,{',' * 10_000}*/*;q=0", HTTPStatus.NOT_ACCEPTABLE),
+]
+
+
+@refused_early
+@pytest.mark.parametrize(("name", "value", "status"), LONG)
+async def test_a_long_header_is_read_at_once(
+    client: httpx.AsyncClient, user_url: str, name: str, value: str, status: HTTPStatus
+) -> None:
+    async with asyncio.timeout(5):  # it takes milliseconds; minutes, if it were quadratic
+        response = await client.patch(user_url, content=b"{}", headers=JSON | {name: value})
+    assert response.status_code == status
 
 
 async def test_json_nested_too_deeply_is_400(client: httpx.AsyncClient) -> None:

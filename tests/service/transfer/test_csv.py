@@ -13,7 +13,7 @@ def below_header(data: bytes) -> Outcome:
 
 
 NOT_CSV = (
-    "is not CSV (RFC 4180): after a closing quote comes a comma or the line's end,"
+    "is not CSV (RFC 4180): after a closing quote comes a separator or the line's end,"
     " after a carriage return a newline"
 )
 REJECTED_CSV: dict[str, tuple[bytes, list[tuple[str, str]]]] = {
@@ -94,7 +94,9 @@ REFUSED = {
     b'"full_name"x\n': [""],
     b"full_name,n\xe9\n": [""],
     b"x" * LINE_LIMIT + b"\n": [""],
-    b"full_name;email;age\n": ["/full_name;email;age", "/full_name"],
+    b"full_name|email|age\n": ["/full_name|email|age", "/full_name"],
+    b"full_name;email,age\n": ["/full_name;email", "/full_name"],
+    b"full_name,,age\n": [""],
     b"Full_Name,email\n": ["/Full_Name", "/full_name"],
     b"full_name,nickname\n": ["/nickname"],
     b"full_name,email,email\n": ["/email"],
@@ -133,3 +135,72 @@ def test_a_stray_quote_ends_at_the_next_quote_that_can_not_close_it() -> None:
     outcome = below_header(b'"Ada,,\n' + ADA + b'"Ada",,\n' + ADA)
     assert flaws(outcome) == [(2, "", f"{NOT_CSV}; lines 2 to 4 were taken for one record")]
     assert lines_of(outcome.rows) == [5]
+
+
+PEOPLE = 'full_name,email,age\r\nZoë Ångström,zoë@example.org,36\r\n"Smith, Bob",,\r\n'
+READ = [
+    Row(2, "Zoë Ångström", "zoë@example.org", 36, has_age=True),
+    Row(3, "Smith, Bob", None, None, has_age=True),
+]
+SAVED_BY_SPREADSHEETS = {  # the file, and its charset if it is named
+    "UTF-8": (PEOPLE.encode(), None),
+    "UTF-8 with a mark": (PEOPLE.encode("utf-8-sig"), None),
+    "UTF-8 by name": (PEOPLE.encode("utf-8-sig"), "UTF8"),
+    "UTF-16": (b"\xff\xfe" + PEOPLE.encode("utf-16-le"), None),
+    "UTF-16, big end first": (b"\xfe\xff" + PEOPLE.encode("utf-16-be"), None),
+    "UTF-16 by name": (PEOPLE.encode("utf-16"), "utf-16"),
+    "UTF-16 without a mark": (PEOPLE.encode("utf-16-be"), "utf-16be"),
+    "Windows": (PEOPLE.encode("cp1252"), "windows-1252"),
+    "Latin-1": (PEOPLE.encode("latin-1"), "ISO-8859-1"),
+    "Macintosh": (PEOPLE.encode("mac-roman"), "macintosh"),
+}
+
+
+@pytest.mark.parametrize("case", SAVED_BY_SPREADSHEETS)
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_a_file_is_read_in_its_charset_wherever_it_is_cut(case: str, size: int) -> None:
+    data, charset = SAVED_BY_SPREADSHEETS[case]
+    chunks = [data[start : start + size] for start in range(0, len(data), size)]
+    assert read(CsvReader(charset), chunks) == Outcome(READ, [])
+
+
+def test_a_file_that_is_not_in_its_charset_is_refused() -> None:
+    cut = PEOPLE.encode("utf-16")[:-1]
+    for data, charset in ((cut, None), (b"\xff", "ascii"), (b"full_name\n\x81", "cp1252")):
+        with pytest.raises(InvalidInput, match="the body is not"):
+            read(CsvReader(charset), [data])
+
+
+@pytest.mark.parametrize(
+    "charset", ["", "utf-7", "idna", "unicode_escape", "rot13", "base64", "x", "é", "a" * 9999]
+)
+def test_a_charset_that_is_not_known_is_refused_with_what_to_do(charset: str) -> None:
+    with pytest.raises(ValueError, match="save the file as UTF-8"):
+        CsvReader(charset)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_header_tells_what_separates_the_cells(separator: str) -> None:
+    lines = (("full_name", "email", "age"), ("Ada, Countess; of", "ada@example.org", "36"))
+    text = "\n".join(separator.join(f'"{cell}"' for cell in cells) for cells in lines)
+    outcome = read(CsvReader(), [text.encode()])
+    assert outcome == Outcome(
+        [Row(2, "Ada, Countess; of", "ada@example.org", 36, has_age=True)], []
+    )
+
+
+def test_empty_cells_may_stand_behind_the_last_column() -> None:
+    data = b"full_name,age,,\nAda,36,,\nBob,7\nEve,8,,,,\nMallory,9,,x\n,,,\n"
+    outcome = read(CsvReader(), [data])
+    assert [row.full_name for row in outcome.rows] == ["Ada", "Bob", "Eve"]
+    assert flaws(outcome) == [
+        (5, "", "has 4 fields, not 2"),
+        (6, "/full_name", "must not be empty"),
+    ]
+
+
+@pytest.mark.parametrize("separator", [b",", b";", b"\t"])
+def test_a_line_that_names_the_separator_may_come_first(separator: bytes) -> None:
+    lines = [b"sep=,\r\n", b"\r\n", b"full_name,age\r\n", b"Ada,36\r\n"]
+    outcome = read(CsvReader(), [line.replace(b",", separator) for line in lines])
+    assert outcome == Outcome([Row(4, "Ada", None, 36, has_age=True)], [])

@@ -90,6 +90,28 @@ async def test_csv_has_the_same_and_any_csv_reader_reads_it(client: httpx.AsyncC
     assert read == (await client.get("/users")).json()["items"]
 
 
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\uff1d1", "a=1", "'=1", "Ada"]
+
+
+async def test_a_csv_for_spreadsheets_has_no_formulas(client: httpx.AsyncClient) -> None:
+    for number, name in enumerate(FORMULAS):
+        body = {"full_name": name, "email": f"{name[0]}x{number}@example.org"}
+        await client.post("/users", json=body if name[0] in "=+-" else {"full_name": name})
+    text = (await client.get("/users/export?format=csv&formulas=text")).text
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["full_name"] for row in rows] == [
+        "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\uff1d1", "a=1", "'=1", "Ada",
+    ]  # fmt: skip
+    assert [row["email"] for row in rows[:4]] == [
+        "'=x0@example.org", "'+x1@example.org", "'-x2@example.org", "",
+    ]  # fmt: skip
+    raw = (await client.get("/users/export?format=csv")).text
+    assert [row["full_name"] for row in csv.DictReader(io.StringIO(raw, newline=""))] == FORMULAS
+    assert (await client.get("/users/export?format=csv&formulas=raw")).text == raw
+    refused = await client.get("/users/export?formulas=text")
+    assert refused.json()["errors"] == [{"pointer": "/formulas", "detail": "is for format=csv"}]
+
+
 async def test_without_users_an_export_is_empty(client: httpx.AsyncClient) -> None:
     assert (await client.get("/users/export")).content == b""
     assert (await client.get("/users/export?format=csv")).text == "id,full_name,email,age\n"

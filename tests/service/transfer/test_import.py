@@ -286,3 +286,44 @@ async def test_imports_use_connections_no_longer_than_they_last(url: str) -> Non
         for on_conflict in ("skip", "fail", "update", "skip"):
             await import_users(client, PEOPLE, on_conflict)
         assert (await client.get("/users?limit=1")).status_code == HTTPStatus.OK
+
+
+async def test_a_csv_in_another_charset_is_read_as_its_type_says(client: httpx.AsyncClient) -> None:
+    text = "full_name;age;\r\nZoë;36;\r\n"
+    for charset, sent in (("windows-1252", "cp1252"), ("UTF-16LE", "utf-16-le")):
+        headers = {"Content-Type": f"text/csv; charset={charset}"}
+        response = await client.post("/users/import", content=text.encode(sent), headers=headers)
+        assert counts(response)["created"] == 1
+    refused = {
+        "text/csv; charset=x-none": "the charset x-none is not known: save the file as UTF-8",
+        "text/csv; header=absent": "send CSV whose first line has the names of the columns: "
+        "header=present",
+        "application/x-ndjson; charset=utf-16": "send NDJSON in UTF-8: charset=utf-8, or none",
+    }
+    for content_type, detail in refused.items():
+        response = await client.post(
+            "/users/import", content=b"x", headers={"Content-Type": content_type}
+        )
+        assert response.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        assert response.json()["detail"] == detail
+    not_utf8 = await client.post(
+        "/users/import", content=text.encode("cp1252"), headers={"Content-Type": "text/csv"}
+    )
+    assert not_utf8.json()["detail"] == "1 line can't be a user"
+    flaw = not_utf8.json()["rejections"][0]["errors"][0]["detail"]
+    assert flaw == "is not UTF-8: save the file as UTF-8, or name its charset"
+    assert [user["full_name"] for user in await users_without_ids(client)] == ["Zoë", "Zoë"]
+
+
+async def test_the_same_bytes_in_another_charset_are_another_request(
+    client: httpx.AsyncClient,
+) -> None:
+    statuses = []
+    for charset in ("utf-8", "UTF8", "cp1252"):
+        response = await client.post(
+            "/users/import",
+            content="full_name\nZoë\n".encode(),
+            headers={"Content-Type": f"text/csv; charset={charset}", "Idempotency-Key": "file"},
+        )
+        statuses.append(response.status_code)
+    assert statuses == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.UNPROCESSABLE_ENTITY]

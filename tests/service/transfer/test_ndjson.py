@@ -63,9 +63,25 @@ def test_empty_lines_of_json_are_counted_and_skipped() -> None:
     assert not outcome.rejected
 
 
-def test_of_a_member_that_is_repeated_the_last_counts() -> None:
-    outcome = ndjson(b'{"full_name":"A","age":999,"full_name":"B","age":9}')
-    assert outcome.rows == [Row(1, "B", None, 9, has_age=True)]
+REPEATED = {
+    b'{"full_name":"A","age":9,"full_name":"B","age":9}': ["/full_name", "/age"],
+    b'{"full_name":"A","full_name":"A"}': ["/full_name"],
+    b'{"full_name":"A","full\\u005fname":"B"}': ["/full_name"],
+    b'{"full_name":"A:B","email":null,"email":"a@example.org"}': ["/email"],
+    b'{"full_name":"A","id":1,"id":2}': ["/id"],
+    b'{"full_name":"A","id":{"x":1,"x":2}}': ["/x"],
+}
+
+
+@pytest.mark.parametrize("line", REPEATED, ids=bytes.decode)
+def test_a_member_that_is_repeated_is_refused(line: bytes) -> None:
+    expected = [(1, pointer, "is given more than once") for pointer in REPEATED[line]]
+    assert flaws(ndjson(line)) == expected
+
+
+def test_a_colon_in_a_text_repeats_no_member() -> None:
+    outcome = ndjson(b'{"full_name":"A: B: C","id":{"x":1,"y":":"},"age":9}')
+    assert outcome.rows == [Row(1, "A: B: C", None, 9, has_age=True)]
 
 
 def test_a_rejection_has_at_most_20_flaws() -> None:
