@@ -40,7 +40,7 @@ from tests.user_model import (
 )
 
 STEPS = 20_000  # with --full
-FEW = 500  # in the suite
+FEW = 400  # in the suite
 STEPS_AT_ONCE = 50
 EMPTYING = ("DELETE FROM users", "DELETE FROM idempotency_key")
 
@@ -57,7 +57,12 @@ CHANGES = st.sampled_from([*FIELDS]).flatmap(
         {name: FIELDS[name]}, optional={other: FIELDS[other] for other in FIELDS if other != name}
     )
 )
-LINES = st.lists(NEW | st.just({"age": 1}), min_size=1, max_size=4)
+LINE = st.fixed_dictionaries(
+    # of few addresses: a file shall often repeat one
+    {"full_name": FIELDS["full_name"], "email": st.sampled_from([*EMAILS][:4])},
+    optional={"age": FIELDS["age"]},
+)
+LINES = st.lists(LINE | LINE | st.just({"age": 1}), min_size=1, max_size=4)
 LISTINGS = st.builds(
     Listing,
     sort=st.none() | st.sampled_from(["id", "-id", "full_name", "-full_name"]),
@@ -207,13 +212,35 @@ class Service(RuleBasedStateMachine):
                 return None
             if key is None or not kind.endswith(KEPT_REFUSALS):
                 return response
-        names = ("Content-Type", "ETag", "Location", "Cache-Control")
-        answer = (response.status_code, response.content, *map(response.headers.get, names))
+        answer = answer_of(response)
         if name in self.stored:
             assert (request, answer) == self.stored[name]
             return None
         self.stored[name] = request, answer
         return response
+
+    @precondition(lambda self: self.stored)
+    @rule(choice=CHOICE, other=st.sampled_from(["nothing", "condition", "content", "path"]))
+    def repeat(self, choice: int, other: str) -> None:
+        """Repeat a request under its key, as it was or with something else."""
+        names = sorted(self.stored)
+        name = names[choice % len(names)]
+        (method, path, content, lines), answer = self.stored[name]
+        if other == "condition":
+            lines = [*lines, ("If-None-Match", '"another"')]
+        elif other == "content" and method != "DELETE":
+            content += b"\n"
+        elif other == "path":
+            path = "/users" if path != "/users" else "/users/import"
+            method = "POST"
+            lines = [("Content-Type", "application/x-ndjson" if path != "/users" else JSON[1])]
+            content = b'{"full_name": "Other"}'
+        headers = [*lines, ("Idempotency-Key", name)]
+        response = self.ask(method, path, content=content, headers=headers)
+        if (method, path, content, lines) == self.stored[name][0]:
+            assert answer_of(response) == answer
+        else:
+            self.check(response, 422, "idempotency-key-reused")
 
     @rule(new=NEW, key=KEYS)
     def create(self, new: Fields, key: int | None) -> None:
@@ -359,6 +386,12 @@ class Service(RuleBasedStateMachine):
             {name: "" if value is None else str(value) for name, value in user.items()}
             for user in expected
         ]
+
+
+def answer_of(response: httpx.Response) -> tuple[Any, ...]:
+    """Return what of a response is repeated under its key."""
+    names = ("Content-Type", "ETag", "Location", "Cache-Control")
+    return response.status_code, response.content, *map(response.headers.get, names)
 
 
 def emptying(url: str) -> Callable[[], None]:
