@@ -32,6 +32,7 @@ from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
 from service.settings import Settings
+from service.stopping import Stop
 from service.transfer.sessions import Transfers
 from service.user_batches import UserBatches
 
@@ -108,7 +109,8 @@ def create(draining: Draining, connections: int) -> ASGIApp:
     settings = Settings.from_environment(os.environ)
     check_access(settings)
     configure_logging(settings)
-    app = IdleConnections(create_app(settings, draining), draining, settings.port, connections)
+    app = create_app(settings, draining)
+    app = IdleConnections(app, Stop(draining), settings.port, connections)
     freeze_garbage()
     return app
 

@@ -18,9 +18,12 @@ from typing import Any, cast
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.draining import Draining
+from service.http.layers.unread_body import METHODS_WITH_BODY
+from service.stopping import Stop
 
 INTERVAL = 2.0  # seconds between two looks at the connections
+STOP_INTERVAL = 0.25  # seconds between two looks while the worker stops
+STOP_TIMEOUT = 1.0  # seconds in which something must happen then on a connection without a request
 HEAD_TIMEOUT = 5.0  # seconds that the head of a request may take
 IDLE_TIMEOUT = 620.0  # seconds; load balancers keep idle connections for at most 600
 CROWDED = 0.75  # of the connections that are possible: from then on idle ones end soon, too
@@ -50,44 +53,73 @@ class Connection:
             self.head_since = last.head_since or self.since
 
 
+def add(counts: dict[Peer, int], peer: Peer, number: int) -> None:
+    """Add the number to a count; a count of 0 is left out."""
+    if count := counts.get(peer, 0) + number:
+        counts[peer] = count
+    else:
+        del counts[peer]
+
+
 class IdleConnections:
     """A layer that knows which connections have a running request, and ends others in time."""
 
-    def __init__(self, app: ASGIApp, draining: Draining, port: int, limit: int) -> None:
-        """Watch the process's connections to `port`, of which there may be `limit`."""
+    def __init__(self, app: ASGIApp, stop: Stop, port: int, limit: int) -> None:
+        """Watch the process's connections to `port`, of which there may be `limit`.
+
+        After the `stop` all end soon, so that granian, which waits for them, can end.
+        """
         self.app = app
-        self.draining = draining
+        self.stop = stop
         self.port = port
         self.limit = limit
         self.running: dict[Peer, int] = {}  # the number of requests; several in HTTP/2
+        self.incomplete: dict[Peer, int] = {}  # the number of those whose body has not arrived
         self.http2: set[Peer] = set()  # their clients send more than requests
         self.connections: dict[Peer, Connection] = {}
         self.crowded = False
-        self.watching: asyncio.Task[None] | None = None
+        self.watching: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count it as running on its connection."""
         if scope["type"] != ScopeType.HTTP:  # the server's start
+            self.watching.append(asyncio.create_task(self.stop.watch()))
             if SUPPORTED:
-                self.watching = asyncio.create_task(self.watch())
+                self.watching.append(asyncio.create_task(self.watch()))
             await self.app(scope, receive, send)
             return
-        peer = cast("Peer", scope["client"])
-        self.running[peer] = self.running.get(peer, 0) + 1
+        host, number = cast("tuple[str, str | int]", scope["client"])
+        peer = (host, int(number))  # granian has the port as a text
+        add(self.running, peer, 1)
         if cast("dict[str, Any]", scope)["http_version"] == "2":
             self.http2.add(peer)
+        more = scope["method"] in METHODS_WITH_BODY
+        if more:
+            add(self.incomplete, peer, 1)
+
+        async def receive_and_note() -> Any:
+            nonlocal more
+            message = await receive()
+            if more and not cast("dict[str, Any]", message).get("more_body"):
+                more = False
+                add(self.incomplete, peer, -1)
+            return message
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive_and_note if more else receive, send)
         finally:
-            if self.running[peer] == 1:
-                del self.running[peer]
-            else:
-                self.running[peer] -= 1
+            add(self.running, peer, -1)
+            if more:
+                add(self.incomplete, peer, -1)
 
     async def watch(self) -> None:
         """Look at all connections again and again."""
         while True:
-            await asyncio.sleep(INTERVAL)
+            if self.stop.since is not None:
+                await asyncio.sleep(STOP_INTERVAL)
+            else:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.stop.begun.wait(), INTERVAL)
             before, self.connections = self.connections, {}
             names = os.listdir("/proc/self/fd")  # noqa: PTH208  # ten thousand of Path would take long
             for index, name in enumerate(names):
@@ -126,21 +158,32 @@ class IdleConnections:
             return
         state = Connection(sent, received, time.monotonic())
         self.connections[peer] = state
-        if peer in self.running:
+        if self.is_busy(peer):
             return
         # a client of HTTP/2 also sends what is no request; a new connection begins with 0 bytes
-        heads = not in_flight and peer not in self.http2
+        heads = not in_flight and peer not in self.http2 and peer not in self.running
         state.compare(before.get(peer) or Connection(1, 0, state.since), heads=heads)
         if self.is_over(state):
             with suppress(OSError):  # the client has just left
                 if connection.getpeername()[:2] == peer:  # another thread may reuse the number
                     connection.shutdown(socket.SHUT_RDWR)
 
+    def is_busy(self, peer: Peer) -> bool:
+        """Return whether the connection has a request that must not be cut off.
+
+        A worker that stops does not wait for a body of which nothing comes.
+        """
+        running = self.running.get(peer, 0)
+        if self.stop.since is None:
+            return running > 0
+        return running > self.incomplete.get(peer, 0) and not self.stop.is_grace_over
+
     def is_over(self, state: Connection) -> bool:
         """Return whether the connection has had its time."""
         now = time.monotonic()
-        if self.draining.ended:  # the server waits for a half-sent head, and for HTTP/2 clients
-            return now - state.since >= INTERVAL
+        since = state.since if state.head_since is None else state.head_since
+        if self.stop.since is not None:
+            return self.stop.is_grace_over or now - max(since, self.stop.since) >= STOP_TIMEOUT
         if state.head_since is not None and now - state.head_since >= HEAD_TIMEOUT:
             return True
         return now - state.since >= (HEAD_TIMEOUT if self.crowded else IDLE_TIMEOUT)
