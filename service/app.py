@@ -66,6 +66,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
             {
                 "settings": settings,
                 "database": database,
+                "readiness": health.Readiness(database),
                 "batches": UserBatches(database),
                 "transfers": Transfers(settings, database),
                 "access": access,

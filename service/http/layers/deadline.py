@@ -1,13 +1,18 @@
-"""A request is answered within REQUEST_TIMEOUT, a transfer within TRANSFER_TIMEOUT."""
+"""A request is answered within REQUEST_TIMEOUT, a transfer within TRANSFER_TIMEOUT.
+
+One whose client has gone ends sooner, and gives its connection to the database back.
+"""
 
 import asyncio
 from typing import Any, cast
 
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.errors import OutcomeUnknown, TimedOut
+from service.errors import OutcomeUnknown, RequestTimeout, TimedOut
+from service.http.layers.unread_body import METHODS_WITH_BODY
 
 MAY_GO_ON = {"POST"}  # a create, in a batch with others
+PATIENCE = 0.25  # seconds; to watch the client of each request would cost the fast ones too much
 
 
 class Deadline:
@@ -24,24 +29,73 @@ class Deadline:
         self.transfer_timeout = transfer_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; raise TimedOut or OutcomeUnknown when its time is over."""
+        """Pass the request on.
+
+        Raise TimedOut or OutcomeUnknown when its time is over, and RequestTimeout when its client
+        has gone; a transfer watches its client itself.
+        """
+        method = cast("HTTPScope", scope)["method"]
         is_transfer = "is_transfer" in scope["route_handler"].opt
         seconds = self.transfer_timeout if is_transfer else self.request_timeout
         clock = asyncio.get_running_loop().time
+        client = ClientWatch(receive)
 
         async def receive_and_begin_anew() -> Any:
             message = await receive()
             if message["type"] == "http.request" and not timeout.expired():
                 timeout.reschedule(clock() + seconds)
+                if not message["more_body"]:
+                    client.begin(timeout)
             return message
 
         try:
             async with asyncio.timeout(seconds) as timeout:
+                if not is_transfer and method not in METHODS_WITH_BODY:
+                    client.begin(timeout)
                 await self.app(scope, receive if is_transfer else receive_and_begin_anew, send)
         except TimeoutError:
             if not timeout.expired():
                 raise
-            if cast("HTTPScope", scope)["method"] in MAY_GO_ON:
+            if client.has_gone:
+                raise RequestTimeout("the client went away") from None
+            if method in MAY_GO_ON:
                 detail = f"it was not done within {seconds:g} seconds, but may be yet"
                 raise OutcomeUnknown(detail) from None
             raise TimedOut(f"this may take {seconds:g} seconds") from None
+        finally:
+            client.end()
+
+
+class ClientWatch:
+    """Notices that a client has gone which still waits for its response after PATIENCE."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.timer: asyncio.TimerHandle | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.has_gone = False
+
+    def begin(self, deadline: asyncio.Timeout) -> None:
+        """Let the deadline expire when the client goes; the whole request must have arrived."""
+        if self.timer is None:
+            loop = asyncio.get_running_loop()
+
+            def watch() -> None:
+                self.task = loop.create_task(self.watch(deadline))
+
+            self.timer = loop.call_later(PATIENCE, watch)
+
+    async def watch(self, deadline: asyncio.Timeout) -> None:
+        """Return when the client has gone."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.has_gone = True
+        if not deadline.expired():
+            deadline.reschedule(0)  # it is over
+
+    def end(self) -> None:
+        """Watch no longer: the response is sent."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.task is not None:
+            self.task.cancel()
