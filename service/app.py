@@ -91,11 +91,11 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
         logging_config=None,
     )
     layers: list[Layer] = [  # the outermost first
+        UnreadBody,
         observation,  # sees every request, also those that the framework refuses
         partial(ConnectionClose, draining=draining),
         UnambiguousFraming,
         HeadAndOptions,
-        UnreadBody,
         *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
         *([partial(UnknownOrigins, config=cors)] if cors else []),
     ]

@@ -15,7 +15,7 @@ from service.http.minimum_rate import SENDING_LAG, MinimumRate
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-BODY_TIMEOUT = 4  # seconds; less than REQUEST_TIMEOUT, which would blame the service with a 503
+BODY_TIMEOUT = 4.0  # seconds; REQUEST_TIMEOUT where that is less
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
 
 
@@ -39,15 +39,14 @@ class StrictRequest(Request[Any, Any, Any]):
         rate: MinimumRate | None = None
         if self.is_transfer:
             rate = MinimumRate(self.app.state.settings.transfer_rate, SENDING_LAG)
-        end = asyncio.get_running_loop().time() + BODY_TIMEOUT
+        seconds = min(BODY_TIMEOUT, self.app.state.settings.request_timeout)
+        end = asyncio.get_running_loop().time() + seconds
         received, more = 0, True
         while more:
             if rate is not None:
                 message = await rate.wait_for(self.receive())
             else:
-                message = await self.receive_until(
-                    end, f"the body took longer than {BODY_TIMEOUT} s"
-                )
+                message = await self.receive_until(end, f"the body took longer than {seconds:g} s")
             if message["type"] != "http.request":
                 raise RequestTimeout("the client went away before its request was complete")
             received += len(message["body"])
@@ -85,6 +84,8 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """Return the body as the struct that the handler declares as `data`."""
+        if self.lines_of(b"expect"):  # it waits for leave to send its body
+            self.check_type(BODY_TYPES[self.method])
         body = await self.body()
         self.check_type(BODY_TYPES[self.method])
         field = self.route_handler.parsed_data_field

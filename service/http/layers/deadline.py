@@ -31,26 +31,29 @@ class Deadline:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on.
 
-        Raise TimedOut or OutcomeUnknown when its time is over, and RequestTimeout when its client
-        has gone; a transfer watches its client itself.
+        Raise TimedOut or OutcomeUnknown when its time is over, and RequestTimeout when its body
+        does not come or its client has gone; a transfer watches its client itself.
         """
         method = cast("HTTPScope", scope)["method"]
         is_transfer = "is_transfer" in scope["route_handler"].opt
         seconds = self.transfer_timeout if is_transfer else self.request_timeout
         clock = asyncio.get_running_loop().time
         client = ClientWatch(receive)
+        more = method in METHODS_WITH_BODY  # of the body is to come
 
         async def receive_and_begin_anew() -> Any:
+            nonlocal more
             message = await receive()
             if message["type"] == "http.request" and not timeout.expired():
                 timeout.reschedule(clock() + seconds)
-                if not message["more_body"]:
+                more = message["more_body"]
+                if not more:
                     client.begin(timeout)
             return message
 
         try:
             async with asyncio.timeout(seconds) as timeout:
-                if not is_transfer and method not in METHODS_WITH_BODY:
+                if not is_transfer and not more:
                     client.begin(timeout)
                 await self.app(scope, receive if is_transfer else receive_and_begin_anew, send)
         except TimeoutError:
@@ -58,6 +61,8 @@ class Deadline:
                 raise
             if client.has_gone:
                 raise RequestTimeout("the client went away") from None
+            if more and not is_transfer:
+                raise RequestTimeout(f"the body took longer than {seconds:g} s") from None
             if method in MAY_GO_ON:
                 detail = f"it was not done within {seconds:g} seconds, but may be yet"
                 raise OutcomeUnknown(detail) from None

@@ -5,6 +5,7 @@ balancer keeps connections for minutes; a head that takes longer than seconds is
 """
 
 import asyncio
+import logging
 import os
 import socket
 import stat
@@ -13,12 +14,16 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, cast
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from service.errors import RequestTimeout
 from service.http.layers.unread_body import METHODS_WITH_BODY
+from service.http.problems import MEDIA_TYPE, problem_of
+from service.schemas import encode
 from service.stopping import Stop
 
 INTERVAL = 2.0  # seconds between two looks at the connections
@@ -33,6 +38,8 @@ TCP_INFO = struct.Struct("24xI92xQQ")
 SUPPORTED = sys.platform == "linux"
 
 Peer = tuple[str, int]
+
+log = logging.getLogger("service")
 
 
 @dataclass(slots=True)
@@ -51,6 +58,21 @@ class Connection:
         elif heads and self.received > last.received and self.sent <= last.sent:
             # bytes came and no response went: they are the beginning of a head
             self.head_since = last.head_since or self.since
+
+
+def late_head_response() -> bytes:
+    """Return the response of HTTP/1.1 to a request whose head did not come to its end."""
+    refusal = RequestTimeout(f"the head of the request took longer than {HEAD_TIMEOUT:g} s")
+    body = encode(problem_of(refusal, ""))
+    lines = (
+        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}",
+        f"content-type: {MEDIA_TYPE}",
+        "cache-control: no-store",
+        f"content-length: {len(body)}",
+        "connection: close",
+        f"date: {formatdate(usegmt=True)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def add(counts: dict[Peer, int], peer: Peer, number: int) -> None:
@@ -75,9 +97,10 @@ class IdleConnections:
         self.limit = limit
         self.running: dict[Peer, int] = {}  # the number of requests; several in HTTP/2
         self.incomplete: dict[Peer, int] = {}  # the number of those whose body has not arrived
-        self.http2: set[Peer] = set()  # their clients send more than requests
+        self.versions: dict[Peer, str] = {}  # of HTTP, of those that had a request
         self.connections: dict[Peer, Connection] = {}
         self.crowded = False
+        self.late_heads = 0  # connections that the last look ended for them
         self.watching: list[asyncio.Task[None]] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,8 +114,8 @@ class IdleConnections:
         host, number = cast("tuple[str, str | int]", scope["client"])
         peer = (host, int(number))  # granian has the port as a text
         add(self.running, peer, 1)
-        if cast("dict[str, Any]", scope)["http_version"] == "2":
-            self.http2.add(peer)
+        if SUPPORTED:
+            self.versions[peer] = cast("dict[str, Any]", scope)["http_version"]
         more = scope["method"] in METHODS_WITH_BODY
         if more:
             add(self.incomplete, peer, 1)
@@ -121,13 +144,19 @@ class IdleConnections:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.stop.begun.wait(), INTERVAL)
             before, self.connections = self.connections, {}
+            self.late_heads = 0
             names = os.listdir("/proc/self/fd")  # noqa: PTH208  # ten thousand of Path would take long
             for index, name in enumerate(names):
                 if index % SLICE == 0:
                     await asyncio.sleep(0)
                 self.look_at(int(name), before)
             self.crowded = len(self.connections) > self.limit * CROWDED
-            self.http2 &= self.connections.keys()
+            gone = self.versions.keys() - self.connections.keys() - self.running.keys()
+            for peer in gone:
+                del self.versions[peer]
+            if self.late_heads:
+                words = "connections ended whose request head took longer than %g s: %d"
+                log.info(words, HEAD_TIMEOUT, self.late_heads)
 
     def look_at(self, descriptor: int, before: dict[Peer, Connection]) -> None:
         """End the connection, if it is one, where its time is over; else remember its state.
@@ -161,12 +190,20 @@ class IdleConnections:
         if self.is_busy(peer):
             return
         # a client of HTTP/2 also sends what is no request; a new connection begins with 0 bytes
-        heads = not in_flight and peer not in self.http2 and peer not in self.running
-        state.compare(before.get(peer) or Connection(1, 0, state.since), heads=heads)
+        heads = not in_flight and self.versions.get(peer) != "2" and peer not in self.running
+        last = before.get(peer) or Connection(1, 0, state.since)
+        state.compare(last, heads=heads)
         if self.is_over(state):
             with suppress(OSError):  # the client has just left
-                if connection.getpeername()[:2] == peer:  # another thread may reuse the number
-                    connection.shutdown(socket.SHUT_RDWR)
+                if connection.getpeername()[:2] != peer:  # another thread may reuse the number
+                    return
+                if state.head_since is not None and self.stop.since is None:
+                    self.late_heads += 1
+                    # over HTTP/2 the server has sent something even before the first request;
+                    # while bytes come, the rest of the head may have come this moment
+                    if received == last.received and (peer in self.versions or sent <= 1):
+                        connection.send(late_head_response())
+                connection.shutdown(socket.SHUT_RDWR)
 
     def is_busy(self, peer: Peer) -> bool:
         """Return whether the connection has a request that must not be cut off.
