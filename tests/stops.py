@@ -53,10 +53,12 @@ class Stop:
     number: signal.Signals
     target: Target
     moment: float  # seconds after the start of the process, or after it listens
+    pauses: tuple[float, ...] = ()  # seconds before each further signal of an impatient person
 
     def __str__(self) -> str:
+        times = f"{1 + len(self.pauses)} x " if self.pauses else ""
         return (
-            f"{self.number.name} to {self.target}, {self.state} + {self.moment:.3f} s, "
+            f"{times}{self.number.name} to {self.target}, {self.state} + {self.moment:.3f} s, "
             f"{self.workers} workers"
         )
 
@@ -105,6 +107,7 @@ def random_stop(chance: random.Random, state: str = "") -> Stop:
         number=chance.choice(STOP_SIGNALS),
         target=chance.choice(TARGETS),
         moment=chance.uniform(0, START_UP if state == "start-up" else LATER),
+        pauses=tuple(chance.uniform(0, 0.3) for _ in range(chance.choice((0, 0, 0, 3)))),
     )
 
 
@@ -125,6 +128,10 @@ async def run(stop: Stop, url: str) -> End:
             began = is_prepared(service.pid)
             start = time.monotonic()
             send(stop, service.pid)
+            for pause in stop.pauses:
+                await asyncio.sleep(pause)
+                if service.returncode is None:
+                    send(stop, service.pid)
             _, errors = await asyncio.wait_for(service.communicate(), 60)
             seconds = time.monotonic() - start
     code = service.returncode
@@ -145,7 +152,8 @@ def is_prepared(pid: int) -> bool:
 def send(stop: Stop, pid: int) -> None:
     """Send the signal of a stop to its target; `pid` is the parent's."""
     if stop.target == "group":
-        os.killpg(pid, stop.number)
+        with suppress(ProcessLookupError):
+            os.killpg(pid, stop.number)
         return
     members = session_of(pid) if stop.target == "all" else [pid]
     for member in members:

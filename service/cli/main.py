@@ -62,7 +62,14 @@ def obey_signals_at_once() -> None:
     """
     for number in STOP_SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: sys.exit(DONE))
+            signal.signal(number, end_at_once)
+
+
+def end_at_once(*_: object) -> None:
+    """End the process with exit code 0 (signal handler)."""
+    for number in STOP_SIGNALS:  # one more would end Python with another code while it cleans up
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(DONE)
 
 
 def kind_of(error: DBAPIError) -> str:

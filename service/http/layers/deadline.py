@@ -39,10 +39,12 @@ class Deadline:
         seconds = self.transfer_timeout if is_transfer else self.request_timeout
         clock = asyncio.get_running_loop().time
         client = ClientWatch(receive)
-        more = method in METHODS_WITH_BODY  # of the body is to come
+        more = False  # whether the app waits for more of the body
 
         async def receive_and_begin_anew() -> Any:
             nonlocal more
+            more = True
+            client.end()
             message = await receive()
             if message["type"] == "http.request" and not timeout.expired():
                 timeout.reschedule(clock() + seconds)
@@ -53,7 +55,7 @@ class Deadline:
 
         try:
             async with asyncio.timeout(seconds) as timeout:
-                if not is_transfer and not more:
+                if not is_transfer and method not in METHODS_WITH_BODY:
                     client.begin(timeout)
                 await self.app(scope, receive if is_transfer else receive_and_begin_anew, send)
         except TimeoutError:
@@ -61,7 +63,7 @@ class Deadline:
                 raise
             if client.has_gone:
                 raise RequestTimeout("the client went away") from None
-            if more and not is_transfer:
+            if more:
                 raise RequestTimeout(f"the body took longer than {seconds:g} s") from None
             if method in MAY_GO_ON:
                 detail = f"it was not done within {seconds:g} seconds, but may be yet"
@@ -81,14 +83,13 @@ class ClientWatch:
         self.has_gone = False
 
     def begin(self, deadline: asyncio.Timeout) -> None:
-        """Let the deadline expire when the client goes; the whole request must have arrived."""
-        if self.timer is None:
-            loop = asyncio.get_running_loop()
+        """Let the deadline expire when the client goes; nobody else may receive until `end`."""
+        loop = asyncio.get_running_loop()
 
-            def watch() -> None:
-                self.task = loop.create_task(self.watch(deadline))
+        def watch() -> None:
+            self.task = loop.create_task(self.watch(deadline))
 
-            self.timer = loop.call_later(PATIENCE, watch)
+        self.timer = loop.call_later(PATIENCE, watch)
 
     async def watch(self, deadline: asyncio.Timeout) -> None:
         """Return when the client has gone."""
@@ -99,8 +100,10 @@ class ClientWatch:
             deadline.reschedule(0)  # it is over
 
     def end(self) -> None:
-        """Watch no longer: the response is sent."""
+        """Watch no longer."""
         if self.timer is not None:
             self.timer.cancel()
+            self.timer = None
         if self.task is not None:
             self.task.cancel()
+            self.task = None
