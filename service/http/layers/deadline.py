@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.errors import OutcomeUnknown, RequestTimeout, TimedOut
+from service.errors import OutcomeUnknown, Refusal, RequestTimeout, TimedOut
 from service.http.layers.unread_body import METHODS_WITH_BODY
 
 MAY_GO_ON = {"POST"}  # a create, in a batch with others
@@ -45,18 +45,23 @@ class Deadline:
             nonlocal more
             more = True
             client.end()
+            if timeout.when() is None:
+                timeout.reschedule(clock() + seconds)
             message = await receive()
             if message["type"] == "http.request" and not timeout.expired():
-                timeout.reschedule(clock() + seconds)
                 more = message["more_body"]
-                if not more:
-                    client.begin(timeout)
+                if more:
+                    timeout.reschedule(clock() + seconds)
+                else:
+                    timeout.reschedule(None)
+                    client.begin(timeout, clock() + seconds)
             return message
 
         try:
-            async with asyncio.timeout(seconds) as timeout:
-                if not is_transfer and method not in METHODS_WITH_BODY:
-                    client.begin(timeout)
+            is_complete = not is_transfer and method not in METHODS_WITH_BODY
+            async with asyncio.timeout(None if is_complete else seconds) as timeout:
+                if is_complete:
+                    client.begin(timeout, clock() + seconds)
                 await self.app(scope, receive if is_transfer else receive_and_begin_anew, send)
         except TimeoutError:
             if not timeout.expired():
@@ -65,12 +70,16 @@ class Deadline:
                 raise RequestTimeout("the client went away") from None
             if more:
                 raise RequestTimeout(f"the body took longer than {seconds:g} s") from None
-            if method in MAY_GO_ON:
-                detail = f"it was not done within {seconds:g} seconds, but may be yet"
-                raise OutcomeUnknown(detail) from None
-            raise TimedOut(f"this may take {seconds:g} seconds") from None
+            raise too_slow(method, seconds) from None
         finally:
             client.end()
+
+
+def too_slow(method: str, seconds: float) -> Refusal:
+    """Return the refusal of a request of this method that took longer than so many seconds."""
+    if method in MAY_GO_ON:
+        return OutcomeUnknown(f"it was not done within {seconds:g} seconds, but may be yet")
+    return TimedOut(f"this may take {seconds:g} seconds")
 
 
 class ClientWatch:
@@ -82,14 +91,20 @@ class ClientWatch:
         self.task: asyncio.Task[None] | None = None
         self.has_gone = False
 
-    def begin(self, deadline: asyncio.Timeout) -> None:
-        """Let the deadline expire when the client goes; nobody else may receive until `end`."""
+    def begin(self, deadline: asyncio.Timeout, when: float) -> None:
+        """Let the deadline expire when the client goes, and at a time of the loop's clock.
+
+        Nobody else may receive until `end`. The deadline is set after PATIENCE only: one timer is
+        enough for the requests that are answered before.
+        """
         loop = asyncio.get_running_loop()
 
         def watch() -> None:
-            self.task = loop.create_task(self.watch(deadline))
+            if not deadline.expired():
+                deadline.reschedule(when)
+                self.task = loop.create_task(self.watch(deadline))
 
-        self.timer = loop.call_later(PATIENCE, watch)
+        self.timer = loop.call_at(min(loop.time() + PATIENCE, when), watch)
 
     async def watch(self, deadline: asyncio.Timeout) -> None:
         """Return when the client has gone."""

@@ -75,12 +75,12 @@ def late_head_response() -> bytes:
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-def add(counts: dict[Peer, int], peer: Peer, number: int) -> None:
-    """Add the number to a count; a count of 0 is left out."""
-    if count := counts.get(peer, 0) + number:
-        counts[peer] = count
-    else:
+def subtract_one(counts: dict[Peer, int], peer: Peer) -> None:
+    """Subtract one from a count; a count of 0 is left out."""
+    if counts[peer] == 1:
         del counts[peer]
+    else:
+        counts[peer] -= 1
 
 
 class IdleConnections:
@@ -113,27 +113,35 @@ class IdleConnections:
             return
         host, number = cast("tuple[str, str | int]", scope["client"])
         peer = (host, int(number))  # granian has the port as a text
-        add(self.running, peer, 1)
+        self.running[peer] = self.running.get(peer, 0) + 1
         if SUPPORTED:
             self.versions[peer] = cast("dict[str, Any]", scope)["http_version"]
-        more = scope["method"] in METHODS_WITH_BODY
-        if more:
-            add(self.incomplete, peer, 1)
+        try:
+            if scope["method"] in METHODS_WITH_BODY:
+                await self.pass_body_on(peer, scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+        finally:
+            subtract_one(self.running, peer)
+
+    async def pass_body_on(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and count it as incomplete until its body has arrived."""
+        self.incomplete[peer] = self.incomplete.get(peer, 0) + 1
+        more = True
 
         async def receive_and_note() -> Any:
             nonlocal more
             message = await receive()
             if more and not cast("dict[str, Any]", message).get("more_body"):
                 more = False
-                add(self.incomplete, peer, -1)
+                subtract_one(self.incomplete, peer)
             return message
 
         try:
-            await self.app(scope, receive_and_note if more else receive, send)
+            await self.app(scope, receive_and_note, send)
         finally:
-            add(self.running, peer, -1)
             if more:
-                add(self.incomplete, peer, -1)
+                subtract_one(self.incomplete, peer)
 
     async def watch(self) -> None:
         """Look at all connections again and again."""
