@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test live any-schema rehearsals contract chaos pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -36,6 +36,9 @@ contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (2
 
 chaos: .venv/installed  ## faults under load: nothing lost, only honest answers; writes docs/reliability.md
 	$(BIN)/python -m tests.chaos
+
+stops: .venv/installed  ## 300 stops of the service at random moments, by any signal, in any state
+	$(BIN)/python -m pytest --full -s tests/service/cli/test_stops.py -k soon
 
 pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
 	$(BIN)/python -m tests.pgbouncer_packages

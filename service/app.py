@@ -33,6 +33,7 @@ from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
 from service.settings import Settings
+from service.stopping import Stop
 from service.transfer.sessions import Transfers
 from service.user_batches import UserBatches
 
@@ -66,6 +67,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
             {
                 "settings": settings,
                 "database": database,
+                "readiness": health.Readiness(database),
                 "batches": UserBatches(database),
                 "transfers": Transfers(settings, database),
                 "access": access,
@@ -90,11 +92,11 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
         logging_config=None,
     )
     layers: list[Layer] = [  # the outermost first
+        UnreadBody,
         observation,  # sees every request, also those that the framework refuses
         partial(ConnectionClose, draining=draining),
         UnambiguousFraming,
         HeadAndOptions,
-        UnreadBody,
         *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
         *([partial(UnknownOrigins, config=cors)] if cors else []),
         ExactPaths,
@@ -110,7 +112,8 @@ def create(draining: Draining, connections: int) -> ASGIApp:
     settings = Settings.from_environment(os.environ)
     check_access(settings)
     configure_logging(settings)
-    app = IdleConnections(create_app(settings, draining), draining, settings.port, connections)
+    app = create_app(settings, draining)
+    app = IdleConnections(app, Stop(draining), settings.port, connections)
     freeze_garbage()
     return app
 

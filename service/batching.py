@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,6 +42,7 @@ class Batcher(Generic[Item, Result]):
     - A batch begins after its items were submitted: a client that writes and then reads finds what
       it wrote. Nobody joins a batch that is running.
     - A single item waits for nobody, and needs no task.
+    - A batch ends when none of its requests waits for it any more.
     - At most one batch runs at a time, unless it takes longer than `patience`.
     - Where a batch fails, each item is run again alone if `retry_alone` says so; else all fail.
     """
@@ -56,7 +57,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """`run` returns a result for each item, in their order.
 
-        It must end by itself: a request may give up waiting, but that does not end the batch.
+        It must end by itself: a request may give up waiting, and the batch goes on for others.
         `retry_alone` tells whether a failure left everything as it was, and may be one item's
         alone. A batch has at most `limit` items. After `patience` seconds the next batch no longer
         waits for it.
@@ -67,7 +68,8 @@ class Batcher(Generic[Item, Result]):
         self.patience = patience
         self.waiting: deque[Waiting[Item, Result]] = deque()
         self.running: object = None  # the batch, or single item, that new items wait for
-        self.tasks: set[asyncio.Task[None]] = set()  # all batches, also those past their patience
+        # all batches, also those past their patience, with the items of those that have begun
+        self.tasks: dict[asyncio.Task[None], Sequence[Waiting[Item, Result]]] = {}
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result; raise what `run` raised, or BatchFailed from it."""
@@ -86,8 +88,17 @@ class Batcher(Generic[Item, Result]):
         except RunAlone:
             [result] = await self.run([item])
             return result
+        except asyncio.CancelledError:
+            self.end_unwanted()
+            raise
         finally:
             del future  # break the reference cycle future -> exception -> traceback -> frame
+
+    def end_unwanted(self) -> None:
+        """Cancel the batches for which no request waits any more: they use connections."""
+        for task, batch in self.tasks.items():
+            if batch and all(waiting.result.done() for waiting in batch):
+                task.cancel()
 
     @contextmanager
     def blocking_others(self) -> Iterator[None]:
@@ -110,12 +121,12 @@ class Batcher(Generic[Item, Result]):
             self.running = placeholder = object()  # until the task runs
             context = self.waiting[0].context
             task = asyncio.get_running_loop().create_task(self.run_batch(), context=context)
-            self.tasks.add(task)
+            self.tasks[task] = ()
             task.add_done_callback(partial(self.end_batch, placeholder))
 
     def end_batch(self, placeholder: object, task: asyncio.Task[None]) -> None:
         """Forget a batch; start the next if this one was cancelled before it ran."""
-        self.tasks.discard(task)
+        self.tasks.pop(task, None)
         if self.running is placeholder:
             self.start_batch()
 
@@ -126,6 +137,8 @@ class Batcher(Generic[Item, Result]):
             batch = [waiting for waiting in taken if not waiting.result.done()]
             if not batch:
                 return
+            task = cast("asyncio.Task[None]", asyncio.current_task())
+            self.tasks[task] = batch
             try:
                 results = await self.run([waiting.item for waiting in batch])
                 for waiting, result in zip(batch, results, strict=True):

@@ -40,6 +40,7 @@ from service.sqlite_writers import WriteQueue
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
 SQLITE_BUSY_TIMEOUT = 1.5  # seconds; the first in the queue waits for one transaction at most
+ROUND_TRIP = 0.5  # seconds in which an answer comes, once the server has it
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
 
 Arguments = ParamSpec("Arguments")
@@ -53,6 +54,11 @@ class WatchedPool(AsyncAdaptedQueuePool):
         super().__init__(*arguments, **options)
         self.waits: deque[float] = deque()  # when those began that wait for a connection
         self.lent = 0.0  # when somebody got a connection, or began to wait as the only one
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether all its connections are lent, so that another request would wait."""
+        return self.checkedout() >= self.size()
 
     @property
     def waiting(self) -> int:
@@ -226,6 +232,7 @@ class Database:
         self.is_postgresql = async_url(settings.database_url).get_backend_name() == "postgresql"
         # seconds that a unit of work may take, if it is not a transfer
         self.timeout = settings.pool_timeout + settings.statement_timeout
+        self.longest_silence = settings.statement_timeout + ROUND_TRIP  # seconds
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
         self.connector: Connector | None = None
         if self.is_postgresql:
@@ -334,6 +341,15 @@ class Database:
     def heard(self) -> float:
         """When the server last answered, by the monotonic clock; SQLite, which is none, always."""
         return time.monotonic() if self.connector is None else self.connector.heard
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the server has answered lately what it was asked.
+
+        It ends a statement by itself after the statement timeout.
+        """
+        asked = max(pool.lent for pool in self.pools)
+        return time.monotonic() - max(self.heard, asked) < self.longest_silence
 
     async def write_session(self) -> AsyncIterator[AsyncSession]:
         """Yield a session as `write` does: the dependency `session` of routes.

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
@@ -24,11 +25,12 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def service_process(
-    files: int = 0, /, **environment: str
+    files: int = 0, session: Literal["own", "this"] = "this", /, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `python -m service`; stop it at the end, whatever happens.
 
     `files` limits the number of files, and thereby of connections, that a process may open.
+    In a session of its own it leads a process group, as a command does on a terminal.
     """
     limit = f"ulimit -n {files};" if files else ""
     service = await asyncio.create_subprocess_exec(
@@ -38,6 +40,7 @@ async def service_process(
         sys.executable,
         cwd=ROOT,
         env={**os.environ, **environment},
+        start_new_session=session == "own",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -18,6 +18,9 @@ HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0
 # HEADERS of POST http://x/users by HPACK's static table, with END_HEADERS and no END_STREAM
 HTTP2_POST = bytes([0x83, 0x86, 0x44, 6, *b"/users", 0x41, 1, *b"x"])
 HTTP2_HALF_BODY = HTTP2_PREFACE + bytes([0, 0, len(HTTP2_POST), 1, 4, 0, 0, 0, 1]) + HTTP2_POST
+# GET http://x/users with END_HEADERS and END_STREAM: the connection is idle after its response
+HTTP2_GET = bytes([0x82, *HTTP2_POST[1:]])
+HTTP2_IDLE = HTTP2_PREFACE + bytes([0, 0, len(HTTP2_GET), 1, 5, 0, 0, 0, 1]) + HTTP2_GET
 AT_ONCE = 200  # connections that are opened before their responses are awaited
 
 

@@ -18,6 +18,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "addresses": set(),
     "settings": {"addresses"},
     "draining": set(),
+    "signals": set(),
+    "stopping": {"draining", "signals"},
     "models": set(),
     "schemas": set(),
     "etags": set(),
@@ -45,19 +47,20 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "http": {
         "auth", "batching", "database", "database_errors", "draining", "errors", "etags",
         "evolution", "idempotency", "models", "observability", "schema_revision", "schemas",
-        "settings", "transfer", "user_batches", "user_lists", "users", "validation",
+        "settings", "stopping", "transfer", "user_batches", "user_lists", "users", "validation",
     },
     "evolution": set(),
     "app": {
         "auth", "database", "draining", "http", "models", "observability", "settings",
-        "transfer", "user_batches",
+        "stopping", "transfer", "user_batches",
     },
     "cli": {
         "app", "auth", "database", "database_errors", "draining", "errors", "models",
-        "observability", "schemas", "settings", "transfer", "user_lists",
+        "observability", "schemas", "settings", "signals", "stopping", "transfer",
+        "user_lists",
     },
     "__init__": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "signals"},
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it

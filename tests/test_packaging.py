@@ -76,7 +76,7 @@ def test_users_service_is_a_command(distributions: Path) -> None:
     with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
         [name] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
         text = wheel.read(name).decode()
-    assert text.split() == ["[console_scripts]", "users-service", "=", "service.cli.main:main"]
+    assert text.split() == ["[console_scripts]", "users-service", "=", "service.__main__:main"]
 
 
 def test_an_editable_install_adds_a_directory_to_the_path_and_no_import_hook(

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.database_errors import why_unavailable
 from service.errors import OutcomeUnknown, Refusal
 from service.observability.logs import printable
 from service.settings import Settings, SettingsError
+from service.signals import STOP_SIGNALS, release_stop_signals
 
 DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
 SCRIPT = "users-service"
@@ -26,7 +28,10 @@ DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; print one line where it can't be done."""
     options = parser().parse_args(arguments)
+    if options.run is start:
+        obey_signals_at_once()
     try:
+        release_stop_signals()
         return options.run(options) or DONE
     except OutcomeUnknown:
         print(
@@ -48,6 +53,23 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"can't {options.task}: {reason}", file=sys.stderr)
     return CANNOT
+
+
+def obey_signals_at_once() -> None:
+    """Let a signal end the process with exit code 0, until the workers' parent takes it over.
+
+    SIGHUP stays ignored where it is, as below nohup.
+    """
+    for number in STOP_SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end_at_once)
+
+
+def end_at_once(*_: object) -> None:
+    """End the process with exit code 0 (signal handler)."""
+    for number in STOP_SIGNALS:  # one more would end Python with another code while it cleans up
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(DONE)
 
 
 def kind_of(error: DBAPIError) -> str:

@@ -18,6 +18,7 @@ from service.cli.workers import Workers, set_process_limits
 from service.observability.access_log import check_access_log
 from service.observability.logs import configure_logging
 from service.settings import Settings, SettingsError
+from service.signals import hold_stop_signals
 
 POLL_INTERVAL = 0.05  # seconds between two requests that ask whether a worker responds
 RESPONSE_TIMEOUT = 5  # seconds
@@ -37,6 +38,8 @@ def serve(settings: Settings) -> None:
     set_process_limits()
     with shared_metrics(settings):
         run_workers(settings)
+    # one more signal would end Python with another exit code, now that its handlers go
+    hold_stop_signals()
 
 
 @contextmanager
@@ -69,12 +72,10 @@ def with_free_port(settings: Settings) -> Settings:
 
 def run_workers(settings: Settings) -> None:
     """Run the workers until a signal stops them."""
-    server = Workers(settings)
     stopping = threading.Event()
 
     def announce_start() -> None:
-        # not before all workers are forked: they would inherit the locks that this thread holds
-        while not (len(server.wrks) == settings.workers and responds(settings)):
+        while not responds(settings):
             if stopping.wait(POLL_INTERVAL):
                 return
         server.has_served.set()
@@ -82,12 +83,13 @@ def run_workers(settings: Settings) -> None:
         place = f"http://{host}:{settings.port}"
         log.info("listening on %s, documentation at %s/docs", place, place)
 
+    server = Workers(settings, announce_start)
+
     @server.on_shutdown
     def announce_stop() -> None:
         stopping.set()
         log.info("stopped")
 
-    server.on_startup(threading.Thread(target=announce_start, daemon=True).start)
     server.run()
 
 

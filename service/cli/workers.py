@@ -11,11 +11,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
-from granian.constants import Interfaces, Loops
+from granian.constants import Interfaces, Loops, RuntimeModes
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from granian.server import MPServer
@@ -24,6 +26,8 @@ from litestar.types import ASGIApp
 from service.draining import Draining
 from service.observability.logs import logging_config
 from service.settings import Settings
+from service.signals import hold_stop_signals, release_stop_signals
+from service.stopping import hold_signals
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 STOP_TIMEOUT = 20  # seconds for running requests; with DRAIN_TIME less than stop_grace_period
@@ -80,7 +84,8 @@ class Workers(MPServer):
     that die at the same time, and knows no drain.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, after_start: Callable[[], None]) -> None:
+        """Run `after_start` in a thread when all workers are started."""
         super().__init__(
             "service.app:create",
             interface=Interfaces.ASGI,
@@ -89,6 +94,8 @@ class Workers(MPServer):
             workers=settings.workers,
             workers_kill_timeout=STOP_TIMEOUT,
             loop=Loops.uvloop,
+            # with its other mode a worker may wait for ever for its own end, which it has missed
+            runtime_mode=RuntimeModes.st,
             websockets=False,
             backlog=BACKLOG,
             backpressure=connection_limit(settings),
@@ -101,15 +108,31 @@ class Workers(MPServer):
         self.drain_time = settings.drain_time
         self.draining = Draining()
         self.has_served = threading.Event()
+        self.after_start = after_start
 
     def run(self) -> None:
-        """Run the workers until a signal stops them, and the drain after it is over."""
+        """Run the workers until a signal stops them, and the drain after it is over.
+
+        End the process with exit code 1 if none has ever served.
+        """
         load = partial(load_app, self.draining, self.backpressure)
-        if sys.platform == "linux":  # a worker inherits the memory of `draining`, and runs the hook
-            multiprocessing.set_start_method("fork", force=True)
-        os.register_at_fork(after_in_child=partial(stop_with_parent, os.getpid()))
-        self.on_startup(lambda: signal.signal(signal.SIGHUP, self.signal_handler_interrupt))
-        self.serve(target_loader=load, wrap_loader=False)
+        if sys.platform == "linux" and multiprocessing.get_start_method(allow_none=True) is None:
+            # a forked worker starts sooner, and shares the memory of all modules
+            multiprocessing.set_start_method("fork")
+        os.register_at_fork(
+            before=hold_stop_signals,  # a worker would forget one that comes before it is set up
+            after_in_parent=release_stop_signals,
+            after_in_child=partial(become_worker, os.getpid()),
+        )
+        hangup = signal.getsignal(signal.SIGHUP)
+        if hangup != signal.SIG_IGN:  # as it is below nohup
+            hangup = self.signal_handler_interrupt
+        self.on_startup(lambda: signal.signal(signal.SIGHUP, hangup))  # granian has set its own
+        try:
+            self.serve(target_loader=load, wrap_loader=False)
+        except SystemExit:
+            if not self.interrupt_signal:  # else a worker that got the signal, too, was faster
+                raise
 
     def _init_shared_socket(self) -> None:
         """Open the listener in the parent if there is one worker, else leave it to the workers.
@@ -127,6 +150,8 @@ class Workers(MPServer):
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Replace workers that die; return when the service stops."""
+        # not earlier: a worker that is forked meanwhile would inherit the locks that it holds
+        threading.Thread(target=self.after_start, daemon=True).start()
         self.supervise(spawn_target, target_loader)
         self.draining.end()
 
@@ -158,7 +183,30 @@ class Workers(MPServer):
         worker = self.wrks[index]
         log.error("worker %d was lost: %s; another starts", index + 1, death(worker.inner.exitcode))
         time.sleep(max(0.0, worker.birth + RESTART_PAUSE - time.monotonic()))
-        self._respawn_workers([index], spawn_target, target_loader)
+        another: Any = self._spawn_worker(index, spawn_target, target_loader)
+        self.wrks[index] = another
+        another.start()
+
+    def _stop_workers(self) -> None:
+        """Let all workers stop; kill those that have not after STOP_TIMEOUT.
+
+        granian's own takes a worker for alive, and kills it, when another thread, which watches the
+        worker, has learnt of its end at the same moment.
+        """
+        workers: list[Any] = self.wrks
+        for worker in workers:
+            worker.terminate()
+        running = {worker.inner.sentinel: worker for worker in workers}
+        end = time.monotonic() + STOP_TIMEOUT
+        while running and (left := end - time.monotonic()) > 0:
+            for sentinel in wait(list(running), left):
+                del running[sentinel]
+        for worker in running.values():
+            log.error("worker %d was killed: it had %d s to stop", worker.idx + 1, STOP_TIMEOUT)
+            worker.kill()
+        for worker in workers:
+            worker.join()
+        workers.clear()
 
 
 def death(exit_code: int | None) -> str:
@@ -169,10 +217,14 @@ def death(exit_code: int | None) -> str:
 
 
 def load_app(draining: Draining, connections: int) -> ASGIApp:
-    """Return the app; it runs in the worker."""
+    """Return the app; it runs in the worker, before granian sets its signal handlers."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        become_worker(parent.pid)  # a worker that was spawned is none yet
     from service.app import create  # noqa: PLC0415  # prometheus-client reads the environment when it is imported
 
-    return create(draining, connections)
+    app = create(draining, connections)
+    hold_signals()
+    return app
 
 
 def set_process_limits() -> None:
@@ -196,12 +248,18 @@ def connection_limit(settings: Settings) -> int:
     return max(files // 4, min(files - reserved, MAX_CONNECTIONS))
 
 
-def stop_with_parent(parent: int) -> None:
-    """Let a new worker end on SIGTERM, and when the parent ends, even by SIGKILL."""
-    os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which drains first
-    # the worker inherits the parent's handler, which ignores SIGTERM until granian sets its own
+def become_worker(parent: int | None) -> None:
+    """Let this process, a new worker, end on SIGTERM, and when the parent ends, even by SIGKILL.
+
+    Until its app is loaded, SIGTERM ends it at once.
+    """
+    with suppress(PermissionError):  # it leads a session
+        os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which drains first
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # a forked worker inherits the parent's handler, which does nothing here
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it has ended already
             os.kill(os.getpid(), signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})

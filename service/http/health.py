@@ -7,6 +7,7 @@ from litestar.datastructures import CacheControlHeader
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import schemas
+from service.database import Database
 from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, TimedOut, Unavailable
 from service.http.parameters import NEEDS, Query, ReadyOperation
 from service.http.problems import documented
@@ -50,7 +51,7 @@ async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
     query = Query(request.scope["query_string"])
     query.require_only(NEEDS.name)  # a misspelt one would find a database ready that only reads
     needs = query.value(NEEDS)
-    revision, writes = await request.app.state.database.query(state_of)
+    revision, writes = await request.app.state.readiness.state()
     if revision is None or revision < SCHEMA_REVISION:
         raise SchemaBehind(
             f"the database is at {revision or 'base'}, this build needs {SCHEMA_REVISION}"
@@ -58,6 +59,26 @@ async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
     if needs == "writes" and not writes:
         raise Unavailable("the database only reads now")
     return schemas.Ready(status="ready", build=SCHEMA_REVISION, database=revision, writes=writes)
+
+
+class Readiness:
+    """What readiness needs to know of the database, from one request to the next."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.last: tuple[str | None, bool] | None = None
+
+    async def state(self) -> tuple[str | None, bool]:
+        """Return the revision that the database is at, and whether it takes writes.
+
+        While requests use all connections, and the database answers them, both are as they were: a
+        probe that waited for a connection would fail, and take a service that works out of use.
+        """
+        busy = self.database.pools[0].is_busy and self.database.is_answering
+        if self.last is None or not busy:
+            self.last = None
+            self.last = await self.database.query(state_of)
+        return self.last
 
 
 async def state_of(session: AsyncSession) -> tuple[str | None, bool]:

@@ -17,7 +17,7 @@ from service.http.minimum_rate import SENDING_LAG, MinimumRate
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
-BODY_TIMEOUT = 4  # seconds; less than REQUEST_TIMEOUT, which would blame the service with a 503
+BODY_TIMEOUT = 4.0  # seconds; REQUEST_TIMEOUT where that is less
 BODY_TYPES = {"POST": {JSON}, "PATCH": {MERGE_PATCH, JSON}}
 
 
@@ -68,15 +68,14 @@ class StrictRequest(Request[Any, Any, Any]):
         rate: MinimumRate | None = None
         if self.is_transfer:
             rate = MinimumRate(self.app.state.settings.transfer_rate, SENDING_LAG)
-        end = asyncio.get_running_loop().time() + BODY_TIMEOUT
+        seconds = min(BODY_TIMEOUT, self.app.state.settings.request_timeout)
+        end = asyncio.get_running_loop().time() + seconds
         received, more = 0, True
         while more:
             if rate is not None:
                 message = await rate.wait_for(self.receive())
             else:
-                message = await self.receive_until(
-                    end, f"the body took longer than {BODY_TIMEOUT} s"
-                )
+                message = await self.receive_until(end, f"the body took longer than {seconds:g} s")
             if message["type"] != "http.request":
                 # the server says the same of a broken chunk; a client that has left hears nothing
                 raise BadRequest("the body breaks off, or a chunk of it is broken")
@@ -115,6 +114,8 @@ class StrictRequest(Request[Any, Any, Any]):
 
     async def json(self) -> Any:
         """Return the body as the struct that the handler declares as `data`."""
+        if self.lines_of(b"expect"):  # it waits for leave to send its body
+            self.check_type(BODY_TYPES[self.method])
         body = await self.body()
         if not self.check_type(BODY_TYPES[self.method]).is_utf8:
             raise UnsupportedMediaType("send JSON in UTF-8: charset=utf-8, or none")

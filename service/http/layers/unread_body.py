@@ -1,6 +1,7 @@
-"""A refusal before the body was read waits until the client has sent it, within limits.
+"""A response that comes before the whole body was read reaches a client that still sends.
 
-A client that is answered and cut off while it sends sees a broken connection, not the response.
+Many clients send their whole body before they read the response. Where the connection is closed
+while they send, they see a broken connection instead.
 """
 
 import asyncio
@@ -11,44 +12,72 @@ from typing import Any, cast
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY_LIMIT = 16 * 1024 * 1024  # bytes
-TIMEOUT = 5  # seconds
+BODY_LIMIT = 256 * 1024 * 1024  # bytes
+TIMEOUT = 30.0  # seconds for all of them
+SILENCE = 5.0  # seconds between two pieces of the body
+LAST_SILENCE = 0.5  # seconds, for a client that was too slow before
 METHODS_WITH_BODY = {"POST", "PATCH", "PUT", "DELETE"}
+METHODS_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
 
 
 class UnreadBody:
-    """A layer that reads what the app left unread of a request's body before it refuses it."""
+    """A layer that reads what the app left unread of a request's body, once the response is sent.
+
+    A client that reads meanwhile has the response at once, and may stop sending.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on; one without a body untouched."""
-        if cast("dict[str, Any]", scope).get("method") not in METHODS_WITH_BODY:
+        if cast("dict[str, Any]", scope).get("method", "GET") in METHODS_WITHOUT_BODY:
             return self.app(scope, receive, send)
-        more = True
+        return self.read_to_the_end(scope, receive, send)
 
-        async def receive_and_note() -> Any:
-            nonlocal more
-            message = await receive()
-            more = message["type"] == "http.request" and message["more_body"]
-            return message
+    async def read_to_the_end(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, then read the rest of its body, within limits."""
+        body = Body(receive)
+        silence = SILENCE
 
-        async def read_the_rest() -> None:
-            left = BODY_LIMIT
-            while more and left > 0:
-                message = await receive_and_note()
-                left -= len(message.get("body", b""))
-
-        async def send_after_the_body(message: Message) -> None:
-            refused = message["type"] == "http.response.start" and (
-                message["status"] >= HTTPStatus.BAD_REQUEST
-                # a client that was too slow gets no more time
-                and message["status"] != HTTPStatus.REQUEST_TIMEOUT
-            )
-            if more and refused:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(read_the_rest(), TIMEOUT)
+        async def send_and_note(message: Message) -> None:
+            nonlocal silence
+            if cast("dict[str, Any]", message).get("status") == HTTPStatus.REQUEST_TIMEOUT:
+                silence = LAST_SILENCE
             await send(message)
 
-        return self.app(scope, receive_and_note, send_after_the_body)
+        await self.app(scope, body.receive_and_note, send_and_note)
+        # a client that waits for 100 Continue sends nothing after another response
+        if body.more and (body.begun or not expects_continue(scope)):
+            await body.read(silence)
+
+
+class Body:
+    """A request's body, and how far it was read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.begun = False
+        self.more = True
+
+    async def receive_and_note(self) -> Any:
+        """Return the next message."""
+        message = await self.receive()
+        self.begun = True
+        self.more = message["type"] == "http.request" and message["more_body"]
+        return message
+
+    async def read(self, silence: float) -> None:
+        """Read the rest; give up after a `silence`, in seconds, and at the limits."""
+        left = BODY_LIMIT
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TIMEOUT):
+                while self.more and left > 0:
+                    message = await asyncio.wait_for(self.receive_and_note(), silence)
+                    left -= len(message.get("body", b""))
+
+
+def expects_continue(scope: Scope) -> bool:
+    """Return whether the client asks for leave to send its body."""
+    headers = cast("dict[str, Any]", scope)["headers"]
+    return any(name == b"expect" for name, _ in headers)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import time
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import httpx
@@ -43,7 +44,9 @@ async def test_idle_and_half_open_connections_change_nothing_for_others(
     url: str, *, full: bool
 ) -> None:
     port = free_port()
-    async with service_process(DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off") as service:
+    async with service_process(
+        DATABASE_URL=url, PORT=str(port), ACCESS_LOG="off", TRANSFER_RATE="1"
+    ) as service:
         await listening_event(service)
         with (
             idle_connections(port, 10_000 if full else 1100) as idle,
@@ -51,6 +54,7 @@ async def test_idle_and_half_open_connections_change_nothing_for_others(
             connections(port, 1100, HALF_BODY) as bodies,
         ):
             dripping = asyncio.create_task(drip([*heads, *bodies]))
+            importing = asyncio.create_task(import_for(10, port))
             assert await seconds_until_a_response(port) < 1
             await until_ended([*heads, *bodies], SOON)
             dripping.cancel()
@@ -60,6 +64,24 @@ async def test_idle_and_half_open_connections_change_nothing_for_others(
             for client in idle[:100]:
                 client.settimeout(SOON)
                 assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            assert (await importing).status_code == HTTPStatus.OK
+
+
+async def import_for(seconds: float, port: int) -> httpx.Response:
+    """Return the response to an import whose lines come one after the other for this long."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        yield b"full_name\n"
+        for _ in range(round(seconds)):
+            await asyncio.sleep(1)  # the pace is the point
+            yield b"Ada\n"
+
+    async with httpx.AsyncClient(timeout=60) as client:
+        return await client.post(
+            f"http://127.0.0.1:{port}/users/import",
+            content=lines(),
+            headers={"Content-Type": "text/csv"},
+        )
 
 
 async def test_a_half_sent_body_gets_408(url: str) -> None:

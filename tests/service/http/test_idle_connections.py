@@ -9,6 +9,7 @@ from typing import Any
 
 from service.draining import Draining
 from service.http.layers.idle_connections import IdleConnections
+from service.stopping import Stop
 
 OTHER_WRITER = """
 import sqlite3, sys
@@ -26,7 +27,7 @@ def test_a_look_at_all_descriptors_leaves_the_locks_of_files(tmp_path: Path) -> 
         writer.execute("PRAGMA journal_mode = WAL")
         writer.execute("CREATE TABLE things (number)")
         writer.execute("BEGIN IMMEDIATE")
-        layer = IdleConnections(nothing, Draining(), port=1, limit=1)
+        layer = IdleConnections(nothing, Stop(Draining()), port=1, limit=1)
         for descriptor in Path("/proc/self/fd").iterdir():
             layer.look_at(int(descriptor.name), {})
         other = subprocess.run(

@@ -49,6 +49,13 @@ class Service:
             while (await self.client.get("/users/export")).status_code != status:
                 await asyncio.sleep(0.02)
 
+    async def logs(self, beginning: str) -> None:
+        """Return when it has logged an event that begins so; fail after 30 seconds."""
+        async with asyncio.timeout(30):
+            while line := await self.process.stderr.readline():
+                if json.loads(line)["event"].startswith(beginning):
+                    return
+
     async def stop(self) -> list[dict[str, Any]]:
         """Stop it; return the lines of its log."""
         self.process.terminate()
@@ -229,6 +236,29 @@ async def test_a_server_that_freezes_ends_transfers_in_seconds(url: str, server:
         async with asyncio.timeout(5):
             while (await client.get("/users/export")).status_code != HTTPStatus.OK:
                 await asyncio.sleep(0.05)
+
+
+@pytest.mark.only("postgresql")
+@pytest.mark.parametrize("is_read", [True, False], ids=["read on", "not read on"])
+async def test_an_export_whose_server_freezes_is_cut_off_in_seconds(
+    url: str, engine: AsyncEngine, server: Server, *, is_read: bool
+) -> None:
+    """It has begun its response, and so it can only end the connection."""
+    await fill(engine)
+    async with served(url, STATEMENT_TIMEOUT="2") as service:
+        async with slow_transfers.connected(*service.place) as (reader, writer):
+            writer.write(slow_transfers.head("GET", "/users/export"))
+            begun = await reader.readexactly(1000)
+            assert begun.startswith(b"HTTP/1.1 200 ")
+            with frozen(server):
+                began = time.monotonic()
+                if not is_read:
+                    await service.logs("no answer for GET /users/export: it does not answer")
+                async with asyncio.timeout(30):
+                    rest = await reader.read()
+                assert time.monotonic() - began < 15
+            assert not rest.endswith(b"\r\n0\r\n\r\n")
+        await service.answers_exports_by(HTTPStatus.OK)
 
 
 @contextmanager
