@@ -61,10 +61,11 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
-    "alembic_internals", "cancellation", "errors", "files", "words", "progress", "project",
-    "revisions", "history", "addresses", "database", "operations", "__init__", "arguments",
-    "environment", "postgresql", "invocation", "scratch", "ledger", "autogenerate_enums",
-    "autogenerate", "lint", "run", "backup", "report", "env", "rehearsal", "cli", "__main__",
+    "alembic_ini", "alembic_internals", "cancellation", "errors", "files", "words", "progress",
+    "project", "revisions", "history", "addresses", "database", "operations", "__init__",
+    "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
+    "autogenerate_enums", "autogenerate", "lint", "run", "backup", "report", "env", "rehearsal",
+    "cli", "__main__",
 )  # fmt: skip
 DEVELOPMENT_COMMANDS = {("cli", "lint.py"), ("cli", "rehearse.py"), ("cli", "showing.py")}
 
@@ -242,6 +243,7 @@ def test_alembic_ini_is_short() -> None:
         "requirements-audit.txt",
         "requirements-build.txt",
         "requirements-dev.txt",
+        "requirements-programs.txt",
     ],
 )
 def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:

@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import os
+import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +18,12 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely import invocation
+from safely import alembic_ini, invocation
 from safely.cli import CODES, UNKNOWN
 from safely.database import Outage
 from safely.invocation import Invocation
 
-INTERRUPTED = 130  # as shells have it
+INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells have them, for SIGINT and SIGPIPE
 COMMANDS = ("log", "drift", "rehearse", "lint", "backup", "restore", "purge")
 
 
@@ -37,7 +39,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     """Run a command; return the exit code."""
     options = parser(prog).parse_args(arguments)
     try:
-        return run(options)
+        with quiet_without_reader():
+            return run(options)
     except Outage as error:
         print(f"FAILED: {error}. Run the same command again when that is mended", file=sys.stderr)
         return UNKNOWN
@@ -50,6 +53,25 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     except Exception:  # noqa: BLE001  # it may come from env.py or a revision, and 1 means a finding
         traceback.print_exc()
         return UNKNOWN
+
+
+@contextmanager
+def quiet_without_reader() -> Iterator[None]:
+    """Exit without a message where what reads our output has ended, such as `head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except Exception as error:
+        causes: list[BaseException] = [error]
+        output = select.poll()
+        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+            causes.append(cause)
+        output.register(sys.stdout, 0)
+        if not any(isinstance(cause, BrokenPipeError) for cause in causes) or not output.poll(0):
+            raise
+        # otherwise Python would report at its exit that the rest can't be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(OUTPUT_CLOSED)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -75,14 +97,22 @@ def unused(*_: object) -> list[NoReturn]:
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini."""
-    named = options.config or os.environ.get("ALEMBIC_CONFIG")
+    """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini.
+
+    Where the current directory has none, that of a directory above.
+    """
+    named = options.config or os.environ.get(alembic_ini.VARIABLE)
+    if not named and (file := alembic_ini.above(Path.cwd())):
+        print(f"using {file}", file=sys.stderr)
+        named = str(file)
     if named and not Path(named).exists():
         raise CommandError(f"there is no {named}: name the project's configuration with -c FILE")
     candidates = [named] if named else ["alembic.ini", "pyproject.toml"]
     files = {Path(file).suffix: file for file in candidates if Path(file).exists()}
     if not files:
-        raise CommandError("there is no alembic.ini here: name the project's with -c FILE")
+        raise CommandError(
+            "there is no alembic.ini here or in a directory above: name the project's with -c FILE"
+        )
     toml = files.pop(".toml", None)
     ini = next(iter(files.values()), None)
     return Config(ini, toml_file=toml, ini_section=options.name, cmd_opts=options)

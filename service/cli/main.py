@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import select
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from service.errors import OutcomeUnknown, Refusal
 from service.observability.logs import printable
 from service.settings import Settings, SettingsError
 
-DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
+DONE, CANNOT, INTERRUPTED, OUTPUT_CLOSED = 0, 2, 130, 141  # exit codes; the last as SIGPIPE's
 SCRIPT = "users-service"
 DESCRIPTION = "Serve, which is the default, or do what another command says."
 DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
@@ -27,7 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; print one line where it can't be done."""
     options = parser().parse_args(arguments)
     try:
-        return options.run(options) or DONE
+        code = options.run(options) or DONE
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if output_has_reader():
+            print(f"can't {options.task}: {error.strerror}", file=sys.stderr)
+            return CANNOT
+        # otherwise Python would report at its exit that the rest can't be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
     except OutcomeUnknown:
         print(
             f"{options.task}: the database was lost during the commit; everything is stored or"
@@ -47,7 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
         if reason is None:
             raise
         print(f"can't {options.task}: {reason}", file=sys.stderr)
+    else:
+        return code
     return CANNOT
+
+
+def output_has_reader() -> bool:
+    """Return whether standard output can be written: not where it is a pipe to an ended `head`."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return not output.poll(0)
 
 
 def kind_of(error: DBAPIError) -> str:
@@ -125,9 +143,17 @@ def moment(text: str) -> datetime:
 
 
 def create_token(options: argparse.Namespace) -> None:
-    """Print a new token: alone on standard output, so that it can be piped into a file."""
-    secret = tokens.create(token_file(options), options.name, options.scope, options.expires)
-    print(secret)
+    """Print a new token: alone on standard output, so that it can be piped into a file.
+
+    A token that can't be printed is revoked, since nobody has its secret.
+    """
+    file = token_file(options)
+    secret = tokens.create(file, options.name, options.scope, options.expires)
+    try:
+        print(secret, flush=True)
+    except OSError:
+        tokens.revoke(file, options.name)
+        raise
     print("This is shown once, and kept nowhere.", file=sys.stderr)
 
 
