@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos pgbouncer audit sbom test-compose test-install clients lock-clients bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -81,6 +81,17 @@ test-compose: .venv/installed  ## a real `docker compose up`, where a docker eng
 
 test-install: .venv/installed  ## `pip install ./safely` into an empty environment, from the package registry
 	$(BIN)/python -m pytest tests/install
+
+clients: .venv/installed  ## lint docs/openapi.json, generate three clients in TypeScript and run them; needs npm
+	@command -v npm >/dev/null || { echo "npm is needed for the generators of clients: install Node.js"; exit 1; }
+	@mkdir -p .cache/clients && cp tests/clients/package.json tests/clients/package-lock.json .cache/clients/
+	npm ci --prefix .cache/clients --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest tests/clients
+
+lock-clients:  ## choose the newest generators of clients again, and lock them without addresses
+	cp tests/clients/package.json .cache/clients/ && rm -f .cache/clients/package-lock.json
+	npm install --prefix .cache/clients --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	cp .cache/clients/package-lock.json tests/clients/
 
 # apart: where Litestar finds advanced-alchemy it loads it, and the service would be another
 .venv/bench-installed: requirements-bench.txt .venv/installed
