@@ -3,11 +3,9 @@
 import argparse
 import asyncio
 import os
-import select
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -18,12 +16,12 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely import alembic_ini, invocation
+from safely import alembic_ini, closed_output, invocation
 from safely.cli import CODES, UNKNOWN
 from safely.database import Outage
 from safely.invocation import Invocation
 
-INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells have them, for SIGINT and SIGPIPE
+INTERRUPTED = 130  # as shells have it
 COMMANDS = ("log", "drift", "rehearse", "lint", "backup", "restore", "purge")
 
 
@@ -39,8 +37,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     """Run a command; return the exit code."""
     options = parser(prog).parse_args(arguments)
     try:
-        with quiet_without_reader():
-            return run(options)
+        with closed_output.quiet():
+            code = run(options)
+            sys.stdout.flush()
+            return code
     except Outage as error:
         print(f"FAILED: {error}. Run the same command again when that is mended", file=sys.stderr)
         return UNKNOWN
@@ -53,25 +53,6 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     except Exception:  # noqa: BLE001  # it may come from env.py or a revision, and 1 means a finding
         traceback.print_exc()
         return UNKNOWN
-
-
-@contextmanager
-def quiet_without_reader() -> Iterator[None]:
-    """Exit without a message where what reads our output has ended, such as `head`."""
-    try:
-        yield
-        sys.stdout.flush()
-    except Exception as error:
-        causes: list[BaseException] = [error]
-        output = select.poll()
-        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-            causes.append(cause)
-        output.register(sys.stdout, 0)
-        if not any(isinstance(cause, BrokenPipeError) for cause in causes) or not output.poll(0):
-            raise
-        # otherwise Python would report at its exit that the rest can't be written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(OUTPUT_CLOSED)
 
 
 def run(options: argparse.Namespace) -> int:

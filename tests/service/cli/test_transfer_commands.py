@@ -54,7 +54,12 @@ def test_an_export_goes_to_standard_output_and_can_be_filtered(url: str) -> None
 def test_commands_end_quietly_where_nobody_reads_their_output_any_more(url: str) -> None:
     """As in `export | head`."""
     run(url, "import", PEOPLE, "--on-conflict", "skip")
-    for command in (["service", "export"], ["migrations", "log"], ["migrations", "log", "--json"]):
+    for command in (
+        ["service", "export"],
+        ["migrations", "log"],
+        ["migrations", "log", "--json"],
+        ["alembic", "upgrade", "head", "--sql"],
+    ):
         reader, writer = os.pipe()
         os.close(reader)
         process = subprocess.run(
