@@ -1,6 +1,6 @@
-"""Finds alembic.ini above the current directory: for `alembic`, as a plugin, and for our commands.
+"""Finds alembic.ini above the current directory; Alembic itself looks in the current one alone.
 
-Alembic itself looks in the current directory alone.
+A plugin of Alembic: `alembic` in a subdirectory works as in the directory of the file.
 """
 
 import os
@@ -10,23 +10,30 @@ from pathlib import Path
 from typing import Any
 
 NAME = "alembic.ini"
-VARIABLE = "ALEMBIC_CONFIG"  # of Alembic; its option -c goes before it
+VARIABLE = "ALEMBIC_CONFIG"  # of Alembic; names the file
+CONFIG = ("-c", "--conf")  # with these letters begins Alembic's option that names the file
 
 
 def setup(_: Any) -> None:
-    """Let the command `alembic` use the configuration of the directory above that has one.
+    """Let the command `alembic` run in the directory above that has its configuration.
 
-    Alembic calls this where it is imported. Other programs are left alone: their children would
-    inherit the variable, and migrate another project. `alembic init` writes a new file.
+    It needs that directory: alembic.ini may have paths and addresses that are relative to it.
+    Alembic calls this where it is imported; programs that import it are left alone. So is
+    `alembic init`, which writes a new file.
     """
     is_module = sys.argv[0] == "-m" and "alembic" in sys.orig_argv
     if not (is_module or Path(sys.argv[0]).stem == "alembic"):
         return
-    if VARIABLE in os.environ or "init" in sys.argv:
+    if VARIABLE in os.environ or "init" in sys.argv or any(map(names_file, sys.argv[1:])):
         return
     if (file := above(Path.cwd())) is not None:
-        print(f"using {file}", file=sys.stderr)
-        os.environ[VARIABLE] = str(file)
+        print(f"in {file.parent}, which has {file.name}", file=sys.stderr)
+        os.chdir(file.parent)
+
+
+def names_file(argument: str) -> bool:
+    """Return whether an argument is the option of `alembic` that names the configuration."""
+    return argument.startswith(CONFIG)
 
 
 def above(directory: Path) -> Path | None:

@@ -78,22 +78,16 @@ def unused(*_: object) -> list[NoReturn]:
 
 
 def configuration(options: argparse.Namespace) -> Config:
-    """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini.
-
-    Where the current directory has none, that of a directory above.
-    """
+    """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini."""
     named = options.config or os.environ.get(alembic_ini.VARIABLE)
-    if not named and (file := alembic_ini.above(Path.cwd())):
-        print(f"using {file}", file=sys.stderr)
-        named = str(file)
     if named and not Path(named).exists():
         raise CommandError(f"there is no {named}: name the project's configuration with -c FILE")
+    if not named and alembic_ini.configuration_in(Path.cwd()) is None:
+        file = alembic_ini.above(Path.cwd())
+        way = f"type `cd {file.parent}` first" if file else "name the project's with -c FILE"
+        raise CommandError(f"there is no alembic.ini here: {way}")
     candidates = [named] if named else ["alembic.ini", "pyproject.toml"]
     files = {Path(file).suffix: file for file in candidates if Path(file).exists()}
-    if not files:
-        raise CommandError(
-            "there is no alembic.ini here or in a directory above: name the project's with -c FILE"
-        )
     toml = files.pop(".toml", None)
     ini = next(iter(files.values()), None)
     return Config(ini, toml_file=toml, ini_section=options.name, cmd_opts=options)

@@ -247,13 +247,11 @@ def test_the_commands_of_the_readme_work_from_top_to_bottom(clone: Path, desk: D
     ]
 
 
-def test_alembic_finds_its_file_from_a_directory_below(clone: Path, desk: Desk) -> None:
+def test_alembic_works_in_a_directory_below_that_of_its_file(clone: Path, desk: Desk) -> None:
     assert desk.free.run("make .venv/installed")[0] == 0
     code, output = desk.free.run("cd service/http && ../../.venv/bin/alembic current")
     assert code == 0, output
-    assert f"using {clone}/alembic.ini" in output
-    code, output = desk.free.run("../../.venv/bin/python -m alembic heads")
-    assert (code, "(head)" in output) == (0, True), output
+    assert f"in {clone}, which has alembic.ini" in output
 
 
 def test_without_a_wheel_of_postgresql_it_serves_from_sqlite(clone: Path, desk: Desk) -> None:
