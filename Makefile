@@ -89,7 +89,7 @@ clients: .venv/installed  ## lint docs/openapi.json, generate three clients in T
 	$(BIN)/python -m pytest tests/clients
 
 lock-clients:  ## choose the newest generators of clients again, and lock them without addresses
-	cp tests/clients/package.json .cache/clients/ && rm -f .cache/clients/package-lock.json
+	mkdir -p .cache/clients && cp tests/clients/package.json .cache/clients/ && rm -f .cache/clients/package-lock.json
 	npm install --prefix .cache/clients --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 	cp .cache/clients/package-lock.json tests/clients/
 
@@ -144,4 +144,4 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	  pyproject.toml --group bench -o requirements-bench.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .cache/clients .cache/installed .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -1,6 +1,7 @@
 """The repository keeps its structure: imports by layer, a complete map, locked dependencies."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,6 +253,15 @@ def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None
     for block in re.split(r"\n(?=\S)", lock):
         assert "==" in block
         assert "--hash=sha256:" in block
+
+
+def test_generators_of_clients_are_locked_with_hashes_and_no_addresses() -> None:
+    lock = json.loads((ROOT / "tests/clients/package-lock.json").read_text(encoding="utf-8"))
+    root, *packages = lock["packages"].values()
+    assert root["devDependencies"]
+    for package in packages:
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
 
 
 def test_the_models_describe_the_head() -> None:
