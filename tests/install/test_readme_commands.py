@@ -132,8 +132,8 @@ class Terminal:
         assert self.shell.stdin is not None
         if self.shell.poll() is None:
             os.killpg(self.shell.pid, number)
-            self.shell.wait(TIMEOUT)
-        self.shell.stdin.close()
+        self.shell.stdin.close()  # a shell goes on after a command that has handled the signal
+        self.shell.wait(TIMEOUT)
 
 
 def answers(port: int) -> bool:
