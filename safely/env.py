@@ -54,7 +54,7 @@ from contextlib import (
 )
 from dataclasses import replace
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from alembic.util import CommandError
 from sqlalchemy import URL
@@ -62,7 +62,7 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from safely import alembic_internals as alembic
-from safely import arguments, autogenerate, database, history, invocation
+from safely import arguments, autogenerate, closed_output, database, history, invocation
 from safely.alembic_internals import EnvironmentContext, MigrationContext
 from safely.arguments import Arguments
 from safely.backup.backup import before_migrating
@@ -234,6 +234,8 @@ def offline_options(project: Project) -> dict[str, Any]:
         return fn(heads, migration)
 
     silence_set_up()
+    if context.config.output_buffer is None:
+        context.config.output_buffer = cast("TextIO", closed_output.StandardOutput())
     return {
         "target_metadata": project.tables,
         "transaction_per_migration": True,

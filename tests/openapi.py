@@ -76,7 +76,7 @@ def operations(document: Json) -> dict[str, Json]:
 
 def in_operation(old: Json, new: Json) -> Iterator[str]:
     for name in ("operationId", "security"):
-        if old.get(name) != new.get(name):
+        if (old.get(name) or None) != (new.get(name) or None):  # no security is an empty one
             yield f"its {name} was {old.get(name)}, and is {new.get(name)}"
     yield from in_parameters(old, new)
     yield from in_body(old.get("requestBody", {}), new.get("requestBody", {}))

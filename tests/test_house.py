@@ -1,6 +1,7 @@
 """The repository keeps its structure: imports by layer, a complete map, locked dependencies."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +65,11 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
-    "alembic_internals", "cancellation", "errors", "files", "words", "progress", "project",
-    "revisions", "history", "addresses", "database", "operations", "__init__", "arguments",
-    "environment", "postgresql", "invocation", "scratch", "ledger", "autogenerate_enums",
-    "autogenerate", "lint", "run", "backup", "report", "env", "rehearsal", "cli", "__main__",
+    "alembic_ini", "alembic_internals", "cancellation", "closed_output", "errors", "files",
+    "words", "progress", "project", "revisions", "history", "addresses", "database", "operations",
+    "__init__", "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
+    "autogenerate_enums", "autogenerate", "lint", "run", "backup", "report", "env", "rehearsal",
+    "cli", "__main__",
 )  # fmt: skip
 DEVELOPMENT_COMMANDS = {("cli", "lint.py"), ("cli", "rehearse.py"), ("cli", "showing.py")}
 
@@ -245,6 +247,7 @@ def test_alembic_ini_is_short() -> None:
         "requirements-audit.txt",
         "requirements-build.txt",
         "requirements-dev.txt",
+        "requirements-programs.txt",
     ],
 )
 def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None:
@@ -253,6 +256,15 @@ def test_dependencies_are_locked_with_hashes_and_no_addresses(name: str) -> None
     for block in re.split(r"\n(?=\S)", lock):
         assert "==" in block
         assert "--hash=sha256:" in block
+
+
+def test_generators_of_clients_are_locked_with_hashes_and_no_addresses() -> None:
+    lock = json.loads((ROOT / "tests/clients/package-lock.json").read_text(encoding="utf-8"))
+    root, *packages = lock["packages"].values()
+    assert root["devDependencies"]
+    for package in packages:
+        assert package["integrity"].startswith("sha512-")
+        assert "resolved" not in package
 
 
 def test_the_models_describe_the_head() -> None:

@@ -6,6 +6,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from configparser import ConfigParser
 from email.message import Message
 from email.parser import HeaderParser
 from pathlib import Path
@@ -72,11 +73,30 @@ def test_the_sdist_has_beside_them_what_the_wheel_is_built_from(distributions: P
     assert names - FILES == {".gitignore", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
 
 
+def entry_points(wheel: Path) -> dict[str, dict[str, str]]:
+    """Return the entry points of the wheel by their groups and names."""
+    with zipfile.ZipFile(wheel) as files:
+        [name] = [name for name in files.namelist() if name.endswith("entry_points.txt")]
+        parser = ConfigParser()
+        parser.read_string(files.read(name).decode())
+    return {group: dict(parser[group]) for group in parser.sections()}
+
+
 def test_users_service_is_a_command(distributions: Path) -> None:
-    with zipfile.ZipFile(next(distributions.glob("*.whl"))) as wheel:
-        [name] = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-        text = wheel.read(name).decode()
-    assert text.split() == ["[console_scripts]", "users-service", "=", "service.__main__:main"]
+    points = entry_points(next(distributions.glob("*.whl")))
+    assert points["console_scripts"] == {"users-service": "service.__main__:main"}
+
+
+def test_both_packages_can_be_installed_beside_each_other(
+    distributions: Path, safely_alone: Path
+) -> None:
+    """Alembic refuses two plugins of one name."""
+    ours, safelys = (
+        entry_points(next(directory.glob("*.whl")))["alembic.plugins"]
+        for directory in (distributions, safely_alone)
+    )
+    assert [*ours.values()] == [*safelys.values()] == ["safely.alembic_ini"]
+    assert ours.keys().isdisjoint(safelys)
 
 
 def test_an_editable_install_adds_a_directory_to_the_path_and_no_import_hook(

@@ -16,7 +16,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely import invocation
+from safely import alembic_ini, closed_output, invocation
 from safely.cli import CODES, UNKNOWN
 from safely.database import Outage
 from safely.invocation import Invocation
@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m safel
     """Run a command; return the exit code."""
     options = parser(prog).parse_args(arguments)
     try:
-        return run(options)
+        with closed_output.quiet():
+            code = run(options)
+            sys.stdout.flush()
+            return code
     except Outage as error:
         print(f"FAILED: {error}. Run the same command again when that is mended", file=sys.stderr)
         return UNKNOWN
@@ -76,13 +79,15 @@ def unused(*_: object) -> list[NoReturn]:
 
 def configuration(options: argparse.Namespace) -> Config:
     """Return the configuration that Alembic would use: -c, ALEMBIC_CONFIG or alembic.ini."""
-    named = options.config or os.environ.get("ALEMBIC_CONFIG")
+    named = options.config or os.environ.get(alembic_ini.VARIABLE)
     if named and not Path(named).exists():
         raise CommandError(f"there is no {named}: name the project's configuration with -c FILE")
+    if not named and alembic_ini.configuration_in(Path.cwd()) is None:
+        file = alembic_ini.above(Path.cwd())
+        way = f"type `cd {file.parent}` first" if file else "name the project's with -c FILE"
+        raise CommandError(f"there is no alembic.ini here: {way}")
     candidates = [named] if named else ["alembic.ini", "pyproject.toml"]
     files = {Path(file).suffix: file for file in candidates if Path(file).exists()}
-    if not files:
-        raise CommandError("there is no alembic.ini here: name the project's with -c FILE")
     toml = files.pop(".toml", None)
     ini = next(iter(files.values()), None)
     return Config(ini, toml_file=toml, ini_section=options.name, cmd_opts=options)

@@ -5,9 +5,11 @@ Where that is not installed, the database is the SQLite file .data/NAME.sqlite.
 """
 
 import atexit
+import errno
 import fcntl
 import hashlib
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -36,6 +38,8 @@ except ImportError:  # no wheel for this platform, or a production image
 SCHEME = "embedded:"
 ADDRESS = re.compile(r"embedded:///(?P<name>\w[\w-]{0,62})", re.ASCII)
 SYSTEM_USER = "embedded_postgres"  # runs the server when we are root, which PostgreSQL refuses
+IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY)
+ERROR = re.compile(r"\b(?:error|FATAL|PANIC): +")
 SOCKET_PATH_LIMIT = 90  # bytes for the directory; the kernel allows 104 to 108 with the name
 INITDB = (
     "--username=postgres",
@@ -66,9 +70,12 @@ class Development:
     @property
     def exists(self) -> bool:
         """Whether there are data: the files of the server that keeps it, or the SQLite file."""
-        if INSTALLED:
+        if not INSTALLED:
+            return self.file.exists()
+        try:
             return (self.server().directory / "PG_VERSION").exists()
-        return self.file.exists()
+        except PermissionError:
+            return True  # somebody else's: `start` says so
 
     @property
     def file(self) -> Path:
@@ -86,14 +93,16 @@ class Development:
         """
         try:
             self.directory.mkdir(exist_ok=True)
+            if not INSTALLED:
+                require_access(self.directory, self.file)  # SQLite doesn't name the path
         except OSError as error:
-            raise CommandError(
-                f"{self.directory} can't be made for an embedded database: {error.strerror}"
-            ) from error
+            raise CommandError(why_unusable(error, self.directory)) from error
         if not INSTALLED:
             print(f"embedded-postgres is not installed: using SQLite, {self.file}", file=sys.stderr)
             return
         server = self.server()
+        if not self.exists:
+            print(f"making a PostgreSQL in {server.directory}", file=sys.stderr)
         server.join()
         atexit.register(server.leave)
         server.create_database(self.name)
@@ -141,7 +150,7 @@ class Server:
         self.options = options  # for `postgres`, such as `-c fsync=off`
         self.sockets = socket_directory(self.directory)
         self.programs = Path(wheel.__file__).parent / "pginstall" / "bin"
-        self.user = SYSTEM_USER if os.geteuid() == 0 else None
+        self.user, self.group = accounts(self.directory)
 
     def url(self, database: str) -> str:
         """Return the URL of one of its databases; `postgres` is there from the start."""
@@ -149,20 +158,42 @@ class Server:
 
     def join(self) -> None:
         """Use the server, and start it if it does not run; raise CommandError if that fails."""
-        self.directory.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self.directory.with_suffix(".starting")):
-            self.in_use = self.directory.with_suffix(".in-use").open("a")
-            fcntl.flock(self.in_use, fcntl.LOCK_SH)
-            try:
-                self.make_directories()
-                if not (self.directory / "PG_VERSION").exists():
-                    self.call("initdb", "-D", str(self.directory), *INITDB)
-                if self.call("pg_ctl", "-D", str(self.directory), "status", check=False) != 0:
-                    self.start()
-            except (OSError, subprocess.SubprocessError) as error:
-                raise CommandError(
-                    f"the embedded PostgreSQL did not start; see {self.log}"
-                ) from error
+        try:
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive_lock(self.directory.with_suffix(".starting")):
+                self.in_use = self.directory.with_suffix(".in-use").open("a")
+                try:
+                    self.run()
+                except BaseException:
+                    self.in_use.close()
+                    raise
+        except OSError as error:
+            raise CommandError(why_unusable(error, self.directory.parent)) from error
+
+    def run(self) -> None:
+        """Make its directories and its data where they are missing; start it if it does not run."""
+        fcntl.flock(self.in_use, fcntl.LOCK_SH)
+        self.make_directories()
+        if not (self.directory / "PG_VERSION").exists():
+            self.make_data()
+        if self.call("pg_ctl", "-D", str(self.directory), "status", check=False) != 0:
+            self.start()
+
+    def make_data(self) -> None:
+        """Make the data of a new server, in another directory first.
+
+        If initdb is killed, what it leaves looks like data.
+        """
+        if any(self.directory.iterdir()):
+            raise CommandError(
+                f"{self.directory} has files, but not those of a PostgreSQL: move it away"
+            )
+        new = self.directory.with_suffix(".new")
+        if new.exists():
+            shutil.rmtree(new)
+        self.make_directory(new)
+        self.call("initdb", "-D", str(new), *INITDB)
+        new.rename(self.directory)
 
     def create_database(self, name: str) -> None:
         """Make a database, unless there is one of that name."""
@@ -172,7 +203,26 @@ class Server:
         """Start the server and wait until it answers."""
         options = ["-c", "listen_addresses=", "-k", str(self.sockets), *self.options]
         arguments = ("-w", "-D", str(self.directory), "-l", str(self.log))
-        self.call("pg_ctl", *arguments, "-o", shlex.join(options), "start")
+        try:
+            self.call("pg_ctl", *arguments, "-o", shlex.join(options), "start")
+        except CommandError as error:
+            raise CommandError(
+                f"the embedded PostgreSQL did not start: {self.last_error() or error}. Its log is "
+                f"{self.log}; if you can do without its data, move {self.directory} away"
+            ) from error
+
+    def last_error(self) -> str:
+        """Return the last error in the server's log, in one line; empty if it can't be read."""
+        try:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return ""
+        starts = [number for number, line in enumerate(lines) if ERROR.search(line)]
+        if not starts:
+            return ""
+        message = ERROR.split(lines[starts[-1]])[-1]
+        details = (line.partition("DETAIL:")[2].strip() for line in lines[starts[-1] :])
+        return ": ".join([message, *filter(None, details)]).rstrip(".")
 
     def leave(self) -> None:
         """Stop using the server, and stop the server if no other process uses it."""
@@ -186,15 +236,20 @@ class Server:
 
     def make_directories(self) -> None:
         """Make the directories; as root, give the server's user access to them and the programs."""
+        if self.user == SYSTEM_USER:
+            make_account()
         for directory in (self.directory, self.sockets):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.make_directory(directory)
         if self.user is not None:
-            wheel.ensure_user_exists(self.user)
             for place in (self.directory, self.sockets, self.programs):
                 allow_passage(place)
             wheel.ensure_folder_permissions(self.programs.parent, 0o555)
-            for directory in (self.directory, self.sockets):
-                shutil.chown(directory, self.user, self.user)
+
+    def make_directory(self, directory: Path) -> None:
+        """Make a directory for the server's account, unless there is one."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.user is not None:
+            shutil.chown(directory, self.user, self.group)
 
     @property
     def log(self) -> Path:
@@ -206,20 +261,94 @@ class Server:
         return ("-h", str(self.sockets), "-U", "postgres")
 
     def call(self, program: str, *arguments: str, check: bool = True) -> int:
-        """Run one of PostgreSQL's programs, silently; return its exit code."""
+        """Run one of PostgreSQL's programs, silently; return its exit code.
+
+        With `check`, raise CommandError with its error if it fails.
+        """
         # to a file, since the server inherits its output: we would wait for the end of a pipe
         with tempfile.TemporaryFile() as output:
-            return subprocess.run(  # noqa: S603  # the wheel's program
+            process = subprocess.run(  # noqa: S603  # the wheel's program
                 [self.programs / program, *arguments],
-                check=check,
+                check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 user=self.user,
-                group=self.user,
+                group=self.group,
                 extra_groups=None if self.user is None else [],
                 cwd="/",
-            ).returncode
+            )
+            if check and process.returncode != 0:
+                output.seek(0)
+                lines = output.read().decode(errors="replace").strip().splitlines() or ["no output"]
+                errors = [line for line in lines if ERROR.search(line)] or lines
+                raise CommandError(
+                    f"{program}, for the embedded database in {self.directory.parent}, failed: "
+                    f"{ERROR.split(errors[-1])[-1]}"
+                )
+            return process.returncode
+
+
+def accounts(directory: Path) -> tuple[str | int | None, str | int | None]:
+    """Return the user and the group that run the server with these data; None: our own.
+
+    PostgreSQL refuses to run as root. There it runs as the owner of the data, who could not use
+    them later if they became those of another account.
+    """
+    if os.geteuid() != 0:
+        return None, None
+    try:
+        status = (directory / "PG_VERSION").stat()
+    except OSError:
+        return SYSTEM_USER, SYSTEM_USER
+    return (status.st_uid, status.st_gid) if status.st_uid else (SYSTEM_USER, SYSTEM_USER)
+
+
+def make_account() -> None:
+    """Make the account that runs the server of root, if it is missing; raise CommandError."""
+    try:
+        wheel.ensure_user_exists(SYSTEM_USER)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CommandError(
+            "PostgreSQL doesn't run as root, and useradd can't make an account for it: add the "
+            f"user {SYSTEM_USER} yourself, or work as another user than root"
+        ) from error
+
+
+def require_access(*paths: Path) -> None:
+    """Raise PermissionError for the first of the paths that is there, and can't be written."""
+    for path in paths:
+        if path.exists() and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def why_unusable(error: OSError, directory: Path) -> str:
+    """Return in one line which path of the directory can't be used, why, and what to do."""
+    place = Path(error.filename or directory)
+    reason = f"the embedded database can't use {place}: {error.strerror}"
+    if isinstance(error, PermissionError):
+        owner, me = owner_of(place), account_name(os.geteuid())
+        mend = f"chmod -R u+rwX {directory}" if owner == me else f"sudo chown -R {me} {directory}"
+        return f"{reason}. It belongs to {owner}, and you are {me}: type `{mend}`, or move it away"
+    return f"{reason}. Move it away" if error.errno in IN_THE_WAY else reason
+
+
+def owner_of(place: Path) -> str:
+    """Return the owner of the place, or of the first directory above it that can be looked at."""
+    for path in (place, *place.parents):
+        try:
+            return account_name(path.stat().st_uid)
+        except OSError:
+            continue
+    return "somebody else"
+
+
+def account_name(uid: int) -> str:
+    """Return the name of an account; its number where it has none, as in many containers."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def socket_directory(directory: Path) -> Path:

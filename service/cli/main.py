@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import select
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from service.observability.logs import printable
 from service.settings import Settings, SettingsError
 from service.signals import STOP_SIGNALS, release_stop_signals
 
-DONE, CANNOT, INTERRUPTED = 0, 2, 130  # exit codes
+DONE, CANNOT, INTERRUPTED, OUTPUT_CLOSED = 0, 2, 130, 141  # exit codes; the last as SIGPIPE's
 SCRIPT = "users-service"
 DESCRIPTION = "Serve, which is the default, or do what another command says."
 DAYS = re.compile(r"(\d{1,5})d", re.ASCII)
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         obey_signals_at_once()
     try:
         release_stop_signals()
-        return options.run(options) or DONE
+        return output_written(options)
     except OutcomeUnknown:
         print(
             f"{options.task}: the database was lost during the commit; everything is stored or"
@@ -55,6 +56,21 @@ def main(arguments: list[str] | None = None) -> int:
     return CANNOT
 
 
+def output_written(options: argparse.Namespace) -> int:
+    """Run a command and return its exit code, also where nobody reads its output any more."""
+    try:
+        code = options.run(options) or DONE
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        if output_has_reader():
+            print(f"can't {options.task}: {error.strerror}", file=sys.stderr)
+            return CANNOT
+        # otherwise Python would report at its exit that the rest can't be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
+    return code
+
+
 def obey_signals_at_once() -> None:
     """Let a signal end the process with exit code 0, until the workers' parent takes it over.
 
@@ -70,6 +86,13 @@ def end_at_once(*_: object) -> None:
     for number in STOP_SIGNALS:  # one more would end Python with another code while it cleans up
         signal.signal(number, signal.SIG_IGN)
     sys.exit(DONE)
+
+
+def output_has_reader() -> bool:
+    """Return whether standard output can be written: not where it is a pipe to an ended `head`."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return not output.poll(0)
 
 
 def kind_of(error: DBAPIError) -> str:
@@ -147,9 +170,17 @@ def moment(text: str) -> datetime:
 
 
 def create_token(options: argparse.Namespace) -> None:
-    """Print a new token: alone on standard output, so that it can be piped into a file."""
-    secret = tokens.create(token_file(options), options.name, options.scope, options.expires)
-    print(secret)
+    """Print a new token: alone on standard output, so that it can be piped into a file.
+
+    A token that can't be printed is revoked, since nobody has its secret.
+    """
+    file = token_file(options)
+    secret = tokens.create(file, options.name, options.scope, options.expires)
+    try:
+        print(secret, flush=True)
+    except OSError:
+        tokens.revoke(file, options.name)
+        raise
     print("This is shown once, and kept nowhere.", file=sys.stderr)
 
 

@@ -22,7 +22,7 @@ from service.schema_revision import revision_of, takes_writes
     summary="Is the process alive?",
     tags=["health"],
     response_description="It is.",
-    responses=documented(Internal, TimedOut),
+    responses=documented(BadRequest, Internal, TimedOut),
 )
 async def live() -> schemas.Live:
     """The process answers. Restart it when it doesn't."""

@@ -13,7 +13,16 @@ from litestar import Request, Router, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, OpenAPI, OpenAPIHeader, OpenAPIType, Schema, Tag
+from litestar.openapi.spec import (
+    Components,
+    Contact,
+    License,
+    OpenAPI,
+    OpenAPIHeader,
+    OpenAPIType,
+    Schema,
+    Tag,
+)
 from litestar.response import File
 from litestar.routes import BaseRoute
 from litestar.types import ControllerRouterHandler
@@ -161,12 +170,18 @@ def component_schemas() -> dict[str, Any]:
     for example in SCHEMA_EXAMPLES:
         by_name[type(example).__name__]["examples"] = [msgspec.to_builtins(example)]
     by_name["UserChanges"]["minProperties"] = 1
+    for schema in by_name.values():
+        for field in schema.get("properties", {}).values():
+            # generators take a field with a default for one that is always there: a client would
+            # have to send `age`, and would read `errors` where a problem has none
+            field.pop("default", None)
     return by_name
 
 
 def complete_operation(operation: dict[str, Any]) -> None:
     """Add headers and links to the responses, and the required scope to the description."""
-    for requirement in operation.get("security", ()):
+    # empty: it needs no token, and was not forgotten
+    for requirement in operation.setdefault("security", []):
         (scope,) = requirement[access.SCHEME]
         operation["description"] += f"\n\nNeeds a token with the scope `{scope}`."
     responses = operation["responses"]
@@ -174,7 +189,7 @@ def complete_operation(operation: dict[str, Any]) -> None:
         responses[NO_CONTENT_STATUS].pop("content", None)
     for status, response in responses.items():
         names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
-        if "security" in operation:
+        if operation["security"]:
             names += ["RateLimit", "RateLimit-Policy"]
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
@@ -208,6 +223,8 @@ def documentation() -> OpenAPIConfig:
         title="Users",
         version=SCHEMA_REVISION,
         description=ABOUT,
+        contact=Contact(name="the operators of this service"),
+        license=License("MIT", identifier="MIT"),
         tags=[Tag(name, description) for name, description in TAGS.items()],
         components=Components(
             headers=dict(HEADERS), security_schemes={access.SCHEME: access.BEARER}

@@ -91,13 +91,22 @@ async def copy_out(
     values = [compiled.params[name] for name in compiled.positiontup or ()]
     driver = await copy_connection(session)
 
-    async def write_json(chunk: bytes) -> None:
-        # COPY's text format doubles each backslash, and escapes nothing else that JSON contains
-        await write(chunk.replace(b"\\\\", b"\\"))
+    is_writing = False
 
-    if form == "csv":
-        await driver.copy_from_query(
-            compiled.string, *values, output=write, format="csv", header=True
-        )
-    else:
-        await driver.copy_from_query(compiled.string, *values, output=write_json, format="text")
+    async def write_copy(chunk: bytes) -> None:
+        nonlocal is_writing
+        if form == "ndjson":
+            # COPY's text format doubles each backslash, and escapes nothing else that JSON contains
+            chunk = chunk.replace(b"\\\\", b"\\")
+        is_writing = True
+        await write(chunk)
+        is_writing = False
+
+    options: dict[str, Any] = {"format": "csv", "header": True} if form == "csv" else {}
+    try:
+        await driver.copy_from_query(compiled.string, *values, output=write_copy, **options)
+    finally:
+        if is_writing:
+            # `write` has failed. asyncpg cancels the COPY; if that is complete, the next statement
+            # would wait for the cancellation for ever
+            driver.terminate()

@@ -74,6 +74,48 @@ def test_commands_run_where_nothing_else_is_installed(garden: Garden, command: s
     garden.safely(*command.split())
 
 
+def run_below(garden: Garden, directory: str, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a directory below that of alembic.ini."""
+    name, *arguments = command.split()
+    return subprocess.run(
+        [garden.programs / name, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=garden.directory / directory,
+    )
+
+
+@pytest.mark.parametrize("command", ["alembic", "python -m alembic"])
+def test_alembic_works_in_a_directory_below_that_of_its_file(garden: Garden, command: str) -> None:
+    process = run_below(garden, "migrations/versions", f"{command} check")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.startswith(f"in {garden.directory}, which has alembic.ini\n")
+
+
+def test_safely_in_a_directory_below_says_where_to_go(garden: Garden) -> None:
+    process = run_below(garden, "migrations/versions", "python -m safely log")
+    assert (process.returncode, process.stderr) == (
+        2,
+        f"FAILED: there is no alembic.ini here: type `cd {garden.directory}` first\n",
+    )
+
+
+def test_alembic_with_a_file_that_is_named_stays_where_it_is(garden: Garden) -> None:
+    command = "alembic -c ../../alembic.ini heads"
+    process = run_below(garden, "migrations/versions", command)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_project_of_its_own_below_does_not_use_the_file_of_the_one_above(
+    garden: Garden,
+) -> None:
+    (garden.directory / "below/.git").mkdir(parents=True)
+    process = run_below(garden, "below", "alembic current")
+    assert process.returncode != 0
+    assert "which has" not in process.stderr
+
+
 @pytest.mark.parametrize(("command", "extra"), [("lint", "lint"), ("rehearse", "rehearse")])
 def test_a_command_that_needs_an_extra_names_it(garden: Garden, command: str, extra: str) -> None:
     [line] = garden.safely(command, code=2).splitlines()

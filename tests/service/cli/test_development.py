@@ -56,6 +56,6 @@ def test_a_directory_that_can_not_be_written_is_one_line(tmp_path: Path) -> None
     )
     assert process.returncode == 2
     assert process.stderr == (
-        f"can't export: {tmp_path}/.data can't be made for an embedded database: File exists; "
-        "set DATABASE_URL to use another database\n"
+        f"can't export: the embedded database can't use {tmp_path}/.data: File exists. "
+        "Move it away; set DATABASE_URL to use another database\n"
     )

@@ -1,8 +1,11 @@
 """The command line: which commands there are, and what the program is called."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.commands import run_module
 from tests.paths import ROOT
@@ -46,3 +49,21 @@ def test_the_console_script_calls_itself_by_its_own_name(tmp_path: Path) -> None
             env={"PYTHONPATH": str(ROOT)},
         )
         assert process.stdout.splitlines()[0] == usage
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is full")
+def test_a_token_that_can_not_be_shown_is_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    command = ["token", "create", "--name", "billing", "--scope", "read", "--file", str(file)]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "service", *command],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+    assert process.returncode == 2
+    assert process.stderr == "can't create the token: No space left on device\n"
+    assert json.loads(file.read_text(encoding="utf-8")) == {"tokens": []}

@@ -1,7 +1,9 @@
 """`python -m service import` and `export`."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,30 @@ def test_an_export_goes_to_standard_output_and_can_be_filtered(url: str) -> None
     lines = run(url, "export", "--name", "ada e").stdout.splitlines()
     assert [json.loads(line)["full_name"] for line in lines] == ["Ada E. Yonath"]
     assert run(url, "export", "--format", "csv").stdout.startswith("id,full_name,email,age\n")
+
+
+def test_commands_end_quietly_where_nobody_reads_their_output_any_more(url: str) -> None:
+    """As in `export | head`."""
+    run(url, "import", PEOPLE, "--on-conflict", "skip")
+    for command in (
+        ["service", "export"],
+        ["migrations", "log"],
+        ["migrations", "log", "--json"],
+        ["alembic", "upgrade", "head", "--sql"],
+    ):
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = subprocess.run(
+            [sys.executable, "-m", *command],
+            check=False,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+        )
+        os.close(writer)
+        assert (process.returncode, process.stderr) == (141, ""), command
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def required_scopes() -> dict[tuple[str, ...], str]:
     return {
         tuple(name.split(" ")): operation["security"][0]["bearer"][0]
         for name, operation in operations(json.loads(SNAPSHOT.read_text(encoding="utf-8"))).items()
-        if "security" in operation
+        if operation["security"]
     }
 
 
