@@ -31,6 +31,7 @@ NOT_RUN = {  # command: why not here
     "make rehearsals": LONG,
     "make contract": LONG,
     "make chaos": LONG,
+    "make stops": LONG,
     "make bench": LONG,
     "make bench-growth": LONG,
     "make bench-transfer": LONG,
