@@ -1,7 +1,7 @@
 """All that `safely` uses of Alembic beyond its documented interface, in one file.
 
-Alembic is pinned to one minor version (pyproject.toml). `missing` names what a newer one lacks,
-and a test calls it.
+One name of SQLAlchemy is private as well. Alembic is pinned to one minor version (pyproject.toml).
+`missing` names what a newer one lacks, and a test calls it.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from alembic.autogenerate.render import _repr_type as render_type
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Index
+from sqlalchemy import Index, MetaData, Sequence
 
 Step: TypeAlias = RevisionStep | StampStep
 Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
@@ -55,6 +55,7 @@ USED = (  # module, name in it, attribute of that or ""
     ("alembic.autogenerate.render", "_repr_type", ""),
     ("alembic.ddl.postgresql", "PostgresqlImpl", "_cleanup_index_expr"),
     ("alembic.ddl.sqlite", "SQLiteImpl", "_compare_identity_default"),
+    ("sqlalchemy", "MetaData", "_sequences"),
 )
 
 __all__ = [
@@ -138,6 +139,14 @@ def missing(used: Iterable[tuple[str, str, str]] = USED) -> list[str]:
         elif attribute and not (hasattr(there, attribute) or attribute in inspect.getsource(there)):
             sentences.append(f"{module}.{name} has no {attribute} any more")
     return sentences
+
+
+def sequences_alone(context: AutogenContext) -> list[Sequence]:
+    """Return the sequences of the models' MetaData that are the default of no column."""
+    metadata = context.metadata
+    several = [metadata] if isinstance(metadata, MetaData) else list(metadata or ())
+    sequences = [s for one in several for s in one._sequences.values()]  # noqa: SLF001  # SQLAlchemy's
+    return [sequence for sequence in sequences if sequence.column is None]
 
 
 def compare_indexes_without_collation(impl: Any) -> None:

@@ -5,7 +5,9 @@ Nothing global of Alembic is changed: `set_up` prepares the context of one comma
 
 import functools
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from alembic.autogenerate.render import render_op_text, renderers
@@ -19,6 +21,7 @@ from alembic.operations.ops import (
     CreateTableOp,
     DropColumnOp,
     DropConstraintOp,
+    DropIndexOp,
     DropTableOp,
     ExecuteSQLOp,
     MigrateOperation,
@@ -42,7 +45,7 @@ from sqlalchemy import (
     text,
 )
 
-from safely import autogenerate_enums
+from safely import autogenerate_enums, autogenerate_sequences
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
@@ -54,13 +57,20 @@ from safely.alembic_internals import (
 )
 from safely.ledger.ledger import LOG
 from safely.operations.aside import PREFIX
-from safely.operations.columns import refuse_no_value, refuse_other_rules, refuse_without_value
-from safely.operations.connection import required_name
+from safely.operations.columns import (
+    refuse_no_value,
+    refuse_other_rules,
+    refuse_stored,
+    refuse_without_value,
+)
+from safely.operations.connection import Refused, required_name
+from safely.operations.enums import create_missing_enums
 from safely.operations.options import (
     refuse_ignored,
     refuse_ignored_in_constraint,
     refuse_ignored_in_index,
 )
+from safely.operations.retype import refuse_incomplete, refuse_unsuitable_column
 from safely.operations.table_sql import Definition, plain_default, rule_of
 from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
@@ -73,6 +83,8 @@ PARTITIONS = text(
 )
 TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
+REFUSAL = "refusal"  # of a change of type, among the options of Alembic's operation
+WIDTH = 92  # of a line of a comment, without its indentation
 UNRENDERED = ("comment", "deferrable", "initially")  # options that Alembic leaves out of a key
 
 
@@ -101,6 +113,7 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     options["render_item"] = with_all_options(options.get("render_item"), project.tables)
     autogenerate_enums.set_up(options, project.schema)
+    autogenerate_sequences.set_up(options, project.schema)
     hook = options.get("process_revision_directives")
 
     def directives(
@@ -274,7 +287,9 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
         if project.numbered:
             directive.rev_id = next_number(script)
         directive.imports.add("import safely")
-        with Operations.context(context):  # the refusals are those of the operations
+        # the refusals are those of the operations, which name what is aside by their revision
+        context.opts.update(revision=directive.rev_id, is_upgrade=True)
+        with Operations.context(context):
             for up, containers in (
                 (True, directive.upgrade_ops_list),
                 (False, directive.downgrade_ops_list),
@@ -282,6 +297,8 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
                 for container in containers:
                     operations = keys_in_order(container.ops)
                     refuse_unwritable(operations, project, up=up)
+                    if up and not context.as_sql:
+                        try_types(context, operations)
                     container.ops = spelled(operations, project.tables)
                     if any(isinstance(one, PlainExecute) for one in container.ops):
                         directive.imports.add("from alembic import op")
@@ -419,6 +436,7 @@ def refuse_unwritable(
             refuse_other_rules(operation.table_name, operation.column, is_alone=False)
             if up:
                 refuse_without_value(operation.table_name, operation.column)
+                refuse_stored(operation.table_name, operation.column)
         elif isinstance(operation, DropColumnOp) and up:
             refuse_no_value(operation.table_name, operation.to_column(), project.schema)
         elif isinstance(operation, CreateIndexOp):
@@ -430,6 +448,43 @@ def refuse_unwritable(
             refuse_ignored_in_constraint(name, table, constraint)
         elif isinstance(operation, DropConstraintOp):
             required_name(name_of(operation), operation.table_name)
+
+
+def try_types(context: MigrationContext, operations: list[MigrateOperation]) -> None:
+    """Refuse columns that can't get another type; note why upgrade refuses a change as it stands.
+
+    Such a note is written above the call, whose author knows the argument that it lacks.
+    """
+    items = list(each(operations))
+    # a rule that forbids the change may be dropped by the same revision
+    has_drops = any(isinstance(item, DropConstraintOp | DropIndexOp) for item in items)
+    for item in items:
+        if not isinstance(item, AlterColumnOp) or item.modify_type is None:
+            continue
+        type_ = item.modify_type.copy()
+        change = item.table_name, item.column_name, type_
+        with rolled_back(context):
+            if not has_drops:
+                refuse_unsuitable_column(*change)
+            create_missing_enums([Column(item.column_name, type_)])
+            try:
+                refuse_incomplete(*change, using_of(context, item))
+            except Refused as refusal:
+                item.kw[REFUSAL] = str(refusal)
+
+
+@contextmanager
+def rolled_back(context: MigrationContext) -> Iterator[None]:
+    """Undo on PostgreSQL what is tried inside; SQLite has no need: nothing is made there."""
+    assert context.connection is not None  # noqa: S101  # autogenerate always has one
+    if context.dialect.name != "postgresql":
+        yield
+        return
+    trial = context.connection.begin_nested()
+    try:
+        yield
+    finally:
+        trial.rollback()
 
 
 def name_of(item: Constraint | DropConstraintOp) -> str | None:
@@ -509,10 +564,18 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     lines = []
     if operation.modify_type is not None:
+        if refusal := operation.kw.get(REFUSAL):
+            lines += textwrap.wrap(
+                f"upgrade refuses this as it stands: {refusal}",
+                WIDTH,
+                initial_indent="# ",
+                subsequent_indent="# ",
+                break_long_words=False,
+            )
         type_ = render_type(operation.modify_type, context)
-        lines.append(
-            f"safely.change_type({column}, {type_}{conversion(context, operation)}{schema})"
-        )
+        using = using_of(context, operation)
+        argument = "" if using is None else f", using={using!r}"
+        lines.append(f"safely.change_type({column}, {type_}{argument}{schema})")
     if operation.modify_server_default is not False:
         default = render_server_default(operation.modify_server_default, context)
         lines.append(f"safely.change_default({column}, {default}{schema})")
@@ -528,20 +591,20 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     return lines
 
 
-def conversion(context: AutogenContext, operation: SafeAlterColumn) -> str:
-    """Return the argument `using` of a change of type; empty where a cast does it.
+def using_of(context: MigrationContext | AutogenContext, operation: AlterColumnOp) -> str | None:
+    """Return the argument `using` of a change of type; None where a cast does it.
 
     A timestamp gets or loses its zone as in UTC: a cast would take that of whichever client writes
     the row, and is refused. A hook of env.py may have given another expression.
     """
-    using = operation.kw.get("postgresql_using")
+    using: str | None = operation.kw.get("postgresql_using")
     old, new = operation.existing_type, operation.modify_type
     if using is None and isinstance(old, DateTime) and isinstance(new, DateTime):
         assert context.dialect is not None  # noqa: S101  # Alembic always has one here
         name = context.dialect.identifier_preparer.quote(operation.column_name)
         if old.timezone != new.timezone:
-            using = f"{name} AT TIME ZONE 'UTC'"
-    return "" if using is None else f", using={using!r}"
+            return f"{name} AT TIME ZONE 'UTC'"
+    return using
 
 
 RENDERERS: dict[type[MigrateOperation], Callable[..., Any]] = {

@@ -59,6 +59,8 @@ def table_of(table_name: str, items: tuple[sa.schema.SchemaItem, ...], **options
         table = CreateTableOp(table_name, items, **options).to_table(op.get_context())
     except (ArgumentError, TypeError) as error:
         raise Refused(f"safely.create_table({table_name!r}, …): {error}") from error
+    for column in table.columns:
+        refuse_sequence(table_name, column)
     refuse_ignored(table, options.get("prefixes") or ())
     for key in table.foreign_key_constraints:
         defer_as_postgresql(key)
@@ -86,6 +88,20 @@ def refuse_ignored_in_column(table_name: str, column: sa.Column[Any]) -> None:
     refuse_first(f"{table_name}.{column.name}", of_column(column))
     if not postgresql():
         refuse_impossible_column(table_name, column)
+
+
+def refuse_sequence(table_name: str, column: sa.Column[Any]) -> None:
+    """Raise Refused for a sequence in a revision, which no operation makes.
+
+    In the models it is fine: the application asks for its values.
+    """
+    default = column.default
+    if isinstance(default, sa.Sequence) and not default.optional:
+        reason = (
+            "no operation makes it. Write sa.Identity(), or make the sequence with op.execute and "
+            f"write server_default=sa.text(\"nextval('{default.name}')\")"
+        )
+        refuse_first(f"{table_name}.{column.name}", [(f"Sequence({default.name!r})", reason)])
 
 
 def refuse_ignored_in_constraint(
@@ -121,13 +137,7 @@ def refuse_first(place: str, problems: Iterable[tuple[str, str]]) -> None:
 
 def of_column(column: sa.Column[Any]) -> Iterator[tuple[str, str]]:
     """Yield the options of a column that can't be obeyed, and why."""
-    default, on_update = column.default, column.server_onupdate
-    if isinstance(default, sa.Sequence) and not default.optional:
-        yield (
-            f"Sequence({default.name!r})",
-            "no operation makes it. Write sa.Identity(), or make the sequence with op.execute and "
-            f"write server_default=sa.text(\"nextval('{default.name}')\")",
-        )
+    on_update = column.server_onupdate
     if isinstance(on_update, DefaultClause):
         yield "server_onupdate", "it makes nothing in the database. Write a trigger with op.execute"
     if column.autoincrement is True and not column.primary_key:

@@ -43,7 +43,10 @@ from safely.operations.retype_refusals import (
     is_bad_value,
     refuse_before,
     refuse_offline_script,
+    refuse_problem,
+    refuse_unspelled,
     refuse_values_written_since,
+    wanted_shape,
 )
 from safely.operations.retype_sql import (
     COPY_RULES,
@@ -58,7 +61,12 @@ from safely.operations.retype_sql import (
     VALIDATE_RULES,
     WANTED,
 )
-from safely.operations.retype_sqlite import change_on_sqlite, default_rule
+from safely.operations.retype_sqlite import (
+    change_on_sqlite,
+    default_rule,
+    refuse_column,
+    refuse_no_conversion,
+)
 from safely.operations.widen import COMPARE, DROP_NARROWER, widened
 
 Type = sa.types.TypeEngine[Any]
@@ -142,6 +150,31 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     run(SWAP.format(**column))
     if by_cast:
         run(DROP_NARROWER.format(**column))
+
+
+def refuse_unsuitable_column(table_name: str, column_name: str, type_: Type) -> None:
+    """Raise Refused for a column that `change_type` would refuse with whatever arguments.
+
+    Autogenerate calls it. On PostgreSQL it needs a transaction that is rolled back afterwards.
+    """
+    refuse_references(table_name, column_name)
+    if postgresql():
+        refuse_problem(change_of(table_name, column_name, type_, None, None))
+    else:
+        refuse_column(table_name, column_name, type_)
+
+
+def refuse_incomplete(table_name: str, column_name: str, type_: Type, using: str | None) -> None:
+    """Raise Refused where `change_type` would need other arguments, whatever rows there are.
+
+    Autogenerate calls it. On PostgreSQL it needs a transaction that is rolled back afterwards.
+    """
+    if postgresql():
+        change = change_of(table_name, column_name, type_, using, None)
+        if not has_type(change):
+            refuse_unspelled(change, wanted_shape(change))
+    elif using is None and is_stored_otherwise(table_name, column_name, type_):
+        refuse_no_conversion(table_name, column_name, type_)
 
 
 def change_of(

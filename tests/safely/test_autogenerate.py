@@ -206,7 +206,7 @@ async def test_options_are_written_and_obeyed_and_nothing_is_left_to_do(
 REFUSED = {  # a table, and why it can't be written
     "a sequence": (
         'Table("a", metadata, Column("id", Integer, sa.Sequence("s"), primary_key=True))',
-        "a.id: Sequence('s') can't be obeyed, since no operation makes it",
+        "a.id has the sequence s, which the database lacks",
     ),
     "a foreign key to another schema": (
         'Table("a", metadata, Column("id", Integer, ForeignKey("archive.b.id"), primary_key=True))',
@@ -285,3 +285,55 @@ async def test_sql_of_a_hook_is_written_as_alembic_has_it(empty_url: str, tmp_pa
         "            script.upgrade_ops.ops.append(ExecuteSQLOp(\"SELECT 'a:b'\"))\n"
     )
     assert "op.execute(\"SELECT 'a:b'\")" in text
+
+
+TYPES = {  # a column, its type, and one that no cast makes of it as it stands
+    "day": ("sa.Integer", "sa.Date", "cannot cast type integer to date"),
+    "mark": ("sa.Integer", "sa.Boolean", ""),
+    "back": ("sa.Text", "sa.Integer", ""),
+    "name": ('sa.Text(collation="C")', "sa.String(80)", "it would lose its collation"),
+    "at": ("sa.DateTime(timezone=True)", "sa.Text", 'using="at AT TIME ZONE'),
+    "seen": ("sa.DateTime", "sa.DateTime(timezone=True)", ""),
+    "mood": ("sa.Integer", 'sa.Enum("ok", name="mood")', "cannot cast type integer to mood"),
+}
+TYPES_ON_SQLITE = {
+    "day": ("sa.Integer", "sa.Date", "there is no conversion"),
+    "mark": ("sa.Integer", "sa.Boolean", ""),
+    "long": ("sa.Interval", "sa.Text", ""),
+    "made": ("sa.LargeBinary", "sa.Boolean", "there is no conversion"),
+}
+
+
+async def test_a_change_of_type_that_upgrade_refuses_says_why_in_the_file(
+    empty: AsyncEngine, empty_url: str, tmp_path: Path
+) -> None:
+    types = TYPES if empty.dialect.name == "postgresql" else TYPES_ON_SQLITE
+    zoo = Zoo(tmp_path, empty_url)
+
+    def models(number: int, *changed: str) -> str:
+        columns = [
+            f"Column({name!r}, {types[name][number if name in changed else 0]})" for name in types
+        ]
+        return (
+            f'Table("a", metadata, Column("id", Integer, primary_key=True), {", ".join(columns)})'
+        )
+
+    zoo.apply(models(0))
+    first = set((tmp_path / "migrations/versions").glob("*.py"))
+    for name, (_, _, words) in types.items():
+        zoo.models(models(1, name))
+        zoo.alembic("revision", "--autogenerate", "-m", "next")
+        [file] = set((tmp_path / "migrations/versions").glob("*.py")) - first
+        text = file.read_text(encoding="utf-8")
+        lines = [line.strip() for line in text.splitlines()]
+        ours = [line for line in lines if line.startswith("# ") and "###" not in line]
+        note = " ".join(line.removeprefix("# ") for line in ours)
+        assert (words in note) if words else not note, text
+        output = zoo.alembic("upgrade", "head", code=255 if words else 0)
+        assert note.removeprefix("upgrade refuses this as it stands: ") in output
+        if not words:
+            zoo.alembic("downgrade", "-1")
+        file.unlink()
+    zoo.models('Table("a", metadata, Column("id", sa.BigInteger, primary_key=True))')
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "which can't be created a second time" in output

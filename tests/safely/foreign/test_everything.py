@@ -48,7 +48,7 @@ async def test_a_model_with_everything_is_made_and_changed(
         sentence = changes.change()
         print(f"{number}. {sentence}", flush=True)
         project.models_are(tables)
-        refusal = await change(project, number)
+        refusal = await change(project, number, changes.renamed)
         outcomes["refused" if refusal else "done"] += 1
         if refusal:
             print(f"   REFUSED: {refusal}", flush=True)
@@ -61,25 +61,26 @@ async def test_a_model_with_everything_is_made_and_changed(
 
 
 async def made(databases: Databases, originals: Originals, directory: Path) -> Everything:
-    """Return the project at its first revision, which autogenerate has written, with rows."""
+    """Return the project as autogenerate has written it, with rows."""
     project = Everything(directory, originals.programs, await databases.empty())
-    if project.on_postgresql:
-        project.execute("CREATE EXTENSION citext", "CREATE EXTENSION hstore")
-    project.write()
-    project.alembic("revision", "--autogenerate", "-m", "make everything")
-    project.alembic("upgrade", "head")
+    project.make()
     assert_clean(project)
     await give_rows(project)
     return project
 
 
-async def change(project: Everything, number: int) -> str | None:
-    """Generate a revision and run it up, down and up; return the refusal, if it was refused."""
+async def change(project: Everything, number: int, renamed: dict[str, str]) -> str | None:
+    """Generate a revision and run it up, down and up; return the refusal, if it was refused.
+
+    `renamed` are labels of an enum, which its author writes into the revision.
+    """
     before, catalogue, keys = project.revisions[-1], dump(project), await keys_of(project)
     generated = attempt(project, "revision", "--autogenerate", "-m", f"change {number}")
     if generated:
         assert dump(project) == catalogue
         return generated
+    if renamed:
+        rename_labels(file_of(project), renamed)
     async with traffic_on(project, before) as traffic:
         refusal = await asyncio.to_thread(attempt, project, "upgrade", "head")
         if not refusal:
@@ -92,15 +93,29 @@ async def change(project: Everything, number: int) -> str | None:
     failed = [query for query in getattr(traffic, "failed", []) if not is_rule(query)]
     assert not failed, Counter(f"{query.version}: {query.error}" for query in failed)
     if refusal:
-        file = next((project.directory / "migrations/versions").glob(f"{project.revisions[-1]}_*"))
         project.alembic("downgrade", before)  # undoes the half, if it was begun
-        file.unlink()
+        file_of(project).unlink()
         assert dump(project) == catalogue
         return refusal
     assert_clean(project)
     for table, known in keys.items():
         assert known <= (await keys_of(project)).get(table, known), table
     return None
+
+
+def file_of(project: Everything) -> Path:
+    """Return the file of the last revision."""
+    return next((project.directory / "migrations/versions").glob(f"{project.revisions[-1]}_*"))
+
+
+def rename_labels(file: Path, renamed: dict[str, str]) -> None:
+    """Write into the revision's calls of change_enum which labels were renamed, and back."""
+    up, separator, down = file.read_text(encoding="utf-8").partition("def downgrade")
+    call = re.compile(r"(safely\.change_enum\(.*)\)$", re.MULTILINE)
+    up = call.sub(lambda match: f"{match[1]}, renamed={renamed!r})", up)
+    back = {new: old for old, new in renamed.items()}
+    down = call.sub(lambda match: f"{match[1]}, renamed={back!r})", down)
+    file.write_text(f"{up}{separator}{down}", encoding="utf-8")
 
 
 async def undo(project: Everything, traffic: Traffic | None) -> None:
@@ -152,7 +167,8 @@ SELECT 'column', attrelid::regclass, attname, format_type(atttypid, atttypmod), 
        attidentity, attgenerated, pg_get_expr(adbin, adrelid), col_description(attrelid, attnum)
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+  AND attnum > 0 AND NOT attisdropped
   AND NOT starts_with(attname, '_aside_')
 UNION ALL
 SELECT 'rule', conrelid::regclass, conname, pg_get_constraintdef(oid), convalidated,
@@ -164,6 +180,22 @@ SELECT 'index', indrelid::regclass, relname, pg_get_indexdef(indexrelid), indisv
        '', '', '', ''
 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE relnamespace = 'public'::regnamespace AND NOT starts_with(relname, '_aside_')
+UNION ALL
+SELECT 'sequence', seqrelid::regclass, seqtypid::regtype::text,
+       concat_ws(' ', seqstart, seqincrement, seqmin, seqmax, seqcache), seqcycle, '', '', '', ''
+FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid
+WHERE relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'policy', polrelid::regclass, polname, pg_get_expr(polqual, polrelid), polpermissive,
+       '', '', '', ''
+FROM pg_policy JOIN pg_class ON pg_class.oid = polrelid
+WHERE relnamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'trigger', tgrelid::regclass, tgname, pg_get_triggerdef(pg_trigger.oid), true,
+       '', '', '', ''
+FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal
+  AND tgfoid NOT IN (SELECT oid FROM pg_proc WHERE proname IN ('sync_retyped', 'fill_missing'))
 ORDER BY 1, 2, 3"""
 
 
@@ -189,12 +221,24 @@ async def keys_of(project: Everything) -> dict[str, set[Any]]:
         await connection.close()
 
 
+# partitioned tables, each with the partition that takes the rows for which it has none
+MISSING_PARTITIONS = """\
+SELECT format('CREATE TABLE %I PARTITION OF %I %s', relname || '_rest', relname,
+              CASE partstrat WHEN 'h' THEN 'FOR VALUES WITH (MODULUS 1, REMAINDER 0)'
+                ELSE 'DEFAULT' END) AS statement
+FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partrelid
+WHERE relnamespace = 'public'::regnamespace AND NOT relispartition AND partdefid = 0
+  AND NOT (partstrat = 'h' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = partrelid))"""
+
+
 async def give_rows(project: Everything) -> None:
-    """Give each empty table rows."""
+    """Give each partitioned table a partition for all rows, and each empty table rows."""
     if not project.on_postgresql:
         return
     connection = await asyncpg.connect(project.url)
     try:
+        for row in await connection.fetch(MISSING_PARTITIONS):
+            await connection.execute(row["statement"])
         tables = await tables_of(connection, BOOKKEEPING)
         empty = await fill(connection, tables, lambda table: quoted("public", table), ROWS)
         if empty:
