@@ -14,6 +14,7 @@ from safely.operations.connection import (
     analyze,
     empty_twin,
     expression_sql,
+    in_tablespace,
     literal,
     offline,
     outside_transaction,
@@ -169,7 +170,8 @@ def create_on_partitions(
         partitions.refuse_without_key(index_name, table_name, columns)
     definition = definition_on_twin(table_name, columns, unique=unique, **options)
     try:
-        partitions.build_index(index_name, table_name, definition, unique=unique)
+        with in_tablespace(options.get("postgresql_tablespace")):
+            partitions.build_index(index_name, table_name, definition, unique=unique)
     except IntegrityError as error:  # a duplicate was written while it was being built
         partitions.drop_index(index_name)
         where = options.get("postgresql_where")
@@ -275,7 +277,9 @@ def drop_index(
     if not postgresql():
         op.drop_index(index_name, table_name, if_exists=True)
         return
-    if not offline() and partitions.is_partitioned_index(index_name):
+    if offline():
+        partitions.print_drop(index_name)
+    elif partitions.is_partitioned_index(index_name):
         partitions.drop_index(index_name)
         return
     with outside_transaction(patient=True):
@@ -293,6 +297,14 @@ def drop_concurrently(index_name: str, table_name: str | None) -> None:
         schema=project_schema(),
         postgresql_concurrently=True,
         if_exists=True,
+    )
+
+
+def tablespace_of(index_name: str) -> str | None:
+    """Return the tablespace of an index; None for that of the database."""
+    return scalar(  # type: ignore[no-any-return]  # a name
+        "SELECT spcname::text FROM pg_class JOIN pg_tablespace ON pg_tablespace.oid = "
+        f"reltablespace WHERE pg_class.oid = {literal(index_name)}::regclass"
     )
 
 

@@ -20,6 +20,7 @@ from safely.operations.connection import (
     Refused,
     analyze,
     column_type,
+    in_tablespace,
     literal,
     offline,
     outside_transaction,
@@ -35,7 +36,13 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_constraint
-from safely.operations.indexes import IS_VALID, build, definition_of, drop_concurrently
+from safely.operations.indexes import (
+    IS_VALID,
+    build,
+    definition_of,
+    drop_concurrently,
+    tablespace_of,
+)
 from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
@@ -253,7 +260,8 @@ def copy_indexes(change: Change) -> None:
     for index, original, unique, constraint, deferral in indexes:
         name = hidden_name(original)
         try:
-            build(name, table_name, on_hidden_column(index, column), unique=unique)
+            with in_tablespace(tablespace_of(index)):
+                build(name, table_name, on_hidden_column(index, column), unique=unique)
         except IntegrityError as error:
             with outside_transaction(patient=True):
                 drop_concurrently(name, table_name)
