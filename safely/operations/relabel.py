@@ -42,6 +42,7 @@ from safely.operations.enum_sql import (
     KEEP_NEW_LABELS,
     KEEP_OLD_LABELS,
     NOTE_DOWN,
+    REFUSE_ARRAY,
     REFUSE_ROWS,
     RULE,
     RULE_LABELS,
@@ -260,13 +261,14 @@ def change_on_postgresql(labels: Labels, pairs: Sequence[tuple[str, str]]) -> No
         refuse_shared_rules(labels, changes)
         for change in changes:
             refuse_before(labels, change)
+    for change in changes if offline() else ():
+        run(refuse_array(change))
+        refuse_offline_script(change)
+        run(refuse_lost_rows(labels, change))
     for change in changes:
-        column = change.placeholders
-        if offline():
-            refuse_offline_script(change)
-            run(refuse_lost_rows(labels, change))
+        rule = rule_parts(change.placeholders, labels_of(oid_of(labels.name)))
         with outside_transaction():
-            run(KEEP_OLD_LABELS.format(**rule_parts(column, labels_of(oid_of(labels.name)))))
+            run(KEEP_OLD_LABELS.format(**rule))
     if statements := added(labels):
         with outside_transaction():
             run(
@@ -573,6 +575,18 @@ def remedy(labels: Labels) -> str:
     return (
         f'Write renamed={{"{labels.gone[0]}": …}} with the label that takes its place, or change '
         "those rows first"
+    )
+
+
+def refuse_array(change: Change) -> str:
+    """Return the statement of a script that refuses an array: its labels are replaced otherwise."""
+    column = change.placeholders
+    message = (
+        f"{change.table_name}.{change.column_name} is an array of the type, and a script was "
+        "printed without knowing that: run `alembic upgrade`"
+    )
+    return REFUSE_ARRAY.format(
+        oid=column["oid"], shown_text=column["shown_text"], message=literal(message)
     )
 
 

@@ -87,7 +87,9 @@ async def change(project: Everything, number: int, renamed: dict[str, str]) -> s
             await start(project, traffic, project.revisions[-1])
             await asyncio.sleep(0.3)
             await undo(project, traffic)
-            await asyncio.to_thread(project.alembic, "upgrade", "head")
+            # refused where older builds have broken a rule meanwhile
+            refusal = await asyncio.to_thread(attempt, project, "upgrade", "head")
+        if not refusal:
             await start(project, traffic, project.revisions[-1])
             await asyncio.sleep(0.3)
     failed = [query for query in getattr(traffic, "failed", []) if not is_rule(query)]
@@ -109,11 +111,15 @@ def file_of(project: Everything) -> Path:
 
 
 def rename_labels(file: Path, renamed: dict[str, str]) -> None:
-    """Write into the revision's calls of change_enum which labels were renamed, and back."""
+    """Write into the revision's calls of change_enum which labels were renamed, and back.
+
+    A label in the place of which another one of before comes is none to be renamed back.
+    """
     up, separator, down = file.read_text(encoding="utf-8").partition("def downgrade")
     call = re.compile(r"(safely\.change_enum\(.*)\)$", re.MULTILINE)
+    before = up.partition("existing=")[2].partition("]")[0]
     up = call.sub(lambda match: f"{match[1]}, renamed={renamed!r})", up)
-    back = {new: old for old, new in renamed.items()}
+    back = {new: old for old, new in renamed.items() if repr(new) not in before}
     down = call.sub(lambda match: f"{match[1]}, renamed={back!r})", down)
     file.write_text(f"{up}{separator}{down}", encoding="utf-8")
 
