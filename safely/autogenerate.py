@@ -5,7 +5,6 @@ Nothing global of Alembic is changed: `set_up` prepares the context of one comma
 
 import functools
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -55,7 +54,9 @@ from safely.alembic_internals import (
     render_server_default,
     render_type,
 )
+from safely.autogenerate_enums import ChangeEnumOp, as_note
 from safely.ledger.ledger import LOG
+from safely.operations import relabel, retype
 from safely.operations.aside import PREFIX
 from safely.operations.columns import (
     refuse_no_value,
@@ -70,7 +71,7 @@ from safely.operations.options import (
     refuse_ignored_in_constraint,
     refuse_ignored_in_index,
 )
-from safely.operations.retype import refuse_incomplete, refuse_unsuitable_column
+from safely.operations.retype import refuse_unsuitable_column
 from safely.operations.table_sql import Definition, plain_default, rule_of
 from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
@@ -84,7 +85,6 @@ PARTITIONS = text(
 TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
 REFUSAL = "refusal"  # of a change of type, among the options of Alembic's operation
-WIDTH = 92  # of a line of a comment, without its indentation
 UNRENDERED = ("comment", "deferrable", "initially")  # options that Alembic leaves out of a key
 
 
@@ -298,7 +298,7 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
                     operations = keys_in_order(container.ops)
                     refuse_unwritable(operations, project, up=up)
                     if up and not context.as_sql:
-                        try_types(context, operations)
+                        try_changes(context, operations)
                     container.ops = spelled(operations, project.tables)
                     if any(isinstance(one, PlainExecute) for one in container.ops):
                         directive.imports.add("from alembic import op")
@@ -450,27 +450,43 @@ def refuse_unwritable(
             required_name(name_of(operation), operation.table_name)
 
 
-def try_types(context: MigrationContext, operations: list[MigrateOperation]) -> None:
+def try_changes(context: MigrationContext, operations: list[MigrateOperation]) -> None:
     """Refuse columns that can't get another type; note why upgrade refuses a change as it stands.
 
     Such a note is written above the call, whose author knows the argument that it lacks.
     """
     items = list(each(operations))
     # a rule that forbids the change may be dropped by the same revision
-    has_drops = any(isinstance(item, DropConstraintOp | DropIndexOp) for item in items)
+    is_alone = not any(isinstance(item, DropConstraintOp | DropIndexOp) for item in items)
     for item in items:
-        if not isinstance(item, AlterColumnOp) or item.modify_type is None:
-            continue
-        type_ = item.modify_type.copy()
-        change = item.table_name, item.column_name, type_
-        with rolled_back(context):
-            if not has_drops:
-                refuse_unsuitable_column(*change)
-            create_missing_enums([Column(item.column_name, type_)])
-            try:
-                refuse_incomplete(*change, using_of(context, item))
-            except Refused as refusal:
-                item.kw[REFUSAL] = str(refusal)
+        if isinstance(item, AlterColumnOp) and item.modify_type is not None:
+            type_ = item.modify_type.copy()
+            change = item.table_name, item.column_name, type_
+            with rolled_back(context):
+                if is_alone:
+                    refuse_unsuitable_column(*change)
+                create_missing_enums([Column(item.column_name, type_)])
+                using = using_of(context, item)
+                item.kw[REFUSAL] = refusal_of(
+                    functools.partial(retype.refuse_as_it_stands, *change, using, is_alone=is_alone)
+                )
+        elif isinstance(item, ChangeEnumOp) and context.dialect.name == "postgresql":
+            columns = [(table, column) for table, column, _ in item.columns]
+            with rolled_back(context):
+                item.refusal = refusal_of(
+                    functools.partial(
+                        relabel.refuse_as_it_stands, item.name, item.labels, item.existing, columns
+                    )
+                )
+
+
+def refusal_of(operation: Callable[[], None]) -> str | None:
+    """Return why an operation is refused; None where it isn't."""
+    try:
+        operation()
+    except Refused as refusal:
+        return str(refusal)
+    return None
 
 
 @contextmanager
@@ -564,14 +580,7 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     lines = []
     if operation.modify_type is not None:
-        if refusal := operation.kw.get(REFUSAL):
-            lines += textwrap.wrap(
-                f"upgrade refuses this as it stands: {refusal}",
-                WIDTH,
-                initial_indent="# ",
-                subsequent_indent="# ",
-                break_long_words=False,
-            )
+        lines += as_note(operation.kw.get(REFUSAL))
         type_ = render_type(operation.modify_type, context)
         using = using_of(context, operation)
         argument = "" if using is None else f", using={using!r}"

@@ -468,8 +468,37 @@ def refuse_shared_rules(labels: Labels, changes: Sequence[Change]) -> None:
             seen.add((change.table_name, rule))
 
 
+def refuse_as_it_stands(
+    name: str,
+    values: Sequence[str],
+    existing: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+) -> None:
+    """Raise Refused where `change_enum` would refuse these arguments whatever rows there are.
+
+    Autogenerate calls it (PostgreSQL), in a transaction that is rolled back afterwards.
+    """
+    labels = labels_from(name, values, None, None, existing)
+    refuse_other_order(labels)
+    columns_with(name, columns)
+    changes = [change_for(labels, table, column) for table, column in columns]
+    refuse_shared_rules(labels, changes)
+    for change in changes:
+        refuse_whatever_rows(labels, change)
+
+
 def refuse_before(labels: Labels, change: Change) -> None:
     """Raise Refused for all that can be foreseen of one column."""
+    refuse_whatever_rows(labels, change)
+    refuse_lost(labels, change)
+    if labels.changed:
+        # as text, since the type lacks the new labels yet
+        as_text = change.placeholders | {"hidden": f"{change.placeholders['hidden']}::text"}
+        refuse_broken_rules(change._replace(type="text", placeholders=as_text), [])
+
+
+def refuse_whatever_rows(labels: Labels, change: Change) -> None:
+    """Raise Refused for all that can be foreseen of one column without reading its rows."""
     table_name, column_name, column = change.table_name, change.column_name, change.placeholders
     refuse_references(table_name, column_name)
     refuse_other_trigger(table_name, column_name)
@@ -480,11 +509,6 @@ def refuse_before(labels: Labels, change: Change) -> None:
     refuse_other_draft(labels, change)
     refuse_speaking(labels, change)
     refuse_impossible(change)
-    refuse_lost(labels, change)
-    if labels.changed:
-        # as text, since the type lacks the new labels yet
-        as_text = change.placeholders | {"hidden": f"{change.placeholders['hidden']}::text"}
-        refuse_broken_rules(change._replace(type="text", placeholders=as_text), [])
 
 
 def refuse_other_draft(labels: Labels, change: Change) -> None:

@@ -53,6 +53,7 @@ from safely.operations.retype_refusals import (
     refuse_problem,
     refuse_unspelled,
     refuse_values_written_since,
+    refuse_whatever_rows,
     wanted_shape,
 )
 from safely.operations.retype_sql import (
@@ -74,7 +75,7 @@ from safely.operations.retype_sqlite import (
     refuse_column,
     refuse_no_conversion,
 )
-from safely.operations.widen import COMPARE, DROP_NARROWER, widened
+from safely.operations.widen import COMPARE, DROP_NARROWER, can_widen, widened
 
 Type = sa.types.TypeEngine[Any]
 
@@ -171,17 +172,25 @@ def refuse_unsuitable_column(table_name: str, column_name: str, type_: Type) -> 
         refuse_column(table_name, column_name, type_)
 
 
-def refuse_incomplete(table_name: str, column_name: str, type_: Type, using: str | None) -> None:
-    """Raise Refused where `change_type` would need other arguments, whatever rows there are.
+def refuse_as_it_stands(
+    table_name: str, column_name: str, type_: Type, using: str | None, *, is_alone: bool
+) -> None:
+    """Raise Refused where `change_type` would refuse these arguments whatever rows there are.
 
+    `is_alone` tells that the revision drops no rule and no index before, which could forbid it.
     Autogenerate calls it. On PostgreSQL it needs a transaction that is rolled back afterwards.
     """
-    if postgresql():
-        change = change_of(table_name, column_name, type_, using, None)
-        if not has_type(change):
-            refuse_unspelled(change, wanted_shape(change))
-    elif using is None and is_stored_otherwise(table_name, column_name, type_):
-        refuse_no_conversion(table_name, column_name, type_)
+    if not postgresql():
+        if using is None and is_stored_otherwise(table_name, column_name, type_):
+            refuse_no_conversion(table_name, column_name, type_)
+        return
+    change = change_of(table_name, column_name, type_, using, None)
+    if has_type(change) or (using is None and can_widen(change.placeholders)):
+        return
+    if is_alone:
+        refuse_whatever_rows(change)
+    else:
+        refuse_unspelled(change, wanted_shape(change))
 
 
 def change_of(

@@ -117,6 +117,16 @@ def refuse_before(change: Change) -> None:
 
     Nothing is changed yet, or what an earlier run has begun is there.
     """
+    checks = refuse_whatever_rows(change)
+    refuse_values(change)
+    refuse_broken_rules(change, checks)
+
+
+def refuse_whatever_rows(change: Change) -> list[tuple[str, str]]:
+    """Raise Refused for all that can be foreseen without reading the rows.
+
+    Return the CHECKs of the column as PostgreSQL spells them for the new type.
+    """
     table_name, column_name = change.table_name, change.column_name
     wanted = wanted_shape(change)
     refuse_other_trigger(table_name, column_name)
@@ -135,8 +145,7 @@ def refuse_before(change: Change) -> None:
                 f"while nobody can read {table_name}. Use the type under the domain, and add its "
                 "rule with safely.create_check_constraint"
             )
-    refuse_values(change)
-    refuse_broken_rules(change, checks)
+    return checks
 
 
 def refuse_problem(change: Change) -> None:
