@@ -344,3 +344,30 @@ async def test_a_change_of_type_that_upgrade_refuses_says_why_in_the_file(
     zoo.models('Table("a", metadata, Column("id", sa.BigInteger, primary_key=True))')
     output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
     assert "which can't be created a second time" in output
+
+
+@pytest.mark.only("postgresql")
+async def test_labels_do_not_change_in_the_revision_that_drops_a_column_of_them(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """Nor do they come back at another place than those that older builds know have."""
+    zoo = Zoo(tmp_path, empty_url)
+    table = 'Table("a", metadata, Column("id", Integer, primary_key=True), Column("one", {}){})'
+    enum, other = 'sa.Enum("s", "m", name="size")', 'sa.Enum("m", name="size")'
+    zoo.apply(table.format(enum, f', Column("two", {enum})'))
+    zoo.models(table.format(other, ""))
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "the labels of size change, and a.two, which has them, is dropped" in output
+    zoo.apply(table.format(enum, ""))
+    zoo.apply(table.format(other, ""))
+    zoo.models(table.format('sa.Enum("m", "s", name="size")', ""))
+    zoo.alembic("revision", "--autogenerate", "-m", "next")
+    output = zoo.alembic("upgrade", "head", code=255)
+    [text] = (
+        text
+        for file in (tmp_path / "migrations/versions").glob("*.py")
+        if "upgrade refuses this as it stands" in (text := file.read_text(encoding="utf-8"))
+    )
+    note = "size has its labels in the order s, m"
+    assert note in text
+    assert note in output
