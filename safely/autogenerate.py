@@ -36,18 +36,23 @@ from sqlalchemy import (
     VARBINARY,
     CheckConstraint,
     Column,
+    Connection,
     Constraint,
     DateTime,
+    Dialect,
     ForeignKeyConstraint,
+    Index,
     MetaData,
     Table,
     text,
 )
+from sqlalchemy.schema import CreateIndex
 
 from safely import autogenerate_enums, autogenerate_sequences
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
+    compare_indexes_on_expressions,
     compare_indexes_without_collation,
     ignore_identities,
     render_constraint,
@@ -72,7 +77,7 @@ from safely.operations.options import (
     refuse_ignored_in_index,
 )
 from safely.operations.retype import refuse_unsuitable_column
-from safely.operations.table_sql import Definition, plain_default, rule_of
+from safely.operations.table_sql import TOKEN, Definition, folded, plain_default, rule_of
 from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
 from safely.revisions import in_order, refuse_unusable_id
@@ -82,6 +87,10 @@ PARTITIONS = text(
     "SELECT nspname, relname, nspname = current_schema AS is_current FROM pg_class "
     "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relispartition"
 )
+ON_EXPRESSIONS = """\
+SELECT list.name, sql, list."unique" FROM pragma_index_list(?) AS list
+JOIN sqlite_master ON sqlite_master.name = list.name AND type = 'index'
+WHERE EXISTS (SELECT 1 FROM pragma_index_info(list.name) WHERE cid = -2)"""
 TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
 REFUSAL = "refusal"  # of a change of type, among the options of Alembic's operation
@@ -269,8 +278,42 @@ def compare_as_declared(impl: Any) -> None:
         defaults = map(compiler.get_column_default_string, (existing, wanted))
         return len({plain_default(default) for default in defaults}) > 1
 
+    reflect_indexes_on_expressions(impl.dialect)
+    compare_indexes_on_expressions(impl, same_sql)
     impl.autogen_column_reflect = reflect_expression
     impl.compare_server_default = is_other_default
+
+
+def reflect_indexes_on_expressions(dialect: Any) -> None:
+    """Let a dialect of SQLite return indexes on expressions, which SQLAlchemy passes over."""
+    get_indexes = dialect.get_indexes
+
+    def get_all(
+        connection: Connection, table: str, schema: str | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        indexes = list(get_indexes(connection, table, schema, **options))
+        for name, sql, is_unique in connection.exec_driver_sql(ON_EXPRESSIONS, (table,)):
+            definition = Definition(sql)
+            parts = [str(part).strip() for part in definition.parts]
+            _, is_partial, condition = definition.tail.partition(" WHERE ")
+            indexes.append(
+                {
+                    "name": name,
+                    "unique": is_unique,
+                    "column_names": [None] * len(parts),
+                    "expressions": parts,
+                    "dialect_options": {"sqlite_where": text(condition)} if is_partial else {},
+                }
+            )
+        return indexes
+
+    dialect.get_indexes = get_all
+
+
+def same_sql(dialect: Dialect, index: Index, other: Index) -> bool:
+    """Return whether two indexes are created alike, but for blanks, case and quotes of names."""
+    statements = (str(CreateIndex(one).compile(dialect=dialect)) for one in (index, other))
+    return len({folded(TOKEN.findall(sql)) for sql in statements}) == 1
 
 
 def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:
