@@ -18,6 +18,7 @@ from alembic.operations.ops import (
     CreateForeignKeyOp,
     CreateIndexOp,
     CreateTableOp,
+    CreateUniqueConstraintOp,
     DropColumnOp,
     DropConstraintOp,
     DropIndexOp,
@@ -61,7 +62,7 @@ from safely.alembic_internals import (
 )
 from safely.autogenerate_enums import ChangeEnumOp, as_note
 from safely.ledger.ledger import LOG
-from safely.operations import relabel, retype
+from safely.operations import partitions, relabel, retype
 from safely.operations.aside import PREFIX
 from safely.operations.columns import (
     refuse_no_value,
@@ -69,7 +70,7 @@ from safely.operations.columns import (
     refuse_stored,
     refuse_without_value,
 )
-from safely.operations.connection import Refused, required_name
+from safely.operations.connection import Refused, has_table, postgresql, required_name
 from safely.operations.enums import create_missing_enums
 from safely.operations.options import (
     refuse_ignored,
@@ -115,7 +116,8 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     own: set[str | None] = (
         {None, default} if project.schema in (None, default) else {project.schema}
     )
-    options["include_object"] = both(options.get("include_object"), own, partitions(migration))
+    is_partition = partitions_of(migration)
+    options["include_object"] = both(options.get("include_object"), own, is_partition)
     if None not in own:  # otherwise Alembic compares the default schema alone
         options["include_schemas"] = True
         options["include_name"] = with_schema(options.get("include_name"), own)
@@ -158,7 +160,7 @@ def both(
     return include
 
 
-def partitions(migration: MigrationContext) -> Callable[[TableName], bool]:
+def partitions_of(migration: MigrationContext) -> Callable[[TableName], bool]:
     """Return a function that tells whether a table of the database is a partition of another."""
     connection = migration.connection
 
@@ -513,6 +515,8 @@ def try_changes(context: MigrationContext, operations: list[MigrateOperation]) -
                 item.kw[REFUSAL] = refusal_of(
                     functools.partial(retype.refuse_as_it_stands, *change, using, is_alone=is_alone)
                 )
+        elif isinstance(item, CreateUniqueConstraintOp | CreateIndexOp):
+            refuse_without_partition_key(item)
         elif isinstance(item, ChangeEnumOp) and context.dialect.name == "postgresql":
             columns = [(table, column) for table, column, _ in item.columns]
             with rolled_back(context):
@@ -521,6 +525,17 @@ def try_changes(context: MigrationContext, operations: list[MigrateOperation]) -
                         relabel.refuse_as_it_stands, item.name, item.labels, item.existing, columns
                     )
                 )
+
+
+def refuse_without_partition_key(item: CreateUniqueConstraintOp | CreateIndexOp) -> None:
+    """Raise Refused where a rule of a table that is there lacks the key of its partitions."""
+    is_unique = isinstance(item, CreateUniqueConstraintOp) or item.unique
+    if postgresql() and is_unique and has_table(item.table_name):
+        rule = (
+            item.to_constraint() if isinstance(item, CreateUniqueConstraintOp) else item.to_index()
+        )
+        names = [column.name for column in rule.columns]
+        partitions.refuse_without_key(str(rule.name), item.table_name, names)
 
 
 def refusal_of(operation: Callable[[], None]) -> str | None:

@@ -234,6 +234,11 @@ REFUSED = {  # a table, and why it can't be written
         'Table("places", metadata, Column("other", Integer))',
         "Write safely.drop_column(…, fill=…)",
     ),
+    "a key without that of its partitions": (
+        'Table("a", metadata, Column("id", Integer, primary_key=True), Column("n", Integer), '
+        'postgresql_partition_by="RANGE (n)")',
+        "pk_a lacks n, and PostgreSQL looks for duplicates in one partition at a time",
+    ),
     "a constraint without a name": (
         "metadata.naming_convention = {}\n"
         'Table("places", metadata, Column("id", Integer, primary_key=True), '
