@@ -662,3 +662,31 @@ async def test_an_enum_of_a_partitioned_table_changes_and_goes_with_its_columns(
     await engine.dispose()
     assert await query(engine, "SELECT typname FROM pg_type WHERE typtype = 'e'") == []
     assert await query(engine, f"SELECT count(*) FROM at_{third}.m") == [(5,)]
+
+
+@pytest.mark.only("postgresql")
+async def test_a_column_with_hidden_labels_comes_back_beside_one_that_is_retyped(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """Its CHECK, and the index of the other column, are none that a draft has left."""
+    create = (
+        'safely.create_enum("mood", "sad", "ok")\n'
+        'safely.create_table("pets", sa.Column("id", sa.BigInteger(), primary_key=True), '
+        'sa.Column("n", sa.Integer(), index=True), '
+        'sa.Column("mood", sa.Enum("sad", "ok", name="mood")))'
+    )
+    write_revision(clone, 1, create, 'safely.drop_table("pets")\nsafely.drop_enum("mood")')
+    change = 'safely.change_enum("mood", {}, existing=[{}], columns=[("pets", "mood")]{})'
+    up = change.format('"ok"', '"sad", "ok"', ', renamed={"sad": "ok"}')
+    write_revision(clone, 2, up, change.format('"sad", "ok"', '"ok"', ""))
+    up = 'safely.add_column("pets", sa.Column("other", sa.Enum("ok", name="mood"), index=False))\n'
+    up += 'safely.change_type("pets", "n", sa.BigInteger())'
+    down = 'safely.change_type("pets", "n", sa.Integer())\nsafely.drop_column("pets", "other")'
+    write_revision(clone, 3, up, down)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    before = await state_of("postgresql", url)
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await state_of("postgresql", url) == before
+    with pytest.raises(DBAPIError, match="_labels_"):
+        await write(engine, "INSERT INTO pets (id, other) VALUES (1, 'sad')")
