@@ -31,6 +31,7 @@ from alembic.operations.ops import (
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import (
+    ARRAY,
     BINARY,
     CLOB,
     UUID,
@@ -71,7 +72,7 @@ from safely.operations.columns import (
     refuse_without_value,
 )
 from safely.operations.connection import Refused, has_table, postgresql, required_name
-from safely.operations.enums import create_missing_enums
+from safely.operations.enums import create_missing_enums, enum_of
 from safely.operations.options import (
     refuse_ignored,
     refuse_ignored_in_constraint,
@@ -662,16 +663,22 @@ def using_of(context: MigrationContext | AutogenContext, operation: AlterColumnO
     """Return the argument `using` of a change of type; None where a cast does it.
 
     A timestamp gets or loses its zone as in UTC: a cast would take that of whichever client writes
-    the row, and is refused. A hook of env.py may have given another expression.
+    the row, and is refused. An enum becomes another one by the names of its labels: there is no
+    cast. A hook of env.py may have given another expression.
     """
     using: str | None = operation.kw.get("postgresql_using")
     old, new = operation.existing_type, operation.modify_type
-    if using is None and isinstance(old, DateTime) and isinstance(new, DateTime):
-        assert context.dialect is not None  # noqa: S101  # Alembic always has one here
-        name = context.dialect.identifier_preparer.quote(operation.column_name)
-        if old.timezone != new.timezone:
-            return f"{name} AT TIME ZONE 'UTC'"
-    return using
+    if using is not None or old is None or new is None:
+        return using
+    assert context.dialect is not None  # noqa: S101  # Alembic always has one here
+    name = context.dialect.identifier_preparer.quote(operation.column_name)
+    if isinstance(old, DateTime) and isinstance(new, DateTime) and old.timezone != new.timezone:
+        return f"{name} AT TIME ZONE 'UTC'"
+    if context.dialect.name == "postgresql" and all(
+        enum_of(type_, context.dialect) for type_ in (old, new)
+    ):
+        return f"{name}::text{'[]' if isinstance(new, ARRAY) else ''}"
+    return None
 
 
 RENDERERS: dict[type[MigrateOperation], Callable[..., Any]] = {

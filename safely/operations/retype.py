@@ -79,7 +79,9 @@ from safely.operations.widen import COMPARE, DROP_NARROWER, can_widen, widened
 
 Type = sa.types.TypeEngine[Any]
 
-OWN_OPPOSITE = re.compile(r"""("?)\w+\1 at time zone '[^']+'""", re.IGNORECASE)
+OWN_OPPOSITE = re.compile(
+    r"""("?)\w+\1(?: at time zone '[^']+'|\s*::\s*text(?:\[\])?)""", re.IGNORECASE
+)  # a conversion that is the opposite one as well
 
 
 def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING needs

@@ -300,6 +300,12 @@ TYPES = {  # a column, its type, and one that no cast makes of it as it stands
     "at": ("sa.DateTime(timezone=True)", "sa.Text", 'using="at AT TIME ZONE'),
     "seen": ("sa.DateTime", "sa.DateTime(timezone=True)", ""),
     "mood": ("sa.Integer", 'sa.Enum("ok", name="mood")', "cannot cast type integer to mood"),
+    "rank": ('sa.Enum("a", "b", name="rank")', 'sa.Enum("b", "a", "c", name="rank_2")', ""),
+    "ranks": (
+        'sa.ARRAY(sa.Enum("x", name="ranks"))',
+        'sa.ARRAY(sa.Enum("x", "y", name="ranks_2"))',
+        "",
+    ),
     "n": ('sa.Text, server_default="none"', 'sa.Integer, server_default="none"', "its default is"),
     "size": (
         'sa.Enum("s", "m", name="size"), server_default="s"',
