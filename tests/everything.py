@@ -310,6 +310,14 @@ TABLES: dict[str, Table] = {
         {"postgresql_partition_by": "'LIST (land)'"},
         only=PG,
     ),
+    # sequences, which autogenerate wants to be there
+    "numbered": Table(
+        {
+            "id": "sa.BigInteger(), sa.Sequence('ticket_numbers'), primary_key=True",
+            "n": "sa.BigInteger(), server_default=sa.Sequence('ticket_numbers').next_value()",
+        },
+        only=PG,
+    ),
     # tables that SQL of the project knows, too
     "secured": Table(with_id(owner="sa.Integer()", note="sa.Text()"), only=PG),
     "summed": Table(
@@ -380,7 +388,11 @@ class Everything(Project):
     def make(self) -> None:
         """Let autogenerate write the first revision, and run it and that of BY_SQL."""
         if self.on_postgresql:
-            self.execute("CREATE EXTENSION citext", "CREATE EXTENSION hstore")
+            self.execute(
+                "CREATE EXTENSION citext",
+                "CREATE EXTENSION hstore",
+                "CREATE SEQUENCE ticket_numbers",
+            )
         self.write()
         self.alembic("revision", "--autogenerate", "-m", "make everything")
         if self.on_postgresql:

@@ -359,7 +359,7 @@ class Changes:
         return f"labels of {enum} are {labels}, renamed {self.renamed}"
 
     def add_sequence(self) -> str | None:
-        name = self.next_name("numbers")
+        name = self.random.choice(["ticket_numbers", self.next_name("numbers")])
         table, column = self.any_table(), self.next_name("number")
         way = self.random.choice(
             ["sa.Sequence({!r})", "server_default=sa.Sequence({!r}).next_value()"]

@@ -382,3 +382,33 @@ async def test_labels_do_not_change_in_the_revision_that_drops_a_column_of_them(
     note = "size has its labels in the order s, m"
     assert note in text
     assert note in output
+
+
+@pytest.mark.only("postgresql")
+async def test_sequences_that_the_database_has_number_rows(
+    empty: AsyncEngine, empty_url: str, tmp_path: Path
+) -> None:
+    """By the application, by a default, and by a sequence that no column has."""
+    zoo = Zoo(tmp_path, empty_url)
+    models = (
+        'sa.Sequence("alone", metadata=metadata)\n'
+        'numbers = sa.Sequence("numbers", start=7, metadata=metadata)\n'
+        'Table("a", metadata, Column("id", Integer, numbers, primary_key=True), '
+        'Column("n", sa.BigInteger, server_default=numbers.next_value()))'
+    )
+    for name, create in (
+        ("a.id has the sequence numbers", "CREATE SEQUENCE IF NOT EXISTS numbers START WITH 7"),
+        ("the models' MetaData has the sequence alone", "CREATE SEQUENCE IF NOT EXISTS alone"),
+    ):
+        zoo.models(models)
+        output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+        assert name in output
+        assert create in output
+        await write(empty, create)
+    zoo.apply(models)
+    await write(empty, "INSERT INTO a (id) VALUES (nextval('numbers'))")
+    zoo.alembic("downgrade", "-1")
+    zoo.alembic("upgrade", "head")
+    zoo.alembic("check")
+    await empty.dispose()
+    assert await query(empty, "SELECT * FROM a") == [(7, 8)]
