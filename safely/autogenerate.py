@@ -61,7 +61,7 @@ from safely.alembic_internals import (
     render_server_default,
     render_type,
 )
-from safely.autogenerate_enums import ChangeEnumOp, as_note
+from safely.autogenerate_enums import ChangeEnumOp, CreateEnumOp, as_note
 from safely.ledger.ledger import LOG
 from safely.operations import partitions, relabel, retype
 from safely.operations.aside import PREFIX
@@ -72,7 +72,7 @@ from safely.operations.columns import (
     refuse_without_value,
 )
 from safely.operations.connection import Refused, has_table, postgresql, required_name
-from safely.operations.enums import create_missing_enums, enum_of
+from safely.operations.enums import create_missing_enums, enum_of, refuse_other_labels
 from safely.operations.options import (
     refuse_ignored,
     refuse_ignored_in_constraint,
@@ -518,7 +518,9 @@ def try_changes(context: MigrationContext, operations: list[MigrateOperation]) -
                 )
         elif isinstance(item, CreateUniqueConstraintOp | CreateIndexOp):
             refuse_without_partition_key(item)
-        elif isinstance(item, ChangeEnumOp) and context.dialect.name == "postgresql":
+        elif type(item) is CreateEnumOp and postgresql():
+            refuse_other_labels(item.name, item.labels)
+        elif isinstance(item, ChangeEnumOp) and postgresql():
             columns = [(table, column) for table, column, _ in item.columns]
             with rolled_back(context):
                 item.refusal = refusal_of(
