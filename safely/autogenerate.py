@@ -92,7 +92,7 @@ PARTITIONS = text(
 ON_EXPRESSIONS = """\
 SELECT list.name, sql, list."unique" FROM pragma_index_list(?) AS list
 JOIN sqlite_master ON sqlite_master.name = list.name AND type = 'index'
-WHERE EXISTS (SELECT 1 FROM pragma_index_info(list.name) WHERE cid = -2)"""
+WHERE EXISTS (SELECT 1 FROM pragma_index_xinfo(list.name) WHERE key AND (cid = -2 OR "desc"))"""
 TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
 REFUSAL = "refusal"  # of a change of type, among the options of Alembic's operation
@@ -288,27 +288,30 @@ def compare_as_declared(impl: Any) -> None:
 
 
 def reflect_indexes_on_expressions(dialect: Any) -> None:
-    """Let a dialect of SQLite return indexes on expressions, which SQLAlchemy passes over."""
+    """Let a dialect of SQLite return indexes on expressions, which SQLAlchemy passes over.
+
+    Also those with a descending column, of which it doesn't say so.
+    """
     get_indexes = dialect.get_indexes
 
     def get_all(
         connection: Connection, table: str, schema: str | None = None, **options: Any
     ) -> list[dict[str, Any]]:
-        indexes = list(get_indexes(connection, table, schema, **options))
+        indexes = {
+            index["name"]: index for index in get_indexes(connection, table, schema, **options)
+        }
         for name, sql, is_unique in connection.exec_driver_sql(ON_EXPRESSIONS, (table,)):
             definition = Definition(sql)
             parts = [str(part).strip() for part in definition.parts]
             _, is_partial, condition = definition.tail.partition(" WHERE ")
-            indexes.append(
-                {
-                    "name": name,
-                    "unique": is_unique,
-                    "column_names": [None] * len(parts),
-                    "expressions": parts,
-                    "dialect_options": {"sqlite_where": text(condition)} if is_partial else {},
-                }
-            )
-        return indexes
+            indexes[name] = {
+                "name": name,
+                "unique": is_unique,
+                "column_names": [None] * len(parts),
+                "expressions": parts,
+                "dialect_options": {"sqlite_where": text(condition)} if is_partial else {},
+            }
+        return list(indexes.values())
 
     dialect.get_indexes = get_all
 

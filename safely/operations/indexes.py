@@ -1,6 +1,7 @@
 """Indexes, built and dropped while everybody goes on reading and writing."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ IS_VALID = """\
 SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relname = {} AND nspname = current_schema"""
+
+ORDER = re.compile(r"(?:\s+(?:ASC|DESC))?(?:\s+NULLS\s+(?:FIRST|LAST))?\s*$", re.IGNORECASE)
 
 Column = str | sa.ColumnElement[Any] | sa.TextClause
 Columns = Sequence[Column]
@@ -338,6 +341,11 @@ def column_sql(column: Column) -> str:
     return sql if postgresql() else sql.replace(' COLLATE "C"', "")
 
 
+def value_sql(column: Column) -> str:
+    """Return a column or an expression of an index as SQL, without its order in the index."""
+    return ORDER.sub("", column_sql(column))
+
+
 def refuse_duplicates(
     index_name: str,
     table_name: str,
@@ -347,7 +355,7 @@ def refuse_duplicates(
     nulls_are_equal: bool,
 ) -> None:
     """Raise Refused where rows have the same values in columns that are to be unique."""
-    values = [column_sql(column) for column in columns]
+    values = [value_sql(column) for column in columns]
     indexed = ["true"] if nulls_are_equal else [f"{value} IS NOT NULL" for value in values]
     if where is not None:
         indexed.append(f"({expression_sql(where)})")
@@ -364,7 +372,7 @@ def duplicates(
     index_name: str, table_name: str, columns: Columns, count: str, where: Condition | None
 ) -> Refused:
     """Return the error for duplicates, with a query that shows them."""
-    values = ", ".join(column_sql(column) for column in columns)
+    values = ", ".join(value_sql(column) for column in columns)
     keys = ", ".join(map(quoted, key_columns(table_name)))
     if postgresql():
         keys = f"array_agg(({keys or 'ctid'})::text)"

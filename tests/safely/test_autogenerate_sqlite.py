@@ -150,6 +150,8 @@ def other_expressions(tables: Tables) -> None:
     tables["parents"] += [
         sa.Index("ix_expression", sa.text("upper(c)"), unique=True),
         sa.Index("ix_new", sa.func.lower(sa.column("c")).desc(), sqlite_where=sa.text("c > 'a'")),
+        sa.Index("ix_descending", sa.desc("c"), "b"),
+        sa.Index("ix_falling", sa.text("b DESC"), unique=True),
     ]
 
 
