@@ -1,7 +1,7 @@
 """All that `safely` uses of Alembic beyond its documented interface, in one file.
 
-Alembic is pinned to one minor version (pyproject.toml). `missing` names what a newer one lacks,
-and a test calls it.
+One name of SQLAlchemy is private as well. Alembic is pinned to one minor version (pyproject.toml).
+`missing` names what a newer one lacks, and a test calls it.
 """
 
 import inspect
@@ -18,10 +18,12 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _render_constraint as render_constraint
 from alembic.autogenerate.render import _render_server_default as render_server_default
 from alembic.autogenerate.render import _repr_type as render_type
+from alembic.ddl.impl import ComparisonResult
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep, StampStep
 from alembic.script import Script, ScriptDirectory
-from sqlalchemy import Index
+from alembic.util.sqla_compat import is_expression_index
+from sqlalchemy import Dialect, Index, MetaData, Sequence
 
 Step: TypeAlias = RevisionStep | StampStep
 Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
@@ -55,6 +57,11 @@ USED = (  # module, name in it, attribute of that or ""
     ("alembic.autogenerate.render", "_repr_type", ""),
     ("alembic.ddl.postgresql", "PostgresqlImpl", "_cleanup_index_expr"),
     ("alembic.ddl.sqlite", "SQLiteImpl", "_compare_identity_default"),
+    ("alembic.ddl.impl", "ComparisonResult", ""),
+    ("alembic.ddl.sqlite", "SQLiteImpl", "compare_indexes"),
+    ("alembic.ddl.sqlite", "SQLiteImpl", "correct_for_autogen_constraints"),
+    ("alembic.util.sqla_compat", "is_expression_index", ""),
+    ("sqlalchemy", "MetaData", "_sequences"),
 )
 
 __all__ = [
@@ -140,6 +147,14 @@ def missing(used: Iterable[tuple[str, str, str]] = USED) -> list[str]:
     return sentences
 
 
+def sequences_alone(context: AutogenContext) -> list[Sequence]:
+    """Return the sequences of the models' MetaData that are the default of no column."""
+    metadata = context.metadata
+    several = [metadata] if isinstance(metadata, MetaData) else list(metadata or ())
+    sequences = [s for one in several for s in one._sequences.values()]  # noqa: SLF001  # SQLAlchemy's
+    return [sequence for sequence in sequences if sequence.column is None]
+
+
 def compare_indexes_without_collation(impl: Any) -> None:
     """Let a context compare index expressions without COLLATE, which PostgreSQL does not return."""
     clean = impl._cleanup_index_expr  # noqa: SLF001  # here it is allowed
@@ -148,6 +163,23 @@ def compare_indexes_without_collation(impl: Any) -> None:
         return str(clean(index, re.sub(r' COLLATE "?\w+"?', "", expression)))
 
     impl._cleanup_index_expr = without_collation  # noqa: SLF001  # of this context alone
+
+
+def compare_indexes_on_expressions(
+    impl: Any, same: Callable[[Dialect, Index, Index], bool]
+) -> None:
+    """Let a context of SQLite compare indexes on expressions, by a function, and not skip them."""
+    compare = impl.compare_indexes
+
+    def with_expressions(wanted: Index, existing: Index) -> ComparisonResult:
+        if not (is_expression_index(wanted) or is_expression_index(existing)):
+            return compare(wanted, existing)  # type: ignore[no-any-return]  # Alembic's
+        if same(impl.dialect, wanted, existing):
+            return ComparisonResult.Equal()
+        return ComparisonResult.Different("another expression")
+
+    impl.compare_indexes = with_expressions
+    impl.correct_for_autogen_constraints = lambda *_: None
 
 
 def ignore_identities(impl: Any) -> None:

@@ -6,6 +6,7 @@ Nothing global of Alembic is changed: `set_up` prepares the context of one comma
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from alembic.autogenerate.render import render_op_text, renderers
@@ -17,8 +18,10 @@ from alembic.operations.ops import (
     CreateForeignKeyOp,
     CreateIndexOp,
     CreateTableOp,
+    CreateUniqueConstraintOp,
     DropColumnOp,
     DropConstraintOp,
+    DropIndexOp,
     DropTableOp,
     ExecuteSQLOp,
     MigrateOperation,
@@ -28,40 +31,55 @@ from alembic.operations.ops import (
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import (
+    ARRAY,
     BINARY,
     CLOB,
     UUID,
     VARBINARY,
     CheckConstraint,
     Column,
+    Connection,
     Constraint,
     DateTime,
+    Dialect,
     ForeignKeyConstraint,
+    Index,
     MetaData,
     Table,
     text,
 )
+from sqlalchemy.schema import CreateIndex
 
-from safely import autogenerate_enums
+from safely import autogenerate_enums, autogenerate_sequences
 from safely.alembic_internals import (
     AutogenContext,
     MigrationContext,
+    compare_indexes_on_expressions,
     compare_indexes_without_collation,
     ignore_identities,
     render_constraint,
     render_server_default,
     render_type,
 )
+from safely.autogenerate_enums import ChangeEnumOp, CreateEnumOp, as_note
 from safely.ledger.ledger import LOG
+from safely.operations import partitions, relabel, retype
 from safely.operations.aside import PREFIX
-from safely.operations.columns import refuse_no_value, refuse_other_rules, refuse_without_value
-from safely.operations.connection import required_name
+from safely.operations.columns import (
+    refuse_no_value,
+    refuse_other_rules,
+    refuse_stored,
+    refuse_without_value,
+)
+from safely.operations.connection import Refused, has_table, postgresql, required_name
+from safely.operations.enums import create_missing_enums, enum_of, refuse_other_labels
 from safely.operations.options import (
     refuse_ignored,
     refuse_ignored_in_constraint,
     refuse_ignored_in_index,
 )
-from safely.operations.table_sql import Definition, plain_default, rule_of
+from safely.operations.retype import refuse_unsuitable_column
+from safely.operations.table_sql import TOKEN, Definition, folded, plain_default, rule_of
 from safely.operations.tables import refuse_keys_to_other_schemas
 from safely.project import Project
 from safely.revisions import in_order, refuse_unusable_id
@@ -71,8 +89,13 @@ PARTITIONS = text(
     "SELECT nspname, relname, nspname = current_schema AS is_current FROM pg_class "
     "JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relispartition"
 )
+ON_EXPRESSIONS = """\
+SELECT list.name, sql, list."unique" FROM pragma_index_list(?) AS list
+JOIN sqlite_master ON sqlite_master.name = list.name AND type = 'index'
+WHERE EXISTS (SELECT 1 FROM pragma_index_xinfo(list.name) WHERE key AND (cid = -2 OR "desc"))"""
 TYPES_OF_SQLITE = {"BINARY": BINARY, "CLOB": CLOB, "UUID": UUID, "VARBINARY": VARBINARY}
 PREFIXES = {"op.": "safely."}  # Alembic's own prefix of operations, and ours
+REFUSAL = "refusal"  # of a change of type, among the options of Alembic's operation
 UNRENDERED = ("comment", "deferrable", "initially")  # options that Alembic leaves out of a key
 
 
@@ -94,13 +117,15 @@ def set_up(migration: MigrationContext, project: Project) -> None:
     own: set[str | None] = (
         {None, default} if project.schema in (None, default) else {project.schema}
     )
-    options["include_object"] = both(options.get("include_object"), own, partitions(migration))
+    is_partition = partitions_of(migration)
+    options["include_object"] = both(options.get("include_object"), own, is_partition)
     if None not in own:  # otherwise Alembic compares the default schema alone
         options["include_schemas"] = True
         options["include_name"] = with_schema(options.get("include_name"), own)
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     options["render_item"] = with_all_options(options.get("render_item"), project.tables)
     autogenerate_enums.set_up(options, project.schema)
+    autogenerate_sequences.set_up(options, project.schema)
     hook = options.get("process_revision_directives")
 
     def directives(
@@ -136,7 +161,7 @@ def both(
     return include
 
 
-def partitions(migration: MigrationContext) -> Callable[[TableName], bool]:
+def partitions_of(migration: MigrationContext) -> Callable[[TableName], bool]:
     """Return a function that tells whether a table of the database is a partition of another."""
     connection = migration.connection
 
@@ -256,8 +281,45 @@ def compare_as_declared(impl: Any) -> None:
         defaults = map(compiler.get_column_default_string, (existing, wanted))
         return len({plain_default(default) for default in defaults}) > 1
 
+    reflect_indexes_on_expressions(impl.dialect)
+    compare_indexes_on_expressions(impl, same_sql)
     impl.autogen_column_reflect = reflect_expression
     impl.compare_server_default = is_other_default
+
+
+def reflect_indexes_on_expressions(dialect: Any) -> None:
+    """Let a dialect of SQLite return indexes on expressions, which SQLAlchemy passes over.
+
+    Also those with a descending column, of which it doesn't say so.
+    """
+    get_indexes = dialect.get_indexes
+
+    def get_all(
+        connection: Connection, table: str, schema: str | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        indexes = {
+            index["name"]: index for index in get_indexes(connection, table, schema, **options)
+        }
+        for name, sql, is_unique in connection.exec_driver_sql(ON_EXPRESSIONS, (table,)):
+            definition = Definition(sql)
+            parts = [str(part).strip() for part in definition.parts]
+            _, is_partial, condition = definition.tail.partition(" WHERE ")
+            indexes[name] = {
+                "name": name,
+                "unique": is_unique,
+                "column_names": [None] * len(parts),
+                "expressions": parts,
+                "dialect_options": {"sqlite_where": text(condition)} if is_partial else {},
+            }
+        return list(indexes.values())
+
+    dialect.get_indexes = get_all
+
+
+def same_sql(dialect: Dialect, index: Index, other: Index) -> bool:
+    """Return whether two indexes are created alike, but for blanks, case and quotes of names."""
+    statements = (str(CreateIndex(one).compile(dialect=dialect)) for one in (index, other))
+    return len({folded(TOKEN.findall(sql)) for sql in statements}) == 1
 
 
 def process(context: MigrationContext, scripts: list[MigrationScript], project: Project) -> None:
@@ -274,7 +336,9 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
         if project.numbered:
             directive.rev_id = next_number(script)
         directive.imports.add("import safely")
-        with Operations.context(context):  # the refusals are those of the operations
+        # the refusals are those of the operations, which name what is aside by their revision
+        context.opts.update(revision=directive.rev_id, is_upgrade=True)
+        with Operations.context(context):
             for up, containers in (
                 (True, directive.upgrade_ops_list),
                 (False, directive.downgrade_ops_list),
@@ -282,6 +346,8 @@ def process(context: MigrationContext, scripts: list[MigrationScript], project: 
                 for container in containers:
                     operations = keys_in_order(container.ops)
                     refuse_unwritable(operations, project, up=up)
+                    if up and not context.as_sql:
+                        try_changes(context, operations)
                     container.ops = spelled(operations, project.tables)
                     if any(isinstance(one, PlainExecute) for one in container.ops):
                         directive.imports.add("from alembic import op")
@@ -419,6 +485,7 @@ def refuse_unwritable(
             refuse_other_rules(operation.table_name, operation.column, is_alone=False)
             if up:
                 refuse_without_value(operation.table_name, operation.column)
+                refuse_stored(operation.table_name, operation.column)
         elif isinstance(operation, DropColumnOp) and up:
             refuse_no_value(operation.table_name, operation.to_column(), project.schema)
         elif isinstance(operation, CreateIndexOp):
@@ -430,6 +497,74 @@ def refuse_unwritable(
             refuse_ignored_in_constraint(name, table, constraint)
         elif isinstance(operation, DropConstraintOp):
             required_name(name_of(operation), operation.table_name)
+
+
+def try_changes(context: MigrationContext, operations: list[MigrateOperation]) -> None:
+    """Refuse columns that can't get another type; note why upgrade refuses a change as it stands.
+
+    Such a note is written above the call, whose author knows the argument that it lacks.
+    """
+    items = list(each(operations))
+    # a rule that forbids the change may be dropped by the same revision
+    is_alone = not any(isinstance(item, DropConstraintOp | DropIndexOp) for item in items)
+    for item in items:
+        if isinstance(item, AlterColumnOp) and item.modify_type is not None:
+            type_ = item.modify_type.copy()
+            change = item.table_name, item.column_name, type_
+            with rolled_back(context):
+                if is_alone:
+                    refuse_unsuitable_column(*change)
+                create_missing_enums([Column(item.column_name, type_)])
+                using = using_of(context, item)
+                item.kw[REFUSAL] = refusal_of(
+                    functools.partial(retype.refuse_as_it_stands, *change, using, is_alone=is_alone)
+                )
+        elif isinstance(item, CreateUniqueConstraintOp | CreateIndexOp):
+            refuse_without_partition_key(item)
+        elif type(item) is CreateEnumOp and postgresql():
+            refuse_other_labels(item.name, item.labels)
+        elif isinstance(item, ChangeEnumOp) and postgresql():
+            columns = [(table, column) for table, column, _ in item.columns]
+            with rolled_back(context):
+                item.refusal = refusal_of(
+                    functools.partial(
+                        relabel.refuse_as_it_stands, item.name, item.labels, item.existing, columns
+                    )
+                )
+
+
+def refuse_without_partition_key(item: CreateUniqueConstraintOp | CreateIndexOp) -> None:
+    """Raise Refused where a rule of a table that is there lacks the key of its partitions."""
+    is_unique = isinstance(item, CreateUniqueConstraintOp) or item.unique
+    if postgresql() and is_unique and has_table(item.table_name):
+        rule = (
+            item.to_constraint() if isinstance(item, CreateUniqueConstraintOp) else item.to_index()
+        )
+        names = [column.name for column in rule.columns]
+        partitions.refuse_without_key(str(rule.name), item.table_name, names)
+
+
+def refusal_of(operation: Callable[[], None]) -> str | None:
+    """Return why an operation is refused; None where it isn't."""
+    try:
+        operation()
+    except Refused as refusal:
+        return str(refusal)
+    return None
+
+
+@contextmanager
+def rolled_back(context: MigrationContext) -> Iterator[None]:
+    """Undo on PostgreSQL what is tried inside; SQLite has no need: nothing is made there."""
+    assert context.connection is not None  # noqa: S101  # autogenerate always has one
+    if context.dialect.name != "postgresql":
+        yield
+        return
+    trial = context.connection.begin_nested()
+    try:
+        yield
+    finally:
+        trial.rollback()
 
 
 def name_of(item: Constraint | DropConstraintOp) -> str | None:
@@ -509,10 +644,11 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     schema = f", schema={operation.schema!r}" if operation.schema else ""
     lines = []
     if operation.modify_type is not None:
+        lines += as_note(operation.kw.get(REFUSAL))
         type_ = render_type(operation.modify_type, context)
-        lines.append(
-            f"safely.change_type({column}, {type_}{conversion(context, operation)}{schema})"
-        )
+        using = using_of(context, operation)
+        argument = "" if using is None else f", using={using!r}"
+        lines.append(f"safely.change_type({column}, {type_}{argument}{schema})")
     if operation.modify_server_default is not False:
         default = render_server_default(operation.modify_server_default, context)
         lines.append(f"safely.change_default({column}, {default}{schema})")
@@ -528,20 +664,26 @@ def render_alter_column(context: AutogenContext, operation: SafeAlterColumn) -> 
     return lines
 
 
-def conversion(context: AutogenContext, operation: SafeAlterColumn) -> str:
-    """Return the argument `using` of a change of type; empty where a cast does it.
+def using_of(context: MigrationContext | AutogenContext, operation: AlterColumnOp) -> str | None:
+    """Return the argument `using` of a change of type; None where a cast does it.
 
     A timestamp gets or loses its zone as in UTC: a cast would take that of whichever client writes
-    the row, and is refused. A hook of env.py may have given another expression.
+    the row, and is refused. An enum becomes another one by the names of its labels: there is no
+    cast. A hook of env.py may have given another expression.
     """
-    using = operation.kw.get("postgresql_using")
+    using: str | None = operation.kw.get("postgresql_using")
     old, new = operation.existing_type, operation.modify_type
-    if using is None and isinstance(old, DateTime) and isinstance(new, DateTime):
-        assert context.dialect is not None  # noqa: S101  # Alembic always has one here
-        name = context.dialect.identifier_preparer.quote(operation.column_name)
-        if old.timezone != new.timezone:
-            using = f"{name} AT TIME ZONE 'UTC'"
-    return "" if using is None else f", using={using!r}"
+    if using is not None or old is None or new is None:
+        return using
+    assert context.dialect is not None  # noqa: S101  # Alembic always has one here
+    name = context.dialect.identifier_preparer.quote(operation.column_name)
+    if isinstance(old, DateTime) and isinstance(new, DateTime) and old.timezone != new.timezone:
+        return f"{name} AT TIME ZONE 'UTC'"
+    if context.dialect.name == "postgresql" and all(
+        enum_of(type_, context.dialect) for type_ in (old, new)
+    ):
+        return f"{name}::text{'[]' if isinstance(new, ARRAY) else ''}"
+    return None
 
 
 RENDERERS: dict[type[MigrateOperation], Callable[..., Any]] = {

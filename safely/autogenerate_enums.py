@@ -4,6 +4,7 @@ SQLite has no types to compare. What is generated there creates those of new tab
 that it runs on PostgreSQL as well; it can't tell which labels a column had.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -31,6 +32,8 @@ from safely.operations.enums import enum_of
 NAME = "safely.enums"  # of our plugin of Alembic, which compares only where `set_up` asks it to
 POSTGRESQL = dialect()  # type: ignore[no-untyped-call]  # those of SQLAlchemy have no types
 SCHEMA = "enums_schema"  # the option of Alembic's context that holds the project's schema
+
+WIDTH = 90  # of a line of a comment, without what stands before it
 
 TYPES = f"""\
 SELECT typname, {LABELS.format(oid="t.oid", note=NOTE.format(oid="t.oid"))},
@@ -92,6 +95,7 @@ class ChangeEnumOp(MigrateOperation):
         self.existing = existing
         self.columns = columns  # table, column, and whether it is NOT NULL
         self.schema = schema
+        self.refusal: str | None = None  # why upgrade would refuse it as it stands
 
     def reverse(self) -> "ChangeEnumOp":
         """Return the opposite."""
@@ -139,6 +143,7 @@ def compare_enums(
         before, columns = existing[name]
         if before != labels:
             refuse_other_order(name, before, labels)
+            refuse_leaving(name, columns, operations.ops)
             first.append(ChangeEnumOp(name, labels, before, columns, schema))
     leaving = set(columns_leaving(operations.ops))
     last = [
@@ -226,6 +231,25 @@ def refuse_other_order(name: str, before: Sequence[str], after: Sequence[str]) -
         )
 
 
+def refuse_leaving(
+    name: str,
+    columns: Sequence[tuple[str, str, str | None]],
+    operations: Sequence[MigrateOperation],
+) -> None:
+    """Raise CommandError where a column whose labels change is dropped or retyped, too.
+
+    Both would set it aside, and it can't be aside twice under one name.
+    """
+    for place in {(table, column) for table, column, _ in columns} & set(
+        columns_leaving(operations)
+    ):
+        raise CommandError(
+            f"the labels of {name} change, and {'.'.join(map(str, place))}, which has them, is "
+            "dropped or gets another type: take two revisions. Put the labels in the model back, "
+            "generate the one, and then the other"
+        )
+
+
 def columns_leaving(
     operations: Sequence[MigrateOperation],
 ) -> Iterator[tuple[str, str | None]]:
@@ -258,6 +282,14 @@ def call(function: str, operation: Any, *arguments: str) -> str:
     return f"safely.{function}({', '.join([repr(operation.name), *arguments, *schema])})"
 
 
+def as_note(refusal: str | None) -> list[str]:
+    """Return the lines of a comment that tells why upgrade refuses a call; none for None."""
+    if refusal is None:
+        return []
+    text = f"upgrade refuses this as it stands: {refusal}"
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH, break_long_words=False)]
+
+
 def render_create(_: AutogenContext, operation: CreateEnumOp) -> str:
     """Return the code that creates a type."""
     return call("create_enum", operation, *map(repr, operation.labels))
@@ -271,7 +303,7 @@ def render_drop(_: AutogenContext, operation: DropEnumOp) -> str:
 def render_change(_: AutogenContext, operation: ChangeEnumOp) -> list[str]:
     """Return the code that gives a type other labels, with what only the author knows."""
     gone = [label for label in operation.existing if label not in operation.labels]
-    comments = []
+    comments = as_note(operation.refusal)
     if gone:
         comments.append(f"# if a label was only renamed, write renamed={{{gone[0]!r}: ...}}")
     is_required = any(required for _, _, required in operation.columns)

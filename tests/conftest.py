@@ -49,6 +49,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the live proofs at full size")
+    parser.addoption("--changes", type=int, help="how many random changes a model gets")
+    parser.addoption("--seed", type=int, help="which random changes these are")
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """A project whose tables have every type, key, constraint and index that SQLAlchemy documents.
 
 Its metadata is kept as source text by table and by part, so that a test can change a part, write
-the models anew and let autogenerate find the change.
+the models anew and let autogenerate find the change. On PostgreSQL a second revision adds what
+models don't have: policies, a materialized view, a view and a trigger.
 """
 
 import asyncio
@@ -68,6 +69,8 @@ def index(name: str, *columns: str, **options: str) -> dict[str, str]:
 
 
 PG, LITE = "postgresql", "sqlite"
+MOOD = "sa.Enum('sad', 'ok', 'happy', name='mood')"
+LEVEL = "sa.Enum('low', 'high', name='level')"
 
 TABLES: dict[str, Table] = {
     # types
@@ -271,7 +274,93 @@ TABLES: dict[str, Table] = {
         with_id(**{"select": "sa.Integer()", "Größe": "sa.Text()", "with space": "sa.Text()"}),
         index("ix Mixed", "'Größe'"),
     ),
+    # enums
+    "moods": Table(
+        with_id(
+            plain=MOOD,
+            required=f"{MOOD}, nullable=False, server_default='ok'",
+            indexed=LEVEL,
+        ),
+        index("ix_moods_indexed", "'indexed'"),
+    ),
+    "pg_moods": Table(
+        with_id(
+            several=f"pg.ARRAY({MOOD})",
+            alone="""sa.Enum("it's", 'a "b"', 'c, d', name='Odd one')""",
+            state="sa.Enum('new', 'old', name='state'), nullable=False, server_default='new'",
+        ),
+        index("ix_pg_moods_new", "'id'", postgresql_where="sa.text(\"state = 'new'\")"),
+        only=PG,
+    ),
+    # partitioned tables
+    "events": Table(
+        {"id": "sa.BigInteger()", "day": "sa.Date()", "note": "sa.Text()", "level": LEVEL},
+        {
+            "pk": "sa.PrimaryKeyConstraint('id', 'day', name='pk_events')",
+            **index("ix_events_note", "'note'"),
+        },
+        {"postgresql_partition_by": "'RANGE (day)'"},
+        only=PG,
+    ),
+    "places": Table(
+        {
+            "id": "sa.Integer()",
+            "land": "sa.String(30)",
+            "size": "sa.Integer(), nullable=False, server_default='1'",
+        },
+        {
+            "pk": "sa.PrimaryKeyConstraint('id', 'land', name='pk_places')",
+            "ck_size": "sa.CheckConstraint('size > 0', name='size')",
+        },
+        {"postgresql_partition_by": "'LIST (land)'"},
+        only=PG,
+    ),
+    # sequences, which autogenerate wants to be there
+    "numbered": Table(
+        {
+            "id": "sa.BigInteger(), sa.Sequence('ticket_numbers'), primary_key=True",
+            "n": "sa.BigInteger(), server_default=sa.Sequence('ticket_numbers').next_value()",
+        },
+        only=PG,
+    ),
+    # tables that SQL of the project knows, too
+    "secured": Table(with_id(owner="sa.Integer()", note="sa.Text()"), only=PG),
+    "summed": Table(
+        with_id(kind="sa.String(20)", amount="sa.Integer()", other="sa.Text()"), only=PG
+    ),
+    "counted": Table(with_id(note="sa.Text()", changes="sa.Integer()"), only=PG),
 }  # fmt: skip
+
+BEFORE = (  # what the models take for granted
+    "CREATE EXTENSION citext",
+    "CREATE EXTENSION hstore",
+    "CREATE SEQUENCE ticket_numbers",
+)
+PARTITIONS = (
+    "CREATE TABLE events_old PARTITION OF events FOR VALUES FROM (MINVALUE) TO ('2000-01-01') "
+    "PARTITION BY HASH (id)",
+    "CREATE TABLE events_old_0 PARTITION OF events_old FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+    "CREATE TABLE events_old_1 PARTITION OF events_old FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+    "CREATE TABLE places_some PARTITION OF places FOR VALUES IN ('word 1', 'word 2', 'word 3')",
+)
+BY_SQL = (
+    "ALTER TABLE secured ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY secured_rows ON secured USING (owner IS DISTINCT FROM -1)",
+    "CREATE MATERIALIZED VIEW summary AS SELECT kind, sum(amount) FROM summed GROUP BY kind",
+    "CREATE VIEW kinds AS SELECT DISTINCT kind FROM summed",
+    "CREATE FUNCTION count_changes() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN new.changes := coalesce(old.changes, 0) + 1; RETURN new; END $$",
+    "CREATE TRIGGER counted_changes BEFORE UPDATE ON counted "
+    "FOR EACH ROW EXECUTE FUNCTION count_changes()",
+)
+BY_SQL_BACK = (
+    "DROP TRIGGER counted_changes ON counted",
+    "DROP FUNCTION count_changes()",
+    "DROP VIEW kinds",
+    "DROP MATERIALIZED VIEW summary",
+    "DROP POLICY secured_rows ON secured",
+    "ALTER TABLE secured DISABLE ROW LEVEL SECURITY",
+)
 
 
 class Everything(Project):
@@ -332,6 +421,22 @@ class Everything(Project):
         """Return the command with the file of the address, where it is Alembic's."""
         program, *arguments = command
         return [program, "-c", self.ini, *arguments] if program == "alembic" else command
+
+    def make(self) -> None:
+        """Let autogenerate write the first revision, and run it and that of BY_SQL."""
+        if self.on_postgresql:
+            self.execute(*BEFORE)
+        self.write()
+        self.alembic("revision", "--autogenerate", "-m", "make everything")
+        if self.on_postgresql:
+            up, down = (
+                "\n".join(f"op.execute({statement!r})" for statement in statements)
+                for statements in (BY_SQL, BY_SQL_BACK)
+            )
+            self.add_revision(up, down, imports="from alembic import op")
+        self.alembic("upgrade", "head")
+        if self.on_postgresql:
+            self.execute(*PARTITIONS)
 
     def models_are(self, tables: dict[str, Table]) -> None:
         """Write the models of these tables."""

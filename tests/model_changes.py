@@ -1,5 +1,6 @@
 """Random changes of a model, each of a kind that people make, as source text."""
 
+import ast
 import re
 from collections.abc import Callable
 from random import Random
@@ -17,6 +18,9 @@ NEW_TYPES_PG = [
     "pg.TIMESTAMP(timezone=True)", "pg.INTERVAL()", "pg.HSTORE()", "pg.BIT(5)", "pg.MONEY()",
     "pg.DATEMULTIRANGE()", "pg.MACADDR()", "sa.Text(), comment='what it holds'",
 ]  # fmt: skip
+ENUM = re.compile(r"sa\.Enum\((.*?), name=('[^']*')\)")
+# tables with what only PostgreSQL has: every second change is one of these
+SHAPES = ["moods", "pg_moods", "events", "places", "secured", "summed", "counted"]
 DEFAULTS = {
     "sa.Text()": "'new'", "sa.String(30)": "'new'", "sa.Integer()": "sa.text('0')",
     "sa.BigInteger()": "sa.text('7')", "sa.Boolean()": "sa.true()", "sa.Numeric(10, 2)": "'1.50'",
@@ -57,19 +61,28 @@ class Changes:
         self.kind = kind
         self.random = random
         self.number = 0
+        self.scope: list[str] = []
+        self.renamed: dict[str, str] = {}
+        """The labels of an enum that the last change has renamed: autogenerate can't know them."""
 
     def next_name(self, prefix: str) -> str:
         self.number += 1
         return f"{prefix}_{self.number}"
 
     def any_table(self) -> str:
-        return self.random.choice(sorted(self.tables))
+        return self.random.choice(sorted(self.changeable))
+
+    @property
+    def changeable(self) -> Tables:
+        """The tables among which this change chooses."""
+        chosen = {name: self.tables[name] for name in self.scope if name in self.tables}
+        return chosen or self.tables
 
     def plain(self, wanted: Callable[[str], bool] = lambda _: True) -> Place | None:
         """Return a column that no rule, key or other column mentions."""
         places = [
             Place(table, column)
-            for table, content in sorted(self.tables.items())
+            for table, content in sorted(self.changeable.items())
             for column, text in content.columns.items()
             if "primary_key" not in text and "ForeignKey" not in text and "Computed" not in text
             and "index=" not in text
@@ -90,7 +103,13 @@ class Changes:
 
     @property
     def types(self) -> list[str]:
-        return NEW_TYPES + (NEW_TYPES_PG if self.kind == PG else [])
+        return NEW_TYPES + (NEW_TYPES_PG if self.kind == PG else []) + self.enums
+
+    @property
+    def enums(self) -> list[str]:
+        """The enum types of the models."""
+        texts = [text for t in self.tables.values() for text in t.columns.values()]
+        return sorted({match[0] for text in texts for match in ENUM.finditer(text)})
 
     def add_column(self) -> str:
         table, column, type_ = (
@@ -111,7 +130,7 @@ class Changes:
     def add_generated_column(self) -> str | None:
         numbers = [
             (table, column)
-            for table, content in sorted(self.tables.items())
+            for table, content in sorted(self.changeable.items())
             for column, text in content.columns.items()
             if text == "sa.Integer()" and column.isalnum() and column != "select"  # a reserved word
         ]
@@ -169,11 +188,14 @@ class Changes:
         return f"drop default of {place.table}.{place.column}"
 
     def add_index(self) -> str | None:
-        place = self.plain(lambda text: text.startswith(("sa.Int", "sa.Text", "sa.Date", "sa.Str")))
+        kinds = ("sa.Int", "sa.Text", "sa.Date", "sa.Str", "sa.Enum")
+        place = self.plain(lambda text: text.startswith(kinds))
         if place is None:
             return None
         name, column = self.next_name("ix_added"), repr(place.column)
-        ways = [index(name, column), index(name, f"sa.desc({column})")]
+        ways = [index(name, column)]
+        if "sa.Enum" not in self.text(place) or self.kind == PG:
+            ways.append(index(name, f"sa.desc({column})"))
         if self.kind == PG:
             ways += [
                 index(name, column, postgresql_using="'hash'"),
@@ -186,7 +208,7 @@ class Changes:
     def drop_rule(self) -> str | None:
         names = [
             (table, rule)
-            for table, content in sorted(self.tables.items())
+            for table, content in sorted(self.changeable.items())
             for rule, text in content.rules.items()
             if "PrimaryKey" not in text and "CheckConstraint" not in text
             and "Exclude" not in text and "uq_parents" not in rule
@@ -233,10 +255,25 @@ class Changes:
             self.tables[name].rules.clear()
         return f"add table {name}"
 
+    def add_partitioned_table(self) -> str | None:
+        if self.kind == LITE:
+            return None
+        name = self.next_name("parts")
+        columns = {
+            "id": "sa.BigInteger(), primary_key=True",
+            "kind": "sa.String(20), primary_key=True",
+            "c0": self.random.choice(self.types),
+            "c1": self.random.choice(self.types),
+        }
+        way = self.random.choice(["RANGE (id)", "LIST (kind)", "HASH (id, kind)"])
+        rules = index(f"ix_{name}", "'kind'", "'id'")
+        self.tables[name] = Table(columns, rules, {"postgresql_partition_by": repr(way)})
+        return f"add table {name} by {way}"
+
     def drop_table(self) -> str | None:
         names = [
             name
-            for name in sorted(self.tables)
+            for name in sorted(self.changeable)
             if not any(
                 re.search(rf"'{re.escape(name)}\.", text)
                 for content in self.tables.values()
@@ -263,6 +300,75 @@ class Changes:
         self.tables[table].options["comment"] = repr(self.next_name("a comment"))
         return f"comment on {table}"
 
+    def add_enum(self) -> str | None:
+        enum = f"sa.Enum('a', 'b', 'c', name='{self.next_name('enum')}')"
+        table, column = self.any_table(), self.next_name("labelled")
+        ways = ["{}", "{}, nullable=False, server_default='b'"]
+        if self.kind == PG:
+            ways.append("pg.ARRAY({})")
+        text = self.random.choice(ways).format(enum)
+        self.tables[table].columns[column] = text
+        return f"add {table}.{column} {text}"
+
+    def add_label(self) -> str | None:
+        return self.change_labels(
+            lambda labels: labels.insert(
+                self.random.randint(0, len(labels)), self.next_name("label")
+            )
+        )
+
+    def rename_label(self) -> str | None:
+        new = self.next_name("label")
+
+        def rename(labels: list[str]) -> None:
+            place = self.random.randrange(len(labels))
+            self.renamed = {labels[place]: new}
+            labels[place] = new
+
+        return self.change_labels(rename)
+
+    def remove_label(self) -> str | None:
+        """Remove a label; of two, in the place of which another one comes."""
+
+        def remove(labels: list[str]) -> None:
+            gone = labels.pop(self.random.randrange(len(labels)))
+            if self.random.random() < 0.5:  # every second one
+                self.renamed = {gone: self.random.choice(labels)}
+
+        return self.change_labels(remove)
+
+    def change_labels(self, change: Callable[[list[str]], None]) -> str | None:
+        """Change the labels of an enum in all columns that have it, and in their defaults."""
+        if self.kind == LITE or not self.enums:
+            return None  # SQLite doesn't know labels, so autogenerate sees no change
+        enum = self.random.choice(self.enums)
+        match = ENUM.fullmatch(enum)
+        assert match
+        labels = list(ast.literal_eval(f"[{match[1]}]"))
+        if len(labels) < 2:  # a label stays
+            return None
+        change(labels)
+        new = f"sa.Enum({', '.join(map(repr, labels))}, name={match[2]})"
+        for table in self.tables.values():
+            for column, text in table.columns.items():
+                if enum in text:
+                    changed = text.replace(enum, new)
+                    for old, label in self.renamed.items():
+                        changed = changed.replace(f"default={old!r}", f"default={label!r}")
+                    table.columns[column] = changed
+        return f"labels of {enum} are {labels}, renamed {self.renamed}"
+
+    def add_sequence(self) -> str | None:
+        name = self.random.choice(["ticket_numbers", self.next_name("numbers")])
+        table, column = self.any_table(), self.next_name("number")
+        way = self.random.choice(
+            ["sa.Sequence({!r})", "server_default=sa.Sequence({!r}).next_value()"]
+        )
+        if self.kind == LITE:
+            return None
+        self.tables[table].columns[column] = f"sa.BigInteger(), {way.format(name)}"
+        return f"add {table}.{column} with a sequence"
+
     @property
     def kinds(self) -> list[Callable[[], str | None]]:
         return [
@@ -270,11 +376,15 @@ class Changes:
             self.change_type, self.require_column, self.allow_null, self.change_default,
             self.drop_default, self.add_index, self.drop_rule, self.add_unique,
             self.add_foreign_key, self.add_table, self.drop_table, self.change_comment,
-            self.change_table_comment,
+            self.change_table_comment, self.add_partitioned_table, self.add_enum, self.add_label,
+            self.rename_label, self.remove_label, self.add_sequence,
         ]  # fmt: skip
 
     def change(self) -> str:
         """Change one thing; return what."""
         while True:
+            self.renamed = {}
+            is_special = self.random.random() < 0.5  # every second one
+            self.scope = [self.random.choice(SHAPES)] if is_special else []
             if (done := self.random.choice(self.kinds)()) is not None:
                 return done

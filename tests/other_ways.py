@@ -20,14 +20,24 @@ class Scripted:
 
     project: Everything
     server: Server
+    refused: list[str] = field(default_factory=list)
 
     async def run(self, command: str, start: str, end: str) -> None:
-        """Print the script of the steps between two revisions, and let psql run it."""
-        script = await asyncio.to_thread(
-            self.project.output, "alembic", command, f"{start}:{end}", "--sql"
-        )
-        psql = await asyncio.to_thread(self.psql, script)
-        assert psql.returncode == 0, psql.stderr
+        """Print the script of the steps between two revisions, and let psql run it.
+
+        Where a script of them is refused, note why, and run the command itself.
+        """
+        printed = await asyncio.to_thread(self.script, command, f"{start}:{end}")
+        if printed.returncode == 0:
+            psql = await asyncio.to_thread(self.psql, printed.stdout)
+            assert psql.returncode == 0, psql.stderr
+            return
+        assert "Traceback" not in printed.stderr, printed.stderr
+        self.refused.append(printed.stdout.splitlines()[-1])
+        await asyncio.to_thread(self.project.alembic, command, end)
+
+    def script(self, command: str, steps: str) -> subprocess.CompletedProcess[str]:
+        return self.project.process(["alembic", command, steps, "--sql"], stderr=subprocess.PIPE)
 
     def psql(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -68,8 +68,8 @@ ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import 
     "alembic_ini", "alembic_internals", "cancellation", "closed_output", "errors", "files",
     "words", "progress", "project", "revisions", "history", "addresses", "database", "operations",
     "__init__", "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
-    "autogenerate_enums", "autogenerate", "lint", "run", "backup", "report", "env", "rehearsal",
-    "cli", "__main__",
+    "autogenerate_enums", "autogenerate_sequences", "autogenerate", "lint", "run", "backup",
+    "report", "env", "rehearsal", "cli", "__main__",
 )  # fmt: skip
 DEVELOPMENT_COMMANDS = {("cli", "lint.py"), ("cli", "rehearse.py"), ("cli", "showing.py")}
 

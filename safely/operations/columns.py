@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.schema import CreateColumn, DefaultClause
 
 from safely.operations.aside import (
@@ -50,6 +51,7 @@ from safely.operations.options import (
     refuse_ignored_in_column,
     refuse_ignored_in_constraint,
     refuse_off,
+    refuse_sequence,
     refuse_unknown,
 )
 from safely.operations.rebuild import (
@@ -61,6 +63,23 @@ from safely.operations.rebuild import (
 from safely.operations.required import refuse_used_by_fill
 from safely.operations.retype_sqlite import NUMBERS, kind_of
 from safely.operations.table_sql import Part, differences, mentions, rule_of, same
+
+# for a script: whether ADD COLUMN would write every row, tried on an empty twin
+REFUSE_REWRITE = """\
+DO $rewrite$
+DECLARE
+  file oid;
+BEGIN
+  IF NOT ({has_column} OR {has_hidden}) THEN
+    CREATE TEMPORARY TABLE safely_twin (LIKE {table} INCLUDING ALL);
+    file := pg_relation_filenode('safely_twin'::regclass);
+    ALTER TABLE safely_twin {add};
+    IF file <> pg_relation_filenode('safely_twin'::regclass) THEN
+      RAISE EXCEPTION '%', {message};
+    END IF;
+    DROP TABLE safely_twin;
+  END IF;
+END $rewrite$"""
 
 # a column that the trigger of safely.require_column fills in needs no default
 NEEDS_VALUE = """\
@@ -118,6 +137,7 @@ def add_column(  # noqa: PLR0913  # Alembic's signature
     refuse_off("add_column", if_not_exists=if_not_exists)
     refuse_elsewhere(schema, table_name)
     name = column.name
+    refuse_sequence(table_name, column)
     refuse_other_rules(table_name, column)
     if inline_references or inline_primary_key:
         option = "inline_references" if inline_references else "inline_primary_key"
@@ -125,6 +145,7 @@ def add_column(  # noqa: PLR0913  # Alembic's signature
     is_new = offline() or not (is_set_aside(table_name, name) or has_column(table_name, name))
     if is_new and not undoing():
         refuse_without_value(table_name, column)
+        refuse_stored(table_name, column)
     if not postgresql():
         add_on_sqlite(table_name, column)
         return
@@ -140,10 +161,10 @@ def add_on_postgresql(table_name: str, column: sa.Column[Any], *, is_new: bool) 
     alter = f"ALTER TABLE {quoted(table_name)}"
     definition = column_definition(table_name, column)
     add = f"ADD COLUMN IF NOT EXISTS {definition}"
+    if is_new and (may_rewrite(column) or not offline()):
+        refuse_rewrite(table_name, column, add)
     if not offline():
-        if is_new:
-            refuse_rewrite(table_name, name, add)
-        elif is_set_aside(table_name, name):
+        if is_set_aside(table_name, name):
             refuse_other_type(table_name, column)
             refuse_other_column(table_name, column, definition)
         refuse_broken_checks(table_name, column, checks)
@@ -208,7 +229,7 @@ def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
         refuse_broken_checks(table_name, column, checks)
     definition = definition_on_sqlite(table_name, column)
     if offline() or not is_set_aside(table_name, column.name):
-        add_new_on_sqlite(table_name, column.name, definition)
+        add_new_on_sqlite(table_name, column, definition)
         return
     refuse_other_definition(table_name, column.name, definition)
     bring_column_back(table_name, column.name)
@@ -218,12 +239,12 @@ def add_on_sqlite(table_name: str, column: sa.Column[Any]) -> None:
             table.set_default(column.name, default)
 
 
-def add_new_on_sqlite(table_name: str, column_name: str, definition: str) -> None:
+def add_new_on_sqlite(table_name: str, column: sa.Column[Any], definition: str) -> None:
     """Add a column; SQLite computes values of rows that are there only by copying the table."""
     part = Part(definition)
     default = (rule_of(part, "DEFAULT") or "")[len("DEFAULT ") :]
     if re.search(r"\brandom", default, re.IGNORECASE):
-        raise Refused(computed_for_every_row(table_name, column_name))
+        raise Refused(computed_for_every_row(table_name, column))
     generated = rule_of(part, "GENERATED") or ""
     if (
         default.upper().startswith(("(", "CURRENT_"))
@@ -324,18 +345,69 @@ def refuse_other_rules(table_name: str, column: sa.Column[Any], *, is_alone: boo
         refuse_ignored_in_constraint(name, table_name, constraint)
 
 
-def refuse_rewrite(table_name: str, column_name: str, add: str) -> None:
-    """Raise Refused for a column whose value would be computed for every row."""
-    if rewrites(table_name, add):
-        raise Refused(computed_for_every_row(table_name, column_name))
+def may_rewrite(column: sa.Column[Any]) -> bool:
+    """Return whether adding a column may write every row: most scripts need not try that."""
+    default = column.server_default
+    is_constant = default is None or (
+        isinstance(default, DefaultClause) and isinstance(default.arg, str)
+    )
+    return not is_constant or isinstance(column.type, DOMAIN)
 
 
-def computed_for_every_row(table_name: str, column_name: str) -> str:
+def refuse_rewrite(table_name: str, column: sa.Column[Any], add: str) -> None:
+    """Raise Refused for a column whose value would be computed for every row (PostgreSQL).
+
+    `add` is the clause of ALTER TABLE. A script finds out itself.
+    """
+    message = computed_for_every_row(table_name, column)
+    if offline():
+        oid = regclass(table_name)
+        run(
+            REFUSE_REWRITE.format(
+                has_column=HAS_COLUMN.format(oid, literal(column.name)),
+                has_hidden=HAS_COLUMN.format(oid, literal(hidden_name(column.name))),
+                table=quoted(table_name),
+                add=add,
+                message=literal(message),
+            )
+        )
+    elif rewrites(table_name, add):
+        raise Refused(message)
+
+
+def refuse_stored(table_name: str, column: sa.Column[Any]) -> None:
+    """Raise Refused for a new generated column that is stored (PostgreSQL).
+
+    On SQLite nobody can write meanwhile anyway.
+    """
+    if not postgresql() or column.computed is None:
+        return
+    # before version 18 PostgreSQL has no others
+    has_others = getattr(op.get_context().dialect, "supports_virtual_generated_columns", True)
+    if column.computed.persisted or not has_others:
+        raise Refused(computed_for_every_row(table_name, column))
+
+
+def computed_for_every_row(table_name: str, column: sa.Column[Any]) -> str:
     """Return the message for a column whose value would be computed for every row."""
+    remedy = (
+        "add it nullable and without a default, fill it in with safely.backfill, then give it its "
+        "default with safely.change_default"
+    )
+    if column.computed is not None:
+        remedy = (
+            "write Computed(…, persisted=False), which computes it when it is read (PostgreSQL 18 "
+            "or later); or add a plain column, fill it in with safely.backfill, and let a trigger "
+            "or the application write it"
+        )
+    elif column.identity is not None:
+        remedy = (
+            "add it nullable and without Identity(), fill it in with safely.backfill, then give it "
+            "a sequence of its own as its default, with safely.change_default"
+        )
     return (
-        f"{table_name}.{column_name} would be computed for every row while nobody can read "
-        f"{table_name}: add it nullable and without a default, fill it in with "
-        "safely.backfill, then give it its default with safely.change_default"
+        f"{table_name}.{column.name} would be computed for every row while nobody can read "
+        f"{table_name}: {remedy}"
     )
 
 

@@ -260,6 +260,24 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
                 set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
 
 
+@contextmanager
+def in_tablespace(name: str | None) -> Iterator[None]:
+    """Build indexes in a tablespace, where a definition of PostgreSQL leaves it out.
+
+    What the revision did before is committed. None: where the database has its tables.
+    """
+    if name is None:
+        yield
+        return
+    with outside_transaction():
+        run(f"SET default_tablespace = {quoted(name)}")
+    try:
+        yield
+    finally:
+        with suppress(SQLAlchemyError), outside_transaction():
+            run("RESET default_tablespace")
+
+
 def refuse_elsewhere(schema: str | None, *table_names: str) -> None:
     """Raise Refused for another schema than the project's, the only one that is published.
 

@@ -54,14 +54,18 @@ SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 WHERE indrelid = {table} AND relname !~ '^_aside_'
   AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)"""
 
-# the names, without the prefix, of what comes back with a column
+# The names, without the prefix, of what comes back with a column. Not those of another column that
+# the revision has retyped, nor the CHECK that keeps hidden labels out of an enum.
 WITH_COLUMN = """\
 SELECT substr(name, {length} + 1) FROM (
-  SELECT conname AS name FROM pg_constraint
+  SELECT conname AS name, number FROM pg_constraint, unnest(conkey) AS number
   WHERE conrelid = {table} AND contype IN ('u', 'c', 'x')
-  UNION SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+  UNION SELECT relname, refobjsubid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+  JOIN pg_depend ON classid = 'pg_class'::regclass AND objid = indexrelid AND refobjid = indrelid
   WHERE indrelid = {table}) AS names
-WHERE starts_with(name, {prefix}) AND name <> {hidden}"""
+JOIN pg_attribute ON attrelid = {table} AND attnum = number
+WHERE attname = {hidden} AND starts_with(name, {prefix}) AND name <> {hidden}
+  AND NOT starts_with(name, {prefix} || '_aside_labels_')"""
 
 
 def refuse_other_column(table_name: str, column: sa.Column[object], definition: str) -> None:

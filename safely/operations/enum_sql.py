@@ -151,6 +151,15 @@ BEGIN
   END IF;
 END $default$"""
 
+# for a script, which converts single labels
+REFUSE_ARRAY = """\
+DO $array$ BEGIN
+  IF (SELECT typcategory = 'A' FROM pg_attribute JOIN pg_type ON pg_type.oid = atttypid
+      WHERE attrelid = {oid} AND attname = {shown_text}) THEN
+    RAISE EXCEPTION '%', {message};
+  END IF;
+END $array$"""
+
 # for a script: rows whose label has no counterpart, unless an older build may go on seeing it
 REFUSE_ROWS = """\
 DO $rows$

@@ -145,11 +145,11 @@ def refuse_other_labels(name: str, values: Sequence[str]) -> None:
     if labels is None:
         raise Refused(f"{name} can't become an enum: there is a type of that name that is none")
     if set(labels) != set(values):
-        note = note_of(name)
-        if by := note.get("set aside by"):
+        if by := note_of(name).get("set aside by"):
             raise Refused(
-                f"{other_labels(name, values, ', '.join(labels))}. Revision {by} has set it aside: "
-                "`python -m safely purge` drops it, or give the new one another name"
+                f"revision {by} has set aside a type {name} with the labels {', '.join(labels)}, "
+                f"and not {', '.join(values)}: `python -m safely purge` drops it, or give the new "
+                "one another name"
             )
         raise Refused(other_labels(name, values, ", ".join(labels)))
 

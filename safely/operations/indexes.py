@@ -1,6 +1,7 @@
 """Indexes, built and dropped while everybody goes on reading and writing."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from safely.operations.connection import (
     analyze,
     empty_twin,
     expression_sql,
+    in_tablespace,
     literal,
     offline,
     outside_transaction,
@@ -37,6 +39,8 @@ IS_VALID = """\
 SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE relname = {} AND nspname = current_schema"""
+
+ORDER = re.compile(r"(?:\s+(?:ASC|DESC))?(?:\s+NULLS\s+(?:FIRST|LAST))?\s*$", re.IGNORECASE)
 
 Column = str | sa.ColumnElement[Any] | sa.TextClause
 Columns = Sequence[Column]
@@ -169,7 +173,8 @@ def create_on_partitions(
         partitions.refuse_without_key(index_name, table_name, columns)
     definition = definition_on_twin(table_name, columns, unique=unique, **options)
     try:
-        partitions.build_index(index_name, table_name, definition, unique=unique)
+        with in_tablespace(options.get("postgresql_tablespace")):
+            partitions.build_index(index_name, table_name, definition, unique=unique)
     except IntegrityError as error:  # a duplicate was written while it was being built
         partitions.drop_index(index_name)
         where = options.get("postgresql_where")
@@ -275,7 +280,9 @@ def drop_index(
     if not postgresql():
         op.drop_index(index_name, table_name, if_exists=True)
         return
-    if not offline() and partitions.is_partitioned_index(index_name):
+    if offline():
+        partitions.print_drop(index_name)
+    elif partitions.is_partitioned_index(index_name):
         partitions.drop_index(index_name)
         return
     with outside_transaction(patient=True):
@@ -293,6 +300,14 @@ def drop_concurrently(index_name: str, table_name: str | None) -> None:
         schema=project_schema(),
         postgresql_concurrently=True,
         if_exists=True,
+    )
+
+
+def tablespace_of(index_name: str) -> str | None:
+    """Return the tablespace of an index; None for that of the database."""
+    return scalar(  # type: ignore[no-any-return]  # a name
+        "SELECT spcname::text FROM pg_class JOIN pg_tablespace ON pg_tablespace.oid = "
+        f"reltablespace WHERE pg_class.oid = {literal(index_name)}::regclass"
     )
 
 
@@ -326,6 +341,11 @@ def column_sql(column: Column) -> str:
     return sql if postgresql() else sql.replace(' COLLATE "C"', "")
 
 
+def value_sql(column: Column) -> str:
+    """Return a column or an expression of an index as SQL, without its order in the index."""
+    return ORDER.sub("", column_sql(column))
+
+
 def refuse_duplicates(
     index_name: str,
     table_name: str,
@@ -335,7 +355,7 @@ def refuse_duplicates(
     nulls_are_equal: bool,
 ) -> None:
     """Raise Refused where rows have the same values in columns that are to be unique."""
-    values = [column_sql(column) for column in columns]
+    values = [value_sql(column) for column in columns]
     indexed = ["true"] if nulls_are_equal else [f"{value} IS NOT NULL" for value in values]
     if where is not None:
         indexed.append(f"({expression_sql(where)})")
@@ -352,7 +372,7 @@ def duplicates(
     index_name: str, table_name: str, columns: Columns, count: str, where: Condition | None
 ) -> Refused:
     """Return the error for duplicates, with a query that shows them."""
-    values = ", ".join(column_sql(column) for column in columns)
+    values = ", ".join(value_sql(column) for column in columns)
     keys = ", ".join(map(quoted, key_columns(table_name)))
     if postgresql():
         keys = f"array_agg(({keys or 'ctid'})::text)"

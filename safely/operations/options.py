@@ -5,6 +5,7 @@ record the revision as done. Options of other databases, such as `mysql_engine`,
 PostgreSQL and SQLite, and are passed over here as well.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from safely.operations.sqlite_limits import (
 )
 
 OTHER_DATABASES = ("mariadb_", "mssql_", "mysql_", "oracle_")
+UNIQUE_RULES = (sa.PrimaryKeyConstraint, sa.UniqueConstraint)
+KEY = re.compile(r'\s*(?:"([^"]+)"|([\w$]+))(?:\s|$)')  # a column by which rows are divided
 CONFLICT = {  # options of a column on SQLite, and the rule that each is about
     "on_conflict_not_null": "nullable=False",
     "on_conflict_primary_key": "primary_key=True",
@@ -59,6 +62,8 @@ def table_of(table_name: str, items: tuple[sa.schema.SchemaItem, ...], **options
         table = CreateTableOp(table_name, items, **options).to_table(op.get_context())
     except (ArgumentError, TypeError) as error:
         raise Refused(f"safely.create_table({table_name!r}, …): {error}") from error
+    for column in table.columns:
+        refuse_sequence(table_name, column)
     refuse_ignored(table, options.get("prefixes") or ())
     for key in table.foreign_key_constraints:
         defer_as_postgresql(key)
@@ -86,6 +91,20 @@ def refuse_ignored_in_column(table_name: str, column: sa.Column[Any]) -> None:
     refuse_first(f"{table_name}.{column.name}", of_column(column))
     if not postgresql():
         refuse_impossible_column(table_name, column)
+
+
+def refuse_sequence(table_name: str, column: sa.Column[Any]) -> None:
+    """Raise Refused for a sequence in a revision, which no operation makes.
+
+    In the models it is fine: the application asks for its values.
+    """
+    default = column.default
+    if isinstance(default, sa.Sequence) and not default.optional:
+        reason = (
+            "no operation makes it. Write sa.Identity(), or make the sequence with op.execute and "
+            f"write server_default=sa.text(\"nextval('{default.name}')\")"
+        )
+        refuse_first(f"{table_name}.{column.name}", [(f"Sequence({default.name!r})", reason)])
 
 
 def refuse_ignored_in_constraint(
@@ -121,13 +140,7 @@ def refuse_first(place: str, problems: Iterable[tuple[str, str]]) -> None:
 
 def of_column(column: sa.Column[Any]) -> Iterator[tuple[str, str]]:
     """Yield the options of a column that can't be obeyed, and why."""
-    default, on_update = column.default, column.server_onupdate
-    if isinstance(default, sa.Sequence) and not default.optional:
-        yield (
-            f"Sequence({default.name!r})",
-            "no operation makes it. Write sa.Identity(), or make the sequence with op.execute and "
-            f"write server_default=sa.text(\"nextval('{default.name}')\")",
-        )
+    on_update = column.server_onupdate
     if isinstance(on_update, DefaultClause):
         yield "server_onupdate", "it makes nothing in the database. Write a trigger with op.execute"
     if column.autoincrement is True and not column.primary_key:
@@ -180,6 +193,8 @@ def of_table(table: sa.Table, prefixes: Iterable[str]) -> Iterator[tuple[str, st
         yield "postgresql_on_commit", "only a temporary table has it"
     if of_postgresql["with_oids"]:
         yield "postgresql_with_oids", "PostgreSQL has no such tables any more"
+    if postgresql() and of_postgresql["partition_by"]:
+        yield from of_partitioned(table, of_postgresql["partition_by"])
     if not postgresql() and table.dialect_options["sqlite"]["autoincrement"]:
         key = table.primary_key
         is_counted = len(key.columns) == 1 and "AUTOINCREMENT" in str(
@@ -187,3 +202,24 @@ def of_table(table: sa.Table, prefixes: Iterable[str]) -> Iterator[tuple[str, st
         )
         if not is_counted:
             yield "sqlite_autoincrement", "the primary key is not one column that is an integer"
+
+
+def of_partitioned(table: sa.Table, partition_by: str) -> Iterator[tuple[str, str]]:
+    """Yield the way by which a table is divided where a unique rule of it lacks a column of that.
+
+    `partition_by` is the SQL after PARTITION BY.
+    """
+    _, _, listed = partition_by.rpartition(")")[0].partition("(")
+    keys = [
+        (match[1] or match[2].lower()) if (match := KEY.match(part)) else part.strip()
+        for part in listed.split(",")
+    ]
+    rules = [one for one in table.constraints if isinstance(one, UNIQUE_RULES) and one.columns]
+    for rule in [*rules, *(index for index in table.indexes if index.unique)]:
+        names = [column.name for column in rule.columns]
+        if missing := [key for key in keys if key not in names]:
+            yield (
+                f"postgresql_partition_by={partition_by!r}",
+                f"{rule.name or 'its primary key'} lacks {', '.join(missing)}, and PostgreSQL "
+                "looks for duplicates in one partition at a time. Add that to its columns",
+            )

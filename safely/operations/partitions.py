@@ -295,6 +295,18 @@ def free_name(schema: str, name: str) -> str:
     raise Refused(f"{candidates} exist all: rename some of them, and run this again")
 
 
+def print_drop(index_name: str) -> None:
+    """Print a statement that drops an index if it is that of a partitioned table."""
+    run(
+        "DO $partitions$ BEGIN\n"
+        f"  IF EXISTS (SELECT FROM pg_class WHERE relkind = 'I' AND oid = to_regclass("
+        f"{name_of(index_name)})) THEN\n"
+        f"    DROP INDEX {quoted(index_name)};\n"
+        "  END IF;\n"
+        "END $partitions$"
+    )
+
+
 def drop_index(index_name: str) -> None:
     """Drop the index of a partitioned table, and what a killed run has built for it.
 

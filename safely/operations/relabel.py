@@ -42,6 +42,7 @@ from safely.operations.enum_sql import (
     KEEP_NEW_LABELS,
     KEEP_OLD_LABELS,
     NOTE_DOWN,
+    REFUSE_ARRAY,
     REFUSE_ROWS,
     RULE,
     RULE_LABELS,
@@ -260,13 +261,14 @@ def change_on_postgresql(labels: Labels, pairs: Sequence[tuple[str, str]]) -> No
         refuse_shared_rules(labels, changes)
         for change in changes:
             refuse_before(labels, change)
+    for change in changes if offline() else ():
+        run(refuse_array(change))
+        refuse_offline_script(change)
+        run(refuse_lost_rows(labels, change))
     for change in changes:
-        column = change.placeholders
-        if offline():
-            refuse_offline_script(change)
-            run(refuse_lost_rows(labels, change))
+        rule = rule_parts(change.placeholders, labels_of(oid_of(labels.name)))
         with outside_transaction():
-            run(KEEP_OLD_LABELS.format(**rule_parts(column, labels_of(oid_of(labels.name)))))
+            run(KEEP_OLD_LABELS.format(**rule))
     if statements := added(labels):
         with outside_transaction():
             run(
@@ -466,8 +468,37 @@ def refuse_shared_rules(labels: Labels, changes: Sequence[Change]) -> None:
             seen.add((change.table_name, rule))
 
 
+def refuse_as_it_stands(
+    name: str,
+    values: Sequence[str],
+    existing: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+) -> None:
+    """Raise Refused where `change_enum` would refuse these arguments whatever rows there are.
+
+    Autogenerate calls it (PostgreSQL), in a transaction that is rolled back afterwards.
+    """
+    labels = labels_from(name, values, None, None, existing)
+    refuse_other_order(labels)
+    columns_with(name, columns)
+    changes = [change_for(labels, table, column) for table, column in columns]
+    refuse_shared_rules(labels, changes)
+    for change in changes:
+        refuse_whatever_rows(labels, change)
+
+
 def refuse_before(labels: Labels, change: Change) -> None:
     """Raise Refused for all that can be foreseen of one column."""
+    refuse_whatever_rows(labels, change)
+    refuse_lost(labels, change)
+    if labels.changed:
+        # as text, since the type lacks the new labels yet
+        as_text = change.placeholders | {"hidden": f"{change.placeholders['hidden']}::text"}
+        refuse_broken_rules(change._replace(type="text", placeholders=as_text), [])
+
+
+def refuse_whatever_rows(labels: Labels, change: Change) -> None:
+    """Raise Refused for all that can be foreseen of one column without reading its rows."""
     table_name, column_name, column = change.table_name, change.column_name, change.placeholders
     refuse_references(table_name, column_name)
     refuse_other_trigger(table_name, column_name)
@@ -478,11 +509,6 @@ def refuse_before(labels: Labels, change: Change) -> None:
     refuse_other_draft(labels, change)
     refuse_speaking(labels, change)
     refuse_impossible(change)
-    refuse_lost(labels, change)
-    if labels.changed:
-        # as text, since the type lacks the new labels yet
-        as_text = change.placeholders | {"hidden": f"{change.placeholders['hidden']}::text"}
-        refuse_broken_rules(change._replace(type="text", placeholders=as_text), [])
 
 
 def refuse_other_draft(labels: Labels, change: Change) -> None:
@@ -573,6 +599,18 @@ def remedy(labels: Labels) -> str:
     return (
         f'Write renamed={{"{labels.gone[0]}": …}} with the label that takes its place, or change '
         "those rows first"
+    )
+
+
+def refuse_array(change: Change) -> str:
+    """Return the statement of a script that refuses an array: its labels are replaced otherwise."""
+    column = change.placeholders
+    message = (
+        f"{change.table_name}.{change.column_name} is an array of the type, and a script was "
+        "printed without knowing that: run `alembic upgrade`"
+    )
+    return REFUSE_ARRAY.format(
+        oid=column["oid"], shown_text=column["shown_text"], message=literal(message)
     )
 
 

@@ -21,6 +21,7 @@ from safely.operations.connection import (
     refuse_rows,
     regclass,
     revision,
+    rows,
     run,
     scalar,
 )
@@ -92,14 +93,18 @@ WHERE tgrelid = {oid} AND tgfoid = to_regproc('fill_missing')
   AND regexp_replace(split_part(encode(tgargs, 'escape'), '\000', 1), $$'[^']*'$$, '', 'g')
       ~ {column}"""
 
-# the trigger of another revision that writes the column; encode() spells both alike
+# the trigger of another revision that writes the column, and that revision; encode() spells both
+# alike
 WRITTEN_BY = r"""
-SELECT tgname FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr)
+SELECT tgname, convert_from(decode(CASE
+    WHEN tgfoid = to_regproc('fill_missing') THEN second
+    ELSE regexp_replace(first, '^_aside_(.*)_$', '\1') END, 'escape'), getdatabaseencoding())
+FROM pg_trigger JOIN pg_attribute ON attrelid = tgrelid AND attnum = ANY (tgattr),
+  split_part(encode(tgargs, 'escape'), '\000', 1) AS first,
+  split_part(encode(tgargs, 'escape'), '\000', 2) AS second
 WHERE tgrelid = {oid} AND attname = {column}
-  AND (tgfoid = to_regproc('fill_missing')
-       AND split_part(encode(tgargs, 'escape'), '\000', 2) <> {revision}
-       OR tgfoid = to_regproc('sync_retyped')
-       AND split_part(encode(tgargs, 'escape'), '\000', 1) <> {prefix})
+  AND (tgfoid = to_regproc('fill_missing') AND second <> {revision}
+       OR tgfoid = to_regproc('sync_retyped') AND first <> {prefix})
 LIMIT 1"""
 
 FILL_TRIGGER = """\
@@ -172,11 +177,11 @@ def refuse_other_trigger(table_name: str, column_name: str) -> None:
         prefix=escaped(hidden_prefix()),
         revision=escaped(revision()),
     )
-    if trigger := scalar(written_by):
+    for trigger, other in rows(written_by):
         raise Refused(
-            f"{table_name}.{column_name} is written by the trigger {trigger} for older builds, "
-            "and a second one would undo its work: purge those builds first "
-            "(python -m safely purge --before REV)"
+            f"{table_name}.{column_name} is written by the trigger {trigger} for builds before "
+            f"{other}, and a second one would undo its work: purge those builds first (python -m "
+            f"safely purge --before {other})"
         )
 
 

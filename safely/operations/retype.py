@@ -20,6 +20,7 @@ from safely.operations.connection import (
     Refused,
     analyze,
     column_type,
+    in_tablespace,
     literal,
     offline,
     outside_transaction,
@@ -35,7 +36,13 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_constraint
-from safely.operations.indexes import IS_VALID, build, definition_of, drop_concurrently
+from safely.operations.indexes import (
+    IS_VALID,
+    build,
+    definition_of,
+    drop_concurrently,
+    tablespace_of,
+)
 from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
@@ -43,7 +50,11 @@ from safely.operations.retype_refusals import (
     is_bad_value,
     refuse_before,
     refuse_offline_script,
+    refuse_problem,
+    refuse_unspelled,
     refuse_values_written_since,
+    refuse_whatever_rows,
+    wanted_shape,
 )
 from safely.operations.retype_sql import (
     COPY_RULES,
@@ -58,12 +69,19 @@ from safely.operations.retype_sql import (
     VALIDATE_RULES,
     WANTED,
 )
-from safely.operations.retype_sqlite import change_on_sqlite, default_rule
-from safely.operations.widen import COMPARE, DROP_NARROWER, widened
+from safely.operations.retype_sqlite import (
+    change_on_sqlite,
+    default_rule,
+    refuse_column,
+    refuse_no_conversion,
+)
+from safely.operations.widen import COMPARE, DROP_NARROWER, can_widen, widened
 
 Type = sa.types.TypeEngine[Any]
 
-OWN_OPPOSITE = re.compile(r"""("?)\w+\1 at time zone '[^']+'""", re.IGNORECASE)
+OWN_OPPOSITE = re.compile(
+    r"""("?)\w+\1(?: at time zone '[^']+'|\s*::\s*text(?:\[\])?)""", re.IGNORECASE
+)  # a conversion that is the opposite one as well
 
 
 def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING needs
@@ -144,6 +162,39 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         run(DROP_NARROWER.format(**column))
 
 
+def refuse_unsuitable_column(table_name: str, column_name: str, type_: Type) -> None:
+    """Raise Refused for a column that `change_type` would refuse with whatever arguments.
+
+    Autogenerate calls it. On PostgreSQL it needs a transaction that is rolled back afterwards.
+    """
+    refuse_references(table_name, column_name)
+    if postgresql():
+        refuse_problem(change_of(table_name, column_name, type_, None, None))
+    else:
+        refuse_column(table_name, column_name, type_)
+
+
+def refuse_as_it_stands(
+    table_name: str, column_name: str, type_: Type, using: str | None, *, is_alone: bool
+) -> None:
+    """Raise Refused where `change_type` would refuse these arguments whatever rows there are.
+
+    `is_alone` tells that the revision drops no rule and no index before, which could forbid it.
+    Autogenerate calls it. On PostgreSQL it needs a transaction that is rolled back afterwards.
+    """
+    if not postgresql():
+        if using is None and is_stored_otherwise(table_name, column_name, type_):
+            refuse_no_conversion(table_name, column_name, type_)
+        return
+    change = change_of(table_name, column_name, type_, using, None)
+    if has_type(change) or (using is None and can_widen(change.placeholders)):
+        return
+    if is_alone:
+        refuse_whatever_rows(change)
+    else:
+        refuse_unspelled(change, wanted_shape(change))
+
+
 def change_of(
     table_name: str, column_name: str, type_: Type, using: str | None, back: str | None
 ) -> Change:
@@ -220,7 +271,8 @@ def copy_indexes(change: Change) -> None:
     for index, original, unique, constraint, deferral in indexes:
         name = hidden_name(original)
         try:
-            build(name, table_name, on_hidden_column(index, column), unique=unique)
+            with in_tablespace(tablespace_of(index)):
+                build(name, table_name, on_hidden_column(index, column), unique=unique)
         except IntegrityError as error:
             with outside_transaction(patient=True):
                 drop_concurrently(name, table_name)

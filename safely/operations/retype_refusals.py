@@ -31,6 +31,8 @@ from safely.operations.required import refuse_other_trigger
 from safely.operations.retype_sql import CHECK_VALUES, INDEXED, PROBLEM, RECORDED, REFUSE, SHAPE
 
 STEPS = "Add a column of the new type, and move over to it in steps"
+WRITE_USING = "Write using=…, SQL over this column alone that converts it"
+WRITE_BACK, FOR_BUILDS = "Write back=…, SQL that makes ", " of it for older builds"
 IN_QUOTES = re.compile(r'"[^"]*"')
 BAD_VALUES = (
     "22",
@@ -74,6 +76,7 @@ class Change(NamedTuple):
 def refuse_offline_script(change: Change) -> None:
     """Print the statement that refuses what a script can find out before it changes anything."""
     column = change.placeholders
+    alone = f"(SELECT {column['shown']} FROM {column['table']} LIMIT 0) AS alone"
     run(
         REFUSE.format(
             **column,
@@ -88,6 +91,11 @@ def refuse_offline_script(change: Change) -> None:
             depends_on_zone=literal(depends_on_zone(change, "the new type", "using")),
             names_collation=sql_bool("COLLATE" in change.type),
             loses_collation=literal(loses_collation(change, "…")),
+            forward_query=literal(f"SELECT {change.forward} FROM {alone}"),
+            converted=literal(f"(SELECT NULL::{change.type} AS {column['shown']}) AS converted"),
+            write_using=literal(WRITE_USING),
+            write_back=literal(WRITE_BACK),
+            for_builds=literal(FOR_BUILDS),
         )
     )
 
@@ -109,16 +117,24 @@ def refuse_before(change: Change) -> None:
 
     Nothing is changed yet, or what an earlier run has begun is there.
     """
+    checks = refuse_whatever_rows(change)
+    refuse_values(change)
+    refuse_broken_rules(change, checks)
+
+
+def refuse_whatever_rows(change: Change) -> list[tuple[str, str]]:
+    """Raise Refused for all that can be foreseen without reading the rows.
+
+    Return the CHECKs of the column as PostgreSQL spells them for the new type.
+    """
     table_name, column_name = change.table_name, change.column_name
-    old, wanted = catalogue_value(SHAPE, table_name, column_name), wanted_shape(change)
+    wanted = wanted_shape(change)
     refuse_other_trigger(table_name, column_name)
     refuse_without_key(table_name)
-    if problem := scalar(PROBLEM.format(**change.placeholders)):
-        raise Refused(f"{change.problem}: {problem}. {STEPS}")
+    refuse_problem(change)
     refuse_long_names(change)
     refuse_other_draft(change, wanted)
-    refuse_collation(change, str(old))
-    refuse_zone(change, str(old), wanted)
+    refuse_unspelled(change, wanted)
     checks = refuse_impossible(change)
     refuse_default(change)
     if not has_column(table_name, hidden_name(column_name)):
@@ -129,8 +145,21 @@ def refuse_before(change: Change) -> None:
                 f"while nobody can read {table_name}. Use the type under the domain, and add its "
                 "rule with safely.create_check_constraint"
             )
-    refuse_values(change)
-    refuse_broken_rules(change, checks)
+    return checks
+
+
+def refuse_problem(change: Change) -> None:
+    """Raise Refused for a column that can't get another type, whatever type and whatever rows."""
+    if problem := scalar(PROBLEM.format(**change.placeholders)):
+        raise Refused(f"{change.problem}: {problem}. {STEPS}")
+
+
+def refuse_unspelled(change: Change, wanted: str) -> None:
+    """Raise Refused where the call lacks what only its author knows, such as `using`."""
+    old = str(catalogue_value(SHAPE, change.table_name, change.column_name))
+    refuse_collation(change, old)
+    refuse_zone(change, old, wanted)
+    refuse_no_cast(change)
 
 
 def wanted_shape(change: Change) -> str:
@@ -239,22 +268,28 @@ def depends_on_zone(change: Change, type_: str, parameter: str) -> str:
     )
 
 
-def refuse_impossible(change: Change) -> list[tuple[str, str]]:
-    """Raise Refused where a rule, an index or the type itself forbids it, whatever the rows.
-
-    Return the CHECKs of the column as PostgreSQL spells them for the new type.
-    """
+def refuse_no_cast(change: Change) -> None:
+    """Raise Refused where there is no way from the old type to the new one, or back."""
     column = change.placeholders
     shown, old = column["shown"], column_type(change.table_name, change.column_name)
     alter = f"ALTER COLUMN {shown} TYPE {change.type} USING {change.forward}"
-    with refusing(change, "Write using=…, SQL over this column alone that converts it"):
+    with refusing(change, WRITE_USING):
         # a table of this column alone: the trigger is not called for changes of another one
         run(f"CREATE TEMPORARY TABLE safely_alone AS SELECT {shown} FROM {column['table']} LIMIT 0")
         run(f"ALTER TABLE safely_alone {alter}")
     backward = change.back or recorded_back(change) or shown
-    with refusing(change, f"Write back=…, SQL that makes {old} of it for older builds"):
+    with refusing(change, f"{WRITE_BACK}{old}{FOR_BUILDS}"):
         run(f"SELECT ({backward})::{old} FROM safely_alone")
     run("DROP TABLE safely_alone")
+
+
+def refuse_impossible(change: Change) -> list[tuple[str, str]]:
+    """Raise Refused where a rule or an index forbids the type, whatever the rows.
+
+    Return the CHECKs of the column as PostgreSQL spells them for the new type.
+    """
+    shown = change.placeholders["shown"]
+    alter = f"ALTER COLUMN {shown} TYPE {change.type} USING {change.forward}"
     with (
         refusing(change, "Drop the rule or the index that forbids it first"),
         empty_twin(change.table_name) as twin,

@@ -139,6 +139,17 @@ BEGIN
      AND (SELECT typcollation <> 0 FROM pg_type WHERE pg_type.oid = to_regtype(wanted)) THEN
     RAISE EXCEPTION '%', {loses_collation};
   END IF;
+  BEGIN
+    EXECUTE {forward_query};
+  EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
+    RAISE EXCEPTION '%: %. %', {cannot}, sqlerrm, {write_using};
+  END;
+  BEGIN
+    EXECUTE 'SELECT (' || coalesce({back_text}, ({recorded}), {expression}) || ')::'
+      || split_part(old.type, ' COLLATE ', 1) || ' FROM ' || {converted};
+  EXCEPTION WHEN syntax_error_or_access_rule_violation THEN
+    RAISE EXCEPTION '%: %. %', {cannot}, sqlerrm, {write_back} || old.type || {for_builds};
+  END;
 END $refuse$"""
 RETYPED = "current_setting('safely.retyped') = 'true'"
 

@@ -173,9 +173,7 @@ def change_on_sqlite(
     refuse_missing_type(f"{table_name}.{column_name}", type_)
     definition = definition_of_table(table_name)
     refuse_unsuitable(definition, table_name, column_name, type_)
-    dialect = op.get_context().dialect
-    while isinstance(type_, sa.TypeDecorator) and not isinstance(type_, sa.Interval):
-        type_ = type_.load_dialect_impl(dialect)
+    type_ = stored(type_)
     before, wanted = definition.column(column_name).type, type_sql(type_)
     hidden = hidden_name(column_name)
     aside = begun(definition, table_name, column_name, type_)
@@ -210,6 +208,24 @@ def change_on_sqlite(
         if aside is not None:
             table.drop_column(hidden)
         table.add_column(f"{quoted(hidden)} {before}{comment}")
+
+
+def stored(type_: Type) -> Type:
+    """Return the type by which SQLAlchemy stores the values of a type."""
+    while isinstance(type_, sa.TypeDecorator) and not isinstance(type_, sa.Interval):
+        type_ = type_.load_dialect_impl(op.get_context().dialect)
+    return type_
+
+
+def refuse_column(table_name: str, column_name: str, type_: Type) -> None:
+    """Raise Refused for a column, or a type, that can't be changed whatever the rows."""
+    refuse_unsuitable(definition_of_table(table_name), table_name, column_name, type_)
+
+
+def refuse_no_conversion(table_name: str, column_name: str, type_: Type) -> None:
+    """Raise Refused where there is no conversion from the type of a column to another one."""
+    problem = f"{table_name}.{column_name} can't become {type_sql(type_)}"
+    conversion_to(problem, type_of_column(table_name, column_name), stored(type_))
 
 
 def conversion_there(aside: Part) -> str | None:

@@ -167,15 +167,19 @@ BEGIN
 END $narrower$"""
 
 
+def can_widen(placeholders: dict[str, str]) -> bool:
+    """Return whether the values of a column and its indexes can stay as they are."""
+    run(WIDEN.format(**placeholders, only_look="true"))
+    return bool(scalar("SELECT current_setting('safely.widens') = 'in place'"))
+
+
 def widened(table_name: str, placeholders: dict[str, str]) -> bool:
     """Change a column's type in place, if its values and its indexes can stay as they are.
 
     Return whether that was done; a script of `--sql` finds out itself.
     """
-    if not offline():
-        run(WIDEN.format(**placeholders, only_look="true"))
-        if scalar("SELECT current_setting('safely.widens')") != "in place":
-            return False
+    if not offline() and not can_widen(placeholders):
+        return False
     with outside_transaction():
         run(WIDEN.format(**placeholders, only_look="false"))
         if offline() or scalar(f"SELECT {RETYPED}") is False:

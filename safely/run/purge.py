@@ -55,13 +55,13 @@ SELECT typname, note ->> 'set aside by', ARRAY(
     WHEN relname IS NOT NULL THEN relname || '.' || attname
     ELSE pg_describe_object(classid, objid, objsubid) END
   FROM pg_depend
-  LEFT JOIN (SELECT pg_class.oid, relname, relkind, nspname FROM pg_class
+  LEFT JOIN (SELECT pg_class.oid, relname, relkind, relispartition, nspname FROM pg_class
              JOIN pg_namespace ON pg_namespace.oid = relnamespace) AS relation
     ON classid = 'pg_class'\\:\\:regclass AND relation.oid = objid
   LEFT JOIN pg_attribute ON attrelid = relation.oid AND attnum = objsubid
   WHERE refclassid = 'pg_type'\\:\\:regclass AND refobjid IN (enum.oid, typarray) AND deptype = 'n'
     AND classid NOT IN ('pg_attrdef'\\:\\:regclass, 'pg_constraint'\\:\\:regclass)
-    AND relkind IS DISTINCT FROM 'i')
+    AND (relkind NOT IN ('i', 'I') AND NOT relispartition) IS NOT FALSE)
 FROM (SELECT *, (regexp_match(obj_description(oid, 'pg_type'),
                               'safely: ([^\\n]*)$'))[1]\\:\\:jsonb AS note
       FROM pg_type WHERE typtype = 'e') AS enum

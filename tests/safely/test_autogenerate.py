@@ -206,7 +206,7 @@ async def test_options_are_written_and_obeyed_and_nothing_is_left_to_do(
 REFUSED = {  # a table, and why it can't be written
     "a sequence": (
         'Table("a", metadata, Column("id", Integer, sa.Sequence("s"), primary_key=True))',
-        "a.id: Sequence('s') can't be obeyed, since no operation makes it",
+        "a.id has the sequence s, which the database lacks",
     ),
     "a foreign key to another schema": (
         'Table("a", metadata, Column("id", Integer, ForeignKey("archive.b.id"), primary_key=True))',
@@ -233,6 +233,11 @@ REFUSED = {  # a table, and why it can't be written
     "a column that newer builds could not write": (
         'Table("places", metadata, Column("other", Integer))',
         "Write safely.drop_column(…, fill=…)",
+    ),
+    "a key without that of its partitions": (
+        'Table("a", metadata, Column("id", Integer, primary_key=True), Column("n", Integer), '
+        'postgresql_partition_by="RANGE (n)")',
+        "pk_a lacks n, and PostgreSQL looks for duplicates in one partition at a time",
     ),
     "a constraint without a name": (
         "metadata.naming_convention = {}\n"
@@ -285,3 +290,130 @@ async def test_sql_of_a_hook_is_written_as_alembic_has_it(empty_url: str, tmp_pa
         "            script.upgrade_ops.ops.append(ExecuteSQLOp(\"SELECT 'a:b'\"))\n"
     )
     assert "op.execute(\"SELECT 'a:b'\")" in text
+
+
+TYPES = {  # a column, its type, and one that no cast makes of it as it stands
+    "day": ("sa.Integer", "sa.Date", "cannot cast type integer to date"),
+    "mark": ("sa.Integer", "sa.Boolean", ""),
+    "back": ("sa.Text", "sa.Integer", ""),
+    "name": ('sa.Text(collation="C")', "sa.String(80)", "it would lose its collation"),
+    "at": ("sa.DateTime(timezone=True)", "sa.Text", 'using="at AT TIME ZONE'),
+    "seen": ("sa.DateTime", "sa.DateTime(timezone=True)", ""),
+    "mood": ("sa.Integer", 'sa.Enum("ok", name="mood")', "cannot cast type integer to mood"),
+    "rank": ('sa.Enum("a", "b", name="rank")', 'sa.Enum("b", "a", "c", name="rank_2")', ""),
+    "ranks": (
+        'sa.ARRAY(sa.Enum("x", name="ranks"))',
+        'sa.ARRAY(sa.Enum("x", "y", name="ranks_2"))',
+        "",
+    ),
+    "n": ('sa.Text, server_default="none"', 'sa.Integer, server_default="none"', "its default is"),
+    "size": (
+        'sa.Enum("s", "m", name="size"), server_default="s"',
+        'sa.Enum("m", name="size"), server_default="s"',
+        "can't lose its default",
+    ),
+}
+TYPES_ON_SQLITE = {
+    "day": ("sa.Integer", "sa.Date", "there is no conversion"),
+    "mark": ("sa.Integer", "sa.Boolean", ""),
+    "long": ("sa.Interval", "sa.Text", ""),
+    "made": ("sa.LargeBinary", "sa.Boolean", "there is no conversion"),
+}
+
+
+async def test_a_change_of_type_that_upgrade_refuses_says_why_in_the_file(
+    empty: AsyncEngine, empty_url: str, tmp_path: Path
+) -> None:
+    types = TYPES if empty.dialect.name == "postgresql" else TYPES_ON_SQLITE
+    zoo = Zoo(tmp_path, empty_url)
+
+    def models(number: int, *changed: str) -> str:
+        columns = [
+            f"Column({name!r}, {types[name][number if name in changed else 0]})" for name in types
+        ]
+        return (
+            f'Table("a", metadata, Column("id", Integer, primary_key=True), {", ".join(columns)})'
+        )
+
+    zoo.apply(models(0))
+    first = set((tmp_path / "migrations/versions").glob("*.py"))
+    for name, (_, _, words) in types.items():
+        zoo.models(models(1, name))
+        zoo.alembic("revision", "--autogenerate", "-m", "next")
+        [file] = set((tmp_path / "migrations/versions").glob("*.py")) - first
+        text = file.read_text(encoding="utf-8")
+        lines = [line.strip() for line in text.splitlines()]
+        ours = [line for line in lines if line.startswith("# ") and "###" not in line]
+        note = " ".join(line.removeprefix("# ") for line in ours)
+        assert (words in note) if words else not note, text
+        output = zoo.alembic("upgrade", "head", code=255 if words else 0)
+        reason = note.removeprefix("upgrade refuses this as it stands: ")
+        assert reason.partition(" if a label was only renamed")[0] in output
+        if not words:
+            zoo.alembic("downgrade", "-1")
+        file.unlink()
+    zoo.models('Table("a", metadata, Column("id", sa.BigInteger, primary_key=True))')
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "which can't be created a second time" in output
+
+
+@pytest.mark.only("postgresql")
+async def test_labels_do_not_change_in_the_revision_that_drops_a_column_of_them(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """Nor do they come back at another place than those that older builds know have."""
+    zoo = Zoo(tmp_path, empty_url)
+    table = 'Table("a", metadata, Column("id", Integer, primary_key=True), Column("one", {}){})'
+    enum, other = 'sa.Enum("s", "m", name="size")', 'sa.Enum("m", name="size")'
+    zoo.apply(table.format(enum, f', Column("two", {enum})'))
+    zoo.models(table.format(other, ""))
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "the labels of size change, and a.two, which has them, is dropped" in output
+    zoo.apply(table.format(enum, ""))
+    zoo.apply(table.format(other, ""))
+    zoo.models(table.format('sa.Enum("m", "s", name="size")', ""))
+    zoo.alembic("revision", "--autogenerate", "-m", "next")
+    output = zoo.alembic("upgrade", "head", code=255)
+    [file] = (
+        file
+        for file in (tmp_path / "migrations/versions").glob("*.py")
+        if "upgrade refuses this as it stands" in file.read_text(encoding="utf-8")
+    )
+    note = "size has its labels in the order s, m"
+    assert note in file.read_text(encoding="utf-8")
+    assert note in output
+    file.unlink()
+    zoo.apply(LEFT)
+    zoo.models(table.format('sa.Enum("x", name="size")', ""))
+    output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+    assert "has set aside a type size with the labels m, and not x" in output
+
+
+@pytest.mark.only("postgresql")
+async def test_sequences_that_the_database_has_number_rows(
+    empty: AsyncEngine, empty_url: str, tmp_path: Path
+) -> None:
+    """By the application, by a default, and by a sequence that no column has."""
+    zoo = Zoo(tmp_path, empty_url)
+    models = (
+        'sa.Sequence("alone", metadata=metadata)\n'
+        'numbers = sa.Sequence("numbers", start=7, metadata=metadata)\n'
+        'Table("a", metadata, Column("id", Integer, numbers, primary_key=True), '
+        'Column("n", sa.BigInteger, server_default=numbers.next_value()))'
+    )
+    for name, create in (
+        ("a.id has the sequence numbers", "CREATE SEQUENCE IF NOT EXISTS numbers START WITH 7"),
+        ("the models' MetaData has the sequence alone", "CREATE SEQUENCE IF NOT EXISTS alone"),
+    ):
+        zoo.models(models)
+        output = zoo.alembic("revision", "--autogenerate", "-m", "next", code=255)
+        assert name in output
+        assert create in output
+        await write(empty, create)
+    zoo.apply(models)
+    await write(empty, "INSERT INTO a (id) VALUES (nextval('numbers'))")
+    zoo.alembic("downgrade", "-1")
+    zoo.alembic("upgrade", "head")
+    zoo.alembic("check")
+    await empty.dispose()
+    assert await query(empty, "SELECT * FROM a") == [(7, 8)]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -546,3 +547,146 @@ async def test_labels_can_change_again_once_the_older_builds_are_purged(
     assert await query(engine, moods) == [("dull", "dull"), ("ok", None), ("sad", "sad")]
     with pytest.raises(DBAPIError, match="_labels_"):
         await write(engine, "INSERT INTO pets (mood) VALUES ('merry')")
+
+
+@pytest.mark.only("postgresql")
+async def test_a_script_refuses_arrays_and_indexes_before_it_changes_anything(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """It can't know of them; and labels that change twice want a purge in between."""
+    write_revision(clone, 1, CREATE, DROP)
+    run_alembic(url, "upgrade", OLD, cwd=clone)
+    before = (await state_of("postgresql", url))["schema"]
+
+    async def refused(columns: str, words: str) -> None:
+        write_revision(clone, 2, CHANGE.format(columns), CHANGE_BACK.format(columns))
+        sql = run_alembic(url, "upgrade", f"{OLD}:{NEW}", "--sql", cwd=clone).stdout
+        with pytest.raises(asyncpg.RaiseError, match=f"{words}, and a script was printed"):
+            await run_script(engine, sql)
+        assert (await state_of("postgresql", url))["schema"] == before
+
+    await refused('("pets", "mood"), ("pets", "moods")', "pets.moods is an array of the type")
+    await write(engine, "CREATE INDEX ix ON pets (mood)")
+    before = (await state_of("postgresql", url))["schema"]
+    await refused('("pets", "mood")', "pets.mood has indexes")
+
+    await write(engine, "DROP INDEX ix")
+    columns = '("pets", "mood"), ("pets", "moods")'
+    write_revision(clone, 2, CHANGE.format(columns), CHANGE_BACK.format(columns))
+    again = 'safely.change_enum("size", "tiny", "small", "big", "huge", older_builds_see="big")'
+    write_revision(clone, 3, again, "pass")
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert f"for builds before {NEW}, and a second one would undo its work" in process.stdout
+    assert f"python -m safely purge --before {NEW})" in process.stdout
+    assert run_migrations(url, "purge", "--before", NEW, "--yes", cwd=clone).returncode == 0
+    run_alembic(url, "upgrade", "head", cwd=clone)
+
+
+PARTITIONED = """\
+safely.create_enum("mood", "sad", "ok")
+safely.create_table(
+    "m",
+    sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True),
+    sa.Column("day", sa.Date(), primary_key=True),
+    sa.Column("mood", sa.Enum("sad", "ok", name="mood"), nullable=False, server_default="ok"),
+    sa.Column("moods", sa.ARRAY(sa.Enum("sad", "ok", name="mood"))),
+    sa.Index("ix_m_mood", "mood"),
+    postgresql_partition_by="RANGE (day)",
+)"""
+LABELS_OF_PARTITIONED = """\
+safely.change_enum(
+    "mood", "low", "ok", "high", existing=["sad", "ok"], columns=[("m", "mood"), ("m", "moods")],
+    renamed={"sad": "low"}, older_builds_see="ok",
+)"""
+LABELS_BACK = """\
+safely.change_enum(
+    "mood", "sad", "ok", existing=["low", "ok", "high"],
+    columns=[("m", "mood"), ("m", "moods")], renamed={"low": "sad", "high": "ok"},
+)"""
+WITHOUT_ENUM = """\
+safely.drop_column("m", "moods")
+safely.drop_column("m", "mood")
+safely.drop_enum("mood")"""
+WITH_ENUM = """\
+safely.create_enum("mood", "low", "ok", "high")
+mood = sa.Enum("low", "ok", "high", name="mood")
+safely.add_column("m", sa.Column("mood", mood, nullable=False, server_default="ok"))
+safely.add_column("m", sa.Column("moods", sa.ARRAY(mood)))"""
+ROWS_OF_M = "SELECT id, mood::text, moods::text[] FROM at_{}.m ORDER BY id"
+
+
+@pytest.mark.only("postgresql")
+async def test_an_enum_of_a_partitioned_table_changes_and_goes_with_its_columns(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    steps = (
+        (PARTITIONED, 'safely.drop_table("m")\nsafely.drop_enum("mood")'),
+        (LABELS_OF_PARTITIONED, LABELS_BACK),
+        (WITHOUT_ENUM, WITH_ENUM),
+    )
+    for number, (up, down) in enumerate(steps, start=1):
+        write_revision(clone, number, up, down)
+    first, second, third = map(later, (1, 2, 3))
+
+    async def rows_at(revision: str) -> list[Any]:
+        await engine.dispose()
+        return await query(engine, ROWS_OF_M.format(revision))
+
+    run_alembic(url, "upgrade", first, cwd=clone)
+    for statement in (
+        "CREATE TABLE m_old PARTITION OF m FOR VALUES FROM (MINVALUE) TO ('2026-01-01')",
+        "CREATE TABLE m_new PARTITION OF m DEFAULT",
+        "INSERT INTO m (day, mood, moods) VALUES ('2025-01-01', 'sad', '{sad,ok}'), "
+        "('2026-01-01', 'ok', NULL)",
+    ):
+        await write(engine, statement)
+    old = await rows_at(first)
+    run_alembic(url, "upgrade", third, cwd=clone)
+    new = [(1, "low", ["low", "ok"]), (2, "ok", None)]
+    assert await rows_at(second) == new
+    await write(engine, f"INSERT INTO at_{first}.m (day, mood) VALUES ('2026-02-01', 'sad')")
+    await write(engine, f"INSERT INTO at_{second}.m (day, mood) VALUES ('2026-02-01', 'high')")
+    await write(engine, f"INSERT INTO at_{third}.m (day) VALUES ('2025-02-01')")
+    old += [(3, "sad", None), (4, "ok", None), (5, "ok", None)]
+    new += [(3, "low", None), (4, "high", None), (5, "ok", None)]
+    assert (await rows_at(first), await rows_at(second)) == (old, new)
+    run_alembic(url, "downgrade", second, cwd=clone)
+    assert (await rows_at(first), await rows_at(second)) == (old, new)
+    changed = await state_of("postgresql", url)
+    run_alembic(url, "downgrade", first, cwd=clone)
+    assert await rows_at(first) == old
+    run_alembic(url, "upgrade", second, cwd=clone)
+    assert await state_of("postgresql", url) == changed
+    run_alembic(url, "upgrade", third, cwd=clone)
+    assert run_migrations(url, "purge", "--before", third, "--yes", cwd=clone).returncode == 0
+    await engine.dispose()
+    assert await query(engine, "SELECT typname FROM pg_type WHERE typtype = 'e'") == []
+    assert await query(engine, f"SELECT count(*) FROM at_{third}.m") == [(5,)]
+
+
+@pytest.mark.only("postgresql")
+async def test_a_column_with_hidden_labels_comes_back_beside_one_that_is_retyped(
+    url: str, engine: AsyncEngine, clone: Path
+) -> None:
+    """Its CHECK, and the index of the other column, are none that a draft has left."""
+    create = (
+        'safely.create_enum("mood", "sad", "ok")\n'
+        'safely.create_table("pets", sa.Column("id", sa.BigInteger(), primary_key=True), '
+        'sa.Column("n", sa.Integer(), index=True), '
+        'sa.Column("mood", sa.Enum("sad", "ok", name="mood")))'
+    )
+    write_revision(clone, 1, create, 'safely.drop_table("pets")\nsafely.drop_enum("mood")')
+    change = 'safely.change_enum("mood", {}, existing=[{}], columns=[("pets", "mood")]{})'
+    up = change.format('"ok"', '"sad", "ok"', ', renamed={"sad": "ok"}')
+    write_revision(clone, 2, up, change.format('"sad", "ok"', '"ok"', ""))
+    up = 'safely.add_column("pets", sa.Column("other", sa.Enum("ok", name="mood"), index=False))\n'
+    up += 'safely.change_type("pets", "n", sa.BigInteger())'
+    down = 'safely.change_type("pets", "n", sa.Integer())\nsafely.drop_column("pets", "other")'
+    write_revision(clone, 3, up, down)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    before = await state_of("postgresql", url)
+    run_alembic(url, "downgrade", "-1", cwd=clone)
+    run_alembic(url, "upgrade", "head", cwd=clone)
+    assert await state_of("postgresql", url) == before
+    with pytest.raises(DBAPIError, match="_labels_"):
+        await write(engine, "INSERT INTO pets (id, other) VALUES (1, 'sad')")

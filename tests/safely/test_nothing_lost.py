@@ -421,7 +421,7 @@ async def test_a_column_that_is_filled_in_for_older_builds_is_not_retyped_before
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert (
-        "users.full_name is written by the trigger fill_missing_2 for older builds"
+        "users.full_name is written by the trigger fill_missing_2 for builds before 0005"
         in process.stdout
     )
     purged = run_migrations(url, "purge", "--before", HEAD, "--yes", cwd=clone)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chain import NEXT, later
 from tests.commands import run_alembic, run_migrations, start_alembic
-from tests.databases import Databases, query, wait_for_blocked_migration, write
+from tests.databases import Databases, query, run_script, wait_for_blocked_migration, write
 from tests.migrated import leftovers, state_of
 from tests.revisions import Revision, write_revision
 
@@ -164,3 +164,29 @@ async def test_a_unique_index_needs_the_columns_by_which_rows_are_divided(
     script = run_alembic(url, "upgrade", f"{NEXT}:{later(2)}", "--sql", cwd=partitioned).stdout
     with pytest.raises(DBAPIError, match="run `alembic upgrade`"):
         await write(engine, script.partition("COMMIT")[0].partition("BEGIN;")[2])
+
+
+ELSEWHERE = """\
+SELECT count(*) FROM pg_class JOIN pg_tablespace ON pg_tablespace.oid = reltablespace
+WHERE spcname = 'elsewhere'"""
+
+
+async def test_an_index_and_its_copy_keep_their_tablespace_and_a_script_drops_them(
+    url: str, engine: AsyncEngine, partitioned: Path, driver: Any
+) -> None:
+    await driver.execute("SET allow_in_place_tablespaces = on")
+    await driver.execute("CREATE TABLESPACE elsewhere LOCATION ''")
+    create = 'safely.create_index("ix", "m", ["note"], postgresql_tablespace="elsewhere")'
+    write_revision(partitioned, 2, create, 'safely.drop_index("ix", "m")')
+    up, down = (f'safely.change_type("m", "note", sa.{type_}())' for type_ in ("String", "Text"))
+    write_revision(partitioned, 3, up, down)
+    run_alembic(url, "upgrade", later(2), cwd=partitioned)
+    places = len(PARTITIONS)  # the table and its partitions
+    assert await query(engine, ELSEWHERE) == [(places,)]
+    run_alembic(url, "upgrade", later(3), cwd=partitioned)
+    assert await query(engine, ELSEWHERE) == [(2 * places,)]
+    run_alembic(url, "downgrade", later(2), cwd=partitioned)
+    assert run_migrations(url, "purge", "--undone", "--yes", cwd=partitioned).returncode == 0
+    script = run_alembic(url, "downgrade", f"{later(2)}:{NEXT}", "--sql", cwd=partitioned).stdout
+    await run_script(engine, script)
+    assert await query(engine, ELSEWHERE) == [(0,)]

@@ -357,6 +357,25 @@ async def test_what_can_be_foreseen_is_refused_before_anything_is_changed(
     assert (await state_of("postgresql", url))["schema"] == before
 
 
+REFUSED_BY_SCRIPTS = {  # the arguments after the column
+    "sa.Date()": "cannot cast type integer to date. Write using=",
+    "sa.Date(), using=\"date '2026-01-01' + age\"": "cannot cast type date to integer. Write back=",
+    'sa.BigInteger(), using="age + id"': 'column "id" does not exist',
+}
+
+
+async def test_a_script_refuses_what_has_no_cast_before_it_changes_anything(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    before = (await state_of("postgresql", url))["schema"]
+    for arguments, words in REFUSED_BY_SCRIPTS.items():
+        revision(f'safely.change_type("users", "age", {arguments})')
+        sql = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone).stdout
+        with pytest.raises(asyncpg.PostgresError, match=re.escape(words)):
+            await run_script(engine, sql)
+    assert (await state_of("postgresql", url))["schema"] == before
+
+
 async def test_a_draft_that_was_undone_is_not_run_again_with_another_expression(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision
 ) -> None:

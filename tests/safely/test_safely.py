@@ -18,7 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.chain import HEAD, NEXT
 from tests.commands import run_alembic
-from tests.databases import engine_for, query, revision_of, wait_for_blocked_migration, write
+from tests.databases import (
+    engine_for,
+    query,
+    revision_of,
+    run_script,
+    wait_for_blocked_migration,
+    write,
+)
 from tests.revisions import Revision
 
 ACCEPT_DRIFT = ("-x", "drift=accept")  # the test has edited the schema by hand
@@ -389,7 +396,9 @@ REWRITING = {
         'safely.add_column("users", sa.Column('
         '"letters", sa.Integer(), sa.Computed("length(full_name)", persisted=True)))'
     ),
+    "an identity": 'safely.add_column("users", sa.Column("n", sa.BigInteger(), sa.Identity()))',
 }
+STORED = "write Computed(…, persisted=False)"  # that a backfill can't fill in
 
 
 @pytest.mark.only("postgresql")
@@ -397,12 +406,20 @@ REWRITING = {
 async def test_what_would_rewrite_a_large_table_is_refused_with_the_way_round(
     url: str, engine: AsyncEngine, clone: Path, revision: Revision, case: str
 ) -> None:
+    """By the script of `--sql` as well: when it is printed, or when it is sent."""
     await insert_users(engine, 10_001)
     revision(REWRITING[case])
     process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
     assert process.returncode != 0
     assert "while nobody can read users" in process.stdout
     assert "safely.backfill" in process.stdout
+    assert (STORED in process.stdout) == (case == "a computed column")
+    script = run_alembic(url, "upgrade", f"{HEAD}:{NEXT}", "--sql", cwd=clone, check=False)
+    if script.returncode == 0:
+        with pytest.raises(asyncpg.RaiseError, match="while nobody can read users"):
+            await run_script(engine, script.stdout)
+    else:
+        assert "while nobody can read users" in script.stderr + script.stdout
 
 
 @pytest.mark.only("postgresql")
