@@ -20,7 +20,7 @@ from service.http.requests import JSON
 
 CONDITIONS = {b"if-match", b"if-none-match", b"if-unmodified-since"}
 ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE = b"accept", b"accept-encoding", b"content-range"
-HEADERS = {*CONDITIONS, ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE}
+DEMANDS, WISHES = {*CONDITIONS, CONTENT_RANGE}, {ACCEPT, ACCEPT_ENCODING}
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -42,8 +42,9 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
             Query(request_scope["query_string"]).require_only(*query_names(handler))
         if request_scope["method"] == "DELETE":
             await request.body()  # nobody reads it, but a request that breaks off deletes nothing
-        for name, _ in request_scope["headers"]:
-            if name in HEADERS:
+        for name, value in request_scope["headers"]:
+            # only a weight of 0 can exclude what there is
+            if name in DEMANDS or (name in WISHES and b"=0" in value):
                 check_headers(request, handler)
                 return
 

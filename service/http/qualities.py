@@ -5,25 +5,37 @@ Litestar's `Accept` takes a weight of 0, which forbids a form, for the lowest pr
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 WEIGHT = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
+REMEMBERED_LENGTH = 256  # bytes of a remembered header, at most
 UNNAMED = 0.0001  # the weight of a form that the header does not mention: less than any in it
 
 Weights = Mapping[str, float]
 
 
-def weights(lines: Iterable[bytes]) -> dict[str, float]:
+def weights(lines: Iterable[bytes]) -> Weights:
     """Return the weight of each form in the lines of a header, by its name in lower case.
 
     A form that is named twice has the lower weight; one with a malformed weight is left out.
     """
+    header = b",".join(lines)
+    # clients send the same few headers again and again
+    return remembered_weights(header) if len(header) <= REMEMBERED_LENGTH else read_weights(header)
+
+
+def read_weights(header: bytes) -> Weights:
+    """Return the weights in a header."""
     found: dict[str, float] = {}
-    for item in b",".join(lines).decode("latin-1").lower().split(","):
+    for item in header.decode("latin-1").lower().split(","):
         name, *parameters = (part.strip() for part in item.split(";"))
         weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
         if name and WEIGHT.fullmatch(weight):
             found[name] = min(float(weight), found.get(name, 1))
     return found
+
+
+remembered_weights = lru_cache(maxsize=256)(read_weights)
 
 
 def of_media_type(media_type: str, accepted: Weights) -> float:
