@@ -139,6 +139,11 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
     set_options = {option: value for option, value in obeyed.items() if value is not None}
     if offline():
         partitions.print_refusal(table_name, f"creating {name}")
+        if partitions.is_made_by_script(table_name):
+            op.create_index(
+                name, table_name, list(columns), unique=unique, if_not_exists=True, **set_options
+            )
+            return
     else:
         refuse_other(name, table_name, columns, unique=unique, **set_options)
     if not offline() and partitions.is_partitioned(table_name):

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from alembic import op
+
 from safely.operations.aside import LONGEST_NAME
 from safely.operations.connection import (
     Refused,
@@ -24,6 +26,7 @@ from safely.operations.connection import (
 )
 
 FIRST_WITH_KEYS = 180_000  # server_version_num of the first that takes a foreign key NOT VALID
+MADE_BY_SCRIPT = "made_by_script"  # an option of Alembic's context: names of partitioned tables
 DIGITS = 8  # of the checksum in the place of what is cut off
 SHORTEST = 40  # bytes of an index's name that the names of its partitions' indexes begin with
 
@@ -89,20 +92,33 @@ def name_of(name: str) -> str:
 def print_refusal(table_name: str, operation: str) -> None:
     """Print a statement that refuses a partitioned table in a script of `--sql`.
 
-    The partitions are not known where a script is printed.
+    The partitions are not known where a script is printed. A table that the script itself makes
+    has none, unless somebody adds some before the next statement.
     """
     message = (
         f"{operation} works on each partition of {table_name}, and a script was printed without "
         "knowing them: run `alembic upgrade`"
     )
+    catalogue = "pg_class WHERE relkind = 'p' AND oid"
+    if is_made_by_script(table_name):
+        catalogue = "pg_inherits WHERE inhparent"
     run(
         "DO $partitions$ BEGIN\n"
-        f"  IF EXISTS (SELECT FROM pg_class WHERE relkind = 'p' AND oid = to_regclass("
-        f"{name_of(table_name)})) THEN\n"
+        f"  IF EXISTS (SELECT FROM {catalogue} = to_regclass({name_of(table_name)})) THEN\n"
         f"    RAISE EXCEPTION '%', {literal(message)};\n"
         "  END IF;\n"
         "END $partitions$"
     )
+
+
+def note_made_by_script(table_name: str) -> None:
+    """Note that the script of `--sql` that is being printed makes a partitioned table."""
+    op.get_context().opts.setdefault(MADE_BY_SCRIPT, set()).add(table_name)
+
+
+def is_made_by_script(table_name: str) -> bool:
+    """Return whether the script of `--sql` that is being printed has made a partitioned table."""
+    return table_name in op.get_context().opts.get(MADE_BY_SCRIPT, ())
 
 
 def refuse_old_server(constraint_name: str, table_name: str) -> None:

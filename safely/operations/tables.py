@@ -45,6 +45,7 @@ from safely.operations.drafts import refuse_other_table
 from safely.operations.enums import create_missing_enums, hide_labels
 from safely.operations.mentions import refuse_mentioned_table
 from safely.operations.options import refuse_off, refuse_unknown, table_of
+from safely.operations.partitions import note_made_by_script
 from safely.operations.rebuild import definition_of_table, rebuilt, refused_by_sqlite
 from safely.operations.sqlite_limits import refuse_keys_not_unique
 from safely.operations.table_sql import Definition, differences
@@ -226,6 +227,8 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
     table = table_of(table_name, columns, **set_options)
     if not postgresql() and not offline():
         refuse_keys_not_unique(table)
+    if offline() and postgresql_partition_by is not None:
+        note_made_by_script(table_name)
     is_new = offline() or not has_table(table_name)
     bring_table_back(table)
     exists = not offline() and has_table(table_name)

@@ -95,13 +95,7 @@ async def test_scripts_and_killed_runs_end_where_an_undisturbed_run_does(
         seed = secrets.randbelow(10**6) if full else SEED
     print(f"\nseed {seed}")
     killed.random.seed(seed)
-    for other in (scripted.project, killed.project):
-        other.execute(*BEFORE)
-    head = project.revisions[-1]
-    await scripted.run("upgrade", "base", head)
-    await killed.run("upgrade", head, kills=KILLS_IN_FULL if full else KILLS, requests=200)
-    for other in (scripted.project, killed.project):
-        other.execute(*PARTITIONS)
+    await make_by_other_ways(scripted, killed, kills=KILLS_IN_FULL if full else KILLS)
     tables = project.tables()
     changes = Changes(tables, project.kind, Random(seed))  # noqa: S311  # not a secret
     number_of_changes = pytestconfig.getoption("--changes") or (CHANGES_IN_FULL if full else 1)
@@ -125,6 +119,17 @@ async def test_scripts_and_killed_runs_end_where_an_undisturbed_run_does(
             for each in (project, scripted.project, killed.project):
                 purge(each)
     print(f"{killed.kills} kills; scripts refused: {scripted.refused}")
+
+
+async def make_by_other_ways(scripted: Scripted, killed: Killed, *, kills: int) -> None:
+    """Bring both databases from empty to the head."""
+    for other in (scripted.project, killed.project):
+        other.execute(*BEFORE)
+    head = scripted.project.revisions[-1]
+    await scripted.run("upgrade", "base", head)
+    await killed.run("upgrade", head, kills=kills, requests=200)
+    for other in (scripted.project, killed.project):
+        other.execute(*PARTITIONS)
 
 
 async def go_by_all(
