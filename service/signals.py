@@ -1,8 +1,16 @@
 """The signals that stop the service, and when they are obeyed."""
 
 import signal
+from collections.abc import Callable
 
 STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+
+def handle_stop_signals(handler: Callable[..., object]) -> None:
+    """Let the handler obey these signals; SIGHUP stays ignored where it is, as below nohup."""
+    for number in STOP_SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def hold_stop_signals() -> None:

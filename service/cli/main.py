@@ -18,7 +18,7 @@ from service.database_errors import why_unavailable
 from service.errors import OutcomeUnknown, Refusal
 from service.observability.logs import printable
 from service.settings import Settings, SettingsError
-from service.signals import STOP_SIGNALS, release_stop_signals
+from service.signals import STOP_SIGNALS, handle_stop_signals, release_stop_signals
 
 DONE, CANNOT, INTERRUPTED, OUTPUT_CLOSED = 0, 2, 130, 141  # exit codes; the last as SIGPIPE's
 SCRIPT = "users-service"
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; print one line where it can't be done."""
     options = parser().parse_args(arguments)
     if options.run is start:
-        obey_signals_at_once()
+        handle_stop_signals(end_at_once)  # until the workers' parent takes over
     try:
         release_stop_signals()
         return output_written(options)
@@ -69,16 +69,6 @@ def output_written(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OUTPUT_CLOSED
     return code
-
-
-def obey_signals_at_once() -> None:
-    """Let a signal end the process with exit code 0, until the workers' parent takes it over.
-
-    SIGHUP stays ignored where it is, as below nohup.
-    """
-    for number in STOP_SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end_at_once)
 
 
 def end_at_once(*_: object) -> None:
