@@ -11,7 +11,7 @@ from service import schemas
 from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, TimedOut, Unavailable
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
-from service.schema_revision import revision_of, takes_writes
+from service.schema_revision import refuse_ahead, revision_of, takes_writes
 
 
 @get(
@@ -51,7 +51,7 @@ async def ready(
         QueryParameter(description="With `writes` a database that only reads is not ready, too."),
     ] = "reads",
 ) -> schemas.Ready:
-    """The database answers and has this build's schema, or a later one. Route traffic then."""
+    """The database answers and has this build's schema, or publishes it. Route traffic then."""
     revision, writes = await request.app.state.database.query(state_of)
     if revision is None or revision < SCHEMA_REVISION:
         raise SchemaBehind(
@@ -64,7 +64,9 @@ async def ready(
 
 async def state_of(session: AsyncSession) -> tuple[str | None, bool]:
     """Return the revision that the database is at, and whether it takes writes."""
-    return await revision_of(session), await takes_writes(session)
+    revision = await revision_of(session)
+    refuse_ahead(session, revision)
+    return revision, await takes_writes(session)
 
 
 ROUTES = (live, ready)
