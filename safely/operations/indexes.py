@@ -21,11 +21,12 @@ from safely.operations.connection import (
     project_schema,
     qualified,
     quoted,
-    refuse_elsewhere,
+    refuse_other_schema,
     required_name,
     run,
     scalar,
 )
+from safely.operations.halves import is_left_out
 from safely.operations.keys import key_columns
 from safely.operations.options import refuse_off, refuse_unknown
 from safely.operations.sqlite_limits import refuse_lost_options
@@ -101,7 +102,8 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         postgresql_concurrently=postgresql_concurrently,
     )
     refuse_unknown("create_index", options)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, *(name for name in columns if isinstance(name, str))):
+        return
     name = required_name(index_name, table_name)
     where = postgresql_where if postgresql() else sqlite_where
     if not postgresql():
@@ -271,7 +273,7 @@ def drop_index(
     """
     refuse_off("drop_index", if_exists=if_exists, postgresql_concurrently=postgresql_concurrently)
     refuse_unknown("drop_index", {name: options[name] for name in options.keys() - DEFINITION})
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not postgresql():
         op.drop_index(index_name, table_name, if_exists=True)
         return
@@ -361,7 +363,7 @@ def duplicates(
     indexed = "" if where is None else f"WHERE {expression_sql(where)} "
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
-        f"of {table_name}. Correct them, and run this again. See them with: "
-        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
-        f"GROUP BY {values} HAVING count(*) > 1"
+        f"of {table_name}. Correct them, and run this again",
+        query=f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
+        f"GROUP BY {values} HAVING count(*) > 1",
     )

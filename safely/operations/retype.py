@@ -25,7 +25,6 @@ from safely.operations.connection import (
     outside_transaction,
     postgresql,
     quoted,
-    refuse_elsewhere,
     refuse_hidden_rows,
     regclass,
     rows,
@@ -35,6 +34,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_constraint
+from safely.operations.halves import is_left_out
 from safely.operations.indexes import IS_VALID, build, definition_of, drop_concurrently
 from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
@@ -107,7 +107,8 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     Example: `safely.change_type("customers", "age", sa.BigInteger())`
     """
     type_ = sa.types.to_instance(type_)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     refuse_hidden_rows(table_name)
     refuse_references(table_name, column_name)
     if not postgresql():
@@ -118,7 +119,9 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     change = change_of(table_name, column_name, type_, using, back)
     column = change.placeholders
     if not offline() and has_type(change):
-        return  # a run that was killed has changed it
+        # a run that was killed has changed it, or one of the other direction had only begun
+        drop_invalid_indexes(change)
+        return
     by_cast = using is None and back is None
     if by_cast and widened(table_name, column):
         return
@@ -233,6 +236,16 @@ def copy_indexes(change: Change) -> None:
             add_constraint(name, table_name, rule.strip())
 
 
+def drop_invalid_indexes(change: Change) -> None:
+    """Drop the indexes of the hidden column that a run was killed in building (PostgreSQL)."""
+    column = change.placeholders
+    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
+    for _, name, *_ in rows(on_hidden):
+        if scalar(IS_VALID.format(literal(name))) is False:
+            with outside_transaction(patient=True):
+                drop_concurrently(name, change.table_name)
+
+
 def drop_stale_indexes(change: Change, originals: dict[str, str]) -> None:
     """Drop indexes that the hidden column has kept from an earlier run, and that are others now.
 
@@ -302,7 +315,8 @@ def change_default(
 
     Example: `safely.change_default("customers", "age", "18")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     if postgresql():
         op.alter_column(table_name, column_name, server_default=server_default)
         return
