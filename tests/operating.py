@@ -77,6 +77,9 @@ class KilledError(BaseException):
     """The process was killed: nothing that handles errors handles it."""
 
 
+KILLED = (KilledError, PendingRollbackError)  # the latter: of what cleans up after it
+
+
 class Statement(NamedTuple):
     """A statement that a run has sent, or was killed before."""
 
@@ -89,21 +92,22 @@ Watch = Callable[[int, Statement], None]
 
 
 @contextmanager
-def statements_of(engine: AsyncEngine, watch: Watch) -> Iterator[list[Statement]]:
+def statements_of(engine: sa.Engine, watch: Watch) -> Iterator[list[Statement]]:
     """Call `watch` before each statement; yield the list of them, which grows."""
     statements: list[Statement] = []
 
     def note(connection: sa.Connection, _: object, text: str, *__: object) -> None:
         driver = connection.connection.driver_connection
-        is_open = driver is not None and driver.is_in_transaction()
+        is_asyncpg = connection.dialect.name == "postgresql"
+        is_open = driver.is_in_transaction() if is_asyncpg else driver.in_transaction  # type: ignore[union-attr]  # drivers differ
         statements.append(Statement(text, follows_commit=not is_open))
         watch(len(statements), statements[-1])
 
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
     finally:
-        event.remove(engine.sync_engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", note)
 
 
 def killing_before(number: int) -> Watch:
@@ -143,11 +147,11 @@ async def run_watched(  # noqa: PLR0913  # what a step tells of a run
     """
     await engine.dispose()
     async with engine.connect() as connection:
-        with statements_of(engine, watch) as statements:
+        with statements_of(engine.sync_engine, watch) as statements:
             try:
                 await connection.run_sync(operate, "0042", body, up=up, file=file, half=half)
                 await connection.commit()
-            except (KilledError, PendingRollbackError):  # the latter: of what cleans up after it
+            except KILLED:
                 await connection.invalidate()
                 return Run(is_done=False, statements=statements)
     return Run(is_done=True, statements=statements)

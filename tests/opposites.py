@@ -21,8 +21,8 @@ class Change(NamedTuple):
     up: Body
     down: Body
     bad: str = ""
-    """A statement by which an older build writes a row that `up` refuses; empty: it refuses none.
-    The row has the id 900."""
+    """A statement by which an older build writes a row of pets that `up` refuses, with the id 900;
+    empty: it refuses none."""
 
 
 # as the revision before has left them, with the views of its builds
@@ -38,6 +38,7 @@ CREATE TABLE pets (
   code varchar(9) CONSTRAINT uq_code UNIQUE,
   age integer DEFAULT 1 CONSTRAINT ck_age CHECK (age >= 0),
   kind text NOT NULL,
+  weight integer NOT NULL DEFAULT 1,
   mood mood DEFAULT 'ok'
 );
 CREATE INDEX ix_age ON pets (age);
@@ -177,6 +178,11 @@ CHANGES = {
         lambda: safely.change_type("pets", "code", sa.String(8)),
         lambda: safely.change_type("pets", "code", sa.String(9)),
         bad="INSERT INTO at_0041.pets (id, code, kind) VALUES (900, '123456789', 'cat')",
+    ),
+    "another type of a required column": Change(
+        lambda: safely.change_type("pets", "weight", sa.SmallInteger()),
+        lambda: safely.change_type("pets", "weight", sa.Integer()),
+        bad="INSERT INTO at_0041.pets (id, weight, kind) VALUES (900, 99999, 'cat')",
     ),
     "a conversion": Change(
         lambda: safely.change_type(

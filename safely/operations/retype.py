@@ -48,6 +48,7 @@ from safely.operations.retype_refusals import (
 from safely.operations.retype_sql import (
     COPY_RULES,
     INDEXED,
+    LOOSEN,
     PREPARE,
     RECORDED,
     RETYPED,
@@ -120,7 +121,7 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     column = change.placeholders
     if not offline() and has_type(change):
         # a run that was killed has changed it, or one of the other direction had only begun
-        drop_invalid_indexes(change)
+        clean_up(change)
         return
     by_cast = using is None and back is None
     if by_cast and widened(table_name, column):
@@ -143,6 +144,8 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         if by_cast:
             run(COMPARE.format(**column))
     run(SWAP.format(**column))
+    if undoing():
+        run(LOOSEN.format(**column))
     if by_cast:
         run(DROP_NARROWER.format(**column))
 
@@ -182,6 +185,7 @@ def change_of(
         "recorded": recorded if undoing() else "NULL",
         "wanted": WANTED.format(**column),
         "indexed": INDEXED.format(**column),
+        "indexed_hidden": INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"]),
         "storage": STORAGE.format(**column),
     }
     return Change(table_name, column_name, type_text, using, back, column)
@@ -236,11 +240,16 @@ def copy_indexes(change: Change) -> None:
             add_constraint(name, table_name, rule.strip())
 
 
+def clean_up(change: Change) -> None:
+    """Drop what a killed run has left of the hidden column, and nobody needs (PostgreSQL)."""
+    drop_invalid_indexes(change)
+    if undoing():
+        run(LOOSEN.format(**change.placeholders))
+
+
 def drop_invalid_indexes(change: Change) -> None:
     """Drop the indexes of the hidden column that a run was killed in building (PostgreSQL)."""
-    column = change.placeholders
-    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
-    for _, name, *_ in rows(on_hidden):
+    for _, name, *_ in rows(change.placeholders["indexed_hidden"]):
         if scalar(IS_VALID.format(literal(name))) is False:
             with outside_transaction(patient=True):
                 drop_concurrently(name, change.table_name)
@@ -252,8 +261,7 @@ def drop_stale_indexes(change: Change, originals: dict[str, str]) -> None:
     `originals` are the indexes of the shown column by the names that those of the hidden one have.
     """
     column = change.placeholders
-    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
-    for index, name, _, constraint, _ in rows(on_hidden):
+    for index, name, _, constraint, _ in rows(column["indexed_hidden"]):
         if not scalar(IS_VALID.format(literal(name))):
             continue  # `build` replaces it
         if original := originals.get(name):

@@ -9,19 +9,31 @@ import random
 import re
 import secrets
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
+import psycopg
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import safely
 from safely.operations.halves import Half
 from tests import opposites
-from tests.operating import Statement, killing_before, let_go, run_watched
+from tests.operating import (
+    KILLED,
+    Statement,
+    killing_before,
+    let_go,
+    run_watched,
+    statements_of,
+)
 from tests.opposites import CATALOGUE, CHANGES, TABLES, WRITE, Change
+from tests.revising import Database
 
 AT_RANDOM = "at random"  # in the suite; all with --full
 CHANGES_IN_SUITE = 3
@@ -61,6 +73,7 @@ UP, DOWN = Cut(up=True), Cut(up=False)
 class Trial:
     """A change in a database of its own, which begins anew as often as is needed."""
 
+    url: str
     engine: AsyncEngine
     observer: asyncpg.Connection
     change: Change
@@ -96,6 +109,25 @@ class Trial:
         if cut.in_half:
             await self.begin(run.statements[-1].text)
         return run.statements
+
+    async def write_bad_row(self, number: int) -> str:
+        """Run the change, which meets a bad row that is written before a statement.
+
+        Delete the row again. Return the refusal; empty where the row was, or the run went on.
+        """
+        refusal = ""
+
+        def watch(sent: int, _: Statement) -> None:
+            if sent == number:
+                write_at_once(self.url, self.change.bad)
+
+        await self.repeat()
+        try:
+            await run_watched(self.engine, self.change.up, up=True, watch=watch, file=FILE)
+        except safely.Refused as error:
+            refusal = str(error)
+        await self.observer.execute("DELETE FROM at_0041.pets WHERE id = 900")
+        return refusal
 
     async def begin(self, statement: str) -> None:
         """Leave the index of a statement as a server does that is stopped within it."""
@@ -147,6 +179,14 @@ class Trial:
         return self.ends[runs]
 
 
+def write_at_once(url: str, statement: str) -> None:
+    """Write by a connection of its own, unless a lock or a rule is in the way."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET lock_timeout = '5ms'")
+        with suppress(psycopg.errors.LockNotAvailable, psycopg.IntegrityError):
+            connection.execute(statement)
+
+
 def concurrently(statement: str) -> tuple[str, str] | None:
     """Return whether a statement creates or drops an index concurrently, and which."""
     match = CONCURRENTLY.match(statement.strip())
@@ -186,7 +226,7 @@ async def trial(empty: AsyncEngine, empty_url: str, change: str) -> AsyncIterato
         change = random.Random(seed).choice(list(CHANGES))  # noqa: S311  # not a secret
     print(f"{change}, seed {seed}")
     observer = await asyncpg.connect(empty_url)
-    yield Trial(empty, observer, CHANGES[change], seed)
+    yield Trial(empty_url, empty, observer, CHANGES[change], seed)
     await observer.close()
 
 
@@ -226,6 +266,8 @@ async def ends_at(trial: Trial, runs: list[Cut], *expected: dict[str, str]) -> N
     state = lasting(await trial.end(*runs))
     found = [differences(state, lasting(one)) for one in expected]
     assert [] in found, (runs, min(found, key=len))
+    if not runs[-1].up and trial.change.bad:
+        await trial.observer.execute(trial.change.bad)  # its rule has gone with it
 
 
 @pytest.mark.only("postgresql")
@@ -243,3 +285,55 @@ async def test_a_change_that_is_killed_twice_ends_as_an_undisturbed_one(
             for second in await trial.cuts(*begun, first, up=not direction, number=number):
                 await ends_at(trial, [*begun, first, second, UP], up)
                 await ends_at(trial, [*begun, first, second, DOWN], before, back)
+
+
+@pytest.mark.only("postgresql")
+async def test_a_change_that_is_refused_anywhere_ends_as_an_undisturbed_one(
+    empty: AsyncEngine, empty_url: str, *, full: bool
+) -> None:
+    """An older build writes a bad row at any moment; it is deleted, and the change run again."""
+    seed = secrets.randbelow(10**6)
+    names = [name for name, change in CHANGES.items() if change.bad]
+    observer = await asyncpg.connect(empty_url)
+    for name in names if full else random.Random(seed).sample(names, 1):  # noqa: S311  # not a secret
+        trial = Trial(empty_url, empty, observer, CHANGES[name], seed)
+        undisturbed = await trial.end(Cut(up=True, kill_before=1), UP)
+        numbers = range(1, len(await trial.repeat(UP)) + 1)
+        for number in numbers if full else trial.chance.sample(numbers, CUTS_IN_SUITE):
+            refusal = await trial.write_bad_row(number)
+            at = f"{name}, seed {seed}, before statement {number}: {refusal}"
+            assert "\n" not in refusal, at
+            await trial.write()
+            await trial.run(UP, "finished" if refusal else None)
+            await trial.write()
+            assert differences(await trial.state(), undisturbed) == [], at
+    await observer.close()
+
+
+SQLITE_TABLES = (
+    "CREATE TABLE pets (id INTEGER PRIMARY KEY, name TEXT, age INTEGER DEFAULT 1, kind TEXT)",
+    "CREATE UNIQUE INDEX ix_name ON pets (lower(name))",
+    "INSERT INTO pets (name, age) VALUES ('Tom', 1), (NULL, 2)",
+)
+SQLITE_CHANGES = (
+    lambda: safely.require_column("pets", "name", fill="Unknown"),
+    lambda: safely.change_type("pets", "age", sa.Text()),
+    lambda: safely.create_check_constraint("ck_age", "pets", "age > 0"),
+    lambda: safely.drop_column("pets", "kind"),
+    lambda: safely.create_table("owners", sa.Column("id", sa.Integer(), primary_key=True)),
+)
+
+
+def test_on_sqlite_a_change_that_is_killed_anywhere_leaves_nothing(tmp_path: Path) -> None:
+    """It is one transaction."""
+    database = Database(f"sqlite:///{tmp_path}/pets.sqlite")
+    database.execute(*SQLITE_TABLES)
+    state = "SELECT name, sql FROM sqlite_master UNION ALL SELECT id, name || age FROM pets"
+    before = database.rows(state)
+    for number in count(1):
+        with statements_of(database.engine, killing_before(number)), suppress(*KILLED):
+            database.revise(*SQLITE_CHANGES)
+            break
+        database.engine.dispose()
+        assert database.rows(state) == before, number
+    assert number > len(SQLITE_CHANGES)
