@@ -40,10 +40,10 @@ from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
     has_type,
-    is_bad_value,
     refuse_before,
     refuse_offline_script,
     refuse_values_written_since,
+    refusing_bad_values,
 )
 from safely.operations.retype_sql import (
     COPY_RULES,
@@ -129,7 +129,8 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     if offline():
         refuse_offline_script(change)
     else:
-        refuse_before(change)
+        with refusing_bad_values(change):
+            refuse_before(change)
     with outside_transaction():
         run(SYNC_FUNCTION)
         run(PREPARE.format(**column))
@@ -194,15 +195,8 @@ def change_of(
 def convert(change: Change) -> None:
     """Fill in the hidden column: the trigger does that for a row whose shown column is written."""
     shown = quoted(change.column_name)
-    try:
+    with refusing_bad_values(change):
         change_rows(change.table_name, f"{shown} = {shown}", change.unfilled, is_done=RETYPED)
-    except DBAPIError as error:
-        if not is_bad_value(error):
-            raise
-        raise Refused(
-            f"{change.problem}: a value that was written meanwhile can't be converted. Correct "
-            "it, and run this again"
-        ) from error
 
 
 def validate_rules(change: Change) -> None:

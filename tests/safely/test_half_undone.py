@@ -36,8 +36,8 @@ from tests.opposites import CATALOGUE, CHANGES, TABLES, WRITE, Change
 from tests.revising import Database
 
 AT_RANDOM = "at random"  # in the suite; all with --full
-CHANGES_IN_SUITE = 3
-CUTS_IN_SUITE = 2
+CHANGES_IN_SUITE = 2
+CUTS_IN_SUITE = 1
 FILE = Path(opposites.__file__)  # of the revision: it names what it creates
 CONCURRENTLY = re.compile(
     r"(CREATE|DROP) (?:UNIQUE )?INDEX CONCURRENTLY (?:IF (?:NOT )?EXISTS )?(\S+)"
