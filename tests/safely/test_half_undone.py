@@ -240,32 +240,33 @@ def test_each_operation_has_a_change() -> None:
 async def test_a_change_that_is_killed_anywhere_ends_as_an_undisturbed_one(
     trial: Trial, *, full: bool
 ) -> None:
-    """In either direction; a second kill may follow, or the way back."""
-    up, back = await trial.end(UP), await trial.end(UP, DOWN)
-    before = await trial.end()
-    for begun in ([], [UP]):
-        direction = not begun
-        for cut in await trial.cuts(*begun, up=direction, number=not full and CUTS_IN_SUITE):
-            await ends_alike(trial, [*begun, cut])
-            await ends_at(trial, [*begun, cut, DOWN], before, back)
-            await ends_at(trial, [*begun, cut, DOWN, UP] if direction else [UP, cut, UP], up)
+    """By the next run of the direction that was killed, and by one of the other direction."""
+    number = 0 if full else CUTS_IN_SUITE
+    before, up, back = await trial.end(), await trial.end(UP), await trial.end(UP, DOWN)
+    for cut in await trial.cuts(up=True, number=number):
+        await ends_alike(trial, [cut])
+        await ends_at(trial, [cut, DOWN], before, back)
+        await ends_at(trial, [cut, DOWN, UP], up)
+    for cut in await trial.cuts(UP, up=False, number=number):
+        await ends_alike(trial, [UP, cut])
+        await ends_at(trial, [UP, cut, UP], up)
 
 
 async def ends_alike(trial: Trial, runs: list[Cut]) -> None:
     """Assert that a last run ends as if each run before had been killed at its beginning."""
     last = Cut(runs[-1].up)
     begun = [run._replace(kill_before=min(run.kill_before, 1), in_half=False) for run in runs]
-    found = differences(await trial.end(*runs, last), await trial.end(*begun, last))
+    differing = differences(await trial.end(*runs, last), await trial.end(*begun, last))
     if not last.up:  # its first commit may drop the trigger that fills in what it sets aside
-        found = [entry for entry in found if not entry[0].startswith("hidden rows of")]
-    assert found == [], runs
+        differing = [entry for entry in differing if not entry[0].startswith("hidden rows of")]
+    assert differing == [], runs
 
 
 async def ends_at(trial: Trial, runs: list[Cut], *expected: dict[str, str]) -> None:
     """Assert that these runs lead to one of the states, but for what is set aside."""
     state = lasting(await trial.end(*runs))
-    found = [differences(state, lasting(one)) for one in expected]
-    assert [] in found, (runs, min(found, key=len))
+    differing = [differences(state, lasting(one)) for one in expected]
+    assert [] in differing, (runs, min(differing, key=len))
     if not runs[-1].up and trial.change.bad:
         await trial.observer.execute(trial.change.bad)  # its rule has gone with it
 
@@ -274,9 +275,8 @@ async def ends_at(trial: Trial, runs: list[Cut], *expected: dict[str, str]) -> N
 async def test_a_change_that_is_killed_twice_ends_as_an_undisturbed_one(
     trial: Trial, *, full: bool
 ) -> None:
-    number = 0 if full else 1
-    up, back = await trial.end(UP), await trial.end(UP, DOWN)
-    before = await trial.end()
+    number = 0 if full else CUTS_IN_SUITE
+    before, up, back = await trial.end(), await trial.end(UP), await trial.end(UP, DOWN)
     for begun in ([], [UP]):
         direction = not begun
         for first in await trial.cuts(*begun, up=direction, number=number):
