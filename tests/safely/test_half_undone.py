@@ -24,6 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 import safely
 from safely.operations.halves import Half
 from tests import opposites
+from tests.chain import HEAD
+from tests.commands import run_alembic
+from tests.databases import query, write
+from tests.migrated import leftovers
 from tests.operating import (
     KILLED,
     Statement,
@@ -34,6 +38,7 @@ from tests.operating import (
 )
 from tests.opposites import CATALOGUE, CHANGES, TABLES, WRITE, Change
 from tests.revising import Database
+from tests.revisions import Revision
 
 AT_RANDOM = "at random"  # in the suite; all with --full
 CHANGES_IN_SUITE = 2
@@ -337,3 +342,27 @@ def test_on_sqlite_a_change_that_is_killed_anywhere_leaves_nothing(tmp_path: Pat
         database.engine.dispose()
         assert database.rows(state) == before, number
     assert number > len(SQLITE_CHANGES)
+
+
+@pytest.mark.only("postgresql")
+async def test_alembic_undoes_a_half_that_has_not_come_to_what_is_undone_first(
+    url: str, engine: AsyncEngine, clone: Path, revision: Revision
+) -> None:
+    """Its refusal says so, and then shows the rows by a query that can be copied."""
+    await write(engine, "INSERT INTO users (full_name, age) VALUES ('Kid', 5)")
+    revision(
+        'safely.create_index("idx_age", "users", ["age"])\n'
+        'safely.create_check_constraint("ck_adult", "users", "age >= 18")\n'
+        'safely.add_column("users", sa.Column("phone", sa.Text()))',
+        'safely.drop_column("users", "phone")\n'
+        'safely.drop_constraint("ck_adult", "users", "check")\n'
+        'safely.drop_index("idx_age", "users")',
+    )
+    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    assert process.returncode != 0
+    assert f"undo the half of it: `alembic upgrade {HEAD}`. See them with: " in process.stdout
+    shown = process.stdout.partition("See them with: ")[2].strip()
+    assert len(await query(engine, shown)) == 1
+    run_alembic(url, "upgrade", HEAD, cwd=clone)
+    assert await query(engine, "SELECT to_regclass('idx_age')") == [(None,)]
+    assert await leftovers("postgresql", url) == []
