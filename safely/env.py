@@ -70,6 +70,7 @@ from safely.database import Outage
 from safely.environment import Environment
 from safely.errors import why_unreachable
 from safely.invocation import Invocation
+from safely.operations.connection import Refused
 from safely.project import Project
 from safely.run import aftermath, steps
 from safely.run.migrator import MIGRATING, Migrator
@@ -187,6 +188,8 @@ async def with_aftermath(migrator: Migrator) -> AsyncIterator[None]:
             raise CommandError(f"{what}. {left}") from error
         except Exception as error:
             ways_out = await aftermath.ways_out(migrator.environment, migrator.progress)
+            if ways_out and isinstance(error, Refused):
+                raise error.followed_by(ways_out) from error
             if ways_out and isinstance(error, CommandError):
                 raise CommandError(f"{error}. {ways_out}") from error
             if ways_out:

@@ -44,6 +44,20 @@ async def revision_of(session: AsyncSession) -> str | None:
     return newest
 
 
+def refuse_ahead(session: AsyncSession, revision: str | None) -> None:
+    """Raise Unavailable on SQLite where the database is ahead of this build.
+
+    The build would fail on the columns of the newest revision, or write what that one can't read.
+    On PostgreSQL the build goes on with its own version, while that is published.
+    """
+    if session.get_bind().dialect.name != "sqlite" or (revision or "") <= SCHEMA_REVISION:
+        return
+    raise Unavailable(
+        f"the database is at {revision}, and this build's schema, {SCHEMA_REVISION}, is not there "
+        "any more: SQLite has no published versions"
+    )
+
+
 async def takes_writes(session: AsyncSession) -> bool:
     """Return whether the database takes writes: a standby only reads, and so may any other."""
     engine = session.get_bind().engine

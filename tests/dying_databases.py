@@ -6,6 +6,7 @@ of its own that is killed or restarted when a moment has come (`dying_server`, `
 
 import asyncio
 import os
+import re
 import select
 import shutil
 import signal
@@ -26,6 +27,7 @@ STARTUP = (196608).to_bytes(4)  # protocol 3.0; other first messages ask for TLS
 ENDS_REQUEST = (b"S", b"Q", b"H")  # Sync and a simple query; Flush, without a ReadyForQuery
 READY, BACKEND_KEY, TERMINATE = b"Z", b"K", b"X"
 FLUSH = b"H\0\0\0\4"
+READS = re.compile(rb"\s*(SELECT|SHOW|SET|RESET|BEGIN|ROLLBACK)\b")
 FAILED_TRANSACTION = {b"I": b"I", b"T": b"E", b"E": b"E"}  # status after an error, by that before
 PATIENCE = 60.0  # seconds until a moment that does not come fails the test
 
@@ -59,6 +61,7 @@ class Fault:
     at: int  # the number of the request, from 1; 0: none fails
     loss: Loss | None = None
     state: str = ""
+    counts_commits: bool = False  # whether `at` counts only requests that commit something
 
 
 @dataclass(eq=False)
@@ -71,7 +74,24 @@ class Client:
     server_writer: StreamWriter
     pid: int = 0  # of the server's process
     status: bytes = b"I"  # of its transaction, from the last ReadyForQuery
+    prepared: dict[bytes, bytes] = field(default_factory=dict)  # statements by their names
     lost_answer: bytes | None = None  # ends with a message that begins so; None: none is lost
+
+    def commits_by(self, request: bytes) -> bool:
+        """Return whether the request commits something, by itself or with what was done before."""
+        sql = b""
+        for kind, body in messages(request):
+            if kind == b"P":
+                name, sql, *_ = body.split(b"\0")
+                self.prepared[name] = sql
+            elif kind == b"B":
+                sql = self.prepared.get(body.split(b"\0")[1], b"")
+            elif kind == b"Q":
+                sql = body
+        if sql.startswith(b"COMMIT"):
+            return True
+        is_executed = any(kind in (b"E", b"Q") for kind, _ in messages(request))
+        return is_executed and self.status == b"I" and not READS.match(sql)
 
     def abort(self) -> None:
         """Close both sides at once, without saying goodbye."""
@@ -90,6 +110,7 @@ class Wire:
     url: str = ""
     fault: Fault = Fault(0)
     requests: int = 0
+    commits: list[int] = field(default_factory=list)  # the numbers of requests that commit
     failed_request: str = ""  # its beginning, for the message of an assertion
     is_away: bool = False  # new connections are closed at once
     process: asyncio.subprocess.Process | None = None  # of the client, where it is to be killed
@@ -131,7 +152,10 @@ class Wire:
             request += message
             if message[:1] in ENDS_REQUEST:
                 self.requests += 1
-                if self.requests == self.fault.at:
+                if is_commit := client.commits_by(request):
+                    self.commits.append(self.requests)
+                counted = len(self.commits) if self.fault.counts_commits else self.requests
+                if counted == self.fault.at and (is_commit or not self.fault.counts_commits):
                     self.failed_request = printable(request)
                     if await self.fail(client, request):
                         return
@@ -218,6 +242,14 @@ async def received(reader: StreamReader, *, kind: int = 1) -> bytes:
     """Read the next message; a client's first has no byte for its kind (`kind=0`)."""
     head = await reader.readexactly(kind + 4)
     return head + await reader.readexactly(int.from_bytes(head[kind:]) - 4)
+
+
+def messages(request: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the body of each message in a request."""
+    while request:
+        length = int.from_bytes(request[1:5])
+        yield request[:1], request[5 : length + 1]
+        request = request[length + 1 :]
 
 
 def framed(kind: bytes, body: bytes) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from safely.operations.connection import (
     Refused,
     has_column,
+    has_table,
     literal,
     offline,
     postgresql,
@@ -20,6 +21,7 @@ from safely.operations.connection import (
     revision,
     rows,
     run,
+    scalar,
     undoing,
 )
 
@@ -110,6 +112,14 @@ def is_set_aside(table_name: str, column_name: str) -> bool:
     return has_column(table_name, hidden_name(column_name)) and not has_column(
         table_name, column_name
     )
+
+
+def is_table_aside(table_name: str) -> bool:
+    """Return whether this revision has set the table aside."""
+    if not postgresql():
+        return has_table(hidden_name(table_name))
+    place = f"format('%I.%I', {literal(hidden_schema())}, {literal(table_name)})"
+    return bool(scalar(f"SELECT to_regclass({place}) IS NOT NULL"))
 
 
 def set_column_aside(table_name: str, column_name: str) -> None:

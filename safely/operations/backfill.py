@@ -13,13 +13,13 @@ from safely.operations.connection import (
     outside_transaction,
     postgresql,
     quoted,
-    refuse_elsewhere,
     refuse_hidden_rows,
     regclass,
     rows,
     run,
     scalar,
 )
+from safely.operations.halves import is_left_out
 from safely.operations.keys import KEY, no_key, refuse_without_key
 from safely.progress import progress
 
@@ -118,7 +118,8 @@ def backfill(
 
     Example: `safely.backfill("customers", "name = 'Unknown'", where="name IS NULL")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     refuse_hidden_rows(table_name)
     if change_rows(table_name, assignments, where, batch) > FEW:
         with outside_transaction(patient=True):

@@ -31,7 +31,6 @@ from safely.operations.connection import (
     pragma_value,
     qualified,
     quoted,
-    refuse_elsewhere,
     refuse_offline,
     regclass,
     required_name,
@@ -46,6 +45,7 @@ from safely.operations.connection import (
 from safely.operations.constraints import add_check, refuse_violations, set_comment_of
 from safely.operations.drafts import refuse_other_column
 from safely.operations.enums import create_missing_enums, hide_labels
+from safely.operations.halves import is_column_left_out, is_left_out
 from safely.operations.mentions import refuse_mentioned_column, refuse_rules
 from safely.operations.options import (
     refuse_ignored_in_column,
@@ -135,7 +135,8 @@ def add_column(  # noqa: PLR0913  # Alembic's signature
     Example: `safely.add_column("customers", sa.Column("phone", sa.Text(), nullable=True))`
     """
     refuse_off("add_column", if_not_exists=if_not_exists)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     name = column.name
     refuse_sequence(table_name, column)
     refuse_other_rules(table_name, column)
@@ -469,12 +470,14 @@ def drop_column(
     """
     refuse_off("drop_column", if_exists=if_exists)
     refuse_unknown("drop_column", options)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     hidden = hidden_name(column_name)  # refuses a long name before anything is changed
-    if not offline() and not has_column(table_name, column_name):
-        if not has_column(table_name, hidden):
-            raise Refused(f"there is no column {column_name} in {table_name}: correct the name")
-        return  # a run that was killed has set it aside
+    if not (offline() or has_column(table_name, column_name)) and (
+        # a run that was killed has set it aside
+        has_column(table_name, hidden) or is_column_left_out(table_name, column_name)
+    ):
+        return
     refuse_references(table_name, column_name)
     refuse_used_by_fill(table_name, column_name)
     if not postgresql():
@@ -577,7 +580,13 @@ def rename_column(
 
     Example: `safely.rename_column("customers", "name", "full_name")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
+    if not (offline() or has_column(table_name, column_name)) and (
+        # a run that was killed has renamed it
+        has_column(table_name, new_name) or is_column_left_out(table_name, column_name)
+    ):
+        return
     rename = (
         f"ALTER TABLE {quoted(table_name)} "
         f"RENAME COLUMN {quoted(column_name)} TO {quoted(new_name)}"

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.schema import SetColumnComment, SetConstraintComment, SetTableComment
 
-from safely.operations.connection import literal, postgresql, quoted, refuse_elsewhere, run
+from safely.operations.connection import literal, postgresql, quoted, run
+from safely.operations.halves import is_left_out
 
 log = logging.getLogger("safely")
 
@@ -34,7 +35,8 @@ def create_table_comment(
     Example: `safely.create_table_comment("customers", "people who bought something")`
     """
     del existing_comment
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     set_comment(f"TABLE {quoted(table_name)}", table_name, comment)
 
 
@@ -68,7 +70,8 @@ def change_comment(
     Example: `safely.change_comment("customers", "phone", "with the country's code")`
     """
     del existing_comment
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     column = f"{quoted(table_name)}.{quoted(column_name)}"
     set_comment(f"COLUMN {column}", f"{table_name}.{column_name}", comment)
 

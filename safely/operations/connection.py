@@ -30,8 +30,18 @@ END $schema$"""
 class Refused(CommandError):  # noqa: N818  # a refusal is not a fault
     """An operation can't be done with this data or this schema; the message says what to do.
 
-    Alembic prints it as one line and exits with a code other than 0.
+    Alembic prints it as one line and exits with a code other than 0. A `query` that shows the rows
+    in question stands at its end, where it can be copied.
     """
+
+    def __init__(self, message: str, *, query: str = "") -> None:
+        super().__init__(f"{message}. See them with: {query}" if query else message)
+        self.message = message
+        self.query = query
+
+    def followed_by(self, sentence: str) -> "Refused":
+        """Return the same refusal with one more sentence, before the query."""
+        return Refused(f"{self.message}. {sentence}", query=self.query)
 
 
 def postgresql() -> bool:
@@ -102,7 +112,7 @@ def refuse_rows(
     if offline():
         return
     if count := scalar(f"SELECT count(*) FROM ({query}) AS refused"):
-        raise Refused(f"{problem}: {count} row(s) {rows_do}. {remedy}. See them with: {query}")
+        raise Refused(f"{problem}: {count} row(s) {rows_do}. {remedy}", query=query)
 
 
 def refuse_hidden_rows(table_name: str) -> None:
@@ -278,18 +288,6 @@ def in_tablespace(name: str | None) -> Iterator[None]:
             run("RESET default_tablespace")
 
 
-def refuse_elsewhere(schema: str | None, *table_names: str) -> None:
-    """Raise Refused for another schema than the project's, the only one that is published.
-
-    Also for a table that is missing in it: unqualified names would lead to a table of the same
-    name elsewhere in the search_path.
-    """
-    refuse_other_schema(schema)
-    if not offline():
-        for table_name in table_names:
-            refuse_missing(table_name)
-
-
 def project_schema() -> str | None:
     """Return the schema of the project's tables; None: the connection's current one."""
     metadata = op.get_context().opts.get("target_metadata")
@@ -328,13 +326,6 @@ def set_back(statement: str) -> None:
     """
     with suppress(SQLAlchemyError):
         run(statement)
-
-
-def refuse_missing(table_name: str) -> None:
-    """Raise Refused unless the schema of the project has the table."""
-    if not has_table(table_name):
-        place = f" in the schema {scalar('SELECT current_schema')}" if postgresql() else ""
-        raise Refused(f"there is no table {table_name}{place}: correct the name")
 
 
 def has_table(table_name: str) -> bool:

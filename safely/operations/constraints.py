@@ -20,7 +20,6 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
-    refuse_elsewhere,
     refuse_offline,
     refuse_rows,
     regclass,
@@ -29,6 +28,7 @@ from safely.operations.connection import (
     run_unless,
     scalar,
 )
+from safely.operations.halves import is_left_out
 from safely.operations.indexes import (
     create_index,
     drop_concurrently,
@@ -82,7 +82,8 @@ def create_check_constraint(  # noqa: PLR0913  # Alembic's signature
     """
     del info
     refuse_unknown("create_check_constraint", options)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     name, rule = required_name(constraint_name, table_name), expression_sql(condition)
     if not (postgresql() and postgresql_not_valid):
         refuse_violations(name, table_name, rule)
@@ -176,7 +177,11 @@ def create_foreign_key(  # noqa: PLR0913  # Alembic's signature
     del info, link_to_name, use_alter
     refuse_unknown("create_foreign_key", options)
     refuse_two_schemas(source_schema, referent_schema)
-    refuse_elsewhere(source_schema or referent_schema, source_table, referent_table)
+    schema = source_schema or referent_schema
+    if is_left_out(schema, source_table, *local_cols) or is_left_out(
+        schema, referent_table, *remote_cols
+    ):
+        return
     name = required_name(constraint_name, source_table)
     key = sa.ForeignKeyConstraint(
         local_cols,
@@ -322,7 +327,8 @@ def create_unique_constraint(  # noqa: PLR0913  # Alembic's signature
     """
     del info
     refuse_unknown("create_unique_constraint", options)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, *columns):
+        return
     name = required_name(constraint_name, table_name)
     rule = sa.UniqueConstraint(
         *columns,
@@ -391,6 +397,7 @@ def create_unique_on_partitions(  # noqa: PLR0913  # options of SQLAlchemy
     try:
         partitions.build_constraint(constraint_name, table_name, rule, deferral)
     except IntegrityError as error:  # a duplicate was written while it was being built
+        partitions.drop_left_over(constraint_name)
         op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
         raise duplicates(constraint_name, table_name, columns, "some", None) from error
 
@@ -422,8 +429,11 @@ def drop_constraint(
     Example: `safely.drop_constraint("ck_customers_age", "customers", "check")`
     """
     refuse_off("drop_constraint", if_exists=if_exists)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     if postgresql():
+        if not offline() and partitions.is_partitioned_index(constraint_name):
+            partitions.drop_left_over(constraint_name)
         op.drop_constraint(op.f(constraint_name), table_name, if_exists=True)
         if type_ in {None, "unique"} and not offline():
             drop_left_index(constraint_name, table_name)

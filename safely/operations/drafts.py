@@ -111,7 +111,8 @@ def refuse_other_table(table: sa.Table) -> None:
             f"{table.name} was set aside by this revision without {', '.join(missing)}: "
             f"{how_to_purge()}"
         )
-    indexes = [name for (name,) in rows(INDEXES.format(table=tables[0]))]
+    own = {index.name for index in table.indexes}  # of columns with index=True
+    indexes = [name for (name,) in rows(INDEXES.format(table=tables[0])) if name not in own]
     others = [name for rule, name in rules.items() if rule not in wanted_rules]
     refuse_unmentioned(table.name, others + indexes)
 

@@ -21,7 +21,7 @@ from safely.operations.connection import (
     literal,
     offline,
     postgresql,
-    refuse_elsewhere,
+    refuse_other_schema,
     regclass,
     revision,
     rows,
@@ -57,7 +57,7 @@ def create_enum(name: str, *values: str, schema: str | None = None) -> None:
     Example: `safely.create_enum("mood", "sad", "ok")`
     """
     refuse_labels(name, values)
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not postgresql():
         return
     refuse_other_labels(name, values)
@@ -90,7 +90,7 @@ def drop_enum(name: str, *, schema: str | None = None) -> None:
 
     Example: `safely.drop_enum("mood")`
     """
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not postgresql():
         return
     oid = oid_of(name)
@@ -256,7 +256,7 @@ def create_missing_enums(items: Iterable[sa.schema.SchemaItem]) -> bool:
                 "sa.Enum(…, name=…)"
             )
         name = str(enum.name)
-        refuse_elsewhere(enum.schema)
+        refuse_other_schema(enum.schema)
         is_there = has_labels(name, enum.enums)
         if enum.create_type and not is_there:
             create_enum(name, *enum.enums, schema=enum.schema)

@@ -23,11 +23,12 @@ from safely.operations.connection import (
     project_schema,
     qualified,
     quoted,
-    refuse_elsewhere,
+    refuse_other_schema,
     required_name,
     run,
     scalar,
 )
+from safely.operations.halves import is_left_out
 from safely.operations.keys import key_columns
 from safely.operations.options import refuse_off, refuse_unknown
 from safely.operations.sqlite_limits import refuse_lost_options
@@ -105,7 +106,8 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         postgresql_concurrently=postgresql_concurrently,
     )
     refuse_unknown("create_index", options)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, *(name for name in columns if isinstance(name, str))):
+        return
     name = required_name(index_name, table_name)
     where = postgresql_where if postgresql() else sqlite_where
     if not postgresql():
@@ -137,17 +139,7 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         "postgresql_with": postgresql_with,
     }
     set_options = {option: value for option, value in obeyed.items() if value is not None}
-    if offline():
-        partitions.print_refusal(table_name, f"creating {name}")
-        if partitions.is_made_by_script(table_name):
-            op.create_index(
-                name, table_name, list(columns), unique=unique, if_not_exists=True, **set_options
-            )
-            return
-    else:
-        refuse_other(name, table_name, columns, unique=unique, **set_options)
-    if not offline() and partitions.is_partitioned(table_name):
-        create_on_partitions(name, table_name, columns, unique=unique, **set_options)
+    if is_partitioned_done(name, table_name, columns, unique=unique, **set_options):
         return
     with outside_transaction(patient=True):
         if not offline():
@@ -168,6 +160,25 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         verify(name)
         if not all(isinstance(column, str) for column in columns):
             analyze(table_name)  # an expression has statistics of its own, and yet none
+
+
+def is_partitioned_done(
+    name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
+) -> bool:
+    """Build, or print, the index where the table is partitioned; return whether it is."""
+    if offline():
+        partitions.print_refusal(table_name, f"creating {name}")
+        is_partitioned = partitions.is_made_by_script(table_name)
+        if is_partitioned:
+            op.create_index(
+                name, table_name, list(columns), unique=unique, if_not_exists=True, **options
+            )
+        return is_partitioned
+    refuse_other(name, table_name, columns, unique=unique, **options)
+    is_partitioned = partitions.is_partitioned(table_name)
+    if is_partitioned:
+        create_on_partitions(name, table_name, columns, unique=unique, **options)
+    return is_partitioned
 
 
 def create_on_partitions(
@@ -281,7 +292,7 @@ def drop_index(
     """
     refuse_off("drop_index", if_exists=if_exists, postgresql_concurrently=postgresql_concurrently)
     refuse_unknown("drop_index", {name: options[name] for name in options.keys() - DEFINITION})
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not postgresql():
         op.drop_index(index_name, table_name, if_exists=True)
         return
@@ -386,7 +397,7 @@ def duplicates(
     indexed = "" if where is None else f"WHERE {expression_sql(where)} "
     return Refused(
         f"{index_name} can't be unique: {count} value(s) of {values} stand in more than one row "
-        f"of {table_name}. Correct them, and run this again. See them with: "
-        f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
-        f"GROUP BY {values} HAVING count(*) > 1"
+        f"of {table_name}. Correct them, and run this again",
+        query=f"SELECT {values}, count(*), {keys} FROM {qualified(table_name)} {indexed}"
+        f"GROUP BY {values} HAVING count(*) > 1",
     )

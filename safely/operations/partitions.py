@@ -60,7 +60,10 @@ CROSS JOIN unnest(partattrs::smallint[]) AS number
 LEFT JOIN pg_attribute ON attrelid = partrelid AND attnum = number"""
 
 LEFT_OVER = """\
-SELECT format('%I.%I', nspname, relname) FROM pg_partition_tree({table}) AS tree
+SELECT format('%I.%I', nspname, relname), (
+  SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname)
+  FROM pg_constraint WHERE conindid = indexrelid)
+FROM pg_partition_tree({table}) AS tree
 JOIN pg_index ON indrelid = tree.relid JOIN pg_class ON pg_class.oid = indexrelid
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE tree.level > 0 AND starts_with(relname, {name}) AND relkind = {kind}
@@ -328,6 +331,12 @@ def drop_index(index_name: str) -> None:
 
     ACCESS EXCLUSIVE for an instant on the table and its partitions: only the catalogue changes.
     """
+    drop_left_over(index_name)
+    run(f"DROP INDEX IF EXISTS {quoted(index_name)}")
+
+
+def drop_left_over(index_name: str) -> None:
+    """Drop what a killed run has built for the index of a partitioned table, and not attached."""
     table = f"(SELECT indrelid FROM pg_index WHERE indexrelid = to_regclass({name_of(index_name)}))"
     for kind, how in (("i", "CONCURRENTLY "), ("I", "")):
         query = LEFT_OVER.format(
@@ -336,7 +345,6 @@ def drop_index(index_name: str) -> None:
             kind=literal(kind),
             index=name_of(index_name),
         )
-        for (index,) in rows(query):
-            with outside_transaction(patient=bool(how)):
-                run(f"DROP INDEX {how}IF EXISTS {index}")
-    run(f"DROP INDEX IF EXISTS {quoted(index_name)}")
+        for index, drop_constraint in rows(query):
+            with outside_transaction(patient=bool(how) and not drop_constraint):
+                run(drop_constraint or f"DROP INDEX {how}IF EXISTS {index}")

@@ -27,7 +27,7 @@ from safely.operations.connection import (
     pragma_value,
     qualified,
     quoted,
-    refuse_elsewhere,
+    refuse_other_schema,
     refuse_rows,
     regclass,
     rows,
@@ -60,10 +60,17 @@ from safely.operations.enums import (
     visible_labels,
     write_note,
 )
+from safely.operations.halves import is_named_by_both
 from safely.operations.keys import refuse_without_key
 from safely.operations.rebuild import attachments, rebuilt
 from safely.operations.required import refuse_other_trigger
-from safely.operations.retype import change_of, convert, copy_indexes, validate_rules
+from safely.operations.retype import (
+    change_of,
+    convert,
+    copy_indexes,
+    drop_invalid_indexes,
+    validate_rules,
+)
 from safely.operations.retype_refusals import (
     STEPS,
     Change,
@@ -151,7 +158,7 @@ def change_enum(  # noqa: PLR0913  # what ALTER TYPE can't know of older builds
     Example: `safely.change_enum("mood", "sad", "fine", "happy", renamed={"ok": "fine"})`
     """
     refuse_labels(name, values)
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not postgresql():
         labels = labels_from(name, values, renamed, older_builds_see, existing)
         change_on_sqlite(labels, columns)
@@ -165,11 +172,16 @@ def change_enum(  # noqa: PLR0913  # what ALTER TYPE can't know of older builds
             )
         before, pairs = list(existing), list(columns)
     else:
+        if scalar(f"SELECT {oid_of(name)}") is None and is_named_by_both(name):
+            return
         pairs = columns_with(name, columns)
         before = labels_before(name, values, existing, pairs)
     if set(before) == set(values):
         if not offline():
-            refuse_other_order(Labels(name, tuple(before), values, {}, None))
+            labels = Labels(name, tuple(before), values, {}, None)
+            refuse_other_order(labels)
+            for table_name, column_name in pairs:
+                drop_invalid_indexes(change_for(labels, table_name, column_name))
         note_labels(name, values)  # a run that was killed has changed all, or nothing yet
         return
     labels = labels_from(name, values, renamed, older_builds_see, before)
@@ -257,6 +269,8 @@ def change_on_postgresql(labels: Labels, pairs: Sequence[tuple[str, str]]) -> No
     changes = [change_for(labels, table, column) for table, column in pairs]
     if not offline():
         refuse_other_order(labels)
+        for change in filter(is_done, changes):
+            drop_invalid_indexes(change)
         changes = [change for change in changes if not is_done(change)]
         refuse_shared_rules(labels, changes)
         for change in changes:

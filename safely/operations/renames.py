@@ -10,9 +10,8 @@ from safely.operations.connection import (
     offline,
     postgresql,
     quoted,
-    refuse_elsewhere,
-    refuse_missing,
     refuse_offline,
+    refuse_other_schema,
     regclass,
     rows,
     run,
@@ -20,6 +19,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import HAS_CONSTRAINT
+from safely.operations.halves import is_left_out, is_named_by_both, is_table_left_out
 from safely.operations.rebuild import definition_of_table, rebuilt
 
 
@@ -36,11 +36,13 @@ def rename_table(old_table_name: str, new_table_name: str, *, schema: str | None
 
     Example: `safely.rename_table("customers", "clients")`
     """
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not offline():
-        if has_table(new_table_name) and not has_table(old_table_name):
-            return  # a run that was killed has renamed it
-        refuse_missing(old_table_name)
+        # a run that was killed has renamed it
+        if not has_table(old_table_name) and (
+            has_table(new_table_name) or is_table_left_out(old_table_name)
+        ):
+            return
         if has_table(new_table_name):
             raise Refused(
                 f"{old_table_name} can't become {new_table_name}: there is such a table. Take "
@@ -68,13 +70,16 @@ def rename_constraint(
 
     Example: `safely.rename_constraint("uq_customers_mail", "customers", "uq_customers_email")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     if not postgresql():
         rename_constraint_on_sqlite(constraint_name, table_name, new_name)
         return
     if not offline():
         query = f"SELECT conname FROM pg_constraint WHERE conrelid = {regclass(table_name)}"
         names = [name for (name,) in rows(query)]
+        if constraint_name not in names and is_named_by_both(constraint_name):
+            return
         refuse_constraint(constraint_name, table_name, new_name, names)
     old, new = (
         HAS_CONSTRAINT.format(name=literal(name), table=regclass(table_name))
@@ -129,10 +134,11 @@ def rename_index(
 
     Example: `safely.rename_index("ix_customers_mail", "customers", "ix_customers_email")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name):
+        return
     if not offline():
         indexes = indexes_of(table_name)
-        if new_name in indexes and index_name not in indexes:
+        if index_name not in indexes and (new_name in indexes or is_named_by_both(index_name)):
             return  # a run that was killed has renamed it
         refuse_index(index_name, table_name, new_name, indexes)
     if not postgresql():

@@ -16,7 +16,6 @@ from safely.operations.connection import (
     postgresql,
     qualified,
     quoted,
-    refuse_elsewhere,
     refuse_hidden_rows,
     refuse_rows,
     regclass,
@@ -26,6 +25,7 @@ from safely.operations.connection import (
     scalar,
 )
 from safely.operations.constraints import add_check
+from safely.operations.halves import is_left_out
 from safely.operations.keys import refuse_without_key
 from safely.operations.rebuild import rebuilt
 from safely.operations.table_sql import Definition
@@ -136,7 +136,8 @@ def require_column(
 
     Example: `safely.require_column("customers", "name", fill="Unknown")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     refuse_hidden_rows(table_name)
     column = quoted(column_name)
     if fill is not None:
@@ -250,7 +251,8 @@ def allow_null(table_name: str, column_name: str, *, schema: str | None = None) 
 
     Example: `safely.allow_null("customers", "name")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     if not postgresql():
         with rebuilt(table_name) as table:
             refuse_key(table, table_name, column_name)

@@ -26,7 +26,6 @@ from safely.operations.connection import (
     outside_transaction,
     postgresql,
     quoted,
-    refuse_elsewhere,
     refuse_hidden_rows,
     regclass,
     rows,
@@ -36,6 +35,7 @@ from safely.operations.connection import (
     undoing,
 )
 from safely.operations.constraints import add_constraint
+from safely.operations.halves import is_left_out
 from safely.operations.indexes import (
     IS_VALID,
     build,
@@ -47,18 +47,19 @@ from safely.operations.rebuild import rebuilt
 from safely.operations.retype_refusals import (
     Change,
     has_type,
-    is_bad_value,
     refuse_before,
     refuse_offline_script,
     refuse_problem,
     refuse_unspelled,
     refuse_values_written_since,
     refuse_whatever_rows,
+    refusing_bad_values,
     wanted_shape,
 )
 from safely.operations.retype_sql import (
     COPY_RULES,
     INDEXED,
+    LOOSEN,
     PREPARE,
     RECORDED,
     RETYPED,
@@ -125,7 +126,8 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     Example: `safely.change_type("customers", "age", sa.BigInteger())`
     """
     type_ = sa.types.to_instance(type_)
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     refuse_hidden_rows(table_name)
     refuse_references(table_name, column_name)
     if not postgresql():
@@ -136,14 +138,17 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
     change = change_of(table_name, column_name, type_, using, back)
     column = change.placeholders
     if not offline() and has_type(change):
-        return  # a run that was killed has changed it
+        # a run that was killed has changed it, or one of the other direction had only begun
+        clean_up(change)
+        return
     by_cast = using is None and back is None
     if by_cast and widened(table_name, column):
         return
     if offline():
         refuse_offline_script(change)
     else:
-        refuse_before(change)
+        with refusing_bad_values(change):
+            refuse_before(change)
     with outside_transaction():
         run(SYNC_FUNCTION)
         run(PREPARE.format(**column))
@@ -158,6 +163,8 @@ def change_type(  # noqa: PLR0913  # Alembic's, with what ALTER TABLE … USING 
         if by_cast:
             run(COMPARE.format(**column))
     run(SWAP.format(**column))
+    if undoing():
+        run(LOOSEN.format(**column))
     if by_cast:
         run(DROP_NARROWER.format(**column))
 
@@ -230,6 +237,7 @@ def change_of(
         "recorded": recorded if undoing() else "NULL",
         "wanted": WANTED.format(**column),
         "indexed": INDEXED.format(**column),
+        "indexed_hidden": INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"]),
         "storage": STORAGE.format(**column),
     }
     return Change(table_name, column_name, type_text, using, back, column)
@@ -238,15 +246,8 @@ def change_of(
 def convert(change: Change) -> None:
     """Fill in the hidden column: the trigger does that for a row whose shown column is written."""
     shown = quoted(change.column_name)
-    try:
+    with refusing_bad_values(change):
         change_rows(change.table_name, f"{shown} = {shown}", change.unfilled, is_done=RETYPED)
-    except DBAPIError as error:
-        if not is_bad_value(error):
-            raise
-        raise Refused(
-            f"{change.problem}: a value that was written meanwhile can't be converted. Correct "
-            "it, and run this again"
-        ) from error
 
 
 def validate_rules(change: Change) -> None:
@@ -285,14 +286,28 @@ def copy_indexes(change: Change) -> None:
             add_constraint(name, table_name, rule.strip())
 
 
+def clean_up(change: Change) -> None:
+    """Drop what a killed run has left of the hidden column, and nobody needs (PostgreSQL)."""
+    drop_invalid_indexes(change)
+    if undoing():
+        run(LOOSEN.format(**change.placeholders))
+
+
+def drop_invalid_indexes(change: Change) -> None:
+    """Drop the indexes of the hidden column that a run was killed in building (PostgreSQL)."""
+    for _, name, *_ in rows(change.placeholders["indexed_hidden"]):
+        if scalar(IS_VALID.format(literal(name))) is False:
+            with outside_transaction(patient=True):
+                drop_concurrently(name, change.table_name)
+
+
 def drop_stale_indexes(change: Change, originals: dict[str, str]) -> None:
     """Drop indexes that the hidden column has kept from an earlier run, and that are others now.
 
     `originals` are the indexes of the shown column by the names that those of the hidden one have.
     """
     column = change.placeholders
-    on_hidden = INDEXED.format(oid=column["oid"], shown_text=column["hidden_text"])
-    for index, name, _, constraint, _ in rows(on_hidden):
+    for index, name, _, constraint, _ in rows(column["indexed_hidden"]):
         if not scalar(IS_VALID.format(literal(name))):
             continue  # `build` replaces it
         if original := originals.get(name):
@@ -354,7 +369,8 @@ def change_default(
 
     Example: `safely.change_default("customers", "age", "18")`
     """
-    refuse_elsewhere(schema, table_name)
+    if is_left_out(schema, table_name, column_name):
+        return
     if postgresql():
         op.alter_column(table_name, column_name, server_default=server_default)
         return

@@ -341,6 +341,20 @@ def bad_value(query: str) -> DBAPIError | None:
     return None
 
 
+@contextmanager
+def refusing_bad_values(change: Change) -> Iterator[None]:
+    """Raise Refused for a value that was written after a first look had found none."""
+    try:
+        yield
+    except DBAPIError as error:
+        if not is_bad_value(error):
+            raise
+        raise Refused(
+            f"{change.problem}: a value that was written meanwhile can't be converted. Correct "
+            "it, and run this again"
+        ) from error
+
+
 def refuse_default(change: Change) -> None:
     """Raise Refused where the default can't be one of the new type, or would be another value."""
     column = change.placeholders
@@ -457,6 +471,12 @@ def refuse_broken_rules(change: Change, checks: list[tuple[str, str]]) -> None:
 
 def refuse_values_written_since(change: Change) -> None:
     """Raise Refused for rows with such a value that were written after the first look."""
+    with refusing_bad_values(change):
+        refuse_unfaithful_values(change)
+
+
+def refuse_unfaithful_values(change: Change) -> None:
+    """Raise Refused for rows whose hidden column lacks its value, or holds another one."""
     column, table = change.placeholders, qualified(change.table_name)
     if offline():
         table, shown, hidden = (

@@ -397,6 +397,26 @@ BEGIN
   END LOOP;
 END $swap$"""
 
+# The rules of the hidden column of a change that is undone, which no build needs any more: they
+# would refuse rows of older builds whose value it can't hold, or that differ by less than it shows.
+LOOSEN = """\
+DO $loosen$
+DECLARE
+  item record;
+BEGIN
+  FOR item IN
+    SELECT format('ALTER TABLE %I DROP CONSTRAINT %I', {table_text}, conname) AS statement
+    FROM pg_constraint JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey)
+    WHERE conrelid = {oid} AND attname = {hidden_text} AND contype IN ('c', 'u')
+      AND starts_with(conname, {prefix})
+    UNION ALL
+    SELECT format('DROP INDEX %s', index) FROM ({indexed_hidden}) AS indexed
+    WHERE is_unique AND constraint_type IS NULL
+  LOOP
+    EXECUTE item.statement;
+  END LOOP;
+END $loosen$"""
+
 # a constraint's type, and when it is checked
 INDEXED = """\
 SELECT indexrelid::regclass::text AS index, relname AS name, indisunique AS is_unique,

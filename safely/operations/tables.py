@@ -16,6 +16,7 @@ from safely.operations.aside import (
     hidden_prefix,
     hidden_schema,
     how_to_purge,
+    is_table_aside,
     refuse_references,
     rename_indexes,
 )
@@ -28,8 +29,8 @@ from safely.operations.connection import (
     outside_transaction,
     postgresql,
     quoted,
-    refuse_elsewhere,
     refuse_offline,
+    refuse_other_schema,
     regclass,
     run,
     scalar,
@@ -220,7 +221,7 @@ def create_table(  # noqa: PLR0913  # Alembic's signature
         "sqlite_strict": sqlite_strict,
         "sqlite_with_rowid": sqlite_with_rowid,
     }
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     refuse_keys_to_other_schemas(columns, schema)
     has_enums = create_missing_enums(columns)
     set_options = {name: value for name, value in obeyed.items() if value is not None}
@@ -415,7 +416,7 @@ def drop_table(
     """
     refuse_off("drop_table", if_exists=if_exists)
     refuse_unknown("drop_table", options)
-    refuse_elsewhere(schema)
+    refuse_other_schema(schema)
     if not offline() and not has_table(table_name):
         return  # a run that was killed has set it aside
     refuse_references(table_name)
@@ -460,12 +461,6 @@ def bring_table_back(table: sa.Table) -> None:
         prefix = hidden_prefix()
         run(f"ALTER TABLE {quoted(hidden_name(table_name))} RENAME TO {quoted(table_name)}")
         rename_indexes(table_name, lambda index: index.removeprefix(prefix))
-
-
-def is_table_aside(table_name: str) -> bool:
-    """Return whether this revision has set the table aside (PostgreSQL)."""
-    place = f"format('%I.%I', {literal(hidden_schema())}, {literal(table_name)})"
-    return bool(scalar(f"SELECT to_regclass({place})"))
 
 
 def placeholders(table_name: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alembic import op
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
@@ -146,6 +147,8 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
     half = half_of(step)
     refuse_unusable_id(half.revision)
     migration.opts.update(revision=half.revision, is_upgrade=step.is_upgrade)
+    if not migration.as_sql and ledger.unfinished(op.get_bind()) == half:
+        migration.opts["half"] = "finished"
     with in_schema(migration, migration.opts["project"]), references_checked(migration):
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
         run_body(step.revision, up=step.is_upgrade, **arguments)
@@ -318,7 +321,7 @@ def undo(half: Half, migration: MigrationContext) -> None:
     """Undo the half of a step that was begun, by the step's opposite; its file is here."""
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
-    migration.opts.update(revision=half.revision, is_upgrade=forwards)
+    migration.opts.update(revision=half.revision, is_upgrade=forwards, half="undone")
     with references_checked(migration):
         run_body(script, up=forwards)
     ledger.finish(migration, half, "undone", migration.opts["work"])

@@ -12,7 +12,7 @@ from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, Tim
 from service.http.parameters import NEEDS, Query, ReadyOperation
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
-from service.schema_revision import revision_of, takes_writes
+from service.schema_revision import refuse_ahead, revision_of, takes_writes
 
 
 @get(
@@ -47,7 +47,7 @@ def refuse_while_draining(request: Request[Any, Any, Any]) -> None:
     responses=documented(BadRequest, Internal, InvalidInput, SchemaBehind, Unavailable, TimedOut),
 )
 async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
-    """The database answers and has this build's schema, or a later one. Route traffic then."""
+    """The database answers and has this build's schema, or publishes it. Route traffic then."""
     query = Query(request.scope["query_string"])
     query.require_only(NEEDS.name)  # a misspelt one would find a database ready that only reads
     needs = query.value(NEEDS)
@@ -83,7 +83,9 @@ class Readiness:
 
 async def state_of(session: AsyncSession) -> tuple[str | None, bool]:
     """Return the revision that the database is at, and whether it takes writes."""
-    return await revision_of(session), await takes_writes(session)
+    revision = await revision_of(session)
+    refuse_ahead(session, revision)
+    return revision, await takes_writes(session)
 
 
 ROUTES = (live, ready)

@@ -11,10 +11,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS
+from tests.chain import HEAD, NEXT, NUMBERS, PREVIOUS, later
 from tests.commands import run_alembic, run_migrations
 from tests.paths import ROOT
-from tests.revisions import Revision, write_revision
+from tests.revisions import write_revision
 
 BAD = ROOT / "tests/data/revisions"
 EMPTY = "sqlite:///{}/none.sqlite"  # a database without tables: what is pending is the whole chain
@@ -36,6 +36,15 @@ def rehearse(
 ) -> subprocess.CompletedProcess[str]:
     database = url or EMPTY.format(directory)
     return run_migrations(database, "rehearse", *arguments, cwd=cwd)
+
+
+def copy_bad_revision(clone: Path, name: str, steps: int) -> None:
+    """Copy one of the ten bad revisions, to come so many steps after the head."""
+    source = (BAD / f"{name}.py").read_text(encoding="utf-8")
+    source = source.replace(f'"{NEXT}"', f'"{later(steps)}"')
+    source = source.replace(f'"{HEAD}"', f'"{later(steps - 1)}"')
+    file = clone / f"migrations/versions/{later(steps)}_{name}.py"
+    file.write_text(source, encoding="utf-8")
 
 
 def dumps(directory: Path) -> list[Path]:
@@ -73,63 +82,50 @@ def test_a_revision_goes_up_down_and_up_while_all_versions_are_read_and_written(
     assert ET.fromstring(strip).tag.endswith("svg")  # noqa: S314  # our own
 
 
-@pytest.mark.parametrize("name", ["volatile_default", "plain_drop"])
-def test_a_statement_that_blocks_clients_or_fails_is_reported(
-    tmp_path: Path, clone: Path, name: str
+def test_a_statement_that_blocks_clients_and_one_that_fails_are_reported(
+    tmp_path: Path, clone: Path
 ) -> None:
-    shutil.copy(BAD / f"{name}.py", clone / f"migrations/versions/{NEXT}_{name}.py")
-    rows, budget = ("60000", "20ms") if name in BLOCKS else ("100", "250ms")
-    arguments = ("--rows", rows, "--from", HEAD, "--max-wait", budget)
+    copy_bad_revision(clone, "volatile_default", 1)
+    copy_bad_revision(clone, "plain_drop", 2)
+    arguments = ("--rows", "60000", "--from", HEAD, "--max-wait", "20ms")
     process = rehearse(tmp_path, *arguments, cwd=clone)
     assert process.returncode == 1, process.stdout
     verdict = process.stdout.replace("\n", " ").partition("NO ")[2]
     assert verdict.lstrip().startswith(f"{NEXT}: upgrade: ")
-    assert (BLOCKS | REFUSED)[name] in verdict
-    if name in BLOCKS:
-        assert "a client waited" in verdict
-        assert "rewritten: users" in process.stdout
+    assert BLOCKS["volatile_default"] in verdict
+    assert "a client waited" in verdict
+    assert "rewritten: users" in process.stdout
+    assert f"{later(2)}: upgrade: " in verdict
+    assert REFUSED["plain_drop"] in verdict
 
 
-def test_values_that_the_way_down_does_not_bring_back_are_reported(
-    tmp_path: Path, clone: Path, revision: Revision
+def test_what_the_way_down_does_not_bring_back_is_reported_whatever_a_revision_says(
+    tmp_path: Path, clone: Path
 ) -> None:
-    where = "full_name <> upper(full_name)"
-    revision(f'safely.backfill("users", "full_name = upper(full_name)", where="{where}")', "pass")
-    process = rehearse(tmp_path, "--rows", "200", "--from", HEAD, "--json", cwd=clone)
-    report = report_of(process)
-    assert process.returncode == 1
-    assert report["problems"] == [
-        f"{NEXT}: after the downgrade: the values of users.full_name are not the same as before"
-    ]
-    assert report["revisions"][0]["up"]["rows"] >= 200
-
-
-def test_rows_that_are_gone_are_reported_whatever_a_revision_says_that_it_leaves(
-    tmp_path: Path, clone: Path, revision: Revision
-) -> None:
-    lose = """\
-from alembic import op
-op.execute("DELETE FROM users WHERE id > 10")"""
-    revision(lose, 'safely.nothing_to_undo("users are gone")')
-    process = rehearse(tmp_path, "--rows", "70", "--from", HEAD, "--json", cwd=clone)
-    problems = report_of(process)["problems"]
-    assert process.returncode == 1
-    gone = f"{NEXT}: after the downgrade: users.id has 9 of the 60 rows that no client touched"
-    assert gone in problems
-
-
-def test_another_type_and_another_name_and_back_are_no_loss(
-    tmp_path: Path, clone: Path, revision: Revision
-) -> None:
+    """Another type and another name, and back, are no loss; other values and rows that go are."""
     retype = 'safely.change_type("users", "age", sa.{}())'
     rename = 'safely.rename_column("users", "{}", "{}")\n'
-    revision(
+    write_revision(
+        clone,
+        1,
         rename.format("email", "address") + retype.format("BigInteger"),
         rename.format("address", "email") + retype.format("Integer"),
     )
-    arguments = ("--rows", "300", "--from", HEAD, "--json")
-    process = run_migrations(EMPTY.format(tmp_path), "rehearse", *arguments, cwd=clone)
-    assert report_of(process)["problems"] == []
+    where = "full_name <> upper(full_name)"
+    change = f'safely.backfill("users", "full_name = upper(full_name)", where="{where}")'
+    write_revision(clone, 2, change, "pass")
+    lose = 'from alembic import op\nop.execute("DELETE FROM users WHERE id > 10")'
+    write_revision(clone, 3, lose, 'safely.nothing_to_undo("users are gone")')
+    arguments = ("--rows", "70", "--from", HEAD, "--max-wait", "5s", "--json")
+    process = rehearse(tmp_path, *arguments, cwd=clone)
+    report = report_of(process)
+    assert process.returncode == 1
+    values = "the values of users.full_name are not the same as before"
+    assert report["problems"][0] == f"{later(2)}: after the downgrade: {values}"
+    assert report["revisions"][1]["up"]["rows"] >= 70
+    gone = f"{later(3)}: after the downgrade: users.id has 9 of the 60 rows that no client touched"
+    assert gone in report["problems"]
+    assert all(problem.startswith(later(3)) for problem in report["problems"][1:])
 
 
 @pytest.mark.only("postgresql")

@@ -615,4 +615,4 @@ async def test_a_second_column_of_one_rule_needs_a_revision_of_its_own(
         safely.change_type("things", "high", sa.BigInteger())
 
     with pytest.raises(safely.Refused, match=r"has retyped another column of (ordered|once)"):
-        await run_body(engine, both, up=False)
+        await run_body(engine, both, up=True)

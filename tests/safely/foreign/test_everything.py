@@ -244,7 +244,7 @@ async def undo(project: Everything, traffic: Traffic | None) -> None:
     print(f"   UNDOING REFUSED: {refusal}", flush=True)
     if traffic is not None:
         await traffic.stop(project.revisions[-1])
-    query = re.split(r"\. \w+ \w+ is begun", refusal.partition("See them with: SELECT * ")[2])[0]
+    query = refusal.partition("See them with: SELECT * ")[2]
     project.execute(f"DELETE {query.replace(':', chr(92) + ':')}")
     await asyncio.to_thread(project.alembic, "downgrade", "-1")
 
