@@ -35,7 +35,7 @@ async def test_it_stops_soon_at_any_moment_and_kills_no_worker(url: str, *, full
     count = 300 if full else len(stops.STATES)
     states = [""] * count if full else stops.STATES
     ends: list[End] = []
-    at_once = asyncio.Semaphore(2 if full else 4)
+    at_once = asyncio.Semaphore(4)
 
     async def run(stop: Stop) -> None:
         async with at_once:
