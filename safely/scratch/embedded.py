@@ -165,7 +165,7 @@ class Server:
                 try:
                     self.run()
                 except BaseException:
-                    self.in_use.close()
+                    self.leave()  # also where a signal came after the server had started
                     raise
         except OSError as error:
             raise CommandError(why_unusable(error, self.directory.parent)) from error

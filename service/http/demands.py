@@ -14,13 +14,20 @@ from service.auth import access
 from service.auth.tokens import Scope
 from service.errors import BadRequest, NotAcceptable, PreconditionFailed
 from service.http.layers.compression import ENCODINGS
-from service.http.parameters import Query, QueryParameter, conditions_of
+from service.http.parameters import (
+    Query,
+    QueryParameter,
+    conditions_of,
+    idempotency_key,
+    user_id_of,
+)
 from service.http.qualities import preferred_coding, preferred_media_type, weights
-from service.http.requests import JSON
+from service.http.requests import JSON, StrictRequest
 
 CONDITIONS = {b"if-match", b"if-none-match", b"if-unmodified-since"}
 ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE = b"accept", b"accept-encoding", b"content-range"
-DEMANDS, WISHES = {*CONDITIONS, CONTENT_RANGE}, {ACCEPT, ACCEPT_ENCODING}
+EXPECT = b"expect"  # 100-continue: the client waits with its body
+DEMANDS, WISHES = {*CONDITIONS, CONTENT_RANGE, EXPECT}, {ACCEPT, ACCEPT_ENCODING}
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -40,13 +47,13 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
         handler = cast("HTTPRouteHandler", request_scope["route_handler"])
         if request_scope["query_string"] and request_scope["method"] != "GET":
             Query(request_scope["query_string"]).require_only(*query_names(handler))
-        if request_scope["method"] == "DELETE":
-            await request.body()  # nobody reads it, but a request that breaks off deletes nothing
         for name, value in request_scope["headers"]:
             # only a weight of 0 can exclude what there is
             if name in DEMANDS or (name in WISHES and b"=0" in value):
                 check_headers(request, handler)
-                return
+                break
+        if request_scope["method"] == "DELETE":
+            await request.body()  # nobody reads it, but a request that breaks off deletes nothing
 
     return admit_and_check
 
@@ -67,9 +74,22 @@ def require_accepted(request: AnyRequest, *offered: str) -> None:
         raise NotAcceptable(f"this URL answers with {' or '.join(offered)}")
 
 
+def check_before_body(request: AnyRequest) -> None:
+    """Raise what the handler would raise for the head, for a client that waits with the body.
+
+    The handler runs when the body is read, and so after the leave to send it.
+    """
+    if (user_id := request.path_params.get("user_id")) is not None:
+        user_id_of(user_id)
+    conditions_of(request)
+    idempotency_key(cast("StrictRequest", request))
+
+
 def check_headers(request: AnyRequest, handler: HTTPRouteHandler) -> None:
     """Raise the refusal of a header that asks for what the route can't do."""
     headers = request.scope["headers"]
+    if any(name == EXPECT for name, _ in headers):
+        check_before_body(request)
     require_accepted(request, *handler.opt.get("offers", (JSON,)))
     if codings := [value for name, value in headers if name == ACCEPT_ENCODING]:
         offered = ENCODINGS if "vary" in handler.opt else ()
