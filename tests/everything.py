@@ -418,9 +418,11 @@ class Everything(Project):
         return await super().start("-c", self.ini, *arguments)
 
     def with_ini(self, command: Sequence[str]) -> Sequence[str]:
-        """Return the command with the file of the address, where it is Alembic's."""
-        program, *arguments = command
-        return [program, "-c", self.ini, *arguments] if program == "alembic" else command
+        """Return the command with the file of the address, where it is Alembic's or safely's."""
+        if command[0] == "alembic":
+            return ["alembic", "-c", self.ini, *command[1:]]
+        safely = ["python", "-m", "safely"]
+        return [*safely, "-c", self.ini, *command[3:]] if list(command[:3]) == safely else command
 
     def make(self) -> None:
         """Let autogenerate write the first revision, and run it and that of BY_SQL."""
