@@ -104,11 +104,11 @@ def names_in(loaded: Script) -> set[str]:
 
 def refuse_twice(script: ScriptDirectory, revision: str, *, numbered: bool) -> None:
     """Raise CommandError for two files with one id, with the way out for each of their authors."""
-    names = [
+    names = sorted(
         path.name
         for path, load in load_each(script)
         if (loaded := load()) and loaded.revision == revision
-    ]
+    )
     before = ", ".join(sorted(names_in(script.get_revision(revision)))) or "base"
     noun = "number" if numbered else "id"
     raise CommandError(

@@ -4,6 +4,7 @@ import compileall
 import gc
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -192,8 +193,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # once, before the workers of pytest-xdist start
         for package in ("service", "migrations", "safely"):
             compileall.compile_dir(ROOT / package, quiet=1)
+    obey_signals()
     config.addinivalue_line("markers", "only(kind): runs on one kind of database")
     config.addinivalue_line("markers", "alembic: a test of pytest-alembic")
+
+
+def obey_signals() -> None:
+    """Let the programs that tests start obey SIGINT and SIGHUP, which they are sent.
+
+    A run behind `&` ignores the one, a run below nohup the other, and programs inherit what is
+    ignored; what is handled, as from here on, they don't.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:

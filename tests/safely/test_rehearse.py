@@ -90,8 +90,8 @@ def test_a_statement_that_blocks_clients_and_one_that_fails_are_reported(
     arguments = ("--rows", "60000", "--from", HEAD, "--max-wait", "20ms")
     process = rehearse(tmp_path, *arguments, cwd=clone)
     assert process.returncode == 1, process.stdout
-    verdict = process.stdout.replace("\n", " ").partition("NO ")[2]
-    assert verdict.lstrip().startswith(f"{NEXT}: upgrade: ")
+    verdict = " ".join(process.stdout.split()).partition("NO ")[2]
+    assert verdict.startswith(f"{NEXT}: upgrade: ")
     assert BLOCKS["volatile_default"] in verdict
     assert "a client waited" in verdict
     assert "rewritten: users" in process.stdout

@@ -161,4 +161,5 @@ def test_two_files_with_one_id_are_named(project: Project) -> None:
     [file] = (project.directory / "migrations/versions").glob(f"{last}_*.py")
     (file.parent / "copy.py").write_bytes(file.read_bytes())
     line = refused(project, "alembic", "upgrade", "head", code=255)
-    assert f"two revision files have the id {last}: {file.name} and copy.py" in line
+    names = " and ".join(sorted([file.name, "copy.py"]))
+    assert f"two revision files have the id {last}: {names}" in line

@@ -268,7 +268,7 @@ async def test_slow_imports_leave_connections_to_other_requests(url: str) -> Non
         started.put_nowait(None)
         await asyncio.Event().wait()
 
-    async with serving(database_url=url, pool_size=4, pool_timeout=0.5) as client:
+    async with serving(database_url=url, pool_size=4, pool_timeout=3) as client:
         slow = [asyncio.create_task(import_users(client, body())) for _ in range(2)]
         for _ in slow:
             await started.get()
