@@ -5,7 +5,7 @@ while they send, they see a broken connection instead.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, cast
@@ -31,7 +31,9 @@ class UnreadBody:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on; one without a body untouched."""
-        if cast("dict[str, Any]", scope).get("method", "GET") in METHODS_WITHOUT_BODY:
+        request = cast("dict[str, Any]", scope)
+        may_lack_body = request.get("method", "GET") in METHODS_WITHOUT_BODY
+        if may_lack_body and not announces_body(request.get("headers", ())):
             return self.app(scope, receive, send)
         return self.read_to_the_end(scope, receive, send)
 
@@ -75,6 +77,14 @@ class Body:
                 while self.more and left > 0:
                     message = await asyncio.wait_for(self.receive_and_note(), silence)
                     left -= len(message.get("body", b""))
+
+
+def announces_body(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether a head says that a body follows."""
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False
 
 
 def expects_continue(scope: Scope) -> bool:

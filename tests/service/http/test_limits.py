@@ -113,6 +113,7 @@ REFUSED = {
         *("POST", "/users/import?on_conflict=x", "text/csv"),
         HTTPStatus.UNPROCESSABLE_ENTITY,
     ),
+    "a read with a body": ("GET", "/users?limit=x", "text/csv", HTTPStatus.UNPROCESSABLE_ENTITY),
     "no such method": ("PUT", "/users", "text/csv", HTTPStatus.METHOD_NOT_ALLOWED),
 }
 
