@@ -40,25 +40,35 @@ BOOKKEEPING = ("alembic_version", "migration_log")
 SEED = 391  # other labels of an enum, and a column of a partitioned table
 
 
+@pytest.fixture
+async def project(databases: Databases, originals: Originals, tmp_path: Path) -> Everything:
+    """Return the project as autogenerate has written it, with rows."""
+    project = Everything(tmp_path / "everything", originals.programs, await databases.empty())
+    project.make()
+    assert_clean(project)
+    await give_rows(project)
+    return project
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config, *, full: bool) -> int:
+    """Return the seed of the random changes, and print it."""
+    chosen = pytestconfig.getoption("--seed")
+    if chosen is None:
+        chosen = secrets.randbelow(10**6) if full else SEED
+    print(f"\nseed {chosen}")
+    return int(chosen)
+
+
 async def test_a_model_with_everything_is_made_and_changed(
-    databases: Databases,
-    originals: Originals,
-    tmp_path: Path,
-    pytestconfig: pytest.Config,
-    *,
-    full: bool,
+    project: Everything, pytestconfig: pytest.Config, seed: int, *, full: bool
 ) -> None:
-    project = await made(databases, originals, tmp_path / "everything")
     tables = project.tables()
-    seed = pytestconfig.getoption("--seed")
-    if seed is None:
-        seed = secrets.randbelow(10**6) if full else SEED
     number_of_changes = pytestconfig.getoption("--changes") or (
         CHANGES_IN_FULL if full else CHANGES
     )
     changes = Changes(tables, project.kind, Random(seed))  # noqa: S311  # not a secret
     outcomes: Counter[str] = Counter()
-    print(f"\nseed {seed}")
     for number in range(number_of_changes):
         before = copy.deepcopy(tables)
         sentence = changes.change()
@@ -80,20 +90,15 @@ async def test_a_model_with_everything_is_made_and_changed(
 
 @pytest.mark.only("postgresql")
 async def test_scripts_and_killed_runs_end_where_an_undisturbed_run_does(
+    project: Everything,
     databases: Databases,
-    originals: Originals,
-    tmp_path: Path,
     pytestconfig: pytest.Config,
+    seed: int,
     *,
     full: bool,
 ) -> None:
-    project = await made(databases, originals, tmp_path / "everything")
     scripted = Scripted(project.beside("scripted.ini", await databases.empty()), databases.server)
     killed = Killed(project.beside("killed.ini", await databases.empty()), databases.server)
-    seed = pytestconfig.getoption("--seed")
-    if seed is None:
-        seed = secrets.randbelow(10**6) if full else SEED
-    print(f"\nseed {seed}")
     killed.random.seed(seed)
     await make_by_other_ways(scripted, killed, kills=KILLS_IN_FULL if full else KILLS)
     tables = project.tables()
@@ -162,15 +167,6 @@ def take_back(project: Everything, before: str) -> None:
     if project.revisions[-1] != before:
         project.alembic("downgrade", before)  # undoes the half, if it was begun
         file_of(project).unlink()
-
-
-async def made(databases: Databases, originals: Originals, directory: Path) -> Everything:
-    """Return the project as autogenerate has written it, with rows."""
-    project = Everything(directory, originals.programs, await databases.empty())
-    project.make()
-    assert_clean(project)
-    await give_rows(project)
-    return project
 
 
 async def change(project: Everything, number: int, renamed: dict[str, str]) -> str | None:
