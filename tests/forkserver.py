@@ -110,7 +110,17 @@ def become(
         str(cwd),
         *(path for path in sys.path if "site-packages" in path or "lib/python" in path),
     ]
+    forget_safely()
     runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+def forget_safely() -> None:
+    """Let the program import its own copy of safely: that of the checkout is a plugin of Alembic.
+
+    So the fork server has a part of it as soon as it has imported Alembic.
+    """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "safely"]:
+        del sys.modules[name]
 
 
 class Running:
