@@ -124,8 +124,12 @@ def set_up(migration: MigrationContext, project: Project) -> None:
         options["include_name"] = with_schema(options.get("include_name"), own)
     options["render_as_batch"] = False  # the operations of safely do that on SQLite themselves
     options["render_item"] = with_all_options(options.get("render_item"), project.tables)
-    autogenerate_enums.set_up(options, project.schema)
-    autogenerate_sequences.set_up(options, project.schema)
+    options["project"] = project
+    options["autogenerate_plugins"] = [
+        *options.get("autogenerate_plugins", ["alembic.autogenerate.*"]),
+        autogenerate_enums.register(),
+        autogenerate_sequences.register(),
+    ]
     hook = options.get("process_revision_directives")
 
     def directives(

@@ -29,9 +29,8 @@ from safely.alembic_internals import AutogenContext
 from safely.operations.enum_sql import LABELS, NOTE
 from safely.operations.enums import enum_of
 
-NAME = "safely.enums"  # of our plugin of Alembic, which compares only where `set_up` asks it to
+NAME = "safely.enums"  # of our plugin of Alembic, which compares only where a command names it
 POSTGRESQL = dialect()  # type: ignore[no-untyped-call]  # those of SQLAlchemy have no types
-SCHEMA = "enums_schema"  # the option of Alembic's context that holds the project's schema
 
 WIDTH = 90  # of a line of a comment, without what stands before it
 
@@ -106,17 +105,9 @@ class ChangeEnumOp(MigrateOperation):
         return ("modify_enum", self.name, list(self.existing), list(self.labels))
 
 
-def set_up(options: dict[str, Any], schema: str | None) -> None:
-    """Let the command of this context compare enum types."""
-    register()
-    plugins = options.get("autogenerate_plugins", ["alembic.autogenerate.*"])
-    options["autogenerate_plugins"] = [*plugins, NAME]
-    options[SCHEMA] = schema
-
-
 @cache
-def register() -> None:
-    """Make our operations and our plugin known to Alembic, once."""
+def register() -> str:
+    """Make our operations and our plugin known to Alembic, once; return the plugin's name."""
     renderers.dispatch_for(CreateEnumOp)(render_create)
     renderers.dispatch_for(DropEnumOp)(render_drop)
     renderers.dispatch_for(ChangeEnumOp)(render_change)
@@ -125,13 +116,14 @@ def register() -> None:
         plugin.add_autogenerate_comparator(
             comparator, "schema", qualifier=qualifier, priority=DispatchPriority.LAST
         )
+    return NAME
 
 
 def compare_enums(
     context: AutogenContext, operations: UpgradeOps, _: set[str | None]
 ) -> PriorityDispatchResult:
     """Add the operations that give the database the enum types of the models."""
-    schema = context.opts[SCHEMA]
+    schema = context.opts["project"].schema
     assert context.connection is not None  # noqa: S101  # autogenerate always has one
     wanted = enums_of_models(context, schema)
     existing = enums_of_database(context.connection, schema)

@@ -19,20 +19,11 @@ from sqlalchemy.sql.functions import next_value
 from safely.alembic_internals import AutogenContext, sequences_alone
 
 NAME = "safely.sequences"  # of our plugin of Alembic
-SCHEMA = "sequences_schema"  # the option of Alembic's context that holds the project's schema
-
-
-def set_up(options: dict[str, Any], schema: str | None) -> None:
-    """Let the command of this context look for the sequences of the models."""
-    register()
-    plugins = options.get("autogenerate_plugins", ["alembic.autogenerate.*"])
-    options["autogenerate_plugins"] = [*plugins, NAME]
-    options[SCHEMA] = schema
 
 
 @cache
-def register() -> None:
-    """Make our plugin known to Alembic, once."""
+def register() -> str:
+    """Make our plugin known to Alembic, once; return its name."""
     plugin = Plugin(NAME)
     for qualifier, comparator in (
         ("postgresql", refuse_missing),
@@ -41,6 +32,7 @@ def register() -> None:
         plugin.add_autogenerate_comparator(
             comparator, "schema", qualifier=qualifier, priority=DispatchPriority.FIRST
         )
+    return NAME
 
 
 def refuse_missing(
@@ -50,7 +42,7 @@ def refuse_missing(
     assert context.connection is not None  # noqa: S101  # autogenerate always has one
     inspector = sa.inspect(context.connection)
     for place, sequence in sequences_of_models(context):
-        schema = sequence.schema or context.opts[SCHEMA]
+        schema = sequence.schema or context.opts["project"].schema
         if not inspector.has_sequence(sequence.name, schema=schema):
             create = str(sa.schema.CreateSequence(sequence).compile(dialect=context.dialect))
             create = create.replace("CREATE SEQUENCE", "CREATE SEQUENCE IF NOT EXISTS", 1)

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from safely.errors import causes
+
 EXIT_CODE = 141  # as shells have it, for SIGPIPE
 
 
@@ -19,12 +21,10 @@ def quiet() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        causes: list[BaseException] = [error]
-        while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
-            causes.append(cause)
         output = select.poll()
         output.register(sys.stdout, 0)
-        if not any(isinstance(cause, BrokenPipeError) for cause in causes) or not output.poll(0):
+        is_broken = any(isinstance(cause, BrokenPipeError) for cause in causes(error))
+        if not is_broken or not output.poll(0):
             raise
         # otherwise Python would report at its exit that the rest can't be written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

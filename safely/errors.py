@@ -118,11 +118,7 @@ def why_failing(error: BaseException) -> str | None:
     for cause in causes(error):
         state = str(getattr(cause, "sqlstate", None))
         if state != ABORTED and (reason := by_state(cause, FAILURES)):
-            return (
-                f"{reason}: {first_line(cause)}"
-                if state[:2] in {"53", "54", "58", "XX"}
-                else reason
-            )
+            return f"{reason}: {first_line(cause)}" if state[:2] in DETAILED else reason
         if reason := by_sqlite_code(cause, SQLITE_FAILURES):
             return reason
     return None

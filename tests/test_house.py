@@ -65,7 +65,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
-    "alembic_ini", "alembic_internals", "cancellation", "closed_output", "errors", "files",
+    "alembic_ini", "alembic_internals", "cancellation", "errors", "closed_output", "files",
     "words", "progress", "project", "revisions", "history", "addresses", "database", "operations",
     "__init__", "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
     "autogenerate_enums", "autogenerate_sequences", "autogenerate", "lint", "run", "backup",

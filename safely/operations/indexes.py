@@ -139,7 +139,7 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
         "postgresql_with": postgresql_with,
     }
     set_options = {option: value for option, value in obeyed.items() if value is not None}
-    if is_partitioned_done(name, table_name, columns, unique=unique, **set_options):
+    if done_on_partitions(name, table_name, columns, unique=unique, **set_options):
         return
     with outside_transaction(patient=True):
         if not offline():
@@ -162,7 +162,7 @@ def create_index(  # noqa: PLR0913  # Alembic's signature
             analyze(table_name)  # an expression has statistics of its own, and yet none
 
 
-def is_partitioned_done(
+def done_on_partitions(
     name: str, table_name: str, columns: Columns, *, unique: bool, **options: Any
 ) -> bool:
     """Build, or print, the index where the table is partitioned; return whether it is."""
