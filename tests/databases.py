@@ -5,7 +5,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -129,13 +129,18 @@ async def wait_for_blocked_migration(engine: AsyncEngine) -> None:
             await asyncio.sleep(0.02)
 
 
-@asynccontextmanager
-async def writes_blocked(url: str) -> AsyncIterator[None]:
+def writes_blocked(url: str) -> AbstractAsyncContextManager[None]:
     """Hold a lock that makes every writer of `users` wait."""
+    return table_locked(url, "users", "SHARE")
+
+
+@asynccontextmanager
+async def table_locked(url: str, table: str, mode: str = "ACCESS EXCLUSIVE") -> AsyncIterator[None]:
+    """Hold a lock on a table until the end of the block (PostgreSQL); as it is, nobody reads it."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            await connection.execute("LOCK TABLE users IN SHARE MODE")
+            await connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
     finally:
         await connection.close()

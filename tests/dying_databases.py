@@ -357,18 +357,6 @@ async def has_come(connection: asyncpg.Connection, name: str) -> bool:
         return False
 
 
-@asynccontextmanager
-async def ledger_locked(url: str) -> AsyncIterator[None]:
-    """Let nobody read or write the ledger meanwhile."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE migration_log")
-            yield
-    finally:
-        await connection.close()
-
-
 class NoSmallDisk(Exception):  # noqa: N818  # a reason to skip, and nobody's fault
     """This machine can't make a small disk; the message says why."""
 

@@ -7,13 +7,12 @@ models don't have: policies, a materialized view, a view and a trigger.
 
 import asyncio
 import copy
-import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from tests.foreign import ASYNC_DRIVERS, Project
+from tests.foreign import Project
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
 
 HEAD = """\
@@ -367,7 +366,6 @@ class Everything(Project):
     """The project, and its models as they stand now."""
 
     name = "everything"
-    ini = "alembic.ini"
     table = "texts"
     column = ("more", "sa.Integer()")
 
@@ -406,10 +404,7 @@ class Everything(Project):
     def address_is(self, url: str) -> None:
         """Write the address of the database."""
         self.url = url
-        text = (self.directory / "alembic.ini").read_text(encoding="utf-8")
-        line = f"sqlalchemy.url = {self.with_driver(ASYNC_DRIVERS)}".replace("%", "%%")
-        text = re.sub(r"(?m)^sqlalchemy\.url = .*$", lambda _: line, text)
-        (self.directory / self.ini).write_text(text, encoding="utf-8")
+        self.configure()
 
     def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:
         return super().process(self.with_ini(command), stderr=stderr)

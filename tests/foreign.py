@@ -74,6 +74,7 @@ class Project(ABC):
     """The table whose model stands last in models.py: lines at the end belong to it."""
     column: ClassVar[tuple[str, str]]
     """A column of that table that may be NULL: its name and its type."""
+    ini = "alembic.ini"  # the file with the address of the database
     version_table: ClassVar[str] = "alembic_version"
     bottom: ClassVar[str] = "base"
     """The revision down to which safely can undo."""
@@ -89,13 +90,13 @@ class Project(ABC):
         """Write the project, and bring its database to the head, with rows in it."""
 
     def configure(self) -> None:
-        """Write the address of the database into alembic.ini, where % is doubled."""
-        ini = self.directory / "alembic.ini"
-        if ini.exists():
+        """Write the address of the database into the copy `ini` of alembic.ini; % is doubled."""
+        original = self.directory / "alembic.ini"
+        if original.exists():
             line = f"sqlalchemy.url = {self.with_driver(ASYNC_DRIVERS)}".replace("%", "%%")
-            text = ini.read_text(encoding="utf-8")
+            text = original.read_text(encoding="utf-8")
             text = re.sub(r"(?m)^sqlalchemy\.url = .*$", lambda _: line, text)
-            ini.write_text(text, encoding="utf-8")
+            (self.directory / self.ini).write_text(text, encoding="utf-8")
 
     def prepare(self) -> None:  # noqa: B027  # most projects need nothing
         """Make what an empty database needs before its first revision."""

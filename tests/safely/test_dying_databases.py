@@ -18,7 +18,7 @@ import pytest
 from safely.scratch.embedded import Server
 from tests import dying_databases
 from tests.commands import run_alembic, run_migrations, start_alembic
-from tests.databases import Databases, name_of, path_of
+from tests.databases import Databases, name_of, path_of, table_locked
 from tests.dying_databases import Fault, NoSmallDisk, dying_server, moment, small_disk, wire
 from tests.migrated import leftovers, state_of
 from tests.paths import ROOT
@@ -250,7 +250,7 @@ async def test_a_locked_ledger_is_outlasted_or_told_in_a_line(
     url: str, *, is_released: bool
 ) -> None:
     arguments = ("-x", f"patience={20 if is_released else 0.3}", "downgrade", "-1")
-    async with dying_databases.ledger_locked(url):
+    async with table_locked(url, "migration_log"):
         downgrade = await start_alembic(url, *arguments)
         line = (await downgrade.stdout.readline()).decode()
         rest = b"" if is_released else (await downgrade.communicate())[0]

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests import forkserver
+from tests.databases import table_locked
 from tests.servers import free_port, wait_until_ready
 from tests.slow_transfers import (
     END_OF_HEADERS_AND_STREAM,
@@ -67,18 +68,6 @@ async def served(url: str) -> AsyncIterator[tuple[int, forkserver.Running]]:
         yield port, process
 
 
-@asynccontextmanager
-async def locked(url: str) -> AsyncIterator[None]:
-    """Let all statements on the users wait for the time of the block."""
-    connection = await asyncpg.connect(url)
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE users")
-            yield
-    finally:
-        await connection.close()
-
-
 async def until_used(driver: asyncpg.Connection, count: int, seconds: float) -> None:
     """Return when the service uses so many connections; fail if it does not within the time."""
     async with asyncio.timeout(seconds):
@@ -91,7 +80,7 @@ async def test_a_request_whose_client_has_gone_gives_its_connection_back(
     url: str, driver: asyncpg.Connection, request_: bytes
 ) -> None:
     async with served(url) as (port, process):
-        async with locked(url):
+        async with table_locked(url, "users"):
             async with connected("127.0.0.1", port) as (_, writer):
                 writer.write(request_)
                 await until_used(driver, 1, 10)
@@ -108,7 +97,7 @@ async def test_a_request_whose_client_has_gone_gives_its_connection_back(
 async def test_requests_that_share_a_batch_end_with_the_last_client(
     url: str, driver: asyncpg.Connection
 ) -> None:
-    async with served(url) as (port, _), locked(url):
+    async with served(url) as (port, _), table_locked(url, "users"):
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
         for _, writer in clients:
             with closing(writer):
@@ -124,7 +113,7 @@ async def test_a_busy_service_stays_ready(url: str, driver: asyncpg.Connection) 
         served(url) as (port, _),
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
-        async with locked(url):
+        async with table_locked(url, "users"):
             pages = []
             for name in "abcdefgh":
                 pages.append(asyncio.create_task(client.get(f"/users?name={name}")))
