@@ -125,7 +125,7 @@ def let_go(_: int, __: Statement) -> None:
 
 
 class Run(NamedTuple):
-    """What has become of the run of a body."""
+    """The result of running the body of a revision."""
 
     is_done: bool
     statements: list[Statement]

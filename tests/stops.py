@@ -80,7 +80,7 @@ class End:
 
     @property
     def flaw(self) -> str | None:
-        """What is wrong with this end, if anything."""
+        """The fault of this end in words; None if there is none."""
         if not self.began:  # the signal ended Python itself
             return None
         if self.was_killed:

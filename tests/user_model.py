@@ -88,7 +88,7 @@ class Listing(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, str | None, str | None]:
-        """What tells the list from others: a cursor of one is none of another."""
+        """The parameters by which it is another list: a cursor of one is none of another."""
         name = None if self.name is None else unicodedata.normalize("NFC", self.name).lstrip()
         return self.order, name, EMAILS[self.email]
 
@@ -107,7 +107,7 @@ class Listing(NamedTuple):
 
 
 class Import(NamedTuple):
-    """What an import does: the counts, None where it is refused; and the users afterwards."""
+    """The result of an import: the counts, None where it is refused; and the users afterwards."""
 
     counts: Fields | None
     users: list[User]  # that are new

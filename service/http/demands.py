@@ -1,4 +1,4 @@
-"""What a request demands beside its body is obeyed or refused, on every route that takes a token.
+"""Obeys or refuses the demands of a request's head, on every route that takes a token.
 
 A demand that nobody reads would look as if it had been met: a condition on a URL without versions,
 a misspelt parameter of a change, a form of the response that the client has excluded.

