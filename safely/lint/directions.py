@@ -9,7 +9,8 @@ from safely.lint import plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source
-from safely.lint.statements import Change, changes, identifiers, unqualified
+from safely.lint.sql_text import identifiers, unqualified
+from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
@@ -92,7 +93,8 @@ class Direction(NamedTuple):
                 alters = "ALTER TABLE" in statement.text
                 tables = [self.source.table(call) or ""] if alters else []
             else:
-                tables = change.tables if change.blocks else []
+                tables = change.tables if change.kind == "lock" else [change.table]
+                tables = tables if change.blocks else []
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change

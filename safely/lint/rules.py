@@ -178,6 +178,11 @@ RULES = {
     ),
     "refused": Rule("`safely` refuses this: {error}", "`alembic upgrade` refuses it as well."),
     # lint can't check it
+    "syntax-error": Rule(
+        "PostgreSQL can't read the statement: {error}",
+        "The migration fails there, and its step is rolled back. The other statements of the file "
+        "were checked.",
+    ),
     "unseen": Rule(
         "neither lint nor `--sql` can see what this does",
         "Statements in a block or on the connection itself may lock tables or lose data, and "

@@ -387,7 +387,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     ),
     'op.execute("UPDATE users SET age = 1 WHERE id = 7 AND age > 3 OR age > 9")': (
         "backfill-at-once",
-        'safely.backfill("users", "age = 1", where="id = 7 AND age > 3 OR age > 9")',
+        'safely.backfill("users", "age = 1", where="(id = 7 AND age > 3) OR age > 9")',
     ),
     'op.execute("UPDATE users SET age = (SELECT age FROM users u WHERE u.id = 7 AND true)")': (
         "backfill-at-once",
