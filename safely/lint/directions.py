@@ -62,7 +62,20 @@ class Direction(NamedTuple):
         }
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
-        return Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        return finding._replace(locks=self.locks(change))
+
+    def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
+        """Return the locks of a change; of an index, on the table that has it in the models."""
+        index = unqualified(change.parts.get("name", ""))
+        owners = [
+            table.name
+            for table in self.metadata.tables.values()
+            if any(index == other.name for other in table.indexes)
+        ]
+        return tuple(
+            (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
+        )
 
     def safe_code(self, call: Call | None, change: Change) -> str | None:
         """Return the code to write instead of a change; None if `safely` has nothing better."""

@@ -229,6 +229,7 @@ RULES = {
     ),
     # lint can't check it
     "syntax-error": Rule(
+        Severity.ERROR,
         "PostgreSQL can't read the statement: {error}",
         "The migration fails there, and its step is rolled back. The other statements of the file "
         "were checked.",
