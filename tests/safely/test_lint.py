@@ -792,6 +792,7 @@ def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clo
         '    safe: safely.create_index("idx_users_age", "users", ["age"])\n'
         "\n"
         "1 finding(s) in 1 of 10 revision(s)\n"
+        "Each table counts as large, since no sizes are known (--stats live, or --stats FILE)\n"
     )
     process = run_migrations(url, "lint", "head", "--json", cwd=clone)
     assert process.returncode == 1
