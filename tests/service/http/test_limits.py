@@ -31,11 +31,7 @@ def http2_head(method: str, path: str, flags: int = END_OF_HEADERS, **headers: s
     """Return the beginning of a connection by HTTP/2, with the head of a request with a body."""
     fields = FIELDS | {":method": method, ":path": path} | headers
     fields = dict(sorted(fields.items(), key=lambda field: field[0][0] != ":"))
-    return (
-        HTTP2_PREFACE
-        + frame(SETTINGS, 0, 0, b"")
-        + frame(HEADERS, flags, 1, hpack(fields))
-    )
+    return HTTP2_PREFACE + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, flags, 1, hpack(fields))
 
 
 HALF_SENT = {
