@@ -18,7 +18,7 @@ from safely.lint import baseline, configuration, explanations, formats, lint, se
 from safely.lint.changed_files import changed_files, repository_root
 from safely.lint.edited import edited_files
 from safely.lint.findings import Finding
-from safely.lint.reports import Report, reports
+from safely.lint.reports import Report, path_below, path_for_people, reports
 from safely.lint.rules import Severity
 from safely.lint.source import read_text
 from safely.lint.statistics import Statistics
@@ -206,28 +206,10 @@ def show(
             print(line)
 
 
-def path_for_people(revision: Script, script: ScriptDirectory) -> str:
-    """Return the path of a revision's file from the current directory if it is below that.
-
-    Otherwise the path starts at the parent of the script directory, or is absolute where the file
-    lies elsewhere.
-    """
-    return path_below(Path(revision.path), (Path.cwd(), Path(script.dir).resolve().parent))
-
-
 def path_for_programs(revision: Script, script: ScriptDirectory) -> str:
     """Return the path of a revision's file from the root of the repository, with slashes."""
     root = repository_root(Path(script.dir).resolve())
     return path_below(Path(revision.path), (root or Path.cwd(), Path(script.dir).resolve().parent))
-
-
-def path_below(file: Path, roots: tuple[Path, ...]) -> str:
-    """Return a path from the first of the directories that it is below, else the whole path."""
-    path = file.resolve()
-    for root in roots:
-        if path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return path.as_posix()
 
 
 def as_text(report: Report) -> str:

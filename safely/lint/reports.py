@@ -3,7 +3,10 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+from alembic.script import Script, ScriptDirectory
 
 from safely.lint.findings import Finding
 
@@ -33,3 +36,21 @@ def reports(
         digest = hashlib.sha256(f"{key}\0{same[key]}".encode()).hexdigest()
         same[key] += 1
         yield Report(path, revision, finding, lines, digest[:FINGERPRINT])
+
+
+def path_for_people(revision: Script, script: ScriptDirectory) -> str:
+    """Return the path of a revision's file from the current directory if it is below that.
+
+    Otherwise the path starts at the parent of the script directory, or is absolute where the file
+    lies elsewhere.
+    """
+    return path_below(Path(revision.path), (Path.cwd(), Path(script.dir).resolve().parent))
+
+
+def path_below(file: Path, roots: tuple[Path, ...]) -> str:
+    """Return a path from the first of the directories that it is below, else the whole path."""
+    path = file.resolve()
+    for root in roots:
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return path.as_posix()

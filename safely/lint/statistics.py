@@ -27,19 +27,19 @@ MEGABYTE = 1_000_000
 ROW = 100  # bytes of a row, where only the number of rows is known
 MOST_ROWS = 1_000_000  # that are counted on SQLite
 POSTGRESQL = sa.text("""\
-SELECT nspname, relname, reltuples, size,
+SELECT nspname, pg_class.relname, reltuples, size,
   (n_tup_ins + n_tup_upd + n_tup_del) / extract(epoch FROM now() - since)::float AS writes
 FROM pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
-LEFT JOIN pg_stat_all_tables ON relid = pg_class.oid
-CROSS JOIN LATERAL (SELECT CASE WHEN relkind = 'p' OR relispartition
-  THEN (SELECT coalesce(sum(pg_table_size(part.relid)), 0) FROM pg_partition_tree(pg_class.oid) part
-    WHERE isleaf)
-  ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
+LEFT JOIN pg_stat_all_tables ON pg_stat_all_tables.relid = pg_class.oid
+CROSS JOIN LATERAL (SELECT CASE WHEN relkind = 'p' THEN (
+    SELECT coalesce(sum(pg_table_size(part.relid)), 0)
+    FROM pg_partition_tree(pg_class.oid) AS part WHERE isleaf
+  ) ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
 CROSS JOIN (SELECT coalesce(stats_reset, pg_postmaster_start_time()) AS since
-  FROM pg_stat_database WHERE datname = current_database()) AS statistics
-WHERE relkind IN ('r', 'm', 'p')
-  AND nspname NOT LIKE ALL ('{pg\\_%,information\\_schema,aside\\_%}')
+  FROM pg_stat_database WHERE datname = current_database()) AS counting
+WHERE relkind IN ('r', 'm', 'p') AND nspname <> 'information_schema'
+  AND NOT starts_with(nspname, 'pg_')
 """)
 SQLITE = sa.text(
     "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
@@ -151,8 +151,7 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
     A grave one is a note where its tables have no rows, and where clients would wait for less than
     a moment; else it says how long they would wait.
     """
-    rule = RULES.get(finding.rule)
-    tables = [unqualified(table) for table, _ in finding.locks if table]
+    rule, tables = RULES.get(finding.rule), tables_of(finding)
     if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
         return finding
     if not any(has_rows(table, statistics) for table in tables):
@@ -167,6 +166,17 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
         facts += f", and {count(round(table.writes_per_second), 'row')} are written a second"
     wait = f"{facts}): about {duration(seconds)}, if PostgreSQL does {rule.speed} MB a second."
     return with_words(finding, wait, Severity.NOTE if seconds < SHORT else finding.severity)
+
+
+def tables_of(finding: Finding) -> list[str]:
+    """Return the tables that a finding is about, without their schemas."""
+    return [unqualified(table) for table, _ in finding.locks if table]
+
+
+def lacks_table(statistics: Statistics, finding: Finding) -> bool:
+    """Return whether a grave finding is about a table that is not there, by this name at least."""
+    is_grave = finding.severity is Severity.GRAVE
+    return is_grave and not set(tables_of(finding)) <= set(statistics.tables)
 
 
 def has_rows(table: str, statistics: Statistics) -> bool:

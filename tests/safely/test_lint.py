@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely.cli.lint import path_for_people
 from safely.ledger.checksum import checksum, short
 from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
+from safely.lint.reports import path_for_people
 from safely.lint.spelling import COUNTERPARTS
 from safely.lint.sql_checks import STABLE_FUNCTIONS
 from service.models import Base
