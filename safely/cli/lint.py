@@ -18,6 +18,7 @@ from safely.lint import lint, select
 from safely.lint.edited import edited_files
 from safely.lint.findings import Finding
 from safely.lint.rules import Severity
+from safely.lint.scratch_schema import ScratchSchema
 from safely.lint.source import read_text
 
 WHAT = "which locks, losses and other harm the revisions would bring, and what to write instead"
@@ -41,10 +42,20 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
     script, project = environment.script, environment.project
     revisions = select(script, options.revisions)
     env_options = {"lock_timeout": LOCK_TIMEOUT}
+
+    def findings_with_scratch() -> dict[str, list[Finding]]:
+        with ScratchSchema(script, project.tables, env_options, tell=tell) as scratch:
+            return lint(
+                script,
+                revisions,
+                project.tables,
+                env_options,
+                numbered=project.numbered,
+                scratch=scratch,
+            )
+
     # in a thread, since the body of a revision may run an event loop of its own
-    findings_by_revision = await asyncio.to_thread(
-        lint, script, revisions, project.tables, env_options, numbered=project.numbered
-    )
+    findings_by_revision = await asyncio.to_thread(findings_with_scratch)
     for revision_id, finding in (await compare_with_ledger(environment)).items():
         if revision_id in findings_by_revision:
             findings_by_revision[revision_id].insert(0, finding)
@@ -61,6 +72,11 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
         bad = {revision for _, revision, _ in findings}
         print(summary(len(findings), len(bad), len(revisions)))
     return NO if any(finding.severity >= Severity.ERROR for *_, finding in findings) else WELL
+
+
+def tell(message: str) -> None:
+    """Print a message that is no finding."""
+    print(message, file=sys.stderr)
 
 
 async def compare_with_ledger(environment: Environment) -> dict[str, Finding]:
