@@ -32,6 +32,8 @@ Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
 USED = (  # module, name in it, attribute of that or ""
     ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),
     ("alembic.util.langhelpers", "ModuleClsProxy", "_install_proxy"),
+    ("alembic.operations.batch", "BatchOperationsImpl", "self.batch.append"),
+    ("alembic.ddl.impl", "DefaultImpl", "_exec"),
     ("alembic.runtime.environment", "EnvironmentContext", "context_opts"),
     ("alembic.runtime.environment", "EnvironmentContext", "_migration_context"),
     ("alembic.runtime.migration", "MigrationContext", "_in_external_transaction"),

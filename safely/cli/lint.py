@@ -20,6 +20,7 @@ from safely.lint.edited import edited_files
 from safely.lint.findings import Finding
 from safely.lint.reports import Report, path_below, path_for_people, reports
 from safely.lint.rules import Severity
+from safely.lint.scratch_schema import ScratchSchema
 from safely.lint.source import read_text
 from safely.lint.statistics import Statistics
 from safely.revisions import known, with_ancestors
@@ -131,14 +132,29 @@ async def all_findings(
     """Return the findings of each revision, those about the ledger first."""
     script, project = environment.script, environment.project
     env_options = {"lock_timeout": LOCK_TIMEOUT}
+
+    def findings_with_scratch() -> dict[str, list[Finding]]:
+        with ScratchSchema(script, project.tables, env_options, tell=tell) as scratch:
+            return lint(
+                script,
+                revisions,
+                project.tables,
+                env_options,
+                numbered=project.numbered,
+                scratch=scratch,
+            )
+
     # in a thread, since the body of a revision may run an event loop of its own
-    findings = await asyncio.to_thread(
-        lint, script, revisions, project.tables, env_options, numbered=project.numbered
-    )
+    findings = await asyncio.to_thread(findings_with_scratch)
     for revision_id, finding in (await compare_with_ledger(environment)).items():
         if revision_id in findings:
             findings[revision_id].insert(0, finding)
     return findings
+
+
+def tell(message: str) -> None:
+    """Print a message that is no finding."""
+    print(message, file=sys.stderr)
 
 
 async def compare_with_ledger(environment: Environment) -> dict[str, Finding]:

@@ -39,13 +39,12 @@ def check(
     if not (is_merge and is_empty(source)):
         yield from empty_downgrade(source, is_undone=is_undone)
     for call in source.calls:
-        table = source.table(call) or "the table"
-        if safe := spelling.of_call(source, call, direction.metadata):
-            names = raw_op_names(call, table, is_new=table in direction.new_tables)
-            yield Finding.of("raw-op", call.lines, safe, **names)
-        elif call.owner == "op" and call.name in ("get_bind", "run_async"):
-            yield Finding.of("unseen", call.lines, stopped="")
-        elif call.owner == "safely" and call.name == "backfill" and not call.up:
+        for variant in direction.variants(call):
+            if safe := spelling.of_call(source, variant, direction.metadata):
+                table = source.table(variant) or "the table"
+                names = raw_op_names(variant, table, is_new=table in direction.new_tables)
+                yield Finding.of("raw-op", call.lines, safe, **names)
+        if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)
 
 

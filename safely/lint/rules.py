@@ -95,6 +95,15 @@ RULES = {
         f"{GROWS}.",
         speed=20,
     ),
+    "batch-rewrite": Rule(
+        Severity.GRAVE,
+        'recreate="always" copies {table}, and loses the rows that are written meanwhile',
+        "The batch makes a new table, copies every row into it and drops the old table, which "
+        "takes ACCESS EXCLUSIVE on {table}. Rows that clients write between the copy and the drop "
+        "are lost, and so are triggers, rights and policies of the table. A foreign key that "
+        "refers to it makes the drop fail. Without `recreate`, each operation of the batch is an "
+        "ALTER TABLE of its own.",
+    ),
     "backfill-at-once": Rule(
         Severity.GRAVE,
         "changing rows of {table} in one statement blocks other writes to them",
@@ -260,8 +269,13 @@ RULES = {
     "unrendered": Rule(
         Severity.ERROR,
         "the revision can't be printed as SQL: {error}",
-        "Nobody who reviews `alembic upgrade --sql` sees what the revision does, and lint could "
-        "not check the code after this line.",
+        "Nobody who reviews `alembic upgrade --sql` sees what the revision does from this line on. "
+        "Lint judged each later statement of the file by itself.",
+    ),
+    "reads-database": Rule(
+        Severity.NOTE,
+        "the revision reads the database, which `alembic upgrade --sql` can't do",
+        "The script of `--sql` ends here with an error, or isn't what a database gets. {how}",
     ),
     # suppressions
     "no-reason": Rule(

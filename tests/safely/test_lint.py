@@ -689,7 +689,7 @@ def test_two_subjects_are_reported_with_the_files_to_make_of_them(
     assert [name[:4] for name in files] == [NEXT, later(2)]
 
 
-def test_reading_the_connection_is_reported_as_unseen_and_hides_no_other_finding(
+def test_reading_the_connection_is_noted_and_hides_no_other_finding(
     chain: Path, draft: Draft
 ) -> None:
     draft(
@@ -698,12 +698,12 @@ def test_reading_the_connection_is_reported_as_unseen_and_hides_no_other_finding
         'op.execute("UPDATE users SET age = 18 WHERE age IS NULL")\n'
         'bind.execute(sa.text("ALTER TABLE users DROP COLUMN email"))'
     )
-    unseen, update, drop = (f for f in findings_of(chain) if f.rule != "two-subjects")
-    assert unseen.rule == "unseen"
-    assert f"Nothing after line {unseen.line + 1} was rendered" in unseen.why
+    reading, update, drop = (f for f in findings_of(chain) if f.rule != "two-subjects")
+    assert reading.rule == "reads-database"
+    assert "count(*)" in source(chain)[reading.line - 1]
     assert update.rule == "backfill-at-once"
     assert drop.rule == "plain-drop"
-    assert drop.line == unseen.line + 3
+    assert drop.line == reading.line + 2
 
 
 def test_a_revision_that_can_not_be_printed_is_reported_with_its_line(
