@@ -1,0 +1,17 @@
+"""Drop a column, and all that depends on it."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on customers, ACCESS EXCLUSIVE on customer_list
+revision = "drop_column_cascade"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE customers DROP COLUMN name CASCADE")  # <- drop-cascade
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

@@ -1,0 +1,17 @@
+"""Drop a schema with all its tables."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on letters
+revision = "drop_schema"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("DROP SCHEMA archive CASCADE")  # <- drop-cascade
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")
