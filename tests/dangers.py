@@ -1,7 +1,8 @@
 """The dangerous revisions in tests/data/dangers: what each says about itself, and its SQL.
 
-A file marks the line of its danger by `# <- RULE`, and has a comment `# lock: MODE on TABLE, …`
-with the locks that PostgreSQL takes there, those of ordinary reads left out.
+A file marks the line of its danger by `# <- RULE`. A comment `# lock: MODE on TABLE, …` names the
+locks that PostgreSQL takes there, apart from those of reads; a comment `# not in the SQL: …` those
+of tables that only the database knows, such as the views that a CASCADE reaches.
 """
 
 import re
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
+from sqlalchemy.dialects.postgresql import JSONB
 
 from safely.lint.rendering import BEGIN, COMMIT, Statement, render
 from safely.lint.source import read
@@ -19,9 +21,48 @@ DANGERS = ROOT / "tests/data/dangers"
 HARMLESS = ROOT / "tests/data/harmless"
 SCHEMA = "schema"  # the revision that creates the tables in use
 MARK = re.compile(r"# <- (?P<rule>[\w-]+)$")
-LOCK = re.compile(r"^# lock: (?P<locks>.*)$", re.MULTILINE)
+LOCKS = "# {}: (?P<locks>.*)$"
 NO_LOCK = "no table"
 OPTIONS = {"lock_timeout": "100ms"}  # of env.py
+
+MODELS = sa.MetaData()  # of the tables in use, as an application would declare them
+sa.Table(
+    "customers",
+    MODELS,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("email", sa.Text, nullable=False, unique=True),
+    sa.Column("name", sa.String(100), nullable=False),
+    sa.Column("phone", sa.Text, index=True),
+    sa.Column("age", sa.Integer),
+    sa.Column("preferences", JSONB, nullable=False),
+)
+sa.Table(
+    "products",
+    MODELS,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("name", sa.Text),
+)
+sa.Table(
+    "orders",
+    MODELS,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column(
+        "customer_id",
+        sa.ForeignKey("customers.id", name="fk_orders_customer_id"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column("product_id", sa.BigInteger, index=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("note", sa.Text),
+)
+sa.Table(
+    "payments",
+    MODELS,
+    sa.Column("id", sa.BigInteger, primary_key=True),
+    sa.Column("order_id", sa.BigInteger, nullable=False),
+    sa.Column("customer_id", sa.BigInteger),
+)
 
 
 class Danger(NamedTuple):
@@ -31,7 +72,9 @@ class Danger(NamedTuple):
     rule: str
     line: int
     locks: dict[str, str]
-    """The lock mode for each table."""
+    """The lock mode for each table, as far as the SQL shows them."""
+    hidden_locks: dict[str, str]
+    """The lock mode for each table that only the database knows."""
 
     @property
     def category(self) -> str:
@@ -57,24 +100,32 @@ def read_danger(path: Path) -> Danger:
         for line, code in enumerate(text.splitlines(), start=1)
         if (match := MARK.search(code))
     )
-    (locks,) = LOCK.findall(text)
-    pairs = [] if locks == NO_LOCK else [lock.split(" on ") for lock in locks.split(", ")]
-    return Danger(path, *mark, {table: mode for mode, table in pairs})
+    return Danger(path, *mark, locks(text, "lock"), locks(text, "not in the SQL"))
+
+
+def locks(text: str, label: str) -> dict[str, str]:
+    """Return the lock mode for each table in the comment with a label."""
+    match = re.search(LOCKS.format(label), text, re.MULTILINE)
+    if match is None or match["locks"] == NO_LOCK:
+        return {}
+    pairs = (lock.split(" on ") for lock in match["locks"].split(", "))
+    return {table: mode for mode, table in pairs}
 
 
 def script_directory(folder: Path) -> ScriptDirectory:
     """Return the revisions of a folder, and the one that creates the tables in use."""
-    locations = [str(DANGERS), *(str(path) for path in [folder, *folder.iterdir()])]
-    return ScriptDirectory(
-        str(folder),
-        version_locations=[place for place in dict.fromkeys(locations) if Path(place).is_dir()],
-    )
+    places = [DANGERS, *(path for path in [folder, *folder.iterdir()] if path.is_dir())]
+    return ScriptDirectory(str(folder), version_locations=[*dict.fromkeys(map(str, places))])
 
 
 def statements(script: ScriptDirectory, revision: Script) -> list[Statement]:
-    """Return the SQL of a revision's upgrade, without BEGIN and COMMIT."""
-    rendering = render(script, revision, sa.MetaData(), OPTIONS, up=True)
-    return [each for each in rendering.statements if each.text not in (BEGIN, COMMIT)]
+    """Return the SQL that the lines of a revision emit, first of its upgrade."""
+    return [
+        statement
+        for up in (True, False)
+        for statement in render(script, revision, MODELS, OPTIONS, up=up).statements
+        if statement.text not in (BEGIN, COMMIT) and not statement.text.startswith("-- ")
+    ]
 
 
 def until(danger: Danger, emitted: list[Statement]) -> tuple[list[Statement], list[Statement]]:
@@ -82,8 +133,9 @@ def until(danger: Danger, emitted: list[Statement]) -> tuple[list[Statement], li
     call = read(danger.path).call_at(danger.line)
     first, last = call.lines if call else (danger.line, danger.line)
     if call and call.owner == "batch":  # it emits its SQL at once, by the line of its beginning
-        return [], emitted
-    before = [each for each in emitted if each.line is not None and each.line < first]
-    return before, [
-        each for each in emitted if each.line is not None and first <= each.line <= last
-    ]
+        return [], emitted[:1]
+    lines = [(statement, statement.line or 0) for statement in emitted]
+    return (
+        [statement for statement, line in lines if line < first],
+        [statement for statement, line in lines if first <= line <= last],
+    )

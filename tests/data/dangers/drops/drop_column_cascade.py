@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on customers, ACCESS EXCLUSIVE on customer_list
+# lock: ACCESS EXCLUSIVE on customers
+# not in the SQL: ACCESS EXCLUSIVE on customer_list
 revision = "drop_column_cascade"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE customers DROP COLUMN name CASCADE")  # <- drop-cascade
+    op.execute("ALTER TABLE customers DROP COLUMN name CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

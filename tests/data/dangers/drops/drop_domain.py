@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on customers
+# lock: no table
+# not in the SQL: ACCESS EXCLUSIVE on customers
 revision = "drop_domain"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP DOMAIN postal_code CASCADE")  # <- drop-cascade
+    op.execute("DROP DOMAIN postal_code CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

@@ -10,7 +10,7 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP EXTENSION IF EXISTS citext CASCADE")  # <- drop-cascade
+    op.execute("DROP EXTENSION IF EXISTS citext CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

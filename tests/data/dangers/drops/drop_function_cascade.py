@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on orders
+# lock: no table
+# not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "drop_function_cascade"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP FUNCTION touch() CASCADE")  # <- drop-cascade
+    op.execute("DROP FUNCTION touch() CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

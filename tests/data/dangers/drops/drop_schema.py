@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on letters
+# lock: no table
+# not in the SQL: ACCESS EXCLUSIVE on letters
 revision = "drop_schema"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP SCHEMA archive CASCADE")  # <- drop-cascade
+    op.execute("DROP SCHEMA archive CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: SHARE UPDATE EXCLUSIVE on orders
+# lock: no table
+# not in the SQL: SHARE UPDATE EXCLUSIVE on orders
 revision = "drop_statistics"
 down_revision = "schema"
 

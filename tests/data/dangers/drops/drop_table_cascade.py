@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on customers, ACCESS EXCLUSIVE on orders, ACCESS EXCLUSIVE on customer_list
+# lock: ACCESS EXCLUSIVE on customers
+# not in the SQL: ACCESS EXCLUSIVE on orders, ACCESS EXCLUSIVE on customer_list
 revision = "drop_table_cascade"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP TABLE customers CASCADE")  # <- drop-cascade
+    op.execute("DROP TABLE customers CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# lock: no table
+# lock: ROW EXCLUSIVE on pg_enum
 revision = "catalogue"
 down_revision = "schema"
 

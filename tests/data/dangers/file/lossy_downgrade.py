@@ -5,7 +5,7 @@ from alembic import op
 
 import safely
 
-# lock: no table
+# lock: ACCESS EXCLUSIVE on customers
 revision = "lossy_downgrade"
 down_revision = "schema"
 

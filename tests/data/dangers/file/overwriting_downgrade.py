@@ -1,8 +1,10 @@
 """Overwrite values on the way back."""
 
+from alembic import op
+
 import safely
 
-# lock: no table
+# lock: ROW EXCLUSIVE on orders
 revision = "overwriting_downgrade"
 down_revision = "schema"
 
@@ -12,4 +14,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    safely.backfill("orders", "state = 'new'", where="state = 'open'")  # <- lossy-downgrade
+    op.execute("UPDATE orders SET state = 'new' WHERE state = 'open'")  # <- lossy-downgrade

@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: ROW EXCLUSIVE on old_orders
+# lock: no table
+# not in the SQL: ROW EXCLUSIVE on old_orders
 revision = "call_procedure"
 down_revision = "schema"
 

@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on visits
+# lock: no table
+# not in the SQL: ACCESS EXCLUSIVE on visits
 revision = "do_block"
 down_revision = "schema"
 

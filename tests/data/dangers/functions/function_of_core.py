@@ -5,7 +5,8 @@ from alembic import op
 
 import safely
 
-# lock: ROW EXCLUSIVE on orders
+# lock: no table
+# not in the SQL: ROW EXCLUSIVE on orders
 revision = "function_of_core"
 down_revision = "schema"
 

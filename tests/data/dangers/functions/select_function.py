@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: ROW EXCLUSIVE on orders
+# lock: no table
+# not in the SQL: ROW EXCLUSIVE on orders
 revision = "select_function"
 down_revision = "schema"
 

@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: SHARE on measurements, SHARE on measurements_2024, SHARE on measurements_2025
+# lock: SHARE on measurements
+# not in the SQL: SHARE on measurements_2024, SHARE on measurements_2025
 revision = "index_on_partitions"
 down_revision = "schema"
 

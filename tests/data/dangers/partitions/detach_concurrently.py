@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# lock: SHARE UPDATE EXCLUSIVE on measurements
+# lock: SHARE UPDATE EXCLUSIVE on measurements, ACCESS EXCLUSIVE on measurements_2024
 revision = "detach_concurrently"
 down_revision = "schema"
 

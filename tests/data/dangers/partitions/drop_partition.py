@@ -4,7 +4,8 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on measurements_2024, ACCESS EXCLUSIVE on measurements
+# lock: ACCESS EXCLUSIVE on measurements_2024
+# not in the SQL: ACCESS EXCLUSIVE on measurements
 revision = "drop_partition"
 down_revision = "schema"
 

@@ -10,7 +10,7 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("TRUNCATE audit_log")  # <- truncate
+    op.execute("TRUNCATE audit_log")  # <- plain-drop
 
 
 def downgrade() -> None:

@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on orders, ACCESS EXCLUSIVE on customers
+# lock: ACCESS EXCLUSIVE on customers
+# not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "truncate_cascade"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("TRUNCATE TABLE customers RESTART IDENTITY CASCADE")  # <- truncate
+    op.execute("TRUNCATE TABLE customers RESTART IDENTITY CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

@@ -4,13 +4,14 @@ from alembic import op
 
 import safely
 
-# lock: ACCESS EXCLUSIVE on order_number, ACCESS EXCLUSIVE on orders
+# lock: ACCESS EXCLUSIVE on order_number
+# not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "drop_sequence"
 down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("DROP SEQUENCE order_number CASCADE")  # <- drop-cascade
+    op.execute("DROP SEQUENCE order_number CASCADE")  # <- cascade
 
 
 def downgrade() -> None:

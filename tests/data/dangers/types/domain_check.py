@@ -2,7 +2,8 @@
 
 from alembic import op
 
-# lock: SHARE on customers
+# lock: no table
+# not in the SQL: SHARE on customers
 revision = "domain_check"
 down_revision = "schema"
 
