@@ -124,12 +124,13 @@ def test_the_sdist_of_safely_builds_the_same_wheel(safely_alone: Path, tmp_path:
     assert contents(next(again.glob("*.whl"))) == contents(next(safely_alone.glob("*.whl")))
 
 
-def test_safely_needs_alembic_sqlalchemy_and_two_drivers_and_no_more(safely_alone: Path) -> None:
+def test_safely_needs_alembic_two_drivers_and_a_parser_and_no_more(safely_alone: Path) -> None:
     requirements = metadata(next(safely_alone.glob("*.whl"))).get_all("Requires-Dist")
     assert [line for line in requirements or () if "extra ==" not in line] == [
         "aiosqlite",
         "alembic<1.21,>=1.20",
         "asyncpg>=0.31",
+        "postgast>=0.2",
         "sqlalchemy[asyncio]<2.2,>=2.1",
     ]
 

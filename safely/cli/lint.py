@@ -17,6 +17,7 @@ from safely.environment import Environment
 from safely.lint import lint, select
 from safely.lint.edited import edited_files
 from safely.lint.findings import Finding
+from safely.lint.rules import Severity
 from safely.lint.source import read_text
 
 WHAT = "which locks, losses and other harm the revisions would bring, and what to write instead"
@@ -59,7 +60,7 @@ async def run(options: argparse.Namespace, environment: Environment) -> int:
             print(as_text(path, revision, finding), end="\n\n")
         bad = {revision for _, revision, _ in findings}
         print(summary(len(findings), len(bad), len(revisions)))
-    return NO if findings else WELL
+    return NO if any(finding.severity >= Severity.ERROR for *_, finding in findings) else WELL
 
 
 async def compare_with_ledger(environment: Environment) -> dict[str, Finding]:
@@ -105,7 +106,7 @@ def as_json(path: str, finding: Finding) -> dict[str, Any]:
 def as_text(path: str, revision: Script, finding: Finding) -> str:
     """Return a finding for the terminal: the lines, why they hurt, and what to write instead."""
     source = read_text(Path(revision.path)).splitlines()
-    lines = [f"{path}:{finding.line}: {finding.rule}: {finding.message}"]
+    lines = [f"{path}:{finding.line}: {finding.severity}: {finding.rule}: {finding.message}"]
     numbers = range(finding.line, finding.last + 1)
     lines += [f"{number:>8} | {source[number - 1]}" for number in numbers]
     lines += labelled("why:", wrap(finding.why, WIDTH))

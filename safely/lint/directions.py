@@ -9,7 +9,8 @@ from safely.lint import plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source
-from safely.lint.statements import Change, changes, identifiers, unqualified
+from safely.lint.sql_text import identifiers, unqualified
+from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
@@ -61,7 +62,20 @@ class Direction(NamedTuple):
         }
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
-        return Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        return finding._replace(locks=self.locks(change))
+
+    def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
+        """Return the locks of a change; of an index, on the table that has it in the models."""
+        index = unqualified(change.parts.get("name", ""))
+        owners = [
+            table.name
+            for table in self.metadata.tables.values()
+            if any(index == other.name for other in table.indexes)
+        ]
+        return tuple(
+            (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
+        )
 
     def safe_code(self, call: Call | None, change: Change) -> str | None:
         """Return the code to write instead of a change; None if `safely` has nothing better."""
@@ -92,7 +106,8 @@ class Direction(NamedTuple):
                 alters = "ALTER TABLE" in statement.text
                 tables = [self.source.table(call) or ""] if alters else []
             else:
-                tables = change.tables if change.blocks else []
+                tables = change.tables if change.kind == "lock" else [change.table]
+                tables = tables if change.blocks else []
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change

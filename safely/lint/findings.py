@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from safely.lint.rules import RULES
+from safely.lint.rules import RULES, Severity
 from safely.lint.source import Source, comments
 
 SUPPRESSION = re.compile(  # a line may have other comments before and after this one
@@ -26,12 +26,16 @@ class Finding(NamedTuple):
     message: str
     why: str
     safe: str | None  # the code to write instead
+    severity: Severity = Severity.WARNING
+    locks: tuple[tuple[str, str], ...] = ()
+    """The locks that the line takes: table and lock mode."""
 
     @classmethod
     def of(cls, rule: str, lines: Lines, safe: str | None = None, **names: str) -> "Finding":
         """Return a finding with the texts of a rule, in which `names` replace the placeholders."""
-        message, why = (text.format_map(Names(names)) for text in RULES[rule])
-        return cls(rule, *lines, message, why.strip(), safe)
+        severity, *texts = RULES[rule]
+        message, why = (text.format_map(Names(names)) for text in texts)
+        return cls(rule, *lines, message, why.strip(), safe, severity)
 
 
 class Suppression(NamedTuple):

@@ -6,18 +6,13 @@
 import re
 from collections.abc import Callable
 
-from safely.lint.statements import (
-    Change,
-    identifiers,
-    items,
-    parenthesized,
-    split_before,
-    unqualified,
-)
+from safely.lint.sql_text import identifiers, items, parenthesized, split_before, unqualified
+from safely.lint.statements import Change
 
 RESUMED = "  # where: must be false for a row once it is changed, else it is changed again"
 NOTHING_TO_UNDO = 'safely.nothing_to_undo("why the rows stay as they are")'
 ACTION = r"ON (DELETE|UPDATE) (CASCADE|RESTRICT|SET NULL|SET DEFAULT)"
+IDENTITY = 'sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity())'
 TYPES = {
     "bigint": "sa.BigInteger()",
     "bigserial": "sa.BigInteger()",
@@ -85,12 +80,12 @@ def column_list(text: str | None) -> str:
 
 def create_index(change: Change) -> str:
     """Return the spelling of CREATE INDEX, with its columns, UNIQUE and WHERE."""
-    columns, rest = parenthesized(change.parts["rest"])
     options = ["unique=True"] if "unique" in change.parts else []
-    if where := re.search(r"\bWHERE (.*)", rest, re.IGNORECASE):
-        options.append(f"postgresql_where={text_literal(where[1])}")
+    if where := change.parts.get("where"):
+        options.append(f"postgresql_where={text_literal(where)}")
     name, table = name_literal(change, "name"), name_literal(change, "table")
-    return safely_call("create_index", name, table, column_list(columns), *options)
+    columns = column_list(change.parts.get("columns"))
+    return safely_call("create_index", name, table, columns, *options)
 
 
 def create_foreign_key(change: Change) -> str:
@@ -107,9 +102,9 @@ def create_foreign_key(change: Change) -> str:
 
 def create_check(change: Change) -> str:
     """Return the spelling of ADD CHECK."""
-    condition, _ = parenthesized(change.parts["rest"])
     name, table = name_literal(change, "name"), name_literal(change, "table")
-    return safely_call("create_check_constraint", name, table, string_literal(condition))
+    condition = string_literal(change.parts["condition"])
+    return safely_call("create_check_constraint", name, table, condition)
 
 
 def create_unique(change: Change) -> str:

@@ -8,7 +8,8 @@ from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import NAME_FIRST, Call, Source
 from safely.lint.spelling import code, of_call
-from safely.lint.statements import changes, identifiers, items, unqualified
+from safely.lint.sql_text import identifiers, items, unqualified
+from safely.lint.statements import changes
 
 # words in an expression that name no column; and `id`, which most tables have
 NOT_COLUMNS = {

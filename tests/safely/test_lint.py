@@ -387,7 +387,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     ),
     'op.execute("UPDATE users SET age = 1 WHERE id = 7 AND age > 3 OR age > 9")': (
         "backfill-at-once",
-        'safely.backfill("users", "age = 1", where="id = 7 AND age > 3 OR age > 9")',
+        'safely.backfill("users", "age = 1", where="(id = 7 AND age > 3) OR age > 9")',
     ),
     'op.execute("UPDATE users SET age = (SELECT age FROM users u WHERE u.id = 7 AND true)")': (
         "backfill-at-once",
@@ -783,7 +783,7 @@ def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clo
     assert process.returncode == 1
     assert process.stderr == ""
     assert process.stdout == (
-        "migrations/versions/0010_plain_index.py:15: plain-index: "
+        "migrations/versions/0010_plain_index.py:15: grave: plain-index: "
         "creating the index idx_users_age blocks writes to users until it is built\n"
         '      15 |     op.create_index("idx_users_age", "users", ["age"])\n'
         "    why:  CREATE INDEX holds SHARE on users until the index is built: every INSERT, UPDATE"
