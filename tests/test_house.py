@@ -71,7 +71,12 @@ ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import 
     "autogenerate_enums", "autogenerate_sequences", "autogenerate", "lint", "run", "backup",
     "report", "env", "rehearsal", "cli", "__main__",
 )  # fmt: skip
-DEVELOPMENT_COMMANDS = {("cli", "rehearse.py"), ("cli", "showing.py")}
+DEVELOPMENT_COMMANDS = {
+    ("cli", "lint.py"),
+    ("cli", "rehearse.py"),
+    ("cli", "showing.py"),
+    ("lint", "scratch_schema.py"),  # of `lint`
+}
 
 
 def imports(path: Path) -> Iterator[str]:
