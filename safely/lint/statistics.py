@@ -25,6 +25,7 @@ VERSION = 1
 SHORT = 0.1  # seconds that clients may wait: the default of lock_timeout
 MEGABYTE = 1_000_000
 ROW = 100  # bytes of a row, where only the number of rows is known
+FEW = 10_000  # rows that are counted on PostgreSQL, where the planner's figures are of no use yet
 MOST_ROWS = 1_000_000  # that are counted on SQLite
 POSTGRESQL = sa.text("""\
 SELECT nspname, pg_class.relname, reltuples, size,
@@ -92,18 +93,20 @@ def postgresql(connection: Connection) -> Iterator[tuple[str, Table]]:
 
 
 def estimated(connection: Connection, table: str) -> int:
-    """Return the number of rows that the planner expects; 0 only for a table without rows."""
+    """Return the number of rows: exactly of a small table, else what the planner expects."""
     try:
         with connection.begin_nested():
-            if not connection.scalar(sa.text(f"SELECT EXISTS (SELECT FROM {table})")):
-                return 0
+            some = f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW}) AS some"
+            rows = int(connection.scalar(sa.text(some)) or 0)
+            if rows < FEW:
+                return rows
             plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}"))
     except DBAPIError as error:
         if is_lock_timeout(error):
             raise
         return 1  # we may not read it, so it may have rows
-    content = json.loads(plan) if isinstance(plan, str) else plan
-    return max(1, int(content[0]["Plan"]["Plan Rows"])) if content else 1
+    content: Any = json.loads(plan) if isinstance(plan, str) else plan
+    return int(content[0]["Plan"]["Plan Rows"])
 
 
 def sqlite(connection: Connection) -> Iterator[tuple[str, Table]]:
