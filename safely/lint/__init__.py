@@ -15,12 +15,32 @@ import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
-from safely.lint import file_checks, source, sql_checks, squawk, subjects
+from safely.lint import (
+    file_checks,
+    index_checks,
+    order_checks,
+    rights_checks,
+    settings_checks,
+    source,
+    sql_checks,
+    squawk,
+    statement_checks,
+    subjects,
+)
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.rendering import BEGIN, COMMIT, Failure, Rendering, Statement, render
 from safely.lint.source import Source
 from safely.lint.statements import changes
+
+SQL_CHECKS = (
+    sql_checks,
+    statement_checks,
+    settings_checks,
+    rights_checks,
+    index_checks,
+    order_checks,
+)
 
 
 class Reading(NamedTuple):
@@ -122,6 +142,7 @@ def lint(
         findings = list(own_findings(reading, script))
         for direction in reading.directions:
             findings += squawk.findings(direction, next(remarks))
+            findings = direction.with_locks(findings)
         findings_by_revision[revision.revision] = apply_suppressions(
             reading.source, without_duplicates(findings)
         )
@@ -175,7 +196,8 @@ def skipped_sql(parsed: Source, rendering: Rendering, *, up: bool) -> Iterator[S
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
     """Yield the findings of all checks but squawk's."""
     for direction, failure in zip(reading.directions, reading.failures, strict=True):
-        yield from sql_checks.check(direction)
+        for module in SQL_CHECKS:
+            yield from module.check(direction)
         if failure is not None:
             yield unrendered(direction, failure)
     upgrade, _ = reading.directions

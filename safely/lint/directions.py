@@ -10,10 +10,12 @@ from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source
 from safely.lint.sql_text import identifiers, unqualified
-from safely.lint.statements import Change, changes
+from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
+
+BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
 
 
 class Direction(NamedTuple):
@@ -49,7 +51,9 @@ class Direction(NamedTuple):
             if call.owner == "batch" and call.up == self.up:
                 strings = (next(self.source.strings(node), "") for node in call.node.args)
                 names = {name for string in strings for name in identifiers(string)}
-                if names | {call.name.partition("_")[0]} <= sql:
+                verb = "add" if call.name.endswith("_constraint") else call.name.partition("_")[0]
+                verb = "drop" if call.name.startswith("drop_") else verb
+                if names | {verb} <= sql:
                     return call
         return None
 
@@ -77,6 +81,20 @@ class Direction(NamedTuple):
             (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
         )
 
+    def with_locks(self, findings: list[Finding]) -> list[Finding]:
+        """Return the findings, each with the strongest lock of its lines on each table."""
+        locks_by_lines: dict[Lines, list[tuple[str, str]]] = {}
+        for statement in self.statements:
+            _, lines = self.location(statement)
+            for change in changes(statement.text):
+                locks_by_lines.setdefault(lines, []).extend(self.locks(change))
+        return [
+            finding._replace(locks=strongest([*finding.locks, *locks_by_lines[lines]]))
+            if (lines := (finding.line, finding.last)) in locks_by_lines
+            else finding
+            for finding in findings
+        ]
+
     def safe_code(self, call: Call | None, change: Change) -> str | None:
         """Return the code to write instead of a change; None if `safely` has nothing better."""
         of_sql = plain_sql.of_change(change)
@@ -98,7 +116,8 @@ class Direction(NamedTuple):
     def blocked(self, statement: Statement) -> Iterator[tuple[str, Change]]:
         """Yield each table in use whose writes a statement blocks.
 
-        Of the two tables of a foreign key, only the one that gets the constraint.
+        Of the two tables of a foreign key, only the one that gets the constraint; those to which a
+        new table refers.
         """
         for change in changes(statement.text):
             call, _ = self.location(statement)
@@ -106,11 +125,17 @@ class Direction(NamedTuple):
                 alters = "ALTER TABLE" in statement.text
                 tables = [self.source.table(call) or ""] if alters else []
             else:
-                tables = change.tables if change.kind == "lock" else [change.table]
+                tables = change.tables if change.kind in BLOCKS_ALL else [change.table]
                 tables = tables if change.blocks else []
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change
+
+
+def strongest(locks: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the strongest lock on each table."""
+    by_table = dict(sorted(locks, key=lambda lock: MODES.index(lock[1])))
+    return tuple((table, by_table[table]) for table in dict.fromkeys(table for table, _ in locks))
 
 
 def description(change: Change) -> str:
