@@ -1,5 +1,6 @@
 """One direction of a revision, upgrade or downgrade: its source code beside its SQL."""
 
+import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -8,8 +9,8 @@ import sqlalchemy as sa
 from safely.lint import plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
-from safely.lint.source import Call, Source
-from safely.lint.sql_text import identifiers, unqualified
+from safely.lint.source import Call, Source, with_values
+from safely.lint.sql_text import unqualified
 from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
@@ -33,29 +34,24 @@ class Direction(NamedTuple):
     """Whether the project numbers its revisions."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
-        """Return the call that emitted a statement, and its lines."""
+        """Return the call that emitted a statement, with its values, and its lines."""
         if statement.line is None:
             return None, self.source.first_line(up=self.up)
         call = self.source.call_at(statement.line)
-        if call is not None and call.name == "batch_alter_table":
-            call = self.call_in_batch(statement) or call
-        return call, call.lines if call else (statement.line, statement.line)
+        if call is None:
+            return None, (statement.line, statement.line)
+        return with_values(call, statement.values, self.source), call.lines
 
-    def call_in_batch(self, statement: Statement) -> Call | None:
-        """Return the first call of a batch whose verb and names the statement contains.
-
-        A batch emits its statements when it ends, so the call stack doesn't tell the call.
-        """
-        sql = identifiers(statement.text)
-        for call in self.source.calls:
-            if call.owner == "batch" and call.up == self.up:
-                strings = (next(self.source.strings(node), "") for node in call.node.args)
-                names = {name for string in strings for name in identifiers(string)}
-                verb = "add" if call.name.endswith("_constraint") else call.name.partition("_")[0]
-                verb = "drop" if call.name.startswith("drop_") else verb
-                if names | {verb} <= sql:
-                    return call
-        return None
+    def variants(self, call: Call) -> list[Call]:
+        """Return a call once for each set of values with which it emitted statements."""
+        first, last = call.lines
+        nodes = {
+            ast.unparse(variant.node): variant
+            for statement in self.statements
+            if statement.line is not None and first <= statement.line <= last
+            for variant in [with_values(call, statement.values, self.source)]
+        }
+        return list(nodes.values()) or [call]
 
     def finding(self, rule: str, statement: Statement, change: Change, **names: str) -> Finding:
         """Return a finding about a change, with the code to write instead."""
@@ -67,7 +63,7 @@ class Direction(NamedTuple):
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
         finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
-        return finding._replace(locks=self.locks(change))
+        return finding._replace(locks=self.locks(change), up=self.up)
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
         """Return the locks of a change; of an index, on the table that has it in the models."""

@@ -12,7 +12,7 @@ from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction, raw_op_names
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
-from safely.lint.statements import Change
+from safely.lint.statements import ROW_EXCLUSIVE, Change
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
@@ -39,13 +39,12 @@ def check(
     if not (is_merge and is_empty(source)):
         yield from empty_downgrade(source, is_undone=is_undone)
     for call in source.calls:
-        table = source.table(call) or "the table"
-        if safe := spelling.of_call(source, call, direction.metadata):
-            names = raw_op_names(call, table, is_new=table in direction.new_tables)
-            yield Finding.of("raw-op", call.lines, safe, **names)
-        elif call.owner == "op" and call.name in ("get_bind", "run_async"):
-            yield Finding.of("unseen", call.lines, stopped="")
-        elif call.owner == "safely" and call.name == "backfill" and not call.up:
+        for variant in direction.variants(call):
+            if safe := spelling.of_call(source, variant, direction.metadata):
+                table = source.table(variant) or "the table"
+                names = raw_op_names(variant, table, is_new=table in direction.new_tables)
+                yield Finding.of("raw-op", call.lines, safe, **names)
+        if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)
 
 
@@ -128,4 +127,5 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
     if plain_sql.overwrites(Change("update", parts)):
         what = f"values of {parts.get('table', 'the table')}"
-        yield Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        finding = Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        yield finding._replace(locks=((parts.get("table", ""), ROW_EXCLUSIVE),), up=False)
