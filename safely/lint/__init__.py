@@ -72,7 +72,6 @@ class Reading(NamedTuple):
     """Upgrade and downgrade."""
     views: list[View]
     """How each was rendered."""
-    is_merge: bool
 
 
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
@@ -228,7 +227,7 @@ def read(  # noqa: PLR0913  # likewise
         )
         for up, seen in views.items()
     ]
-    return Reading(parsed, directions, list(views.values()), revision.is_merge_point)
+    return Reading(parsed, directions, list(views.values()))
 
 
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
@@ -238,9 +237,7 @@ def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]
             yield from module.check(direction)
         yield from of_body(direction, seen)
     upgrade, _ = reading.directions
-    yield from file_checks.check(
-        upgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
-    )
+    yield from file_checks.check(upgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
@@ -268,7 +265,8 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
         if direction.in_use(rewrite.table):
             lines = (rewrite.line, rewrite.line)
             locks = ((rewrite.table, ACCESS_EXCLUSIVE),)
-            yield Finding.of("batch-rewrite", lines, table=rewrite.table)._replace(locks=locks)
+            finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
+            yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
         message = f"{type(error).__name__}: {first_line(error)}"
         yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)

@@ -79,7 +79,7 @@ RULES = {
         "adding {table}.{column} with a default that differs from row to row rewrites {table}",
         "PostgreSQL computes the value for every row and rewrites the whole table under ACCESS "
         f"EXCLUSIVE on {{table}}: reads and writes wait, {GROWS}.",
-        speed=20,
+        speed=10,
     ),
     "type-change": Rule(
         Severity.GRAVE,
@@ -93,7 +93,7 @@ RULES = {
         "the statement rewrites {table}",
         "It holds ACCESS EXCLUSIVE on {table} until every row is rewritten: reads and writes wait, "
         f"{GROWS}.",
-        speed=20,
+        speed=10,
     ),
     "batch-rewrite": Rule(
         Severity.GRAVE,
@@ -103,13 +103,14 @@ RULES = {
         "are lost, and so are triggers, rights and policies of the table. A foreign key that "
         "refers to it makes the drop fail. Without `recreate`, each operation of the batch is an "
         "ALTER TABLE of its own.",
+        loses=True,
     ),
     "backfill-at-once": Rule(
         Severity.GRAVE,
         "changing rows of {table} in one statement blocks other writes to them",
         "Each changed row stays locked until the transaction ends: other writes to it wait, "
         f"{GROWS}. An interrupted run starts again from nothing.",
-        speed=10,
+        speed=5,
     ),
     "delete-at-once": Rule(
         Severity.GRAVE,
