@@ -150,3 +150,5 @@ def test_the_documentation_lists_the_grave_rules() -> None:
     assert set(listed.split("`")[1::2]) == {
         name for name, rule in RULES.items() if rule.severity is Severity.GRAVE
     }
+    (losing,) = (line for line in text.splitlines() if line.startswith("On SQLite only losses"))
+    assert set(losing.split("`")[1::2]) == {name for name, rule in RULES.items() if rule.loses}
