@@ -29,9 +29,14 @@ def remarks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
             (directory / f"{revision.revision}.sql").write_text(sql, encoding="utf-8")
     (directory / "empty.toml").touch()
     process = subprocess.run(
-        [SQUAWK, "--reporter=json", f"--pg-version={OLDEST_POSTGRESQL}", "--config=empty.toml"]
-        + [f"--include={rule}" for rule in OPT_IN]
-        + [path.name for path in directory.glob("*.sql")],
+        [
+            str(SQUAWK),
+            "--reporter=json",
+            f"--pg-version={OLDEST_POSTGRESQL}",
+            "--config=empty.toml",
+            *(f"--include={rule}" for rule in OPT_IN),
+            *(path.name for path in directory.glob("*.sql")),
+        ],
         cwd=directory,
         capture_output=True,
         check=False,
