@@ -61,9 +61,9 @@ class Reading(NamedTuple):
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
     """Return the revisions that are named, each after those it builds on; all without a name.
 
-    A name is an id, the first characters of one, `head`, or `A:B` for the revisions that
-    `alembic upgrade A:B` runs. Raise CommandError for a name that stands for no revision, and
-    where a revision file can't be loaded.
+    A name is an id, the first characters of one, `head`, the path of a revision file, or `A:B` for
+    the revisions that `alembic upgrade A:B` runs. Raise CommandError for a name that stands for no
+    revision, and where a revision file can't be loaded.
     """
     revisions = load(script)
     if not revisions:
@@ -101,6 +101,8 @@ def cause(error: Exception, script: ScriptDirectory) -> str:
 def named(script: ScriptDirectory, name: str) -> set[str]:
     """Return the ids of the revisions for which a name stands; see `select`."""
     begin, colon, end = name.partition(":")
+    if name.endswith(".py"):
+        return {of_file(script, Path(name))}
     if not colon:
         revisions = resolve(script, name)
         if not revisions:
@@ -117,6 +119,14 @@ def named(script: ScriptDirectory, name: str) -> set[str]:
     return ids
 
 
+def of_file(script: ScriptDirectory, path: Path) -> str:
+    """Return the id of the revision in a file; raise CommandError where it has none of ours."""
+    for revision in script.walk_revisions():
+        if Path(revision.path).resolve() == path.resolve():
+            return revision.revision
+    raise CommandError(f"{path} is no revision file of {script.dir}")
+
+
 def resolve(script: ScriptDirectory, name: str) -> tuple[str, ...]:
     """Return the id that Alembic finds for a name: several for `heads`, none for `base`."""
     return tuple(revision.revision for revision in script.get_revisions(name))
@@ -129,6 +139,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
     options: Mapping[str, Any],
     *,
     numbered: bool = False,
+    with_squawk: bool = True,
     scratch: Scratch | None = None,
 ) -> dict[str, list[Finding]]:
     """Return the findings of each revision, by its id.
@@ -136,7 +147,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
     `metadata` has the tables of the models. `options` are those that env.py passes to
     context.configure(): the operations of `safely` read them. `numbered` says whether the project
     numbers its revisions. `scratch` answers the revisions that read the database. Raise
-    CommandError where squawk isn't installed.
+    CommandError where squawk isn't installed, unless it is left out.
     """
     readings: dict[str, Reading] = {}
     findings: dict[str, list[Finding]] = {}
@@ -149,7 +160,9 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
             stopped = f" Lint itself failed: {type(error).__name__}: {first_line(error)}"
             findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
     directions = [direction for reading in readings.values() for direction in reading.directions]
-    remarks = iter(squawk.check(directions))
+    remarks = iter(
+        squawk.check(directions) if with_squawk and directions else [[] for _ in directions]
+    )
     for id_, reading in readings.items():
         for direction in reading.directions:
             findings[id_] += squawk.findings(direction, next(remarks))

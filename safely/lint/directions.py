@@ -61,7 +61,7 @@ class Direction(NamedTuple):
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
         finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
-        return finding._replace(locks=self.locks(change))
+        return finding._replace(locks=self.locks(change), up=self.up)
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
         """Return the locks of a change; of an index, on the table that has it in the models."""

@@ -12,7 +12,7 @@ from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction, raw_op_names
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
-from safely.lint.statements import Change
+from safely.lint.statements import ROW_EXCLUSIVE, Change
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
@@ -127,4 +127,5 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
     if plain_sql.overwrites(Change("update", parts)):
         what = f"values of {parts.get('table', 'the table')}"
-        yield Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        finding = Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        yield finding._replace(locks=((parts.get("table", ""), ROW_EXCLUSIVE),), up=False)

@@ -29,13 +29,15 @@ class Finding(NamedTuple):
     severity: Severity = Severity.WARNING
     locks: tuple[tuple[str, str], ...] = ()
     """The locks that the line takes: table and lock mode."""
+    up: bool | None = None
+    """Whether it hurts in the upgrade, or in the downgrade; None: it is about the file."""
 
     @classmethod
     def of(cls, rule: str, lines: Lines, safe: str | None = None, **names: str) -> "Finding":
         """Return a finding with the texts of a rule, in which `names` replace the placeholders."""
-        severity, *texts = RULES[rule]
-        message, why = (text.format_map(Names(names)) for text in texts)
-        return cls(rule, *lines, message, why.strip(), safe, severity)
+        texts = RULES[rule]
+        message, why = (text.format_map(Names(names)) for text in (texts.message, texts.why))
+        return cls(rule, *lines, message, why.strip(), safe, texts.severity)
 
 
 class Suppression(NamedTuple):

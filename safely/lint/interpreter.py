@@ -404,6 +404,9 @@ def of_module(module: Any, recorder: Recorder, depth: int) -> Interpreter | None
     if module is None or op not in vars(module).values():
         return None
     path = Path(module.__file__)
+    is_library = f"{module.__name__}.".startswith((*LIBRARIES, "safely."))
+    if is_library or "site-packages" in path.parts:
+        return None
     return Interpreter(ast.parse(read_text(path)), module, recorder, depth)
 
 

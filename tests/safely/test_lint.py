@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from safely.cli.lint import path_for_people
 from safely.ledger.checksum import checksum, short
 from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
+from safely.lint.reports import path_for_people
 from safely.lint.spelling import COUNTERPARTS
 from safely.lint.sql_checks import STABLE_FUNCTIONS
 from service.models import Base
@@ -792,6 +792,7 @@ def test_the_command_shows_the_line_why_it_hurts_and_what_to_write(url: str, clo
         '    safe: safely.create_index("idx_users_age", "users", ["age"])\n'
         "\n"
         "1 finding(s) in 1 of 10 revision(s)\n"
+        "Each table counts as large, since no sizes are known (--stats live, or --stats FILE)\n"
     )
     process = run_migrations(url, "lint", "head", "--json", cwd=clone)
     assert process.returncode == 1
