@@ -15,7 +15,18 @@ import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
-from safely.lint import file_checks, source, sql_checks, squawk, subjects
+from safely.lint import (
+    file_checks,
+    index_checks,
+    order_checks,
+    rights_checks,
+    settings_checks,
+    source,
+    sql_checks,
+    squawk,
+    statement_checks,
+    subjects,
+)
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.outside import Prevented
@@ -47,6 +58,16 @@ class Scratch(Protocol):
         """Return the SQL of one direction of a revision; None where there is no such database."""
 
 
+SQL_CHECKS = (
+    sql_checks,
+    statement_checks,
+    settings_checks,
+    rights_checks,
+    index_checks,
+    order_checks,
+)
+
+
 class Reading(NamedTuple):
     """A revision, parsed and rendered."""
 
@@ -55,7 +76,6 @@ class Reading(NamedTuple):
     """Upgrade and downgrade."""
     views: list[View]
     """How each was rendered."""
-    is_merge: bool
 
 
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
@@ -166,6 +186,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
     for id_, reading in readings.items():
         for direction in reading.directions:
             findings[id_] += squawk.findings(direction, next(remarks))
+            findings[id_] = direction.with_locks(findings[id_])
         findings[id_] = apply_suppressions(reading.source, without_duplicates(findings[id_]))
     return findings
 
@@ -212,18 +233,17 @@ def read(  # noqa: PLR0913  # likewise
         )
         for up, seen in views.items()
     ]
-    return Reading(parsed, directions, list(views.values()), revision.is_merge_point)
+    return Reading(parsed, directions, list(views.values()))
 
 
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
     """Yield the findings of all checks but squawk's."""
     for direction, seen in zip(reading.directions, reading.views, strict=True):
-        yield from sql_checks.check(direction)
+        for module in SQL_CHECKS:
+            yield from module.check(direction)
         yield from of_body(direction, seen)
     upgrade, _ = reading.directions
-    yield from file_checks.check(
-        upgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
-    )
+    yield from file_checks.check(upgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
@@ -256,7 +276,8 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
         if direction.in_use(rewrite.table):
             lines = (rewrite.line, rewrite.line)
             locks = ((rewrite.table, ACCESS_EXCLUSIVE),)
-            yield Finding.of("batch-rewrite", lines, table=rewrite.table)._replace(locks=locks)
+            finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
+            yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
         message = f"{type(error).__name__}: {first_line(error)}"
         yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)

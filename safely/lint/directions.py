@@ -11,10 +11,12 @@ from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import Change, changes
+from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
+
+BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
 
 
 class Direction(NamedTuple):
@@ -75,6 +77,20 @@ class Direction(NamedTuple):
             (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
         )
 
+    def with_locks(self, findings: list[Finding]) -> list[Finding]:
+        """Return the findings, each with the strongest lock of its lines on each table."""
+        locks_by_lines: dict[Lines, list[tuple[str, str]]] = {}
+        for statement in self.statements:
+            _, lines = self.location(statement)
+            for change in changes(statement.text):
+                locks_by_lines.setdefault(lines, []).extend(self.locks(change))
+        return [
+            finding._replace(locks=strongest([*finding.locks, *locks_by_lines[lines]]))
+            if (lines := (finding.line, finding.last)) in locks_by_lines
+            else finding
+            for finding in findings
+        ]
+
     def safe_code(self, call: Call | None, change: Change) -> str | None:
         """Return the code to write instead of a change; None if `safely` has nothing better."""
         of_sql = plain_sql.of_change(change)
@@ -96,7 +112,8 @@ class Direction(NamedTuple):
     def blocked(self, statement: Statement) -> Iterator[tuple[str, Change]]:
         """Yield each table in use whose writes a statement blocks.
 
-        Of the two tables of a foreign key, only the one that gets the constraint.
+        Of the two tables of a foreign key, only the one that gets the constraint; those to which a
+        new table refers.
         """
         for change in changes(statement.text):
             call, _ = self.location(statement)
@@ -104,11 +121,17 @@ class Direction(NamedTuple):
                 alters = "ALTER TABLE" in statement.text
                 tables = [self.source.table(call) or ""] if alters else []
             else:
-                tables = change.tables if change.kind == "lock" else [change.table]
+                tables = change.tables if change.kind in BLOCKS_ALL else [change.table]
                 tables = tables if change.blocks else []
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change
+
+
+def strongest(locks: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the strongest lock on each table."""
+    by_table = dict(sorted(locks, key=lambda lock: MODES.index(lock[1])))
+    return tuple((table, by_table[table]) for table in dict.fromkeys(table for table, _ in locks))
 
 
 def description(change: Change) -> str:

@@ -13,6 +13,11 @@ SUPPRESSION = re.compile(  # a line may have other comments before and after thi
 )
 NOT_SUPPRESSIBLE = "edited-file"  # the comment would be one more edit
 SPLITTING_RULES = ("two-subjects", "two-tables")  # the remedy is to write several revisions
+COVERED = {  # by a rule that says more about the same line
+    "cascade": ("plain-drop",),
+    "catalogue-write": ("backfill-at-once", "delete-at-once", "insert-select", "upsert"),
+    "drop-and-create": ("cascade", "plain-drop"),
+}
 Lines = tuple[int, int]
 """The first and the last line of a piece of code."""
 
@@ -82,6 +87,8 @@ def covers(one: Finding, other: Finding) -> bool:
     if other.rule == "raw-op" and one.rule != "raw-op" and one.safe and other.safe:
         same_call = one.line == other.line and one.safe.startswith("safely.")
         return same_call or other.safe in one.safe
+    if other.rule in COVERED.get(one.rule, ()) and one.line == other.line:
+        return True
     if other.rule in SPLITTING_RULES and one.rule == "two-tables":
         return other.rule == "two-subjects" or one.line < other.line
     return (one.rule, other.rule) == ("empty-downgrade", "unrendered") and (
