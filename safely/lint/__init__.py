@@ -241,9 +241,10 @@ def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]
     for direction, seen in zip(reading.directions, reading.views, strict=True):
         for module in SQL_CHECKS:
             yield from module.check(direction)
-        yield from of_body(direction, seen)
-    upgrade, _ = reading.directions
-    yield from file_checks.check(upgrade, script, is_undone=is_undone(reading))
+        for finding in of_body(direction, seen):
+            yield finding._replace(up=direction.up)
+    upgrade, downgrade = reading.directions
+    yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
@@ -267,8 +268,7 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
     ):
         yield failed(direction, rendering)
     for error, line in rendering.prevented:
-        stopped = f" Lint runs the body without letting it act outside of its database: {error}."
-        yield Finding.of("unseen", parsed.lines_at(line or 1), stopped=stopped)
+        yield Finding.of("acts-outside", parsed.lines_at(line or 1), act=str(error))
     if rendering.reads:
         how = ON_SCRATCH if rendering.is_answered else WITHOUT_SCRATCH
         yield Finding.of("reads-database", parsed.lines_at(rendering.reads[0]), how=how)
