@@ -177,7 +177,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
             findings[revision.revision] = list(own_findings(reading, script))
             readings[revision.revision] = reading
         except Exception as error:  # noqa: BLE001  # a file that lint can't judge hides no other
-            stopped = f" Lint itself failed: {type(error).__name__}: {first_line(error)}"
+            stopped = f" Lint itself failed: {description(error)}."
             findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
     directions = [direction for reading in readings.values() for direction in reading.directions]
     remarks = iter(
@@ -279,10 +279,14 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
             finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
             yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
-        message = f"{type(error).__name__}: {first_line(error)}"
-        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)
-    for line in seen.unseen:
-        yield Finding.of("unseen", parsed.lines_at(line), stopped="")
+        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=description(error))
+    for line, reason in seen.unseen.items():
+        if isinstance(reason, Prevented):
+            yield Finding.of("acts-outside", parsed.lines_at(line), act=str(reason))
+        else:
+            is_known = reason is None or isinstance(reason, NoAnswer)
+            stopped = "" if is_known else f" It raises {description(reason)}."
+            yield Finding.of("unseen", parsed.lines_at(line), stopped=stopped)
 
 
 def failed(direction: Direction, rendering: Rendering) -> Finding:
@@ -291,7 +295,7 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     error, at = rendering.failure
     parsed = direction.source
     lines = parsed.lines_at(at) if at else parsed.first_line(up=direction.up)
-    message = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    message = description(error)
     if isinstance(error, Refused):
         return Finding.of("refused", lines, error=first_line(error))
     if rendering.is_answered:
@@ -299,6 +303,11 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     return Finding.of("unrendered", lines, error=message)
 
 
-def first_line(error: BaseException) -> str:
+def description(error: BaseException | None) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's message."""
     return str(error).partition("\n")[0]

@@ -15,6 +15,7 @@ import safely
 from safely.lint.stand_in import UNKNOWN
 
 OP, SAFELY = "alembic.op", "safely"
+BATCH = f"{OP}.batch_alter_table"
 EXECUTING = {"execute", "exec_driver_sql", "scalar", "scalars"}  # methods that run SQL
 NAME_FIRST = {  # operations whose first argument is the name of a constraint or index
     "create_check_constraint",
@@ -214,7 +215,16 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     """Yield every call of an operation, whatever the file calls its module."""
     full_names = imported_names(tree)
     for function in tree.body:
+        name = getattr(function, "name", "")
+        if name and any(full_name(node, full_names) == BATCH for node in expressions(function)):
+            full_names[name] = BATCH  # a function that opens a batch
+    for function in tree.body:
         yield from operations_in(function, getattr(function, "name", ""), full_names, {})
+
+
+def expressions(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the expressions in a piece of code."""
+    return (inner for inner in ast.walk(node) if isinstance(inner, ast.expr))
 
 
 def operations_in(
@@ -264,7 +274,7 @@ def batch_tables(node: ast.With, full_names: dict[str, str]) -> dict[str, ast.ex
         call, name = item.context_expr, item.optional_vars
         if (
             isinstance(call, ast.Call)
-            and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
+            and full_name(call.func, full_names) == BATCH
             and isinstance(name, ast.Name)
         ):
             named = {keyword.arg: keyword.value for keyword in call.keywords}

@@ -82,6 +82,37 @@ def test_each_line_has_the_findings_that_it_deserves(
     assert found(unanswered[revision]) == expected(path, answered=False)
 
 
+def test_without_a_server_lint_says_so_and_judges_every_statement(
+    script: ScriptDirectory, unanswered: Findings
+) -> None:
+    told: list[str] = []
+    with ScratchSchema(
+        script,
+        sa.MetaData(),
+        OPTIONS,
+        address="postgresql://nobody@/nothing?host=/no/such/directory",
+        tell=told.append,
+    ) as scratch:
+        revisions = select(script, ["0002:0004"])
+        findings = lint(script, revisions, sa.MetaData(), OPTIONS, scratch=scratch)
+    assert findings == {name: unanswered[name] for name in ("0003", "0004")}
+    (reason,) = told
+    assert reason.startswith("no scratch database answers the revisions: ")
+
+
+def test_lint_starts_a_server_of_its_own_and_stops_it(
+    script: ScriptDirectory, *, full: bool
+) -> None:
+    if not full:
+        pytest.skip("it starts a server")
+    with ScratchSchema(script, sa.MetaData(), OPTIONS) as scratch:
+        found = lint(script, select(script, ["0014"]), sa.MetaData(), OPTIONS, scratch=scratch)
+        directory = Path(sa.make_url(scratch.address).query["host"])  # type: ignore[arg-type]
+        assert list(directory.glob(".s.PGSQL.*"))
+    assert not directory.exists()
+    assert messages(found["0014"], "type-change")[0].startswith("changing the type of users.email")
+
+
 def test_there_are_enough_of_them(answered: Findings) -> None:
     assert len(VERSIONS) >= 50
     assert sum(map(len, answered.values())) >= 200
