@@ -1,6 +1,5 @@
 """One direction of a revision, upgrade or downgrade: its source code beside its SQL."""
 
-import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from safely.lint.sql_text import unqualified
 from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
+OF_TYPES = ("add label", "rename label", "drop type")
 SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
 
 BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
@@ -42,16 +42,19 @@ class Direction(NamedTuple):
             return None, (statement.line, statement.line)
         return with_values(call, statement.values, self.source), call.lines
 
-    def variants(self, call: Call) -> list[Call]:
-        """Return a call once for each set of values with which it emitted statements."""
+    def variants(self, call: Call) -> Iterator[tuple[Call, str]]:
+        """Yield a call for each statement that it emitted, with its values, and the lock of that.
+
+        Yield the call alone if it emitted none.
+        """
         first, last = call.lines
-        nodes = {
-            ast.unparse(variant.node): variant
-            for statement in self.statements
-            if statement.line is not None and first <= statement.line <= last
-            for variant in [with_values(call, statement.values, self.source)]
-        }
-        return list(nodes.values()) or [call]
+        lines = range(first, last + 1)
+        emitted = [statement for statement in self.statements if statement.line in lines]
+        for statement in emitted:
+            for change in changes(statement.text):
+                yield with_values(call, statement.values, self.source), self.lock_of(change)
+        if not emitted:
+            yield call, ""
 
     def finding(self, rule: str, statement: Statement, change: Change, **names: str) -> Finding:
         """Return a finding about a change, with the code to write instead."""
@@ -98,12 +101,28 @@ class Direction(NamedTuple):
             return f"{spelling.add_plain_column(self.source, call) or '…'}\n{of_sql}"
         return (call and spelling.of_call(self.source, call, self.metadata)) or of_sql
 
-    def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
+    def raw_op_names(self, statement: Statement, change: Change) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
         if call is not None and spelling.of_call(self.source, call, self.metadata) is None:
             call = None  # a call that runs plain SQL
-        return raw_op_names(call, table, is_new=table in self.new_tables)
+        code = "this SQL" if call is None else f"op.{call.name}"
+        return {"code": code, "lock": self.lock_of(change)}
+
+    def lock_of(self, change: Change) -> str:
+        """Return in a sentence which lock a change takes, and who waits for it."""
+        if change.kind in OF_TYPES:
+            return (
+                "Builds of other revisions go on using the type, and can't read a label they lack."
+            )
+        if change.table in self.new_tables:
+            return "Nobody waits: the table is new."
+        table = change.table or "the table of the index"
+        if "concurrently" in change.parts:
+            return f"The statement takes {change.mode} on {table}: reads and writes go on."
+        return (
+            f"The statement takes {change.mode} on {table} for an instant." if change.mode else ""
+        )
 
     def in_use(self, table: str) -> bool:
         """Return whether clients may use a table; in an upgrade, they don't use a new one."""
@@ -139,13 +158,3 @@ def description(change: Change) -> str:
     if "column" in change.parts:
         return f"{change.table}.{unqualified(change.parts['column'])}"
     return ROWS.get(change.kind, "{}").format(change.table)
-
-
-def raw_op_names(call: Call | None, table: str, *, is_new: bool) -> dict[str, str]:
-    """Return the names for the rule raw-op; without a call it is about plain SQL."""
-    lock = f"The statement takes ACCESS EXCLUSIVE on {table} for an instant."
-    if not table:
-        lock = "Builds of other revisions go on using the type, and can't read a label they lack."
-    elif is_new:
-        lock = "Nobody waits: the table is new."
-    return {"code": "this SQL" if call is None else f"op.{call.name}", "lock": lock}

@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from safely.lint import plain_sql, spelling
-from safely.lint.directions import Direction, raw_op_names
+from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
 from safely.lint.statements import ROW_EXCLUSIVE, Change
@@ -26,21 +26,23 @@ COPY = (
 )
 
 
-def check(direction: Direction, script: ScriptDirectory, *, is_undone: bool) -> Iterator[Finding]:
+def check(
+    upgrade: Direction, downgrade: Direction, script: ScriptDirectory, *, is_undone: bool
+) -> Iterator[Finding]:
     """Yield the findings in the file of a revision.
 
-    `direction` is the upgrade. `is_undone`: the downgrade printed something, or the upgrade printed
-    nothing. A revision that does nothing, such as a merge, has nothing to undo.
+    `is_undone`: the downgrade printed something, or the upgrade printed nothing. A revision that
+    does nothing, such as a merge, has nothing to undo.
     """
-    source = direction.source
+    source = upgrade.source
     yield from imports(source, Path(script.dir))
     if not is_empty(source):
         yield from empty_downgrade(source, is_undone=is_undone)
     for call in source.calls:
-        for variant in direction.variants(call):
+        direction = upgrade if call.up else downgrade
+        for variant, lock in direction.variants(call):
             if safe := spelling.of_call(source, variant, direction.metadata):
-                table = source.table(variant) or "the table"
-                names = raw_op_names(variant, table, is_new=table in direction.new_tables)
+                names = {"code": f"op.{call.name}", "lock": lock}
                 yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
         if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)

@@ -69,7 +69,7 @@ def unsafe_change(
     elif direction.in_use(change.table):
         yield from change_in_use(direction, statement, change, not_null)
     if kind not in ("update", "truncate") and plain_sql.of_change(change):
-        names = direction.raw_op_names(statement, change.table)
+        names = direction.raw_op_names(statement, change)
         yield direction.finding("raw-op", statement, change, **names)
 
 
