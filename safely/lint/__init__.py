@@ -178,9 +178,9 @@ def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]
         yield from sql_checks.check(direction)
         if failure is not None:
             yield unrendered(direction, failure)
-    upgrade, _ = reading.directions
+    upgrade, downgrade = reading.directions
     yield from file_checks.check(
-        upgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
+        upgrade, downgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
     )
     yield from subjects.check(upgrade)
 

@@ -1,5 +1,6 @@
 """One direction of a revision, upgrade or downgrade: its source code beside its SQL."""
 
+import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ from safely.lint.sql_text import identifiers, unqualified
 from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
-SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
 
 
 class Direction(NamedTuple):
@@ -62,7 +62,7 @@ class Direction(NamedTuple):
         }
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
-        finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        finding = Finding.of(rule, lines, self.safe_code(call, statement), **placeholders)
         return finding._replace(locks=self.locks(change))
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
@@ -77,17 +77,50 @@ class Direction(NamedTuple):
             (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
         )
 
-    def safe_code(self, call: Call | None, change: Change) -> str | None:
-        """Return the code to write instead of a change; None if `safely` has nothing better."""
-        of_sql = plain_sql.of_change(change)
-        if call is not None and call.name == "add_column" and change.kind in SEPARATE_STEPS:
-            return f"{spelling.add_plain_column(self.source, call) or '…'}\n{of_sql}"
-        return (call and spelling.of_call(self.source, call, self.metadata)) or of_sql
+    def safe_code(self, call: Call | None, statement: Statement) -> str | None:
+        """Return the code to write instead of the call that emitted a statement.
+
+        One text for all findings about the call, with all its changes. None with nothing better.
+        """
+        if call is None:
+            return plain_sql.of_text(statement.text, up=self.up)
+        return self.spelled(call)
+
+    def spelled(self, call: Call) -> str | None:
+        """Return the code to write instead of a call, once for each table of a loop."""
+        variants: dict[str, tuple[Call, list[str]]] = {}
+        for statement in self.emitted(call):
+            variant, _ = self.location(statement)
+            if variant is not None and variant.lines == call.lines:
+                _, texts = variants.setdefault(ast.dump(variant.node), (variant, []))
+                texts.append(statement.text)
+        pieces = [
+            self.of_variant(variant, texts)
+            for variant, texts in list(variants.values()) or [(call, [])]
+        ]
+        return None if None in pieces else "\n".join(dict.fromkeys(map(str, pieces)))
+
+    def of_variant(self, call: Call, texts: list[str]) -> str | None:
+        """Return the code to write instead of a call with certain values, and what it emitted."""
+        if call.owner in ("op", "batch") and call.name in spelling.KNOWN:
+            emitted = [change for text in texts for change in changes(text)]
+            return spelling.of_call(self.source, call, self.metadata, emitted)
+        text = ";\n".join(text.rstrip("; \n") for text in texts)
+        return plain_sql.of_text(text, up=self.up)
+
+    def emitted(self, call: Call) -> Iterator[Statement]:
+        """Yield the statements of the lines of a call, or of the batch to which it belongs."""
+        first, last = call.lines if call.batch is None else lines_of(call.batch)
+        for statement in self.statements:
+            if statement.line is not None and (
+                first <= statement.line <= last or statement.line == call.node.lineno
+            ):
+                yield statement
 
     def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
-        if call is not None and spelling.of_call(self.source, call, self.metadata) is None:
+        if call is not None and call.name not in spelling.KNOWN:
             call = None  # a call that runs plain SQL
         return raw_op_names(call, table, is_new=table in self.new_tables)
 
@@ -111,6 +144,11 @@ class Direction(NamedTuple):
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change
+
+
+def lines_of(node: ast.Call) -> Lines:
+    """Return the first and the last line of a call."""
+    return node.lineno, node.end_lineno or node.lineno
 
 
 def description(change: Change) -> str:

@@ -12,7 +12,7 @@ from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction, raw_op_names
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
-from safely.lint.statements import Change
+from safely.lint.statements import changes
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
@@ -27,7 +27,12 @@ COPY = (
 
 
 def check(
-    direction: Direction, script: ScriptDirectory, *, is_merge: bool, is_undone: bool
+    direction: Direction,
+    downgrade: Direction,
+    script: ScriptDirectory,
+    *,
+    is_merge: bool,
+    is_undone: bool,
 ) -> Iterator[Finding]:
     """Yield the findings in the file of a revision.
 
@@ -40,7 +45,9 @@ def check(
         yield from empty_downgrade(source, is_undone=is_undone)
     for call in source.calls:
         table = source.table(call) or "the table"
-        if safe := spelling.of_call(source, call, direction.metadata):
+        here = direction if call.up else downgrade
+        is_known = call.owner in ("op", "batch") and call.name in spelling.KNOWN
+        if is_known and (safe := here.spelled(call)):
             names = raw_op_names(call, table, is_new=table in direction.new_tables)
             yield Finding.of("raw-op", call.lines, safe, **names)
         elif call.owner == "op" and call.name in ("get_bind", "run_async"):
@@ -126,6 +133,7 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     keywords = {keyword.arg: keyword.value for keyword in call.node.keywords}
     parameters = dict(zip(("table", "assignments"), call.arguments(), strict=False)) | keywords
     parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
-    if plain_sql.overwrites(Change("update", parts)):
+    sql = f"UPDATE t SET {parts.get('assignments')} WHERE {parts.get('where')}"
+    if all(map(plain_sql.overwrites, changes(sql))):
         what = f"values of {parts.get('table', 'the table')}"
         yield Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)

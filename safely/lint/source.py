@@ -40,6 +40,8 @@ class Call(NamedTuple):
     function: str
     """The function of the file in which the call stands."""
     batch_table: ast.expr | None = None
+    batch: ast.Call | None = None
+    """The call of op.batch_alter_table() to which it belongs."""
 
     @property
     def lines(self) -> tuple[int, int]:
@@ -94,6 +96,19 @@ class Source(NamedTuple):
     assignments: dict[str, ast.expr]
     """The value of each name that is assigned exactly once."""
     calls: list[Call]
+    names: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
+    """The full name, such as `alembic.op`, of each imported name."""
+
+    @property
+    def batches(self) -> set[str]:
+        """The names of what op.batch_alter_table() yields."""
+        return {
+            call.node.func.value.id
+            for call in self.calls
+            if call.owner == "batch"
+            and isinstance(call.node.func, ast.Attribute)
+            and isinstance(call.node.func.value, ast.Name)
+        }
 
     def function(self, name: str) -> ast.FunctionDef | None:
         """Return the function of this name; None if the file has none."""
@@ -169,7 +184,7 @@ def read(path: Path) -> Source:
                 values.setdefault(target.id, []).append(node.value)
     assignments = {name: nodes[0] for name, nodes in values.items() if len(nodes) == 1}
     calls = sorted(operations(tree), key=lambda call: (call.lines[0], call.node.col_offset))
-    return Source(path, text.splitlines(), tree, assignments, calls)
+    return Source(path, text.splitlines(), tree, assignments, calls, imported_names(tree))
 
 
 def read_text(path: Path) -> str:
@@ -183,7 +198,7 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     full_names = imported_names(tree)
     for function in tree.body:
         function_name = getattr(function, "name", "")
-        tables = batch_tables(function, full_names)
+        tables = batch_calls(function, full_names)
         for node in ast.walk(function):
             if not isinstance(node, ast.Call):
                 continue
@@ -191,7 +206,8 @@ def operations(tree: ast.Module) -> Iterator[Call]:
             if owner == OP or owner.startswith(SAFELY):
                 yield Call("op" if owner == OP else "safely", name, node, function_name)
             elif owner in tables:
-                yield Call("batch", name, node, function_name, tables[owner])
+                batch = tables[owner]
+                yield Call("batch", name, node, function_name, table_of_batch(batch), batch)
             elif isinstance(node.func, ast.Attribute) and node.func.attr in EXECUTING:
                 yield Call("sql", node.func.attr, node, function_name)
 
@@ -218,9 +234,9 @@ def full_name(node: ast.expr, full_names: dict[str, str]) -> str:
     return ""
 
 
-def batch_tables(tree: ast.AST, full_names: dict[str, str]) -> dict[str, ast.expr]:
-    """Return the table of each name in `with op.batch_alter_table(table) as name`."""
-    tables = {}
+def batch_calls(tree: ast.AST, full_names: dict[str, str]) -> dict[str, ast.Call]:
+    """Return the call behind each name in `with op.batch_alter_table(table) as name`."""
+    calls = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.With):
             for item in node.items:
@@ -229,10 +245,16 @@ def batch_tables(tree: ast.AST, full_names: dict[str, str]) -> dict[str, ast.exp
                     isinstance(call, ast.Call)
                     and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
                     and isinstance(name, ast.Name)
-                    and call.args
+                    and table_of_batch(call) is not None
                 ):
-                    tables[name.id] = call.args[0]
-    return tables
+                    calls[name.id] = call
+    return calls
+
+
+def table_of_batch(call: ast.Call) -> ast.expr | None:
+    """Return the table that op.batch_alter_table() is called with."""
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "table_name")
+    return call.args[0] if call.args else next(named, None)
 
 
 def comments(source: Source) -> Iterator[tuple[int, str, bool]]:

@@ -242,6 +242,7 @@ class Pasted(NamedTuple):
 
     text: str
     spelled: list[str]
+    """The spellings in the upgrade."""
 
 
 def spelling_of(findings: list[Finding]) -> str | None:
@@ -290,7 +291,9 @@ def pasted(revision: Revision, case: Case) -> Pasted:
     for line, last, safe in texts[::-1]:
         margin = re.match(" *", lines[line - 1])[0]  # type: ignore[index]  # it matches always
         lines[line - 1 : last] = [margin + text for text in safe.splitlines()]
-    return Pasted("\n".join(lines) + "\n", [safe for *_, safe in spelled])
+    return Pasted(
+        "\n".join(lines) + "\n", [safe for line, _, safe in spelled if line < downgrade.lineno]
+    )
 
 
 def plainly(url: str, revision: Revision, *, up: bool) -> None:
