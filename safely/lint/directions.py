@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from safely.lint import plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
-from safely.lint.source import Call, Source
-from safely.lint.sql_text import identifiers, unqualified
+from safely.lint.source import Call, Source, with_values
+from safely.lint.sql_text import unqualified
 from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
+LOOP = "# in the place of the loop"
 
 
 class Direction(NamedTuple):
@@ -31,27 +32,24 @@ class Direction(NamedTuple):
     """Whether the project numbers its revisions."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
-        """Return the call that emitted a statement, and its lines."""
+        """Return the call that emitted a statement, with its values, and its lines."""
         if statement.line is None:
             return None, self.source.first_line(up=self.up)
         call = self.source.call_at(statement.line)
-        if call is not None and call.name == "batch_alter_table":
-            call = self.call_in_batch(statement) or call
-        return call, call.lines if call else (statement.line, statement.line)
+        if call is None:
+            return None, (statement.line, statement.line)
+        return with_values(call, statement.values, self.source), call.lines
 
-    def call_in_batch(self, statement: Statement) -> Call | None:
-        """Return the first call of a batch whose verb and names the statement contains.
-
-        A batch emits its statements when it ends, so the call stack doesn't tell the call.
-        """
-        sql = identifiers(statement.text)
-        for call in self.source.calls:
-            if call.owner == "batch" and call.up == self.up:
-                strings = (next(self.source.strings(node), "") for node in call.node.args)
-                names = {name for string in strings for name in identifiers(string)}
-                if names | {call.name.partition("_")[0]} <= sql:
-                    return call
-        return None
+    def variants(self, call: Call) -> list[tuple[Call, list[str]]]:
+        """Return a call once for each set of values with which it emitted SQL, and that SQL."""
+        first, last = call.lines
+        found: dict[str, tuple[Call, list[str]]] = {}
+        for statement in self.statements:
+            if statement.line is not None and first <= statement.line <= last:
+                variant = with_values(call, statement.values, self.source)
+                _, texts = found.setdefault(ast.unparse(variant.node), (variant, []))
+                texts.append(statement.text)
+        return list(found.values()) or [(call, [])]
 
     def finding(self, rule: str, statement: Statement, change: Change, **names: str) -> Finding:
         """Return a finding about a change, with the code to write instead."""
@@ -63,7 +61,7 @@ class Direction(NamedTuple):
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
         finding = Finding.of(rule, lines, self.safe_code(call, statement), **placeholders)
-        return finding._replace(locks=self.locks(change))
+        return finding._replace(locks=self.locks(change), up=self.up)
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
         """Return the locks of a change; of an index, on the table that has it in the models."""
@@ -84,43 +82,30 @@ class Direction(NamedTuple):
         """
         if call is None:
             return plain_sql.of_text(statement.text, up=self.up)
-        return self.spelled(call)
+        return self.spelled(self.source.call_at(call.lines[0]) or call)
 
     def spelled(self, call: Call) -> str | None:
-        """Return the code to write instead of a call, once for each table of a loop."""
-        variants: dict[str, tuple[Call, list[str]]] = {}
-        for statement in self.emitted(call):
-            variant, _ = self.location(statement)
-            if variant is not None and variant.lines == call.lines:
-                _, texts = variants.setdefault(ast.dump(variant.node), (variant, []))
-                texts.append(statement.text)
-        pieces = [
-            self.of_variant(variant, texts)
-            for variant, texts in list(variants.values()) or [(call, [])]
-        ]
-        return None if None in pieces else "\n".join(dict.fromkeys(map(str, pieces)))
+        """Return the code to write instead of a call, once for each set of values in a loop."""
+        variants = self.variants(call)
+        pieces = [self.of_variant(variant, texts) for variant, texts in variants]
+        if None in pieces:
+            return None
+        lines = list(dict.fromkeys(map(str, pieces)))
+        is_repeated = not spelling.is_known(call) and any(len(texts) > 1 for _, texts in variants)
+        return "\n".join([LOOP, *lines] if len(lines) > 1 or is_repeated else lines)
 
     def of_variant(self, call: Call, texts: list[str]) -> str | None:
-        """Return the code to write instead of a call with certain values, and what it emitted."""
-        if call.owner in ("op", "batch") and call.name in spelling.KNOWN:
+        """Return the code to write instead of a call with certain values, which emitted this."""
+        if spelling.is_known(call):
             emitted = [change for text in texts for change in changes(text)]
             return spelling.of_call(self.source, call, self.metadata, emitted)
         text = ";\n".join(text.rstrip("; \n") for text in texts)
         return plain_sql.of_text(text, up=self.up)
 
-    def emitted(self, call: Call) -> Iterator[Statement]:
-        """Yield the statements of the lines of a call, or of the batch to which it belongs."""
-        first, last = call.lines if call.batch is None else lines_of(call.batch)
-        for statement in self.statements:
-            if statement.line is not None and (
-                first <= statement.line <= last or statement.line == call.node.lineno
-            ):
-                yield statement
-
     def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
-        if call is not None and call.name not in spelling.KNOWN:
+        if call is not None and not spelling.is_known(call):
             call = None  # a call that runs plain SQL
         return raw_op_names(call, table, is_new=table in self.new_tables)
 
@@ -144,11 +129,6 @@ class Direction(NamedTuple):
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change
-
-
-def lines_of(node: ast.Call) -> Lines:
-    """Return the first and the last line of a call."""
-    return node.lineno, node.end_lineno or node.lineno
 
 
 def description(change: Change) -> str:

@@ -12,7 +12,7 @@ from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction, raw_op_names
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
-from safely.lint.statements import changes
+from safely.lint.statements import ROW_EXCLUSIVE, changes
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
@@ -44,15 +44,12 @@ def check(
     if not (is_merge and is_empty(source)):
         yield from empty_downgrade(source, is_undone=is_undone)
     for call in source.calls:
-        table = source.table(call) or "the table"
         here = direction if call.up else downgrade
-        is_known = call.owner in ("op", "batch") and call.name in spelling.KNOWN
-        if is_known and (safe := here.spelled(call)):
+        if spelling.is_known(call) and (safe := here.spelled(call)):
+            table = source.table(here.variants(call)[0][0]) or "the table"
             names = raw_op_names(call, table, is_new=table in direction.new_tables)
             yield Finding.of("raw-op", call.lines, safe, **names)
-        elif call.owner == "op" and call.name in ("get_bind", "run_async"):
-            yield Finding.of("unseen", call.lines, stopped="")
-        elif call.owner == "safely" and call.name == "backfill" and not call.up:
+        if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)
 
 
@@ -136,4 +133,5 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     sql = f"UPDATE t SET {parts.get('assignments')} WHERE {parts.get('where')}"
     if all(map(plain_sql.overwrites, changes(sql))):
         what = f"values of {parts.get('table', 'the table')}"
-        yield Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        finding = Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
+        yield finding._replace(locks=((parts.get("table", ""), ROW_EXCLUSIVE),), up=False)

@@ -29,13 +29,15 @@ class Finding(NamedTuple):
     severity: Severity = Severity.WARNING
     locks: tuple[tuple[str, str], ...] = ()
     """The locks that the line takes: table and lock mode."""
+    up: bool | None = None
+    """Whether it hurts in the upgrade, or in the downgrade; None: it is about the file."""
 
     @classmethod
     def of(cls, rule: str, lines: Lines, safe: str | None = None, **names: str) -> "Finding":
         """Return a finding with the texts of a rule, in which `names` replace the placeholders."""
-        severity, *texts = RULES[rule]
-        message, why = (text.format_map(Names(names)) for text in texts)
-        return cls(rule, *lines, message, why.strip(), safe, severity)
+        texts = RULES[rule]
+        message, why = (text.format_map(Names(names)) for text in (texts.message, texts.why))
+        return cls(rule, *lines, message, why.strip(), safe, texts.severity)
 
 
 class Suppression(NamedTuple):
@@ -57,13 +59,18 @@ class Names(dict[str, str]):
 def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings by line, without those that another finding covers.
 
-    Of two findings of one rule on one line, the first stays.
+    Of two findings on one line with one message, the first stays, with the code of both: a loop
+    over several tables has one.
     """
-    first_findings = {}
-    for finding in reversed(list(findings)):
+    first_findings: dict[tuple[int, str, str], Finding] = {}
+    for finding in findings:
         # squawk reports one typing error as several syntax errors with different messages
-        message = finding.message if finding.rule in RULES else ""
-        first_findings[finding.line, finding.rule, message] = finding
+        is_own = finding.rule in RULES and finding.rule not in SPLITTING_RULES
+        key = finding.line, finding.rule, finding.message if is_own else ""
+        first = first_findings.setdefault(key, finding)
+        if is_own and first.safe and finding.safe:
+            lines = [*first.safe.splitlines(), *finding.safe.splitlines()]
+            first_findings[key] = first._replace(safe="\n".join(dict.fromkeys(lines)))
     candidates = by_line(first_findings.values())
     return [
         finding for finding in candidates if not any(covers(other, finding) for other in candidates)

@@ -33,6 +33,11 @@ class Rule(NamedTuple):
     severity: Severity
     message: str
     why: str
+    speed: int | None = None
+    """The megabytes of the table that PostgreSQL is assumed to work through in a second, where the
+    wait is the only harm; None: the size of the table makes no difference."""
+    loses: bool = False
+    """Whether data is lost for good, which hurts on every database."""
 
 
 RULES = {
@@ -42,6 +47,7 @@ RULES = {
         "creating the index {name} blocks writes to {table} until it is built",
         "CREATE INDEX holds SHARE on {table} until the index is built: every INSERT, UPDATE and "
         f"DELETE waits, {GROWS}. Reads go on.",
+        speed=50,
     ),
     "plain-index-drop": Rule(
         Severity.WARNING,
@@ -73,6 +79,7 @@ RULES = {
         "adding {table}.{column} with a default that differs from row to row rewrites {table}",
         "PostgreSQL computes the value for every row and rewrites the whole table under ACCESS "
         f"EXCLUSIVE on {{table}}: reads and writes wait, {GROWS}.",
+        speed=20,
     ),
     "type-change": Rule(
         Severity.GRAVE,
@@ -86,24 +93,37 @@ RULES = {
         "the statement rewrites {table}",
         "It holds ACCESS EXCLUSIVE on {table} until every row is rewritten: reads and writes wait, "
         f"{GROWS}.",
+        speed=20,
+    ),
+    "batch-rewrite": Rule(
+        Severity.GRAVE,
+        'recreate="always" copies {table}, and loses the rows that are written meanwhile',
+        "The batch makes a new table, copies every row into it and drops the old table, which "
+        "takes ACCESS EXCLUSIVE on {table}. Rows that clients write between the copy and the drop "
+        "are lost, and so are triggers, rights and policies of the table. A foreign key that "
+        "refers to it makes the drop fail. Without `recreate`, each operation of the batch is an "
+        "ALTER TABLE of its own.",
     ),
     "backfill-at-once": Rule(
         Severity.GRAVE,
         "changing rows of {table} in one statement blocks other writes to them",
         "Each changed row stays locked until the transaction ends: other writes to it wait, "
         f"{GROWS}. An interrupted run starts again from nothing.",
+        speed=10,
     ),
     "delete-at-once": Rule(
         Severity.GRAVE,
         "deleting rows of {table} loses them, and blocks other writes to them",
         "No downgrade brings the rows back. Each row stays locked until the transaction ends: "
         f"other writes to it wait, {GROWS}.",
+        loses=True,
     ),
     "check-at-once": Rule(
         Severity.GRAVE,
         "adding {name} to {table} checks every row, and blocks reads and writes meanwhile",
         "ADD CONSTRAINT holds ACCESS EXCLUSIVE on {table} while PostgreSQL checks every row: reads "
         f"and writes wait, {GROWS}.",
+        speed=200,
     ),
     "check-and-validate": Rule(
         Severity.GRAVE,
@@ -111,18 +131,21 @@ RULES = {
         "Adding the constraint takes ACCESS EXCLUSIVE on {table} (a foreign key: SHARE ROW "
         "EXCLUSIVE on both tables). The transaction keeps this lock while VALIDATE checks every "
         f"row: reads and writes wait, {GROWS}.",
+        speed=200,
     ),
     "foreign-key-at-once": Rule(
         Severity.GRAVE,
         "adding {name} to {table} checks every row, and blocks writes meanwhile",
         "ADD FOREIGN KEY holds SHARE ROW EXCLUSIVE on {both} while PostgreSQL looks up every row: "
         f"every INSERT, UPDATE and DELETE there waits, {GROWS}. Reads go on.",
+        speed=50,
     ),
     "unique-at-once": Rule(
         Severity.GRAVE,
         "making {columns} of {table} unique blocks reads and writes until the index is built",
         "ADD UNIQUE holds ACCESS EXCLUSIVE on {table} while PostgreSQL builds the index: reads and "
         f"writes wait, {GROWS}.",
+        speed=50,
     ),
     "primary-key-at-once": Rule(
         Severity.GRAVE,
@@ -130,6 +153,7 @@ RULES = {
         "ADD PRIMARY KEY holds ACCESS EXCLUSIVE on {table} while PostgreSQL builds the index: "
         f"reads and writes wait, {GROWS}. Create a unique index with safely.create_index first: "
         "then ADD PRIMARY KEY USING INDEX takes an instant.",
+        speed=50,
     ),
     "two-tables": Rule(
         Severity.ERROR,
@@ -167,12 +191,14 @@ RULES = {
         "No downgrade brings the data back. Older builds, which still read and write it, fail; "
         "PostgreSQL refuses the statement while a published version shows the data. The statement "
         "takes ACCESS EXCLUSIVE on {table} for an instant.",
+        loses=True,
     ),
     "lossy-downgrade": Rule(
         Severity.GRAVE,
         "the downgrade loses {what} for good",
         "Data that was written since the upgrade is lost when somebody rolls back in a hurry, and "
         "the next upgrade starts without it.",
+        loses=True,
     ),
     "empty-downgrade": Rule(
         Severity.ERROR,
@@ -243,8 +269,13 @@ RULES = {
     "unrendered": Rule(
         Severity.ERROR,
         "the revision can't be printed as SQL: {error}",
-        "Nobody who reviews `alembic upgrade --sql` sees what the revision does, and lint could "
-        "not check the code after this line.",
+        "Nobody who reviews `alembic upgrade --sql` sees what the revision does from this line on. "
+        "Lint judged each later statement of the file by itself.",
+    ),
+    "reads-database": Rule(
+        Severity.NOTE,
+        "the revision reads the database, which `alembic upgrade --sql` can't do",
+        "The script of `--sql` ends here with an error, or isn't what a database gets. {how}",
     ),
     # suppressions
     "no-reason": Rule(

@@ -1,10 +1,11 @@
 """A revision file as source code: the operations that it calls, and on which lines."""
 
 import ast
+import copy
 import inspect
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,9 @@ TABLE_KEYWORDS = ("table_name", "source_table", "old_table_name")
 VALUE_KEYWORDS = {"comment", "fill", "name", "server_default", "type_"}  # they name no column
 
 
+ONLY_DOWN = "downgrade's"  # the `function` of calls in functions that only the downgrade runs
+
+
 class Call(NamedTuple):
     """A call of an operation, or of a method that runs SQL."""
 
@@ -50,8 +54,8 @@ class Call(NamedTuple):
 
     @property
     def up(self) -> bool:
-        """Whether the upgrade may run it; other functions than downgrade count as upgrade."""
-        return self.function != "downgrade"
+        """Whether the upgrade may run it, and not only the downgrade."""
+        return self.function not in ("downgrade", ONLY_DOWN)
 
     def arguments(self) -> list[ast.expr]:
         """Return the required arguments in their order, and the other positional ones.
@@ -126,6 +130,21 @@ class Source(NamedTuple):
         function = self.function("upgrade" if up else "downgrade")
         return (1, 1) if function is None else (function.lineno, function.lineno)
 
+    def reached(self, *, up: bool) -> set[str]:
+        """Return the names of the functions that upgrade or downgrade may run, with its own."""
+        bodies = {getattr(node, "name", ""): node for node in self.tree.body}
+        names, added = set(), {"upgrade" if up else "downgrade"}
+        while added:
+            names |= added
+            mentioned = {
+                node.id
+                for name in added & bodies.keys()
+                for node in ast.walk(bodies[name])
+                if isinstance(node, ast.Name)
+            }
+            added = mentioned & bodies.keys() - names
+        return names
+
     def call_at(self, line: int) -> Call | None:
         """Return the call that begins on a line, else the innermost call around the line."""
         for call in self.calls:
@@ -133,6 +152,11 @@ class Source(NamedTuple):
                 return call
         around = [call for call in self.calls if call.lines[0] <= line <= call.lines[1]]
         return min(around, key=lambda call: call.lines[1] - call.lines[0], default=None)
+
+    def lines_at(self, line: int) -> tuple[int, int]:
+        """Return the lines of the call that begins on a line, or stands around it."""
+        call = self.call_at(line)
+        return (line, line) if call is None else call.lines
 
     def text(self, node: ast.expr | None) -> str | None:
         """Return a string that stands in the file as a literal, in sa.text() or behind a name.
@@ -184,7 +208,14 @@ def read(path: Path) -> Source:
                 values.setdefault(target.id, []).append(node.value)
     assignments = {name: nodes[0] for name, nodes in values.items() if len(nodes) == 1}
     calls = sorted(operations(tree), key=lambda call: (call.lines[0], call.node.col_offset))
-    return Source(path, text.splitlines(), tree, assignments, calls, imported_names(tree))
+    source = Source(path, text.splitlines(), tree, assignments, calls, imported_names(tree))
+    only_down = source.reached(up=False) - source.reached(up=True) - {"downgrade"}
+    return source._replace(
+        calls=[
+            call._replace(function=ONLY_DOWN) if call.function in only_down else call
+            for call in calls
+        ]
+    )
 
 
 def read_text(path: Path) -> str:
@@ -255,6 +286,53 @@ def table_of_batch(call: ast.Call) -> ast.expr | None:
     """Return the table that op.batch_alter_table() is called with."""
     named = (keyword.value for keyword in call.keywords if keyword.arg == "table_name")
     return call.args[0] if call.args else next(named, None)
+
+
+def with_values(call: Call, values: Mapping[str, str | int], source: Source) -> Call:
+    """Return a call in which the values stand for the names, such as that of a loop.
+
+    A name that is assigned once in the file stays.
+    """
+    variables = {name: value for name, value in values.items() if name not in source.assignments}
+    mentioned = {node.id for node in ast.walk(call.node) if isinstance(node, ast.Name)}
+    if call.batch_table is not None:
+        mentioned |= {node.id for node in ast.walk(call.batch_table) if isinstance(node, ast.Name)}
+    if not mentioned & variables.keys():
+        return call
+    replacing = Replacing(variables)
+    node = copy.deepcopy(call.node)
+    node.args = [replacing.visit(part) for part in node.args]
+    node.keywords = [replacing.visit(part) for part in node.keywords]
+    batch_table = call.batch_table and replacing.visit(copy.deepcopy(call.batch_table))
+    return call._replace(node=node, batch_table=batch_table)
+
+
+class Replacing(ast.NodeTransformer):
+    """Puts values into the place of names, and strings into that of f-strings."""
+
+    def __init__(self, values: Mapping[str, str | int]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """Return the value of a name; the name itself if it has none."""
+        if node.id in self.values:
+            return ast.copy_location(ast.Constant(self.values[node.id]), node)
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        """Return an f-string as a plain one, if all its pieces have values."""
+        text = ""
+        for part in node.values:
+            inner = self.visit(part.value) if isinstance(part, ast.FormattedValue) else part
+            plain = isinstance(part, ast.Constant) or (
+                isinstance(part, ast.FormattedValue)
+                and part.conversion == -1
+                and part.format_spec is None
+            )
+            if not plain or not isinstance(inner, ast.Constant):
+                return node
+            text += str(inner.value)
+        return ast.copy_location(ast.Constant(text), node)
 
 
 def comments(source: Source) -> Iterator[tuple[int, str, bool]]:

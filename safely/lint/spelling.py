@@ -111,6 +111,11 @@ def of_call(
     return f"safely.{call.name}({', '.join(arguments)}){note}"
 
 
+def is_known(call: Call) -> bool:
+    """Return whether `safely` has its own operation for a call of `op` or of a batch."""
+    return call.owner in ("op", "batch") and call.name in KNOWN
+
+
 def is_required(parameter: inspect.Parameter) -> bool:
     """Return whether every call sets the parameter."""
     return (

@@ -45,10 +45,8 @@ HTTP1 = HTTP1Settings(
     max_buffer_size=HEAD_SIZE,
 )
 HTTP2 = HTTP2Settings(
-    # also ends a connection whose head stays incomplete: in between, an answer to a ping breaks the
-    # protocol; a response can't be sent on a stream that has not begun
-    keep_alive_interval=5_000,  # milliseconds between two pings
-    keep_alive_timeout=5,  # seconds for the answer
+    keep_alive_interval=20_000,  # milliseconds between two pings
+    keep_alive_timeout=10,  # seconds for the answer
     max_concurrent_streams=100,
     max_headers_size=HEAD_SIZE,
 )

@@ -1,0 +1,196 @@
+"""Row counts, sizes and write rates of tables, and what they make of a finding.
+
+A lock that is held for as long as PostgreSQL works through a table hurts where the table is large.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from safely.errors import is_lock_timeout
+from safely.ledger.ledger import LOG
+from safely.lint.findings import Finding
+from safely.lint.rules import RULES, Severity
+from safely.lint.sql_text import unqualified
+from safely.words import count, duration, size
+
+VERSION = 1
+SHORT = 0.1  # seconds that clients may wait: the default of lock_timeout
+MEGABYTE = 1_000_000
+ROW = 100  # bytes of a row, where only the number of rows is known
+MOST_ROWS = 1_000_000  # that are counted on SQLite
+POSTGRESQL = sa.text("""\
+SELECT nspname, pg_class.relname, reltuples, size,
+  (n_tup_ins + n_tup_upd + n_tup_del) / extract(epoch FROM now() - since)::float AS writes
+FROM pg_class
+JOIN pg_namespace ON pg_namespace.oid = relnamespace
+LEFT JOIN pg_stat_all_tables ON pg_stat_all_tables.relid = pg_class.oid
+CROSS JOIN LATERAL (SELECT CASE WHEN relkind = 'p' THEN (
+    SELECT coalesce(sum(pg_table_size(part.relid)), 0)
+    FROM pg_partition_tree(pg_class.oid) AS part WHERE isleaf
+  ) ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
+CROSS JOIN (SELECT coalesce(stats_reset, pg_postmaster_start_time()) AS since
+  FROM pg_stat_database WHERE datname = current_database()) AS counting
+WHERE relkind IN ('r', 'm', 'p') AND nspname <> 'information_schema'
+  AND NOT starts_with(nspname, 'pg_')
+""")
+SQLITE = sa.text(
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+)
+
+
+class Table(NamedTuple):
+    """The size of a table, and how much is written to it."""
+
+    rows: int
+    bytes: int
+    """Of its rows, without indexes."""
+    writes_per_second: float
+    """Rows that were inserted, updated or deleted, on average since the server counts them."""
+
+
+class Statistics(NamedTuple):
+    """The tables of a database at some moment; a table that is missing didn't exist."""
+
+    tables: dict[str, Table]
+    """By name without schema; of several tables with one name, the largest."""
+    taken: str
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no table has rows."""
+        return not any(table.rows for table in self.tables.values())
+
+
+def read(connection: Connection, version_table: str) -> Statistics:
+    """Return the statistics of the database, without the tables in which Alembic and we keep."""
+    rows = postgresql if connection.dialect.name == "postgresql" else sqlite
+    tables: dict[str, Table] = {}
+    for name, table in rows(connection):
+        if name not in (version_table, LOG.name):
+            tables[name] = max(tables.get(name, table), table, key=lambda one: one.bytes)
+    return Statistics(tables, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def postgresql(connection: Connection) -> Iterator[tuple[str, Table]]:
+    """Yield the tables of all schemas on PostgreSQL."""
+    for row in connection.execute(POSTGRESQL).all():
+        rows = int(row.reltuples)
+        if row.size == 0:
+            rows = 0
+        elif rows <= 0:  # it was never analyzed, or was empty then
+            preparer = connection.dialect.identifier_preparer
+            rows = estimated(connection, ".".join(map(preparer.quote_identifier, row[:2])))
+        yield row.relname, Table(rows, int(row.size), round(float(row.writes or 0), 2))
+
+
+def estimated(connection: Connection, table: str) -> int:
+    """Return the number of rows that the planner expects; 0 only for a table without rows."""
+    try:
+        with connection.begin_nested():
+            if not connection.scalar(sa.text(f"SELECT EXISTS (SELECT FROM {table})")):
+                return 0
+            plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}"))
+    except DBAPIError as error:
+        if is_lock_timeout(error):
+            raise
+        return 1  # we may not read it, so it may have rows
+    content = json.loads(plan) if isinstance(plan, str) else plan
+    return max(1, int(content[0]["Plan"]["Plan Rows"])) if content else 1
+
+
+def sqlite(connection: Connection) -> Iterator[tuple[str, Table]]:
+    """Yield the tables of SQLite, which keeps no statistics of its own."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for name in connection.scalars(SQLITE).all():
+        some = f"SELECT 1 FROM {quote(name)} LIMIT {MOST_ROWS}"
+        rows = int(connection.scalar(sa.text(f"SELECT count(*) FROM ({some})")) or 0)
+        yield name, Table(rows, rows * ROW, 0.0)
+
+
+def as_json(statistics: Statistics) -> str:
+    """Return the statistics for `load`: names and numbers, no data."""
+    tables = {name: table._asdict() for name, table in sorted(statistics.tables.items())}
+    content = {"version": VERSION, "taken": statistics.taken, "tables": tables}
+    return json.dumps(content, indent=1)
+
+
+def load(path: Path) -> Statistics:
+    """Return the statistics of a file; raise CommandError where it has none."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if content["version"] != VERSION:
+            raise CommandError(f"{path} has statistics of version {content['version']}, not 1")
+        tables = {
+            str(name): Table(
+                int(table["rows"]), int(table["bytes"]), float(table["writes_per_second"])
+            )
+            for name, table in content["tables"].items()
+        }
+        return Statistics(tables, str(content["taken"]))
+    except FileNotFoundError:
+        raise CommandError(
+            f"there is no {path}: write it where production is (python -m safely stats > {path}), "
+            "or say --stats live"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise CommandError(f"{path} has no statistics of `safely stats` ({words})") from error
+
+
+def judge(finding: Finding, statistics: Statistics) -> Finding:
+    """Return the finding with the severity that it has on tables of these sizes.
+
+    A grave one is a note where its tables have no rows, and where clients would wait for less than
+    a moment; else it says how long they would wait.
+    """
+    rule, tables = RULES.get(finding.rule), tables_of(finding)
+    if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
+        return finding
+    if not any(has_rows(table, statistics) for table in tables):
+        names = " and ".join(dict.fromkeys(tables))
+        return with_words(finding, f"Here {names} has no rows.", Severity.NOTE)
+    if rule.speed is None:
+        return finding
+    table = statistics.tables.get(tables[0], Table(0, 0, 0.0))  # the one that is worked through
+    seconds = table.bytes / (rule.speed * MEGABYTE)
+    facts = f"{tables[0]} has about {count(table.rows, 'row')} ({size(table.bytes)}"
+    if table.writes_per_second >= 1:
+        facts += f", and {count(round(table.writes_per_second), 'row')} are written a second"
+    wait = f"{facts}): about {duration(seconds)}, if PostgreSQL does {rule.speed} MB a second."
+    return with_words(finding, wait, Severity.NOTE if seconds < SHORT else finding.severity)
+
+
+def tables_of(finding: Finding) -> list[str]:
+    """Return the tables that a finding is about, without their schemas."""
+    return [unqualified(table) for table, _ in finding.locks if table]
+
+
+def lacks_table(statistics: Statistics, finding: Finding) -> bool:
+    """Return whether a grave finding is about a table that is not there, by this name at least."""
+    is_grave = finding.severity is Severity.GRAVE
+    return is_grave and not set(tables_of(finding)) <= set(statistics.tables)
+
+
+def has_rows(table: str, statistics: Statistics) -> bool:
+    """Return whether a table exists and has rows."""
+    return table in statistics.tables and statistics.tables[table].rows > 0
+
+
+def with_words(finding: Finding, sentence: str, severity: Severity) -> Finding:
+    """Return a finding with another severity, and one more sentence that says why."""
+    why = f"{finding.why} {sentence}".strip()
+    return finding._replace(why=why, severity=min(severity, finding.severity))
+
+
+def assumes_size(finding: Finding) -> bool:
+    """Return whether the severity of a finding depends on sizes that nobody has told."""
+    rule = RULES.get(finding.rule)
+    return rule is not None and rule.speed is not None
