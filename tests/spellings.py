@@ -7,6 +7,8 @@ writes for each `…` of the spellings that lint prints, in their order.
 from itertools import cycle
 from typing import NamedTuple
 
+from tests.revisions import indented
+
 PG = "postgresql"
 
 
@@ -212,8 +214,8 @@ def retyped(old: str, new: str, *fills: str, column_name: str = "code", **option
 def batch(up: str, down: str, *fills: str, **options: object) -> Case:
     """Return a case of a batch of plants."""
     head = 'with op.batch_alter_table("plants") as batch_op:\n'
-    bodies = [head + "\n".join(f"    {line}" for line in body.splitlines()) for body in (up, down)]
-    return op(*bodies, *fills, **options)
+    up, down = (head + indented(body) for body in (up, down))
+    return op(up, down, *fills, **options)
 
 
 CASES = {
@@ -291,7 +293,7 @@ CASES = {
     "op index": op_index('["note"]'),
     "op index unique": op_index('["name", "id"], unique=True'),
     "op index expression": op_index('[sa.text("lower(name)"), "id"]'),
-    "op index desc": op_index('[sa.column("height").desc().nulls_last()]'),
+    "op index desc": op_index('[sa.column("height").desc().nulls_last()]', only=PG),
     "op index using": op_index('["data"], postgresql_using="gin"', only=PG),
     "op index ops": op_index('["note", "name"], postgresql_ops={"note": "text_pattern_ops"}'),
     "op index include": op_index('["name"], postgresql_include=["note"]'),
@@ -878,7 +880,7 @@ CASES = {
         "\"bed_id IN (SELECT id FROM beds WHERE size > 2) AND note IS DISTINCT FROM 'big'\"",
     ),
     "core update": op(
-        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'
+        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'  # noqa: E501
         'op.execute(sa.update(plants).where(plants.c.note.is_(None)).values(note="it\'s 5:30"))',
         "pass",
     ),
@@ -889,7 +891,7 @@ CASES = {
         "pass",
     ),
     "core update of an alias": op(
-        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'
+        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'  # noqa: E501
         'op.execute(sa.update(plants).where(plants.c.height == None).values({"height": 9}))',
         "pass",
     ),

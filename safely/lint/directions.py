@@ -14,6 +14,7 @@ from safely.lint.sql_text import unqualified
 from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
+NOT_VALID = ", postgresql_not_valid=True"
 LOOP = "# in the place of the loop"
 
 
@@ -90,9 +91,25 @@ class Direction(NamedTuple):
         pieces = [self.of_variant(variant, texts) for variant, texts in variants]
         if None in pieces:
             return None
-        lines = list(dict.fromkeys(map(str, pieces)))
+        lines = [self.without_not_valid(str(piece)) for piece in dict.fromkeys(pieces)]
         is_repeated = not spelling.is_known(call) and any(len(texts) > 1 for _, texts in variants)
         return "\n".join([LOOP, *lines] if len(lines) > 1 or is_repeated else lines)
+
+    def without_not_valid(self, spelling: str) -> str:
+        """Return a spelling without NOT VALID, where the revision validates the constraint.
+
+        `safely` does both, one after the other.
+        """
+        if NOT_VALID not in spelling:
+            return spelling
+        validated = {
+            unqualified(change.parts["name"])
+            for statement in self.statements
+            for change in changes(statement.text)
+            if change.kind == "validate"
+        }
+        is_validated = any(plain_sql.string_literal(name) in spelling for name in validated)
+        return spelling.replace(NOT_VALID, "") if is_validated else spelling
 
     def of_variant(self, call: Call, texts: list[str]) -> str | None:
         """Return the code to write instead of a call with certain values, which emitted this."""
@@ -100,7 +117,7 @@ class Direction(NamedTuple):
             emitted = [change for text in texts for change in changes(text)]
             return spelling.of_call(self.source, call, self.metadata, emitted)
         text = ";\n".join(text.rstrip("; \n") for text in texts)
-        return plain_sql.of_text(text, up=self.up)
+        return None if call.owner == "safely" else plain_sql.of_text(text, up=self.up)
 
     def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""

@@ -163,7 +163,7 @@ def of_text(text: str, *, up: bool) -> str | None:
 
 def loses_values(change: Change) -> bool:
     """Return whether a change in a downgrade loses values that were written since the upgrade."""
-    return change.kind in ("delete", "update") and overwrites(change)
+    return change.kind in ("delete", "truncate", "update") and overwrites(change)
 
 
 def with_action(statement: nodes.AlterTableStmt, action: AstNode) -> str:
@@ -463,9 +463,7 @@ def definition_of(column: nodes.ColumnDef) -> Definition:
             raise Unspelled
         if node.contype == pg_query_pb2.CONSTR_DEFAULT:
             default = node.raw_expr
-        elif node.contype == pg_query_pb2.CONSTR_NOTNULL:
-            if node.conname or node.skip_validation or node.is_no_inherit:
-                raise Unspelled
+        elif is_plain_not_null(node):
             not_null = True
         elif node.contype == pg_query_pb2.CONSTR_GENERATED and node.generated_kind == "v":
             computed = node
@@ -476,6 +474,12 @@ def definition_of(column: nodes.ColumnDef) -> Definition:
         elif node.contype != pg_query_pb2.CONSTR_NULL:
             raise Unspelled  # a primary key, an identity, a column that is computed for each row
     return Definition(default, not_null, computed, rules)
+
+
+def is_plain_not_null(node: nodes.Constraint) -> bool:
+    """Return whether a rule of a column is NOT NULL, without a name or another clause."""
+    is_special = node.conname or node.skip_validation or node.is_no_inherit
+    return node.contype == pg_query_pb2.CONSTR_NOTNULL and not is_special
 
 
 RULES_OF_COLUMNS = (

@@ -67,6 +67,8 @@ class Bound(NamedTuple):
     """The arguments of a call by the names of the parameters of `safely`."""
 
     values: dict[str, ast.expr]
+    positional: list[str]
+    """Those that need no name: the table of an index to drop among them."""
     others: list[ast.expr]
     """Those of `*columns`."""
     unpacked: list[ast.keyword]
@@ -81,39 +83,44 @@ def of_call(
     `changes` are those of the SQL that the call has emitted, which tells the names that a naming
     convention makes. None as well for a call with an argument that `safely` has no parameter for.
     """
-    if call.owner not in ("op", "batch"):
-        return None
-    changes = list(changes)
-    if call.name == "alter_column":
-        return alter_column(source, call)
-    if call.name not in COUNTERPARTS:
+    if not is_known(call):
         return None
     bound = bind(call)
+    if call.name == "alter_column":
+        return None if bound is None or bound.unpacked else alter_column(source, bound.values)
     if bound is None:
         return starred(source, call)
-    values = bound.values
-    note = LAST if values.keys() & PLACES else ""
-    kept = {name: node for name, node in values.items() if name not in SUPERFLUOUS | PLACES}
+    note = LAST if bound.values.keys() & PLACES else ""
+    superfluous = SUPERFLUOUS | PLACES
+    values = {name: node for name, node in bound.values.items() if name not in superfluous}
     parameters = inspect.signature(getattr(safely, call.name)).parameters
-    if any(not name.startswith(OTHER_DATABASES) for name in kept.keys() - parameters.keys()):
+    if any(not name.startswith(OTHER_DATABASES) for name in values.keys() - parameters.keys()):
         return None
     if call.name == "add_column":
-        return add_column(source, kept, changes, note)
-    required = [name for name in parameters if is_required(parameters[name]) and name in kept]
-    if call.name == "drop_index" and "table_name" in kept:
-        required.append("table_name")
-    arguments = [code(source, kept.pop(name)) for name in required]
+        return add_column(source, values, list(changes), note)
+    first = [
+        name
+        for name in parameters
+        if name in values and (is_required(parameters[name]) or name in bound.positional)
+    ]
+    arguments = [code(source, values[name]) for name in first]
+    if call.name in NAMED_KINDS and first:
+        arguments[0] = name_in_database(source, call, values[first[0]], metadata, changes)
     arguments += [code(source, node) for node in bound.others]
-    if call.name in NAMED_KINDS and required:
-        arguments[0] = name_in_database(source, call, values[required[0]], metadata, changes)
-    arguments += [f"{name}={code(source, node)}" for name, node in kept.items()]
+    arguments += [
+        f"{name}={code(source, node)}" for name, node in values.items() if name not in first
+    ]
     arguments += [f"**{code(source, keyword.value)}" for keyword in bound.unpacked]
     return f"safely.{call.name}({', '.join(arguments)}){note}"
 
 
 def is_known(call: Call) -> bool:
-    """Return whether `safely` has its own operation for a call of `op` or of a batch."""
-    return call.owner in ("op", "batch") and call.name in KNOWN
+    """Return whether `safely` has its own operation for a call of `op` or of a batch.
+
+    Its own add_column may have to be several calls as well.
+    """
+    is_own = call.owner == "safely" and call.name == "add_column"
+    return is_own or (call.owner in ("op", "batch") and call.name in KNOWN)
 
 
 def is_required(parameter: inspect.Parameter) -> bool:
@@ -144,7 +151,8 @@ def bind(call: Call) -> Bound | None:
             values["source_schema" if is_key else "schema"] = schema
     named = {keyword.arg: keyword.value for keyword in call.node.keywords if keyword.arg}
     unpacked = [keyword for keyword in call.node.keywords if keyword.arg is None]
-    return Bound(values | named, call.node.args[len(names) :], unpacked)
+    positional = [*values, "table_name"]
+    return Bound(values | named, positional, call.node.args[len(names) :], unpacked)
 
 
 def schema_of_batch(call: Call) -> ast.expr | None:
@@ -205,14 +213,11 @@ def is_check(call: Call) -> bool:
 # columns
 
 
-def alter_column(source: Source, call: Call) -> str | None:
+def alter_column(source: Source, originals: dict[str, ast.expr]) -> str | None:
     """Return one line for each change that alter_column makes; None if one has no spelling."""
-    bound = bind(call)
-    if bound is None or bound.unpacked:
-        return None
     values = {
         name: resolved
-        for name, node in bound.values.items()
+        for name, node in originals.items()
         for resolved in [source.resolve(node)]
         if not name.startswith((INFORMATION, *OTHER_DATABASES)) and resolved is not None
         if not (
@@ -225,7 +230,6 @@ def alter_column(source: Source, call: Call) -> str | None:
     place = values.keys() & PLACES
     if values.keys() - known - place - {"autoincrement"}:
         return None
-    originals = bound.values
     table, column = (code(source, originals[name]) for name in ("table_name", "column_name"))
     schema = code(source, originals["schema"]) if "schema" in values else None
     if schema == "None":
