@@ -383,7 +383,9 @@ CASES = {
     "add column point": add("point", USER_TYPE.format("point")),
     "add column xml": add("xml", USER_TYPE.format("xml")),
     "add column default": add("integer DEFAULT 3 NOT NULL", only=""),
-    "add column default expression": add("timestamptz DEFAULT (now() - interval '1 day')"),
+    "add column default expression": add(
+        "timestamptz DEFAULT (now() - interval '1 day')", other_rows=True
+    ),
     "add column default text": add("text NOT NULL DEFAULT 'it''s 5:30 \"pm\"'"),
     "add column default null": add("text DEFAULT NULL"),
     "add column default cast": add("jsonb NOT NULL DEFAULT '{}'::jsonb"),
@@ -443,8 +445,10 @@ CASES = {
         "DROP INDEX ix_a; ALTER TABLE plants DROP COLUMN a",
     ),
     "several statements, one without a spelling": sql(
-        "CREATE INDEX ix_a ON plants (note); INSERT INTO beds (id, place) VALUES (9, 'a;b')",
+        "CREATE INDEX ix_a ON plants (note); INSERT INTO beds (id, place) VALUES (9, 'a;b') "
+        "ON CONFLICT DO NOTHING",
         "DELETE FROM beds WHERE id = 9; DROP INDEX ix_a",
+        other_rows=True,
     ),
     "drop column": sql(
         "ALTER TABLE plants DROP COLUMN note",
@@ -820,6 +824,9 @@ CASES = {
         '"sad", "ok", "glad"',
         '"sad", "ok"',
         '("plants", "mood")',
+        '"sad", "ok"',
+        '"sad", "ok", "glad"',
+        '("plants", "mood")',
         only=PG,
     ),
     "enum value at the end": op(
@@ -828,6 +835,9 @@ CASES = {
         "pass",
         '"sad", "ok"',
         '"sad", "ok"',
+        '("plants", "mood")',
+        '"sad", "ok"',
+        '"sad", "ok", "glad"',
         '("plants", "mood")',
         only=PG,
     ),

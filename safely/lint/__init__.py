@@ -203,6 +203,7 @@ def read(  # noqa: PLR0913  # likewise
             up=up,
             metadata=metadata,
             numbered=numbered,
+            opposite=views[not up].statements,
         )
         for up, seen in views.items()
     ]

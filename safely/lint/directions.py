@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from safely.lint import plain_sql, spelling
+from safely.lint import opposites, plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
@@ -31,6 +31,8 @@ class Direction(NamedTuple):
     """The tables of the models."""
     numbered: bool
     """Whether the project numbers its revisions."""
+    opposite: list[Statement] = []  # noqa: RUF012  # nobody changes it
+    """The statements of the other direction."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
         """Return the call that emitted a statement, with its values, and its lines."""
@@ -113,11 +115,67 @@ class Direction(NamedTuple):
 
     def of_variant(self, call: Call, texts: list[str]) -> str | None:
         """Return the code to write instead of a call with certain values, which emitted this."""
+        emitted = [change for text in texts for change in changes(text)]
         if spelling.is_known(call):
-            emitted = [change for text in texts for change in changes(text)]
-            return spelling.of_call(self.source, call, self.metadata, emitted)
-        text = ";\n".join(text.rstrip("; \n") for text in texts)
-        return None if call.owner == "safely" else plain_sql.of_text(text, up=self.up)
+            safe = spelling.of_call(self.source, call, self.metadata, emitted)
+        elif call.owner == "safely":
+            safe = None
+        else:
+            text = ";\n".join(text.rstrip("; \n") for text in texts)
+            safe = plain_sql.of_text(text, up=self.up)
+        return None if safe is None else "\n".join([*self.constraints_to_drop(emitted), safe])
+
+    def constraints_to_drop(self, emitted: list[Change]) -> Iterator[str]:
+        """Yield the calls that drop what forbids to set columns aside, or to bring them back.
+
+        In a downgrade, all constraints that the upgrade adds to them: another upgrade adds them
+        again. In an upgrade, the foreign keys that the downgrade adds to them.
+        """
+        dropped = {
+            (change.table, unqualified(change.parts["column"]))
+            for change in emitted
+            if change.kind == "drop column"
+        }
+        if not dropped:
+            return
+        own = {
+            change.parts["name"]
+            for statement in self.statements
+            for change in changes(statement.text)
+            if change.kind == "drop constraint"
+        }
+        for statement in self.opposite:
+            for change in changes(statement.text):
+                is_new = change.kind == "add column"
+                if is_new and (change.table, unqualified(change.parts["column"])) in dropped:
+                    yield from () if self.up else opposites.allowed_nulls(change)
+                for rule in opposites.rules_of(change):
+                    is_dropped = any((change.table, column) in dropped for column in rule.columns)
+                    is_left = unqualified(rule.name) not in map(unqualified, own)
+                    if is_dropped and is_left and (rule.is_key or not self.up):
+                        yield rule.drop
+
+    def way_down(self) -> list[str]:
+        """Return the body of a downgrade that undoes this upgrade; empty where it can't be told."""
+        steps: list[list[str] | None] = []
+        for call in self.source.calls:
+            if not call.up:
+                continue
+            if call.owner == "safely":
+                steps.append(opposites.of_own_call(self.source, call))
+            else:
+                emitted = [
+                    change
+                    for _, texts in self.variants(call)
+                    for text in texts
+                    for change in changes(text)
+                ]
+                undone = [opposites.of_change(change) for change in emitted]
+                steps += undone[::-1] if undone else []
+        if any(step is None for step in steps):
+            return []
+        lines = [line for step in steps[::-1] for line in step or ()]
+        return list(dict.fromkeys(lines))
 
     def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""

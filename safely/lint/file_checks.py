@@ -17,9 +17,7 @@ from safely.lint.statements import ROW_EXCLUSIVE, changes
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
 IMPORT_FUNCTIONS = ("import_module", "__import__")
-DOWNGRADE = (
-    'def downgrade() -> None:\n    safely.nothing_to_undo("what stays as it is, and does no harm")'
-)
+UNDOES_NOTHING = 'safely.nothing_to_undo("what stays as it is, and does no harm")'
 COPY = (
     "# a copy of what the revision needs, as it is today, such as\n"
     'customers = sa.table("customers", sa.column("id"), sa.column("full_name"))'
@@ -42,7 +40,7 @@ def check(
     source = direction.source
     yield from imports(source, Path(script.dir))
     if not (is_merge and is_empty(source)):
-        yield from empty_downgrade(source, is_undone=is_undone)
+        yield from empty_downgrade(direction, is_undone=is_undone)
     for call in source.calls:
         here = direction if call.up else downgrade
         if call.owner != "safely" and spelling.is_known(call) and (safe := here.spelled(call)):
@@ -99,14 +97,17 @@ def is_application(module: str, script_directory: Path) -> bool:
     )
 
 
-def empty_downgrade(source: Source, *, is_undone: bool) -> Iterator[Finding]:
+def empty_downgrade(direction: Direction, *, is_undone: bool) -> Iterator[Finding]:
     """Yield a finding if the downgrade is missing, does nothing silently, or only raises."""
+    source = direction.source
     downgrade = source.function("downgrade")
+    body = direction.way_down() or [UNDOES_NOTHING]
+    safe = "\n".join(["def downgrade() -> None:", *(f"    {line}" for line in body)])
     if downgrade is None:
-        yield Finding.of("empty-downgrade", source.first_line(up=True), DOWNGRADE)
+        yield Finding.of("empty-downgrade", source.first_line(up=True), safe)
     elif not is_undone or all(does_nothing(statement) for statement in downgrade.body):
         lines = (downgrade.lineno, downgrade.end_lineno or downgrade.lineno)
-        yield Finding.of("empty-downgrade", lines, DOWNGRADE)
+        yield Finding.of("empty-downgrade", lines, safe)
 
 
 def is_empty(source: Source) -> bool:

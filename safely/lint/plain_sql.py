@@ -630,8 +630,15 @@ def rule_name(change: Change) -> str:
     rule = change.node.def_
     if not isinstance(rule, nodes.Constraint):  # it is dropped
         return string_literal(change.node.name)
-    table = change.statement.relation.relname
-    return automatic_name(rule.conname, table, *automatic_parts(rule, []))
+    return constraint_name(change.statement.relation.relname, rule, [])
+
+
+def constraint_name(table: str, rule: nodes.Constraint, columns: list[str]) -> str:
+    """Return the name of a constraint as a Python string.
+
+    `columns` is the column in whose definition it stands, if any.
+    """
+    return automatic_name(rule.conname, table, *automatic_parts(rule, columns))
 
 
 def automatic_parts(rule: nodes.Constraint, columns: list[str]) -> tuple[list[str], str]:
@@ -666,7 +673,7 @@ def check(relation: RangeVar, rule: nodes.Constraint) -> str:
     table, schema = table_and_schema(relation)
     return safely_call(
         "create_check_constraint",
-        automatic_name(rule.conname, relation.relname, *automatic_parts(rule, [])),
+        constraint_name(relation.relname, rule, []),
         table,
         string_literal(expression(rule.raw_expr)),
         schema=schema,
@@ -682,7 +689,7 @@ def unique(relation: RangeVar, rule: nodes.Constraint, columns: list[str]) -> st
     included = strings(rule.including)
     return safely_call(
         "create_unique_constraint",
-        automatic_name(rule.conname, relation.relname, *automatic_parts(rule, columns)),
+        constraint_name(relation.relname, rule, columns),
         table,
         name_list(columns),
         schema=schema,
@@ -705,7 +712,7 @@ def foreign_key(relation: RangeVar, rule: nodes.Constraint, columns: list[str]) 
         on_delete += f" ({', '.join(map(quoted, set_columns))})"
     return safely_call(
         "create_foreign_key",
-        automatic_name(rule.conname, relation.relname, *automatic_parts(rule, columns)),
+        constraint_name(relation.relname, rule, columns),
         table,
         referent,
         name_list(columns),
