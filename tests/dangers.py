@@ -35,6 +35,7 @@ sa.Table(
     sa.Column("phone", sa.Text, index=True),
     sa.Column("age", sa.Integer),
     sa.Column("preferences", JSONB, nullable=False),
+    sa.Index("ix_customers_email", "email"),  # that of a danger
 )
 sa.Table(
     "products",
@@ -55,6 +56,7 @@ sa.Table(
     sa.Column("product_id", sa.BigInteger, index=True),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("note", sa.Text),
+    sa.Index("ix_orders_customer", "customer_id"),  # that of a danger
 )
 sa.Table(
     "payments",

@@ -561,7 +561,13 @@ CASES = {
         "ALTER TABLE plants ALTER COLUMN height DROP DEFAULT, ALTER COLUMN height TYPE integer, "
         "ALTER COLUMN height SET DEFAULT 1",
     ),
-    "type point": retyped("date USING NULL", "point USING NULL", column_name="planted", none=True),
+    "type point": retyped(
+        "date USING NULL",
+        "point USING NULL",
+        USER_TYPE.format("point"),
+        column_name="planted",
+        other_rows=True,
+    ),
     "default": sql(
         "ALTER TABLE plants ALTER COLUMN note SET DEFAULT 'it''s'",
         "ALTER TABLE plants ALTER COLUMN note DROP DEFAULT",

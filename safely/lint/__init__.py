@@ -15,7 +15,18 @@ import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
-from safely.lint import file_checks, source, sql_checks, squawk, subjects
+from safely.lint import (
+    file_checks,
+    index_checks,
+    order_checks,
+    rights_checks,
+    settings_checks,
+    source,
+    sql_checks,
+    squawk,
+    statement_checks,
+    subjects,
+)
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.outside import Prevented
@@ -30,6 +41,10 @@ ON_SCRATCH = (
     "Lint ran the body on a scratch database with the tables of the revision before, and without "
     "rows."
 )
+WITHOUT_ROWS = (
+    "On a scratch database, whose tables have no rows, this line raises {error}. So lint judged "
+    "each later statement by itself."
+)
 WITHOUT_SCRATCH = (
     "Lint has no scratch database here (pip install 'safely[rehearse]'), so it judged every "
     "statement of the file, whatever the condition before it."
@@ -43,6 +58,16 @@ class Scratch(Protocol):
         """Return the SQL of one direction of a revision; None where there is no such database."""
 
 
+SQL_CHECKS = (
+    sql_checks,
+    statement_checks,
+    settings_checks,
+    rights_checks,
+    index_checks,
+    order_checks,
+)
+
+
 class Reading(NamedTuple):
     """A revision, parsed and rendered."""
 
@@ -51,7 +76,6 @@ class Reading(NamedTuple):
     """Upgrade and downgrade."""
     views: list[View]
     """How each was rendered."""
-    is_merge: bool
 
 
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
@@ -145,23 +169,26 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
     numbers its revisions. `scratch` answers the revisions that read the database. Raise
     CommandError where squawk isn't installed, unless it is left out.
     """
-    readings = [
-        read(script, revision, metadata, options, numbered=numbered, scratch=scratch)
-        for revision in revisions
-    ]
-    directions = [direction for reading in readings for direction in reading.directions]
+    readings: dict[str, Reading] = {}
+    findings: dict[str, list[Finding]] = {}
+    for revision in revisions:
+        try:
+            reading = read(script, revision, metadata, options, numbered=numbered, scratch=scratch)
+            findings[revision.revision] = list(own_findings(reading, script))
+            readings[revision.revision] = reading
+        except Exception as error:  # noqa: BLE001  # a file that lint can't judge hides no other
+            stopped = f" Lint itself failed: {type(error).__name__}: {first_line(error)}"
+            findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
+    directions = [direction for reading in readings.values() for direction in reading.directions]
     remarks = iter(
         squawk.check(directions) if with_squawk and directions else [[] for _ in directions]
     )
-    findings_by_revision = {}
-    for revision, reading in zip(revisions, readings, strict=True):
-        findings = list(own_findings(reading, script))
+    for id_, reading in readings.items():
         for direction in reading.directions:
-            findings += squawk.findings(direction, next(remarks))
-        findings_by_revision[revision.revision] = apply_suppressions(
-            reading.source, without_duplicates(findings)
-        )
-    return findings_by_revision
+            findings[id_] += squawk.findings(direction, next(remarks))
+            findings[id_] = direction.with_locks(findings[id_])
+        findings[id_] = apply_suppressions(reading.source, without_duplicates(findings[id_]))
+    return findings
 
 
 def read(  # noqa: PLR0913  # likewise
@@ -204,21 +231,21 @@ def read(  # noqa: PLR0913  # likewise
             metadata=metadata,
             numbered=numbered,
             opposite=views[not up].statements,
+            spellings={},
         )
         for up, seen in views.items()
     ]
-    return Reading(parsed, directions, list(views.values()), revision.is_merge_point)
+    return Reading(parsed, directions, list(views.values()))
 
 
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
     """Yield the findings of all checks but squawk's."""
     for direction, seen in zip(reading.directions, reading.views, strict=True):
-        yield from sql_checks.check(direction)
+        for module in SQL_CHECKS:
+            yield from module.check(direction)
         yield from of_body(direction, seen)
     upgrade, downgrade = reading.directions
-    yield from file_checks.check(
-        upgrade, downgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
-    )
+    yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
@@ -237,8 +264,13 @@ def prints_something(direction: Direction) -> bool:
 def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
     """Yield the findings about what lint can't see in a body, and what `--sql` can't print."""
     parsed, rendering = direction.source, seen.rendering
-    if rendering.failure is not None and not isinstance(rendering.failure.error, NoAnswer):
+    if rendering.failure is not None and not isinstance(
+        rendering.failure.error, NoAnswer | Prevented
+    ):
         yield failed(direction, rendering)
+    for error, line in rendering.prevented:
+        stopped = f" Lint runs the body without letting it act outside of its database: {error}."
+        yield Finding.of("unseen", parsed.lines_at(line or 1), stopped=stopped)
     if rendering.reads:
         how = ON_SCRATCH if rendering.is_answered else WITHOUT_SCRATCH
         yield Finding.of("reads-database", parsed.lines_at(rendering.reads[0]), how=how)
@@ -246,7 +278,8 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
         if direction.in_use(rewrite.table):
             lines = (rewrite.line, rewrite.line)
             locks = ((rewrite.table, ACCESS_EXCLUSIVE),)
-            yield Finding.of("batch-rewrite", lines, table=rewrite.table)._replace(locks=locks)
+            finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
+            yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
         message = f"{type(error).__name__}: {first_line(error)}"
         yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)
@@ -263,12 +296,8 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     message = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
     if isinstance(error, Refused):
         return Finding.of("refused", lines, error=first_line(error))
-    if isinstance(error, Prevented):
-        stopped = f" Lint runs the body without letting it act outside of the database: {error}."
-        return Finding.of("unseen", lines, stopped=stopped)
     if rendering.is_answered:
-        stopped = f" On a scratch database without rows the line raises {message}."
-        return Finding.of("unseen", lines, stopped=stopped)
+        return Finding.of("reads-database", lines, how=WITHOUT_ROWS.format(error=message))
     return Finding.of("unrendered", lines, error=message)
 
 

@@ -11,11 +11,13 @@ from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import Change, changes
+from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 NOT_VALID = ", postgresql_not_valid=True"
 LOOP = "# in the place of the loop"
+
+BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
 
 
 class Direction(NamedTuple):
@@ -33,6 +35,8 @@ class Direction(NamedTuple):
     """Whether the project numbers its revisions."""
     opposite: list[Statement] = []  # noqa: RUF012  # nobody changes it
     """The statements of the other direction."""
+    spellings: dict[tuple[int, int], str | None] = {}  # noqa: RUF012  # each one is given its own
+    """What is to be written instead of the call at a line and column, where that is known."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
         """Return the call that emitted a statement, with its values, and its lines."""
@@ -78,6 +82,20 @@ class Direction(NamedTuple):
             (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
         )
 
+    def with_locks(self, findings: list[Finding]) -> list[Finding]:
+        """Return the findings, each with the strongest lock of its lines on each table."""
+        locks_by_lines: dict[Lines, list[tuple[str, str]]] = {}
+        for statement in self.statements:
+            _, lines = self.location(statement)
+            for change in changes(statement.text):
+                locks_by_lines.setdefault(lines, []).extend(self.locks(change))
+        return [
+            finding._replace(locks=strongest([*finding.locks, *locks_by_lines[lines]]))
+            if (lines := (finding.line, finding.last)) in locks_by_lines
+            else finding
+            for finding in findings
+        ]
+
     def safe_code(self, call: Call | None, statement: Statement) -> str | None:
         """Return the code to write instead of the call that emitted a statement.
 
@@ -89,6 +107,13 @@ class Direction(NamedTuple):
 
     def spelled(self, call: Call) -> str | None:
         """Return the code to write instead of a call, once for each set of values in a loop."""
+        place = (call.node.lineno, call.node.col_offset)
+        if place not in self.spellings:  # each finding about a call asks for it
+            self.spellings[place] = self.newly_spelled(call)
+        return self.spellings[place]
+
+    def newly_spelled(self, call: Call) -> str | None:
+        """Return what `spelled` does, for a call of which it was not asked before."""
         variants = self.variants(call)
         pieces = [self.of_variant(variant, texts) for variant, texts in variants]
         if None in pieces:
@@ -191,7 +216,8 @@ class Direction(NamedTuple):
     def blocked(self, statement: Statement) -> Iterator[tuple[str, Change]]:
         """Yield each table in use whose writes a statement blocks.
 
-        Of the two tables of a foreign key, only the one that gets the constraint.
+        Of the two tables of a foreign key, only the one that gets the constraint; those to which a
+        new table refers.
         """
         for change in changes(statement.text):
             call, _ = self.location(statement)
@@ -199,11 +225,17 @@ class Direction(NamedTuple):
                 alters = "ALTER TABLE" in statement.text
                 tables = [self.source.table(call) or ""] if alters else []
             else:
-                tables = change.tables if change.kind == "lock" else [change.table]
+                tables = change.tables if change.kind in BLOCKS_ALL else [change.table]
                 tables = tables if change.blocks else []
             for table in tables:
                 if table and table not in self.new_tables:
                     yield table, change
+
+
+def strongest(locks: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return the strongest lock on each table."""
+    by_table = dict(sorted(locks, key=lambda lock: MODES.index(lock[1])))
+    return tuple((table, by_table[table]) for table in dict.fromkeys(table for table, _ in locks))
 
 
 def description(change: Change) -> str:

@@ -25,28 +25,23 @@ COPY = (
 
 
 def check(
-    direction: Direction,
-    downgrade: Direction,
-    script: ScriptDirectory,
-    *,
-    is_merge: bool,
-    is_undone: bool,
+    direction: Direction, downgrade: Direction, script: ScriptDirectory, *, is_undone: bool
 ) -> Iterator[Finding]:
     """Yield the findings in the file of a revision.
 
-    `direction` is the upgrade. `is_merge`: the revision merges branches. `is_undone`: the downgrade
-    printed something, or the upgrade printed nothing.
+    `direction` is the upgrade. `is_undone`: the downgrade printed something, or the upgrade printed
+    nothing. A revision that does nothing, such as a merge, has nothing to undo.
     """
     source = direction.source
     yield from imports(source, Path(script.dir))
-    if not (is_merge and is_empty(source)):
+    if not is_empty(source):
         yield from empty_downgrade(direction, is_undone=is_undone)
     for call in source.calls:
         here = direction if call.up else downgrade
         if call.owner != "safely" and spelling.is_known(call) and (safe := here.spelled(call)):
             table = source.table(here.variants(call)[0][0]) or "the table"
             names = raw_op_names(call, table, is_new=table in direction.new_tables)
-            yield Finding.of("raw-op", call.lines, safe, **names)
+            yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
         if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)
 

@@ -7,19 +7,24 @@ unseen. Here an expression whose value only a database knows is UNKNOWN, and wri
 import ast
 import copy
 import inspect
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import sqlalchemy as sa
+from alembic import op
 
 from safely.lint import stand_in
-from safely.lint.rendering import ERRORS, Recorder, simple_values
-from safely.lint.source import Source
+from safely.lint.rendering import ERRORS, Place, Recorder
+from safely.lint.source import read_text
 
 MOST_ROUNDS = 200  # of a loop
 DEEPEST = 10  # calls of functions in the file, one inside the other
 RUN_ASYNC = "run_async"
+LIBRARIES = ("alembic.", "sqlalchemy.")
 Functions = Mapping[str, ast.FunctionDef | ast.AsyncFunctionDef]
 
 
@@ -29,8 +34,8 @@ class Unknown(str):
     __slots__ = ()
 
     def __getattr__(self, name: str) -> "Unknown":
-        """Return another unknown value, unless Python asks for a protocol."""
-        if name.startswith("__"):
+        """Return another unknown value, unless Python or SQLAlchemy asks for a protocol."""
+        if name.startswith("_"):
             raise AttributeError(name)
         return UNKNOWN
 
@@ -54,7 +59,7 @@ class Unknown(str):
         """Do nothing."""
 
 
-UNKNOWN = Unknown("…")
+UNKNOWN = Unknown(stand_in.UNKNOWN)
 
 
 class Ended(NamedTuple):
@@ -68,8 +73,8 @@ class Failed(NamedTuple):
 
     error: BaseException
     line: int
-    is_statement: bool
-    """Whether it stands there for its effect."""
+    has_effect: bool
+    """Whether it may write, as a function of the application may that stands there by itself."""
 
 
 class WithoutAwait(ast.NodeTransformer):
@@ -84,20 +89,24 @@ class WithoutAwait(ast.NodeTransformer):
 class Interpreter:
     """Runs the statements of a function in a namespace of its own."""
 
-    def __init__(self, source: Source, module: Any, recorder: Recorder) -> None:
+    def __init__(self, tree: ast.Module, module: Any, recorder: Recorder, depth: int = 0) -> None:
         self.path = str(module.__file__)
         self.module = vars(module)
         self.recorder = recorder
         self.functions: Functions = {
             node.name: node
-            for node in source.tree.body
+            for node in tree.body
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         }
+        self.has_session = any(
+            isinstance(node, ast.Name | ast.Attribute) and "session" in ast.unparse(node).lower()
+            for node in ast.walk(tree)
+        )
         self.visited: set[int] = set()
         """The lines of the statements to which it came."""
         self.errors: list[Failed] = []
         """Calls for which nothing could be put into the place of what is unknown."""
-        self.depth = 0
+        self.depth = depth
 
     def run(self, name: str) -> None:
         """Run the function of this name, if the file has it."""
@@ -206,7 +215,7 @@ class Interpreter:
         """Run the body of a loop for each item; once, with an unknown one, if there is none."""
         values = self.expression(statement.iter, names)
         try:
-            items = list(values)[:MOST_ROUNDS]
+            items = list(islice(values, MOST_ROUNDS))
         except ERRORS:  # a result without rows, a cursor
             items = []
         for item in items or [UNKNOWN]:
@@ -233,7 +242,7 @@ class Interpreter:
         try:
             stack.close()
         except ERRORS as error:  # a batch with something unknown in it
-            self.errors.append(Failed(error, statement.lineno, is_statement=True))
+            self.errors.append(Failed(error, statement.lineno, has_effect=True))
         return ended
 
     def match(self, statement: ast.Match, names: dict[str, Any]) -> None:
@@ -260,53 +269,67 @@ class Interpreter:
 
         `is_statement`: it stands there for its effect.
         """
-        if isinstance(node, ast.Call):
-            if called := self.called(node, names):
-                function, arguments = called
-                self.function(function, arguments)
-                return UNKNOWN
-            if is_sleep(node):
-                return UNKNOWN
+        if isinstance(node, ast.Call) and (is_sleep(node) or self.calls(node, names)):
+            return UNKNOWN
         try:
             return self.evaluate(node, names)
-        except ERRORS as error:  # see below
-            if not isinstance(node, ast.Call):
+        except ERRORS as error:
+            if not isinstance(node, ast.Call) or isinstance(error, SystemExit):
                 return UNKNOWN
             before = len(self.recorder.statements)
             try:
                 return self.call(node, names)
             except ERRORS:  # not even with unknown arguments
                 if len(self.recorder.statements) == before:
-                    self.errors.append(Failed(error, node.lineno, is_statement))
+                    has_effect = is_statement and not self.is_of_library(node.func, names)
+                    self.errors.append(Failed(error, node.lineno, has_effect))
                 return UNKNOWN
 
-    def called(
-        self, node: ast.Call, names: dict[str, Any]
-    ) -> tuple[ast.FunctionDef | ast.AsyncFunctionDef, dict[str, Any]] | None:
-        """Return the function of the file that a call runs for its effect, and its arguments."""
-        given, first = list(node.args), {}
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if isinstance(node.func, ast.Attribute) and node.func.attr == RUN_ASYNC and given:
-            head = given.pop(0)
-            name = head.id if isinstance(head, ast.Name) else ""
-            first = {"": self.recorder.connection}
-        function = self.functions.get(name)
-        if function is None or not any(isinstance(inner, ast.Expr) for inner in ast.walk(function)):
-            return None
-        if name in names or any(isinstance(part, ast.Starred) for part in given):
-            return None
-        positional = [*first.values(), *(self.tolerant(part, names) for part in given)]
-        named = {
+    def calls(self, node: ast.Call, names: dict[str, Any]) -> bool:
+        """Run the function of the application that a call runs for its effect; return if it is one.
+
+        What a function of another module emits belongs to the line of the call.
+        """
+        given, first = list(node.args), []
+        head = node.func
+        if isinstance(head, ast.Attribute) and head.attr == RUN_ASYNC and given:
+            head, first = given.pop(0), [self.recorder.connection]
+        function = self.tolerant(head, names)
+        if not inspect.isfunction(function):
+            return False
+        inner: Interpreter | None = self
+        if function.__code__.co_filename != self.path:
+            inner = of_module(sys.modules.get(function.__module__), self.recorder, self.depth)
+        body = inner and inner.functions.get(function.__name__)
+        if not inner or not body or not any(isinstance(part, ast.Expr) for part in ast.walk(body)):
+            return False
+        arguments = [
+            self.tolerant(part, names) for part in given if not isinstance(part, ast.Starred)
+        ]
+        options = {
             keyword.arg: self.tolerant(keyword.value, names)
             for keyword in node.keywords
             if keyword.arg
         }
         try:
-            bound = inspect.signature(self.module[name]).bind(*positional, **named)
+            bound = inspect.signature(function).bind_partial(*first, *arguments, **options)
         except TypeError:
-            return None
+            return False
         bound.apply_defaults()
-        return function, dict(bound.arguments)
+        if inner is self:
+            self.function(body, bound.arguments)
+            return True
+        queued = self.recorder.queued
+        self.recorder.queued = queued or Place(node.lineno, from_safely=False, values={})
+        inner.function(body, bound.arguments)
+        self.recorder.queued = queued
+        self.errors += [failed._replace(line=node.lineno) for failed in inner.errors]
+        return True
+
+    def is_of_library(self, node: ast.expr, names: dict[str, Any]) -> bool:
+        """Return whether a function is one of SQLAlchemy's or Alembic's."""
+        module = str(getattr(self.tolerant(node, names), "__module__", ""))
+        return module.startswith(LIBRARIES)
 
     def call(self, node: ast.Call, names: dict[str, Any]) -> Any:
         """Return the value of a call in which each argument that can't be told is UNKNOWN."""
@@ -323,7 +346,7 @@ class Interpreter:
         place = ast.copy_location(ast.Expression(CALL), node)
         located = ast.fix_missing_locations(relocated(place, node.lineno))
         code = compile(located, self.path, "eval")
-        self.recorder.values = simple_values(names)
+        self.recorder.values = dict(names)
         return eval(code, {"f": function, "a": arguments, "k": options})  # noqa: S307  # see above
 
     def tolerant(self, node: ast.expr, names: dict[str, Any]) -> Any:
@@ -340,7 +363,7 @@ class Interpreter:
 
     def evaluate(self, node: ast.expr, names: dict[str, Any]) -> Any:
         """Return the value of an expression; raise what it raises."""
-        self.recorder.values = simple_values(names)
+        self.recorder.values = dict(names)
         code = compile(ast.fix_missing_locations(ast.Expression(node)), self.path, "eval")
         return eval(code, {**self.module, **names})  # noqa: S307  # a piece of the body
 
@@ -361,6 +384,10 @@ class Interpreter:
         """Give a value to a name, or its parts to several."""
         if isinstance(target, ast.Name):
             names[target.id] = value
+        elif isinstance(target, ast.Attribute) and self.has_session:
+            if is_unknown(self.tolerant(target.value, names)):  # a row that a session will write
+                error = stand_in.NoAnswer("no database has the row")
+                self.errors.append(Failed(error, target.lineno, has_effect=True))
         elif isinstance(target, ast.Tuple | ast.List):
             try:
                 values = list(value)
@@ -370,6 +397,14 @@ class Interpreter:
                 values = [UNKNOWN] * len(target.elts)
             for part, inner in zip(target.elts, values, strict=True):
                 self.bind(part, inner, names)
+
+
+def of_module(module: Any, recorder: Recorder, depth: int) -> Interpreter | None:
+    """Return an interpreter of an application's module that uses `op`; None for another."""
+    if module is None or op not in vars(module).values():
+        return None
+    path = Path(module.__file__)
+    return Interpreter(ast.parse(read_text(path)), module, recorder, depth)
 
 
 CALL = ast.parse("f(*a, **k)", mode="eval").body
@@ -392,9 +427,10 @@ def header_lines(statement: ast.stmt) -> Iterator[int]:
         return
     blocks = [
         inner
-        for field in ("body", "orelse", "finalbody", "handlers", "cases")
+        for field in ("body", "orelse", "finalbody", "handlers")
         for inner in getattr(statement, field, [])
     ]
+    blocks += [inner for case in getattr(statement, "cases", []) for inner in case.body]
     inner_lines = {
         line
         for block in blocks

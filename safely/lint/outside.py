@@ -8,15 +8,17 @@ SQLAlchemy makes them.
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 PREVENTED = {  # audit events
+    "_thread.start_new_thread": "starts a thread",
+    "builtins.input": "asks at the terminal",
     "ftplib.connect": "connects to a server",
     "imaplib.open": "connects to a server",
     "os.exec": "runs a program",
@@ -49,29 +51,44 @@ class Prevented(PermissionError):  # noqa: N818  # a refusal is not a fault
     """A body wanted to act outside of its database; lint has prevented it."""
 
 
-class Watch(threading.local):
-    """Whether a body runs in this thread, and the address of the scratch database's socket."""
+Note = Callable[["Prevented"], None]
+
+
+class Watch:
+    """Whether a body runs, and what is allowed meanwhile."""
 
     is_on = False
+    others: frozenset[int] = frozenset()
+    """The threads that ran before: what they do isn't the body's."""
     allowed = ""
+    """The directory of the scratch database's socket; empty: none."""
+    note: Note = staticmethod(lambda _: None)
+    """A function that is called with what was prevented, since a body may catch the error."""
+
+    def concerns_this_thread(self) -> bool:
+        """Return whether the body runs in this thread, or has started it."""
+        return self.is_on and threading.get_ident() not in self.others
 
 
 watch = Watch()
 
 
 @contextmanager
-def prevented(allowed: str = "") -> Iterator[None]:
+def prevented(note: Note, allowed: str = "") -> Iterator[None]:
     """Raise Prevented where the block wants to act outside of this process.
 
-    `allowed` is the directory of a socket to which it may connect.
+    `note` is called with the error. `allowed` is the directory of a socket to which the block may
+    connect.
     """
     install()
-    before = watch.is_on, watch.allowed
-    watch.is_on, watch.allowed = True, allowed
+    threads = {thread.ident or 0 for thread in threading.enumerate()}
+    before = watch.is_on, watch.others, watch.allowed, watch.note
+    watch.others = frozenset(threads - {threading.get_ident()})
+    watch.is_on, watch.allowed, watch.note = True, allowed, note
     try:
         yield
     finally:
-        watch.is_on, watch.allowed = before
+        watch.is_on, watch.others, watch.allowed, watch.note = before
 
 
 @cache  # a hook can't be removed
@@ -83,14 +100,21 @@ def install() -> None:
 
 def look(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise Prevented for an event that a body must not cause."""
-    if not watch.is_on:
+    if not watch.concerns_this_thread():
         return
     if event == "open" and is_writing(*arguments):
-        raise Prevented(f"it writes the file {arguments[0]}")
+        prevent(f"it writes the file {arguments[0]}")
     if event in PREVENTED:
         if event == "socket.connect" and is_allowed(arguments[1]):
             return
-        raise Prevented(f"it {PREVENTED[event]}")
+        prevent(f"it {PREVENTED[event]}")
+
+
+def prevent(act: str) -> NoReturn:
+    """Raise Prevented, and note it."""
+    error = Prevented(act)
+    watch.note(error)
+    raise error
 
 
 def is_writing(path: Any, mode: str | None, flags: int) -> bool:
@@ -107,5 +131,5 @@ def is_allowed(address: Any) -> bool:
 
 def look_at_connection(_dialect: sa.Dialect, _entry: Any, _: Any, options: dict[str, Any]) -> None:
     """Raise Prevented for a connection of an engine that the body has made."""
-    if watch.is_on and not is_allowed(options.get("host")):
-        raise Prevented("it connects to a database")
+    if watch.concerns_this_thread() and not is_allowed(options.get("host")):
+        prevent("it connects to a database")

@@ -29,9 +29,8 @@ from sqlalchemy.exc import CompileError
 from safely.alembic_internals import EnvironmentContext, MigrationContext, nested
 from safely.lint import outside, stand_in
 
-SAFELY = "safely"
+SAFELY, LINT = "safely", "safely.lint"
 BEGIN, COMMIT = "BEGIN;", "COMMIT;"
-CATALOGUE = "pg_catalog."  # in the queries of SQLAlchemy's inspector
 ERRORS = (Exception, SystemExit)  # any error of a body becomes a finding
 MOST_STATEMENTS = 20_000  # of one body, which may loop until a database says that it is done
 
@@ -46,8 +45,8 @@ class Statement(NamedTuple):
     """Whether an operation of `safely` emitted it; the tests of `safely` check what these do."""
     transaction: int
     """The statements of one transaction have the same number; negative if it was not rendered."""
-    values: Mapping[str, str | int] = {}
-    """The local variables of the function on that line which are strings and numbers."""
+    values: Mapping[str, Any] = {}  # nobody changes it
+    """The local variables of the function on that line, by which a loop is spelled."""
 
 
 class Failure(NamedTuple):
@@ -74,6 +73,8 @@ class Rendering(NamedTuple):
     """The lines on which it asked the database for something."""
     unprintable: Sequence[Failure] = ()
     """Statements that Alembic can't print with their values, though the body went on."""
+    prevented: Sequence[Failure] = ()
+    """What the body would do outside of its database, which lint has prevented."""
     rewrites: Sequence[Rewrite] = ()
     """The batches that make their table anew."""
     lines: frozenset[int] = frozenset()
@@ -87,7 +88,7 @@ class Place(NamedTuple):
 
     line: int | None
     from_safely: bool
-    values: Mapping[str, str | int]
+    values: Mapping[str, Any]
 
 
 class Executing(Protocol):
@@ -111,12 +112,13 @@ class Recorder(io.StringIO):
         super().__init__()
         self.path = path
         self.scratch = scratch
-        self.values: Mapping[str, str | int] = {}
+        self.values: Mapping[str, Any] = {}
         """The variables of code that stands in no function."""
         self.statements: list[Statement] = []
         self.reads: list[int] = []
         self.unprintable: list[Failure] = []
         self.rewrites: list[Rewrite] = []
+        self.prevented: list[Failure] = []
         self.in_transaction, self.transaction = False, 0
         self.queued: Place | None = None
 
@@ -138,32 +140,44 @@ class Recorder(io.StringIO):
 
     def executed(self, text: str) -> None:
         """Record a statement that the body executes on the connection."""
-        if CATALOGUE not in text:
+        if stand_in.is_looking_first(text):
+            return
+        if stand_in.CATALOGUE not in text:
             self.record(f"{text.strip().rstrip(';')};")
         if stand_in.is_reading(text):
             place = self.place()
             self.reads.append(place.line or 1)
 
+    def note(self, error: outside.Prevented) -> None:
+        """Note what the body would do outside of its database."""
+        self.prevented.append(Failure(error, self.place().line))
+
     def record(self, text: str, begins: bool = False) -> None:  # noqa: FBT001, FBT002  # private
         """Record a statement of the line that runs."""
         if not self.in_transaction or begins:  # in autocommit, each has its own transaction
             self.transaction += 1
-        if len(self.statements) >= MOST_STATEMENTS:
+        if len(self.statements) >= MOST_STATEMENTS and text != COMMIT:
             raise RuntimeError(f"the body emits more than {MOST_STATEMENTS} statements")
-        place = self.queued or self.place()
+        place = self.place()
         self.statements.append(
             Statement(text, place.line, place.from_safely, self.transaction, place.values)
         )
 
     def place(self) -> Place:
-        """Return the innermost line of the revision file in the call stack."""
+        """Return the innermost line of the revision file in the call stack.
+
+        While a batch emits its operations, it is the line of each.
+        """
+        if self.queued is not None:
+            return self.queued
         callee = None
         for frame in call_stack():
             if frame.f_code.co_filename == self.path:
                 module = "" if callee is None else str(callee.f_globals["__name__"])
                 is_interpreted = frame.f_code.co_name == "<module>"
-                values = self.values if is_interpreted else simple_values(frame.f_locals)
-                return Place(frame.f_lineno, module.startswith(SAFELY), values)
+                values = self.values if is_interpreted else dict(frame.f_locals)
+                from_safely = module.startswith(SAFELY) and not module.startswith(LINT)
+                return Place(frame.f_lineno, from_safely, values)
             callee = frame
         return Place(None, from_safely=False, values={})
 
@@ -182,11 +196,6 @@ def call_stack() -> Iterator[FrameType]:
             frame = running.gr_frame
 
 
-def simple_values(names: Mapping[str, Any]) -> dict[str, str | int]:
-    """Return the names whose values are strings and numbers, by which a loop is spelled."""
-    return {name: value for name, value in names.items() if type(value) in (str, int)}
-
-
 class Queue(list[Any]):
     """The operations of a batch, which it emits at its end, each with the line that called it."""
 
@@ -202,12 +211,13 @@ class Queue(list[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the operations; what each emits belongs to its line."""
+        before = self.recorder.queued
         try:
             for item, place in zip(super().__iter__(), self.places, strict=True):
                 self.recorder.queued = place
                 yield item
         finally:
-            self.recorder.queued = None
+            self.recorder.queued = before
 
 
 def replace_batches(operations: Operations, recorder: Recorder) -> None:
@@ -300,7 +310,7 @@ def recording(  # noqa: PLR0913  # what lint knows of a project and its revision
     with (
         nested(EnvironmentContext(Config(), script, as_sql=True)) as environment,
         redirect_stdout(sys.stderr),  # a body may print; standard output is for the findings
-        outside.prevented(allowed),
+        outside.prevented(recorder.note, allowed),
     ):
         environment.configure(**{**options, **offline})
         # the body that a migration runs is judged, and not what `--sql` would print instead of it
@@ -350,7 +360,7 @@ def render(  # noqa: PLR0913  # likewise
     ):
         try:
             with migration.begin_transaction(_per_migration=True):
-                body()
+                refuse_coroutine(body())
         except ERRORS as error:
             recorder.write(COMMIT)  # or squawk would report that the transaction is left open
             failure = Failure(error, line_of(error, revision.path))
@@ -359,10 +369,18 @@ def render(  # noqa: PLR0913  # likewise
         failure,
         recorder.reads,
         recorder.unprintable,
+        recorder.prevented,
         recorder.rewrites,
         frozenset(lines),
         is_answered=scratch is not None,
     )
+
+
+def refuse_coroutine(result: Any) -> None:
+    """Raise TypeError for the result of an async function, which Alembic never awaits."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("Alembic calls an async function and never awaits it: nothing happens")
 
 
 @contextmanager

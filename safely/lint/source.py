@@ -7,7 +7,7 @@ import io
 import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alembic.operations import Operations
 
@@ -228,19 +228,26 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     """Yield every call of an operation, whatever the file calls its module."""
     full_names = imported_names(tree)
     for function in tree.body:
-        function_name = getattr(function, "name", "")
-        tables = batch_calls(function, full_names)
-        for node in ast.walk(function):
-            if not isinstance(node, ast.Call):
-                continue
-            owner, _, name = full_name(node.func, full_names).rpartition(".")
-            if owner == OP or owner.startswith(SAFELY):
-                yield Call("op" if owner == OP else "safely", name, node, function_name)
-            elif owner in tables:
-                batch = tables[owner]
-                yield Call("batch", name, node, function_name, table_of_batch(batch), batch)
-            elif isinstance(node.func, ast.Attribute) and node.func.attr in EXECUTING:
-                yield Call("sql", node.func.attr, node, function_name)
+        yield from operations_in(function, getattr(function, "name", ""), full_names, {})
+
+
+def operations_in(
+    node: ast.AST, function: str, full_names: dict[str, str], batches: dict[str, ast.Call]
+) -> Iterator[Call]:
+    """Yield the calls of operations in a piece of code; `batches` has the call of each batch."""
+    if isinstance(node, ast.Call):
+        owner, _, name = full_name(node.func, full_names).rpartition(".")
+        if owner == OP or owner.startswith(SAFELY):
+            yield Call("op" if owner == OP else "safely", name, node, function)
+        elif owner in batches:
+            batch = batches[owner]
+            yield Call("batch", name, node, function, table_of_batch(batch), batch)
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in EXECUTING:
+            yield Call("sql", node.func.attr, node, function)
+    if isinstance(node, ast.With):
+        batches = batches | batch_calls(node, full_names)
+    for child in ast.iter_child_nodes(node):
+        yield from operations_in(child, function, full_names, batches)
 
 
 def imported_names(tree: ast.Module) -> dict[str, str]:
@@ -265,20 +272,18 @@ def full_name(node: ast.expr, full_names: dict[str, str]) -> str:
     return ""
 
 
-def batch_calls(tree: ast.AST, full_names: dict[str, str]) -> dict[str, ast.Call]:
+def batch_calls(node: ast.With, full_names: dict[str, str]) -> dict[str, ast.Call]:
     """Return the call behind each name in `with op.batch_alter_table(table) as name`."""
     calls = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.With):
-            for item in node.items:
-                call, name = item.context_expr, item.optional_vars
-                if (
-                    isinstance(call, ast.Call)
-                    and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
-                    and isinstance(name, ast.Name)
-                    and table_of_batch(call) is not None
-                ):
-                    calls[name.id] = call
+    for item in node.items:
+        call, name = item.context_expr, item.optional_vars
+        if (
+            isinstance(call, ast.Call)
+            and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
+            and isinstance(name, ast.Name)
+            and table_of_batch(call) is not None
+        ):
+            calls[name.id] = call
     return calls
 
 
@@ -288,18 +293,18 @@ def table_of_batch(call: ast.Call) -> ast.expr | None:
     return call.args[0] if call.args else next(named, None)
 
 
-def with_values(call: Call, values: Mapping[str, str | int], source: Source) -> Call:
-    """Return a call in which the values stand for the names, such as that of a loop.
+def with_values(call: Call, values: Mapping[str, Any], source: Source) -> Call:
+    """Return a call in which values stand for local variables, such as that of a loop.
 
     A name that is assigned once in the file stays.
     """
-    variables = {name: value for name, value in values.items() if name not in source.assignments}
-    mentioned = {node.id for node in ast.walk(call.node) if isinstance(node, ast.Name)}
-    if call.batch_table is not None:
-        mentioned |= {node.id for node in ast.walk(call.batch_table) if isinstance(node, ast.Name)}
-    if not mentioned & variables.keys():
+    replacing = Replacing(
+        {name: value for name, value in values.items() if name not in source.assignments}
+    )
+    if not replacing.mentions(call.node) and not (
+        call.batch_table and replacing.mentions(call.batch_table)
+    ):
         return call
-    replacing = Replacing(variables)
     node = copy.deepcopy(call.node)
     node.args = [replacing.visit(part) for part in node.args]
     node.keywords = [replacing.visit(part) for part in node.keywords]
@@ -308,31 +313,50 @@ def with_values(call: Call, values: Mapping[str, str | int], source: Source) -> 
 
 
 class Replacing(ast.NodeTransformer):
-    """Puts values into the place of names, and strings into that of f-strings."""
+    """Puts strings, numbers and lists of them into the place of what variables stand for."""
 
-    def __init__(self, values: Mapping[str, str | int]) -> None:
+    SIMPLE = (
+        ast.Name,
+        ast.Attribute,
+        ast.Subscript,
+        ast.Constant,
+        ast.JoinedStr,
+        ast.FormattedValue,
+        ast.BinOp,
+        ast.operator,
+        ast.expr_context,
+    )
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        """Return the value of a name; the name itself if it has none."""
-        if node.id in self.values:
-            return ast.copy_location(ast.Constant(self.values[node.id]), node)
-        return node
+    def mentions(self, node: ast.AST) -> bool:
+        """Return whether code mentions one of the variables."""
+        return any(
+            isinstance(inner, ast.Name) and inner.id in self.values for inner in ast.walk(node)
+        )
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
-        """Return an f-string as a plain one, if all its pieces have values."""
-        text = ""
-        for part in node.values:
-            inner = self.visit(part.value) if isinstance(part, ast.FormattedValue) else part
-            plain = isinstance(part, ast.Constant) or (
-                isinstance(part, ast.FormattedValue)
-                and part.conversion == -1
-                and part.format_spec is None
-            )
-            if not plain or not isinstance(inner, ast.Constant):
+    def visit(self, node: ast.AST) -> Any:
+        """Return an expression of variables as its value; else replace those inside it."""
+        is_simple = all(isinstance(inner, self.SIMPLE) for inner in ast.walk(node))
+        if isinstance(node, ast.expr) and is_simple and self.mentions(node):
+            try:
+                code = compile(ast.Expression(node), "", "eval")
+                value = eval(code, {**self.values})  # noqa: S307  # an argument of the body's
+                written = ast.parse(repr(value), mode="eval").body
+            except Exception:  # noqa: BLE001  # a name of the module's, an object without a literal
                 return node
-            text += str(inner.value)
-        return ast.copy_location(ast.Constant(text), node)
+            if is_literal(value):
+                return ast.copy_location(written, node)
+            return node
+        return super().visit(node)
+
+
+def is_literal(value: Any) -> bool:
+    """Return whether a value is a string, a number, or a list or tuple of them."""
+    if isinstance(value, list | tuple):
+        return all(map(is_literal, value))
+    return isinstance(value, str | int) and type(value) in (str, int)
 
 
 def comments(source: Source) -> Iterator[tuple[int, str, bool]]:

@@ -10,13 +10,13 @@ from postgast import nodes, pg_query_pb2
 from safely.lint import plain_sql, subjects
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
-from safely.lint.parsing import every, strings
+from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
 
 DROPS = ("drop column", "drop table", "truncate")
-CONSTRAINTS = ("check", "foreign key")  # those that can be added NOT VALID
+CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
 AT_ONCE = {  # the rule for each kind of change that needs no further look
     "check": "check-at-once",
     "foreign key": "foreign-key-at-once",
@@ -47,6 +47,8 @@ def unsafe_change(
 ) -> Iterator[Finding]:
     """Yield the findings about a change that no operation of `safely` emitted."""
     kind = change.kind
+    if is_prepared(direction, change):
+        return
     if kind in (UNSEEN, SYNTAX_ERROR, "lock timeout", "column grant"):
         names = {"stopped": "", **change.parts}
         yield direction.finding(kind.replace(" ", "-"), statement, change, **names)
@@ -59,6 +61,16 @@ def unsafe_change(
         finding = direction.finding("raw-op", statement, change, **names)
         if finding.safe:
             yield finding
+
+
+def is_prepared(direction: Direction, change: Change) -> bool:
+    """Return whether EXECUTE runs a statement that the file prepares, where it is checked."""
+    return "prepared" in change.parts and any(
+        node.name == change.parts["prepared"]
+        for statement in direction.statements
+        for parsed in statements(statement.text)
+        for node in every(parsed.node, nodes.PrepareStmt)
+    )
 
 
 def change_in_use(
@@ -282,6 +294,8 @@ def proved_not_null(direction: Direction, change: Change) -> set[str]:
     added = adding(direction, change)
     if added is None:
         return {change.table}
+    if added[1].kind == "not null":
+        return {description(added[1])}
     condition = added[1].node.def_.raw_expr
     return {
         f"{change.table}.{strings(test.arg.fields)[-1]}"

@@ -121,6 +121,8 @@ def dotted(node: AstNode | None) -> str:
         return ".".join(map(quoted, strings(node.names)))
     if isinstance(node, nodes.List):
         return ".".join(map(quoted, strings(node.items)))
+    if isinstance(node, nodes.ObjectWithArgs):  # a function or an operator
+        return ".".join(map(quoted, strings(node.objname)))
     return quoted(node.sval) if isinstance(node, nodes.String) else ""
 
 
@@ -240,7 +242,7 @@ def of_drop(node: nodes.DropStmt) -> Iterator[Change]:
         other = pg_query_pb2.ObjectType.Name(node.remove_type).removeprefix("OBJECT_").lower()
         kind = DROPPED.get(node.remove_type, f"drop {other.replace('_', ' ')}")
         parts = present(cascade=cascade, if_exists="yes" if node.missing_ok else "")
-        if kind in ("drop table", "drop view", "drop materialized view"):
+        if kind in ("drop table", "drop view", "drop materialized view", "drop sequence"):
             yield Change(kind, {"table": name, **parts}, {name: ACCESS_EXCLUSIVE})
         elif kind == "drop index":
             mode = SHARE_UPDATE_EXCLUSIVE if node.concurrent else ACCESS_EXCLUSIVE
@@ -252,8 +254,9 @@ def of_drop(node: nodes.DropStmt) -> Iterator[Change]:
 
 def of_truncate(node: nodes.TruncateStmt) -> Iterator[Change]:
     """Yield each table that loses its rows."""
-    for table in every(node, RangeVar):
-        yield Change("truncate", {"table": name_of(table)}, {name_of(table): ACCESS_EXCLUSIVE})
+    cascade = "CASCADE" if node.behavior == pg_query_pb2.DROP_CASCADE else ""
+    for table in map(name_of, every(node, RangeVar)):
+        yield Change("truncate", present(table=table, cascade=cascade), {table: ACCESS_EXCLUSIVE})
 
 
 def of_lock(node: nodes.LockStmt) -> Iterator[Change]:
@@ -416,6 +419,12 @@ ACTION_MODES = {  # of the actions that take another lock than ACCESS EXCLUSIVE
 }  # fmt: skip
 
 
+NAMED_ACTIONS = (  # of ALTER TABLE, with a name that is no column's
+    "disable rule", "disable trigger", "drop constraint", "enable rule", "enable trigger",
+    "validate",
+)  # fmt: skip
+
+
 def of_alter_table(node: nodes.AlterTableStmt) -> Iterator[Change]:
     """Yield each action of ALTER TABLE, which may also be about a view, an index or a sequence."""
     table = name_of(node.relation)
@@ -464,9 +473,13 @@ def of_action(action: nodes.AlterTableCmd, change: Change) -> Change:
         return change._replace(
             kind=kind, parts=change.parts | present(column=name, default=default)
         )
-    part = "name" if change.kind in ("drop constraint", "validate") else "column"
+    locks = dict(change.locks)
+    if isinstance(definition, RangeVar) and change.kind == "add inherit":
+        locks[name_of(definition)] = SHARE_UPDATE_EXCLUSIVE
+    part = "name" if change.kind in NAMED_ACTIONS else "column"
     cascade = "CASCADE" if action.behavior == pg_query_pb2.DROP_CASCADE else ""
-    return change._replace(parts=change.parts | present(cascade=cascade, **{part: name}))
+    parts = change.parts | present(cascade=cascade, **{part: name})
+    return change._replace(parts=parts, locks=locks)
 
 
 def of_constraint(node: nodes.Constraint, change: Change) -> Change:
@@ -571,7 +584,8 @@ def of_copy(node: nodes.CopyStmt) -> Iterator[Change]:
     """Yield a COPY."""
     table = name_of(node.relation)
     if node.is_program or node.filename:
-        yield Change("copy file", present(table=table))
+        locks = {table: ROW_EXCLUSIVE} if node.is_from else {}
+        yield Change("copy file", present(table=table), locks)
     elif node.is_from:
         yield Change("insert query", {"table": table}, {table: ROW_EXCLUSIVE})
     else:
@@ -623,9 +637,15 @@ def of_grant(node: nodes.GrantStmt) -> Iterator[Change]:
 
 def of_setting(node: nodes.VariableSetStmt) -> Iterator[Change]:
     """Yield a setting of the session or the transaction."""
-    value = ", ".join(expression(argument) for argument in node.args)
+    constants = (argument for argument in node.args if isinstance(argument, nodes.A_Const))
+    value = ", ".join(map(expression, constants))
     parts = present(name=node.name, value=value, local="LOCAL" if node.is_local else "")
     yield Change("lock timeout" if node.name == "lock_timeout" else "set", parts)
+
+
+def of_execute(node: nodes.ExecuteStmt) -> Iterator[Change]:
+    """Yield a change that only the preparation of the statement shows."""
+    yield Change(UNSEEN, {"prepared": node.name})
 
 
 def of_unseen(_: AstNode) -> Iterator[Change]:
@@ -652,7 +672,7 @@ READERS: dict[type[AstNode], Callable[[Any], Iterator[Change]]] = {
     nodes.DeleteStmt: of_delete,
     nodes.DoStmt: of_unseen,
     nodes.DropStmt: of_drop,
-    nodes.ExecuteStmt: of_unseen,
+    nodes.ExecuteStmt: of_execute,
     nodes.ExplainStmt: of_explain,
     nodes.GrantStmt: of_grant,
     nodes.IndexStmt: of_index,

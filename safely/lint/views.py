@@ -62,12 +62,14 @@ def view(  # noqa: PLR0913  # what lint knows of a project, and what it has read
         return View(rendering, rendering.statements, [], set())
     recorder = Recorder(revision.path)
     with recording(script, revision, metadata, options, recorder, up=up) as migration:
-        interpreter = Interpreter(source, revision.module, recorder)
+        interpreter = Interpreter(source.tree, revision.module, recorder)
         with migration.begin_transaction(_per_migration=True):
             interpreter.run("upgrade" if up else "downgrade")
     ran = rendering.lines if rendering.failure is None else rendering.lines - {failing(rendering)}
     merged, unseen, at = list(rendering.statements), set(), 1
-    for statement in recorder.statements:
+    for recorded in recorder.statements:
+        # an unknown value, and not the letter as a string
+        statement = recorded._replace(text=recorded.text.replace(f"'{UNKNOWN}'", UNKNOWN))
         if statement.text in (BEGIN, COMMIT) or statement.line is None:
             continue
         lines = lines_of(source, statement.line)
@@ -81,13 +83,15 @@ def view(  # noqa: PLR0913  # what lint knows of a project, and what it has read
             else:
                 unseen.add(lines[0])
     judged = {statement.line for statement in merged if statement.line}
-    unseen |= {
+    outside = {line for _, line in recorder.prevented if line and line not in rendering.lines}
+    unseen |= outside | {
         lines_of(source, line)[0]
         for line in errors(interpreter, source)
         if line not in ran and judged.isdisjoint(lines_of(source, line))
     }
-    # the error with which the body ended has a finding of its own
-    unseen -= {lines_of(source, failing(rendering))[0]} if rendering.failure else set()
+    if rendering.failure and not isinstance(rendering.failure.error, NoAnswer):
+        # the error with which the body ended has a finding of its own
+        unseen -= {lines_of(source, failing(rendering))[0]}
     dead = {
         call.lines[0]
         for call in source.calls
@@ -127,6 +131,5 @@ def errors(interpreter: Interpreter, source: Source) -> Iterator[int]:
     """Yield the lines where an operation, or code that reads the database, can't be judged."""
     for failed in interpreter.errors:
         call = source.call_at(failed.line)
-        is_helper = failed.is_statement and isinstance(failed.error, NoAnswer)
-        if is_helper or (call is not None and emits(call)):
+        if failed.has_effect or (call is not None and emits(call)):
             yield failed.line

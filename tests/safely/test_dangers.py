@@ -4,16 +4,33 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+from safely.lint import lint
+from safely.lint.findings import Finding
 from safely.lint.rendering import Statement
-from tests.dangers import DANGERS, SCHEMA, Danger, dangers, script_directory, statements, until
+from safely.lint.rules import RULES
+from safely.lint.source import read
+from tests.dangers import (
+    DANGERS,
+    HARMLESS,
+    MODELS,
+    OPTIONS,
+    SCHEMA,
+    Danger,
+    dangers,
+    script_directory,
+    statements,
+    until,
+)
 
 LIST = dangers()
 OUTSIDE = re.compile(r"\bCONCURRENTLY\b|^VACUUM\b")  # PostgreSQL refuses these in a transaction
 NOT_RUN = {  # a danger that would reach beyond the database of the test, or that nothing can run
+    "batch_that_recreates": "Alembic copies the table only where it can read it",
     "commit": "it would end the transaction of the test",
     "commit_behind_statement": "it would end the transaction of the test",
     "rollback": "it would end the transaction of the test",
@@ -26,9 +43,20 @@ NOT_RUN = {  # a danger that would reach beyond the database of the test, or tha
     "new_value_in_update": "PostgreSQL refuses it, as the rule says",
     "new_value_used": "PostgreSQL refuses it, as the rule says",
     "prepare_transaction": "it would outlive the test",
+    "reads_database": "what it does depends on the database",
     "refused": "it is never printed as SQL",
     "syntax_error": "PostgreSQL can't read it",
 }
+NO_FILE = {  # rules that no file alone can break
+    "edited-file": "it needs a ledger",
+    "not-suppressible": "it needs an edited file",
+}
+# further findings on other lines of an upgrade, beside those that plain Alembic always has
+TWO_DANGERS = {
+    ("no_reason", "plain-drop"),  # which the comment doesn't suppress
+    ("not_null_and_validate", "not-null-not-valid"),
+}
+READS = ("ACCESS SHARE", "ROW SHARE")
 ROLES = ("app", "app_owner", "reporting")
 # the locks of a session on tables, views and sequences that others use; those of reads and of
 # nextval() are left out, and those on the sequence of an identity
@@ -139,3 +167,75 @@ async def test_each_danger_takes_the_locks_that_its_file_names(witness: Witness)
             if locks != danger.locks | danger.hidden_locks:
                 wrong[danger.revision] = locks
     assert wrong == {}
+
+
+def lint_folder(folder: Path) -> dict[str, list[Finding]]:
+    """Return the findings of each revision in a folder, by its id."""
+    script = script_directory(folder)
+    revisions = [one for one in script.walk_revisions() if one.revision != SCHEMA]
+    return lint(script, revisions, MODELS, OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def findings() -> dict[str, list[Finding]]:
+    """Return the findings of each danger, by its revision."""
+    return lint_folder(DANGERS)
+
+
+def own_finding(danger: Danger, findings: dict[str, list[Finding]]) -> Finding | None:
+    """Return the finding of a danger's own rule that begins on its own line."""
+    return next(
+        (
+            finding
+            for finding in findings[danger.revision]
+            if finding.rule == danger.rule and finding.line == danger.line
+        ),
+        None,
+    )
+
+
+def test_each_danger_is_named_by_its_own_rule_on_its_own_line(
+    findings: dict[str, list[Finding]],
+) -> None:
+    assert len(LIST) >= 140
+    missed = [danger.revision for danger in LIST if own_finding(danger, findings) is None]
+    assert missed == []
+
+
+def test_each_finding_names_the_locks_that_were_measured(
+    findings: dict[str, list[Finding]],
+) -> None:
+    wrong = {}
+    for danger in LIST:
+        finding = own_finding(danger, findings)
+        named = (
+            {table: mode for table, mode in finding.locks if mode not in READS} if finding else {}
+        )
+        if named != danger.locks:
+            wrong[danger.revision] = named
+    assert wrong == {}
+
+
+def test_no_other_line_of_an_upgrade_has_a_finding(findings: dict[str, list[Finding]]) -> None:
+    others = set()
+    for danger in LIST:
+        downgrade = read(danger.path).first_line(up=False)[0]
+        for finding in findings[danger.revision]:
+            if finding.line not in (danger.line, *range(downgrade, finding.line + 1)):
+                others.add((danger.revision, finding.rule))
+    assert {(name, rule) for name, rule in others if rule != "raw-op"} == TWO_DANGERS
+
+
+def test_every_finding_is_a_whole_sentence(findings: dict[str, list[Finding]]) -> None:
+    texts = [f"{one.message} {one.why}" for found in findings.values() for one in found]
+    assert [text for text in texts if re.search(r"…(?! CONCURRENTLY| PARTITION)|\{|  ", text)] == []
+
+
+def test_every_rule_has_a_danger() -> None:
+    assert {danger.rule for danger in LIST} >= set(RULES) - set(NO_FILE)
+
+
+def test_what_does_no_harm_has_no_finding() -> None:
+    found = lint_folder(HARMLESS)
+    assert len(found) >= 40
+    assert {name: [one.rule for one in found[name]] for name in found if found[name]} == {}

@@ -172,15 +172,17 @@ def test_a_bad_revision_is_reported_on_its_line_with_the_safe_spelling(
     chain: Path, path: Path
 ) -> None:
     copy_into_chain(chain, path)
-    finding, *others = sorted(findings_of(chain), key=lambda finding: finding.rule == "raw-op")
-    assert finding.rule == path.stem.replace("_", "-")
+    rule = path.stem.replace("_", "-")
+    finding, *others = sorted(findings_of(chain), key=lambda finding: finding.rule != rule)
+    assert finding.rule == rule
     lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[finding.line - 1].strip().startswith(EXPECTED[path.stem].line)
     assert (finding.safe or "").startswith(EXPECTED[path.stem].safe)
     assert finding.why
-    # the only other finding is the plain op.add_column that the bad line needs
+    # the other findings: the plain op.add_column that the bad line needs, and a missing index
     assert {(f.rule, lines[f.line - 1].split("(")[0].strip()) for f in others} <= {
-        ("raw-op", "op.add_column")
+        ("raw-op", "op.add_column"),
+        ("foreign-key-without-index", "op.create_foreign_key"),
     }
 
 
@@ -307,7 +309,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
         'safely.create_unique_constraint("u", "users", ["email"])',
     ),
     'op.drop_constraint(op.f("ck_users_age"), "users", type_="check")': (
-        "raw-op",
+        "drop-constraint",
         'safely.drop_constraint(safely.f("ck_users_age"), "users", type_="check")',
     ),
     'op.create_check_constraint(constraint_name="c", table_name="users", condition="age > 1")': (
@@ -319,7 +321,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
         'safely.require_column("users", "age", fill=…)',
     ),
     'op.drop_constraint("age", "users", "check")': (
-        "raw-op",
+        "drop-constraint",
         'safely.drop_constraint("ck_users_age", "users", "check")',
     ),
     'with op.batch_alter_table("users") as b:\n    b.drop_index(b.f("i"))': (
@@ -327,12 +329,12 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
         'safely.drop_index(safely.f("i"), "users")',
     ),
     'op.alter_column("users", "age", nullable=True, server_default="7", new_column_name="b")': (
-        "raw-op",
+        "rename",
         'safely.change_default("users", "age", "7")\n'
         'safely.allow_null("users", "age")\n'
         'safely.rename_column("users", "age", "b")',
     ),
-    'op.rename_table("users", "people")': ("raw-op", 'safely.rename_table("users", "people")'),
+    'op.rename_table("users", "people")': ("rename", 'safely.rename_table("users", "people")'),
     'op.execute("ALTER TABLE users RENAME CONSTRAINT ck_users_age TO c")': (
         "raw-op",
         'safely.rename_constraint("ck_users_age", "users", "c")',
@@ -412,7 +414,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     'op.execute("VACUUM FULL users")': ("rewrite", None),
     'op.execute("ALTER TABLE users SET UNLOGGED")': ("rewrite", None),
     'op.execute("SET lock_timeout = 0")': ("lock-timeout", None),
-    'op.execute("GRANT SELECT (id, age), UPDATE ON users TO PUBLIC")': ("column-grant", None),
+    'op.execute("GRANT SELECT (id, age), UPDATE ON users TO app")': ("column-grant", None),
     'op.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")': ("table-lock", None),
     'op.execute("LOCK users IN SHARE MODE NOWAIT")': ("table-lock", None),
     'op.execute("-- squawk-ignore-file\\nALTER TABLE users DROP COLUMN age")': (
@@ -444,7 +446,8 @@ def test_a_harmful_line_is_reported_once_with_the_code_to_write_instead(
 ) -> None:
     draft(line)
     rule, safe = PLAIN[line]
-    (finding,) = [f for f in findings_of(chain) if f.rule != "prefer-identity"]
+    others = ("foreign-key-without-index", "prefer-identity")
+    (finding,) = [finding for finding in findings_of(chain) if finding.rule not in others]
     assert finding.rule == rule
     assert (finding.safe or "").startswith(safe or "")
     assert (finding.safe is None) == (safe is None)
@@ -478,7 +481,7 @@ HARMLESS = [
     'op.execute("UPDATE users AS u SET age = 18 WHERE u.id = 7 RETURNING age")',
     'op.execute("WITH d AS (SELECT 18 AS v) UPDATE users SET age = v FROM d WHERE users.id = 7")',
     'op.execute("LOCK TABLE users IN ROW EXCLUSIVE MODE")',
-    'op.execute("GRANT SELECT ON users TO public")',
+    'op.execute("GRANT SELECT ON users TO app")',
     'op.execute("ALTER TABLE users ALTER age SET STATISTICS 500")',
     'safely.add_column("users", sa.Column("a", sa.DateTime(True), server_default=sa.func.now()))',
     'safely.add_column("users", sa.Column("a", sa.Date(), server_default=sa.text("CURRENT_DATE")))',
@@ -529,7 +532,10 @@ def test_each_operation_of_a_batch_is_reported_by_its_own_line(chain: Path, draf
         first + 2,
         'safely.create_index("i", "users", ["age"])',
     )
-    assert findings["raw-op"] == (first + 3, 'safely.drop_constraint("ck_users_age", "users")')
+    assert findings["drop-constraint"] == (
+        first + 3,
+        'safely.drop_constraint("ck_users_age", "users")',
+    )
 
 
 def test_changing_a_new_table_keeps_nobody_waiting(chain: Path, draft: Draft) -> None:
@@ -668,7 +674,7 @@ TWO_SUBJECTS = {
         'safely.create_table("s", sa.Column("a", sa.Text()))'
     ),
     "two tables in plain SQL": (
-        'op.execute("GRANT SELECT ON users TO public")\n'
+        'op.execute("GRANT SELECT ON users TO app")\n'
         'op.execute("CREATE INDEX CONCURRENTLY i ON users (age)")\n'
         'op.execute("CREATE INDEX CONCURRENTLY j ON idempotency_key (status)")'
     ),

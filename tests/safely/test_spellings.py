@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 
 from safely.lint import lint, select
 from safely.lint.directions import LOOP
-from safely.lint.findings import SPLITTING_RULES, Finding
+from safely.lint.findings import ADDING_RULES, SPLITTING_RULES, Finding
 from tests.databases import Databases
 from tests.foreign import ASYNC_DRIVERS, DRIVERS, copy_of
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
@@ -251,7 +251,7 @@ def spelling_of(findings: list[Finding]) -> str | None:
         str(finding.safe)
         for finding in findings
         if finding.safe
-        and finding.rule not in SPLITTING_RULES
+        and finding.rule not in (*ADDING_RULES, *SPLITTING_RULES)
         and finding.safe.startswith(("safely.", "op.", "#", "def "))
     ]
     longest = max(proposals, key=len, default=None)

@@ -11,9 +11,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.add_column(
+    op.add_column(  # <- volatile-default
         "orders", sa.Column("gross", sa.Numeric(), sa.Computed("total * 1.2", persisted=True))
-    )  # <- volatile-default
+    )
 
 
 def downgrade() -> None:

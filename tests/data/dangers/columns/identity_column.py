@@ -11,9 +11,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.add_column(
+    op.add_column(  # <- volatile-default
         "payments", sa.Column("line", sa.BigInteger(), sa.Identity())
-    )  # <- volatile-default
+    )
 
 
 def downgrade() -> None:

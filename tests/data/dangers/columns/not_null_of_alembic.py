@@ -11,9 +11,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.alter_column(
+    op.alter_column(  # <- not-null-at-once
         "customers", "age", existing_type=sa.Integer(), nullable=False
-    )  # <- not-null-at-once
+    )
 
 
 def downgrade() -> None:

@@ -10,9 +10,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.create_exclude_constraint(
+    op.create_exclude_constraint(  # <- exclusion-at-once
         "ex_bookings", "bookings", ("during", "&&"), using="gist"
-    )  # <- exclusion-at-once
+    )
 
 
 def downgrade() -> None:

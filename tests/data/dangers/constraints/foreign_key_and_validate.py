@@ -14,9 +14,9 @@ def upgrade() -> None:
         "ALTER TABLE orders ADD CONSTRAINT fk_orders_product_id FOREIGN KEY (product_id) "
         "REFERENCES products (id) NOT VALID"
     )
-    op.execute(
+    op.execute(  # <- check-and-validate
         "ALTER TABLE orders VALIDATE CONSTRAINT fk_orders_product_id"
-    )  # <- check-and-validate
+    )
 
 
 def downgrade() -> None:

@@ -10,9 +10,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute(
+    op.execute(  # <- not-null-at-once
         "ALTER TABLE orders ADD CONSTRAINT nn_orders_note NOT NULL note"
-    )  # <- not-null-at-once
+    )
 
 
 def downgrade() -> None:

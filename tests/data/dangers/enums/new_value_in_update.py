@@ -10,10 +10,10 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("ALTER TYPE customer_status ADD VALUE 'dormant'")
-    op.execute(
+    op.execute("ALTER TYPE customer_status ADD VALUE 'dormant' AFTER 'active'")
+    op.execute(  # <- enum-value-in-transaction
         "UPDATE customers SET status = 'dormant' WHERE id = 7"
-    )  # <- enum-value-in-transaction
+    )
 
 
 def downgrade() -> None:

@@ -13,5 +13,5 @@ def upgrade() -> None:
     safely.add_column("customers", sa.Column("nickname", sa.Text()))
 
 
-def downgrade() -> None:
-    pass  # <- empty-downgrade
+def downgrade() -> None:  # <- empty-downgrade
+    pass

@@ -13,5 +13,5 @@ def upgrade() -> None:
     safely.add_column("customers", sa.Column("nickname", sa.Text()))
 
 
-def downgrade() -> None:
-    raise NotImplementedError  # <- empty-downgrade
+def downgrade() -> None:  # <- empty-downgrade
+    raise NotImplementedError

@@ -12,9 +12,9 @@ down_revision = "schema"
 
 def upgrade() -> None:
     orders = sa.table("orders", sa.column("state", sa.Text()), sa.column("total", sa.Numeric()))
-    op.execute(
+    op.execute(  # <- backfill-at-once
         orders.update().where(orders.c.total == 0).values(state="free")
-    )  # <- backfill-at-once
+    )
 
 
 def downgrade() -> None:

@@ -10,9 +10,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute(
+    op.execute(  # <- replication-role
         "SELECT set_config('session_replication_role', 'replica', true)"
-    )  # <- replication-role
+    )
 
 
 def downgrade() -> None:

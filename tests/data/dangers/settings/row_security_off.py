@@ -10,7 +10,7 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("SET row_security = off")  # <- row-security
+    op.execute("SET row_security = off")  # <- row-security-off
 
 
 def downgrade() -> None:

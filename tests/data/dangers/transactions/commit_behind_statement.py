@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# lock: no table
+# lock: ROW EXCLUSIVE on customers
 revision = "commit_behind_statement"
 down_revision = "schema"
 

@@ -11,9 +11,9 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.alter_column(
+    op.alter_column(  # <- type-change
         "customers", "age", type_=sa.BigInteger(), existing_type=sa.Integer()
-    )  # <- type-change
+    )
 
 
 def downgrade() -> None:

@@ -1,0 +1,19 @@
+"""Set a storage parameter, which SQLite lacks."""
+
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade():
+    if op.get_context().dialect.name != "postgresql":
+        return
+    op.execute("ALTER TABLE orders ALTER COLUMN total TYPE NUMERIC(12, 2)")
+
+
+def downgrade():
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("ALTER TABLE orders ALTER COLUMN total TYPE NUMERIC(10, 2)")
+        return
+    op.drop_column("orders", "total")
