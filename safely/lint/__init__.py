@@ -240,6 +240,8 @@ def read(  # noqa: PLR0913  # likewise
             up=up,
             metadata=metadata,
             numbered=numbered,
+            opposite=views[not up].statements,
+            spellings={},
         )
         for up, seen in views.items()
     ]
