@@ -35,7 +35,8 @@ from safely.operations.connection import run
 from safely.operations.rebuild import dangling_references
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
-from safely.run import published
+from safely.run import owned, published
+from safely.run.invariants import invariants_kept
 from safely.run.retry import Overtaken
 
 # the search_path, and whether a schema of it exists; names are folded as PostgreSQL folds them
@@ -80,6 +81,7 @@ def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Wo
         steps = fn(heads, migration)
         with in_schema(migration, project):
             ledger.create(migration)
+            owned.create_script_function(migration)
         for step in steps:
             yield recorded(step, migration)
             if isinstance(step, RevisionStep) and not step.is_upgrade:
@@ -151,7 +153,8 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
         migration.opts["half"] = "finished"
     with in_schema(migration, migration.opts["project"]), references_checked(migration):
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
-        run_body(step.revision, up=step.is_upgrade, **arguments)
+        with invariants_kept(migration, step.revision):
+            run_body(step.revision, up=step.is_upgrade, **arguments)
 
 
 @contextmanager
@@ -322,7 +325,7 @@ def undo(half: Half, migration: MigrationContext) -> None:
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards, half="undone")
-    with references_checked(migration):
+    with references_checked(migration), invariants_kept(migration, script):
         run_body(script, up=forwards)
     ledger.finish(migration, half, "undone", migration.opts["work"])
 
