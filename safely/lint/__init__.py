@@ -184,7 +184,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
             findings[revision.revision] = list(own_findings(reading, script))
             readings[revision.revision] = reading
         except Exception as error:  # noqa: BLE001  # a file that lint can't judge hides no other
-            stopped = f" Lint itself failed: {type(error).__name__}: {first_line(error)}"
+            stopped = f" Lint itself failed: {description(error)}."
             findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
     directions = [direction for reading in readings.values() for direction in reading.directions]
     remarks = iter(
@@ -240,6 +240,8 @@ def read(  # noqa: PLR0913  # likewise
             up=up,
             metadata=metadata,
             numbered=numbered,
+            opposite=views[not up].statements,
+            spellings={},
         )
         for up, seen in views.items()
     ]
@@ -275,9 +277,10 @@ def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]
     for direction, seen in zip(reading.directions, reading.views, strict=True):
         for module in SQL_CHECKS:
             yield from module.check(direction)
-        yield from of_body(direction, seen)
-    upgrade, _ = reading.directions
-    yield from file_checks.check(upgrade, script, is_undone=is_undone(reading))
+        for finding in of_body(direction, seen):
+            yield finding._replace(up=direction.up)
+    upgrade, downgrade = reading.directions
+    yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
@@ -301,8 +304,7 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
     ):
         yield failed(direction, rendering)
     for error, line in rendering.prevented:
-        stopped = f" Lint runs the body without letting it act outside of its database: {error}."
-        yield Finding.of("unseen", parsed.lines_at(line or 1), stopped=stopped)
+        yield Finding.of("acts-outside", parsed.lines_at(line or 1), act=str(error))
     if rendering.reads:
         how = ON_SCRATCH if rendering.is_answered else WITHOUT_SCRATCH
         yield Finding.of("reads-database", parsed.lines_at(rendering.reads[0]), how=how)
@@ -313,10 +315,14 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
             finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
             yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
-        message = f"{type(error).__name__}: {first_line(error)}"
-        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)
-    for line in seen.unseen:
-        yield Finding.of("unseen", parsed.lines_at(line), stopped="")
+        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=description(error))
+    for line, reason in seen.unseen.items():
+        if isinstance(reason, Prevented):
+            yield Finding.of("acts-outside", parsed.lines_at(line), act=str(reason))
+        else:
+            is_known = reason is None or isinstance(reason, NoAnswer)
+            stopped = "" if is_known else f" It raises {description(reason)}."
+            yield Finding.of("unseen", parsed.lines_at(line), stopped=stopped)
 
 
 def failed(direction: Direction, rendering: Rendering) -> Finding:
@@ -325,7 +331,7 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     error, at = rendering.failure
     parsed = direction.source
     lines = parsed.lines_at(at) if at else parsed.first_line(up=direction.up)
-    message = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    message = description(error)
     if isinstance(error, Refused):
         return Finding.of("refused", lines, error=first_line(error))
     if rendering.is_answered:
@@ -333,6 +339,11 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     return Finding.of("unrendered", lines, error=message)
 
 
-def first_line(error: BaseException) -> str:
+def description(error: BaseException | None) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's message."""
     return str(error).partition("\n")[0]

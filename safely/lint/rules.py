@@ -107,7 +107,7 @@ RULES = {
     ),
     "backfill-at-once": Rule(
         Severity.GRAVE,
-        "changing rows of {table} in one statement blocks other writes to them",
+        "changing rows of {table} in one transaction blocks other writes to them",
         "Each changed row stays locked until the transaction ends: other writes to it wait, "
         f"{GROWS}. An interrupted run starts again from nothing.",
         speed=5,
@@ -673,6 +673,12 @@ RULES = {
         "neither lint nor `--sql` can see what this does",
         "Statements in a block or on the connection itself may lock tables or lose data, and "
         "nobody could check that here.{stopped}",
+    ),
+    "acts-outside": Rule(
+        Severity.ERROR,
+        "the revision acts outside of its database: {act}",
+        "That isn't undone when the step fails, and is done again when the step is tried again. "
+        "Lint ran the body and prevented it, and judged each later statement by itself.",
     ),
     "unrendered": Rule(
         Severity.ERROR,
