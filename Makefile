@@ -51,8 +51,8 @@ live: .venv/installed  ## the proofs under traffic and under kills at full size:
 any-schema: .venv/installed  ## 60 random changes of a model with everything, also by scripts and by killed runs; each change cut off at each commit
 	$(BIN)/python -m pytest --full -s tests/safely/foreign tests/migrations/test_resumed.py tests/safely/test_half_undone.py tests/safely/test_retype.py tests/safely/test_enums.py
 
-rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
-	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
+rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows; each spelling of lint pasted and run
+	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py tests/safely/test_spellings.py
 
 contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (20,000 steps) against the service
 	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py tests/service/http/test_model.py
