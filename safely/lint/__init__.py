@@ -32,6 +32,7 @@ from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.outside import Prevented
 from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
+from safely.lint.sql_text import unqualified
 from safely.lint.stand_in import NoAnswer
 from safely.lint.statements import ACCESS_EXCLUSIVE, changes
 from safely.lint.views import View, view
@@ -49,6 +50,12 @@ WITHOUT_SCRATCH = (
     "Lint has no scratch database here (pip install 'safely[rehearse]'), so it judged every "
     "statement of the file, whatever the condition before it."
 )
+
+
+PARTS = (  # of a table, which are dropped with it
+    "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
+    "no default",
+)  # fmt: skip
 
 
 class Scratch(Protocol):
@@ -177,7 +184,7 @@ def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers
             findings[revision.revision] = list(own_findings(reading, script))
             readings[revision.revision] = reading
         except Exception as error:  # noqa: BLE001  # a file that lint can't judge hides no other
-            stopped = f" Lint itself failed: {type(error).__name__}: {first_line(error)}"
+            stopped = f" Lint itself failed: {description(error)}."
             findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
     directions = [direction for reading in readings.values() for direction in reading.directions]
     remarks = iter(
@@ -210,7 +217,8 @@ def read(  # noqa: PLR0913  # likewise
         views[up] = view(
             script, revision, metadata, options, source=parsed, rendering=rendering, up=up
         )
-    dead = views[True].dead | views[False].dead
+    gone = {up: dropped_with_tables(parsed, seen, metadata) for up, seen in views.items()}
+    dead = views[True].dead | views[False].dead | gone[True] | gone[False]
     parsed = parsed._replace(calls=[call for call in parsed.calls if call.lines[0] not in dead])
     upgrade = views[True]
     # with a database's answers, a table that only another branch would create is there already
@@ -225,7 +233,9 @@ def read(  # noqa: PLR0913  # likewise
         Direction(
             source=parsed,
             revision=revision.revision,
-            statements=seen.statements,
+            statements=[
+                statement for statement in seen.statements if statement.line not in gone[up]
+            ],
             new_tables=new_tables,
             up=up,
             metadata=metadata,
@@ -238,12 +248,37 @@ def read(  # noqa: PLR0913  # likewise
     return Reading(parsed, directions, list(views.values()))
 
 
+def dropped_with_tables(parsed: Source, seen: View, metadata: sa.MetaData) -> set[int]:
+    """Return the lines that drop parts of tables which the body then drops.
+
+    Who waits and what is lost is said about the table. An operation of `safely` keeps the table
+    with all of its parts, so it counts as no drop here.
+    """
+    indexes = {
+        str(index.name): table.name for table in metadata.tables.values() for index in table.indexes
+    }
+    tables, lines = set(), set()
+    for statement in reversed(seen.statements):
+        every = list(changes(statement.text))
+        tables |= {change.table for change in every if change.kind == "drop table"}
+        call = parsed.call_at(statement.line) if statement.line else None
+        of_call = parsed.table(call) if call and call.name == "drop_index" else None
+        owners = {
+            change.table or of_call or indexes.get(unqualified(change.parts.get("name", "")), "")
+            for change in every
+        }
+        if every and owners <= tables and all(change.kind in PARTS for change in every):
+            lines.add(statement.line or 0)
+    return lines
+
+
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
     """Yield the findings of all checks but squawk's."""
     for direction, seen in zip(reading.directions, reading.views, strict=True):
         for module in SQL_CHECKS:
             yield from module.check(direction)
-        yield from of_body(direction, seen)
+        for finding in of_body(direction, seen):
+            yield finding._replace(up=direction.up)
     upgrade, downgrade = reading.directions
     yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
@@ -269,8 +304,7 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
     ):
         yield failed(direction, rendering)
     for error, line in rendering.prevented:
-        stopped = f" Lint runs the body without letting it act outside of its database: {error}."
-        yield Finding.of("unseen", parsed.lines_at(line or 1), stopped=stopped)
+        yield Finding.of("acts-outside", parsed.lines_at(line or 1), act=str(error))
     if rendering.reads:
         how = ON_SCRATCH if rendering.is_answered else WITHOUT_SCRATCH
         yield Finding.of("reads-database", parsed.lines_at(rendering.reads[0]), how=how)
@@ -281,10 +315,14 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
             finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
             yield finding._replace(locks=locks, up=direction.up)
     for error, line in rendering.unprintable:
-        message = f"{type(error).__name__}: {first_line(error)}"
-        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=message)
-    for line in seen.unseen:
-        yield Finding.of("unseen", parsed.lines_at(line), stopped="")
+        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=description(error))
+    for line, reason in seen.unseen.items():
+        if isinstance(reason, Prevented):
+            yield Finding.of("acts-outside", parsed.lines_at(line), act=str(reason))
+        else:
+            is_known = reason is None or isinstance(reason, NoAnswer)
+            stopped = "" if is_known else f" It raises {description(reason)}."
+            yield Finding.of("unseen", parsed.lines_at(line), stopped=stopped)
 
 
 def failed(direction: Direction, rendering: Rendering) -> Finding:
@@ -293,7 +331,7 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     error, at = rendering.failure
     parsed = direction.source
     lines = parsed.lines_at(at) if at else parsed.first_line(up=direction.up)
-    message = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+    message = description(error)
     if isinstance(error, Refused):
         return Finding.of("refused", lines, error=first_line(error))
     if rendering.is_answered:
@@ -301,6 +339,11 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     return Finding.of("unrendered", lines, error=message)
 
 
-def first_line(error: BaseException) -> str:
+def description(error: BaseException | None) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+def first_line(error: BaseException | None) -> str:
     """Return the first line of an error's message."""
     return str(error).partition("\n")[0]

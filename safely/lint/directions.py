@@ -14,6 +14,7 @@ from safely.lint.sql_text import unqualified
 from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
+OF_TYPES = ("add label", "rename label", "drop type")
 NOT_VALID = ", postgresql_not_valid=True"
 LOOP = "# in the place of the loop"
 
@@ -202,12 +203,34 @@ class Direction(NamedTuple):
         lines = [line for step in steps[::-1] for line in step or ()]
         return list(dict.fromkeys(lines))
 
-    def raw_op_names(self, statement: Statement, table: str) -> dict[str, str]:
+    def raw_op_names(self, statement: Statement, change: Change) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
         if call is not None and not spelling.is_known(call):
             call = None  # a call that runs plain SQL
-        return raw_op_names(call, table, is_new=table in self.new_tables)
+        code = "this SQL" if call is None else f"op.{call.name}"
+        return {"code": code, "lock": self.lock_of(change)}
+
+    def lock_of_call(self, call: Call) -> str:
+        """Return in sentences which locks the statements of a call take, and who waits for them."""
+        emitted = [text for _, texts in self.variants(call) for text in texts]
+        locks = (self.lock_of(change) for text in emitted for change in changes(text))
+        return " ".join(dict.fromkeys(filter(None, locks)))
+
+    def lock_of(self, change: Change) -> str:
+        """Return in a sentence which lock a change takes, and who waits for it."""
+        if change.kind in OF_TYPES:
+            return (
+                "Builds of other revisions go on using the type, and can't read a label they lack."
+            )
+        if change.table in self.new_tables:
+            return "Nobody waits: the table is new."
+        table = change.table or "the table of the index"
+        if "concurrently" in change.parts:
+            return f"The statement takes {change.mode} on {table}: reads and writes go on."
+        return (
+            f"The statement takes {change.mode} on {table} for an instant." if change.mode else ""
+        )
 
     def in_use(self, table: str) -> bool:
         """Return whether clients may use a table; in an upgrade, they don't use a new one."""
@@ -243,13 +266,3 @@ def description(change: Change) -> str:
     if "column" in change.parts:
         return f"{change.table}.{unqualified(change.parts['column'])}"
     return ROWS.get(change.kind, "{}").format(change.table)
-
-
-def raw_op_names(call: Call | None, table: str, *, is_new: bool) -> dict[str, str]:
-    """Return the names for the rule raw-op; without a call it is about plain SQL."""
-    lock = f"The statement takes ACCESS EXCLUSIVE on {table} for an instant."
-    if not table:
-        lock = "Builds of other revisions go on using the type, and can't read a label they lack."
-    elif is_new:
-        lock = "Nobody waits: the table is new."
-    return {"code": "this SQL" if call is None else f"op.{call.name}", "lock": lock}

@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic.script import ScriptDirectory
 
 from safely.lint import plain_sql, spelling
-from safely.lint.directions import Direction, raw_op_names
+from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
 from safely.lint.statements import ROW_EXCLUSIVE, changes
@@ -25,22 +25,21 @@ COPY = (
 
 
 def check(
-    direction: Direction, downgrade: Direction, script: ScriptDirectory, *, is_undone: bool
+    upgrade: Direction, downgrade: Direction, script: ScriptDirectory, *, is_undone: bool
 ) -> Iterator[Finding]:
     """Yield the findings in the file of a revision.
 
-    `direction` is the upgrade. `is_undone`: the downgrade printed something, or the upgrade printed
-    nothing. A revision that does nothing, such as a merge, has nothing to undo.
+    `is_undone`: the downgrade printed something, or the upgrade printed nothing. A revision that
+    does nothing, such as a merge, has nothing to undo.
     """
-    source = direction.source
+    source = upgrade.source
     yield from imports(source, Path(script.dir))
     if not is_empty(source):
-        yield from empty_downgrade(direction, is_undone=is_undone)
+        yield from empty_downgrade(upgrade, is_undone=is_undone)
     for call in source.calls:
-        here = direction if call.up else downgrade
-        if call.owner != "safely" and spelling.is_known(call) and (safe := here.spelled(call)):
-            table = source.table(here.variants(call)[0][0]) or "the table"
-            names = raw_op_names(call, table, is_new=table in direction.new_tables)
+        direction = upgrade if call.up else downgrade
+        if call.owner != "safely" and spelling.is_known(call) and (safe := direction.spelled(call)):
+            names = {"code": f"op.{call.name}", "lock": direction.lock_of_call(call)}
             yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
         if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)

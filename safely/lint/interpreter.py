@@ -12,20 +12,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import sqlalchemy as sa
 from alembic import op
 
 from safely.lint import stand_in
-from safely.lint.rendering import ERRORS, Place, Recorder
+from safely.lint.rendering import ERRORS, SAFELY, Place, Recorder
 from safely.lint.source import read_text
 
 MOST_ROUNDS = 200  # of a loop
 DEEPEST = 10  # calls of functions in the file, one inside the other
 RUN_ASYNC = "run_async"
 LIBRARIES = ("alembic.", "sqlalchemy.")
-Functions = Mapping[str, ast.FunctionDef | ast.AsyncFunctionDef]
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class Unknown(str):
@@ -93,7 +93,7 @@ class Interpreter:
         self.path = str(module.__file__)
         self.module = vars(module)
         self.recorder = recorder
-        self.functions: Functions = {
+        self.functions: dict[str, Function] = {
             node.name: node
             for node in tree.body
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -107,15 +107,15 @@ class Interpreter:
         self.errors: list[Failed] = []
         """Calls for which nothing could be put into the place of what is unknown."""
         self.depth = depth
+        self.local: dict[Any, tuple[Function, dict[str, Any]]] = {}
+        """The functions inside of functions, with the names around them."""
 
     def run(self, name: str) -> None:
         """Run the function of this name, if the file has it."""
         if name in self.functions:
             self.function(self.functions[name], {})
 
-    def function(
-        self, node: ast.FunctionDef | ast.AsyncFunctionDef, arguments: Mapping[str, Any]
-    ) -> None:
+    def function(self, node: Function, arguments: Mapping[str, Any]) -> None:
         """Run the body of a function."""
         if self.depth == DEEPEST:
             return
@@ -171,6 +171,8 @@ class Interpreter:
                     self.bind(target, value, names)
             case _:
                 self.execute(ast.Module([statement], []), names)
+                if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+                    self.local[names.get(statement.name)] = statement, names
         return None
 
     def condition(self, statement: ast.If, names: dict[str, Any]) -> Ended | None:
@@ -295,12 +297,14 @@ class Interpreter:
         if isinstance(head, ast.Attribute) and head.attr == RUN_ASYNC and given:
             head, first = given.pop(0), [self.recorder.connection]
         function = self.tolerant(head, names)
-        if not inspect.isfunction(function):
-            return False
+        if not inspect.isfunction(function) or function.__module__.startswith(SAFELY):
+            return False  # an operation of `safely` runs as such, and is trusted
         inner: Interpreter | None = self
-        if function.__code__.co_filename != self.path:
-            inner = of_module(sys.modules.get(function.__module__), self.recorder, self.depth)
-        body = inner and inner.functions.get(function.__name__)
+        body, around = self.local.get(function, (None, {}))
+        if body is None:
+            if function.__code__.co_filename != self.path:
+                inner = of_module(sys.modules.get(function.__module__), self.recorder, self.depth)
+            body = inner.functions.get(function.__name__) if inner else None
         if not inner or not body or not any(isinstance(part, ast.Expr) for part in ast.walk(body)):
             return False
         arguments = [
@@ -317,7 +321,7 @@ class Interpreter:
             return False
         bound.apply_defaults()
         if inner is self:
-            self.function(body, bound.arguments)
+            self.function(body, around | bound.arguments)
             return True
         queued = self.recorder.queued
         self.recorder.queued = queued or Place(node.lineno, from_safely=False, values={})
@@ -404,6 +408,9 @@ def of_module(module: Any, recorder: Recorder, depth: int) -> Interpreter | None
     if module is None or op not in vars(module).values():
         return None
     path = Path(module.__file__)
+    is_library = f"{module.__name__}.".startswith((*LIBRARIES, "safely."))
+    if is_library or "site-packages" in path.parts:
+        return None
     return Interpreter(ast.parse(read_text(path)), module, recorder, depth)
 
 

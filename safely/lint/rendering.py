@@ -309,7 +309,7 @@ def recording(  # noqa: PLR0913  # what lint knows of a project and its revision
         allowed = str(connection.engine.url.query.get("host", ""))
     with (
         nested(EnvironmentContext(Config(), script, as_sql=True)) as environment,
-        redirect_stdout(sys.stderr),  # a body may print; standard output is for the findings
+        redirect_stdout(io.StringIO()),  # a body may print; standard output is for the findings
         outside.prevented(recorder.note, allowed),
     ):
         environment.configure(**{**options, **offline})

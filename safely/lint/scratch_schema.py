@@ -25,8 +25,17 @@ from safely.lint.rendering import Rendering, render
 from safely.scratch import databases
 
 DATABASE = "lint"
-TIMEOUTS = ("-c", "statement_timeout=10s", "-c", "lock_timeout=2s")  # a body may wait for itself
+TIMEOUTS = {"statement_timeout": "10s", "lock_timeout": "2s"}  # a body may wait for itself
 SAVEPOINT = "safely_lint"
+# Alembic makes it before the first revision, so a loop over all tables comes to it
+VERSION_TABLE = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"
+UNUSABLE = (
+    CommandError,
+    OSError,
+    sa.exc.SQLAlchemyError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 # the transaction is that of the step, and in one without other clients the lock doesn't matter
 TRANSACTION = re.compile(
     r"\s*(?:BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE TRANSACTION|VACUUM)\b",
@@ -85,7 +94,7 @@ class ScratchSchema:
             return None
         try:
             return self.runner.run(self.rendered(revision, up=up))
-        except (CommandError, OSError, sa.exc.SQLAlchemyError, asyncpg.PostgresError) as error:
+        except UNUSABLE as error:
             self.is_usable = False
             self.tell(f"no scratch database answers the revisions: {error}")
             return None
@@ -103,17 +112,23 @@ class ScratchSchema:
     async def open(self) -> AsyncConnection:
         """Return a connection to the database; start its server if it has one of its own."""
         if not self.address:
-            server = await self.stack.enter_async_context(databases.server(*TIMEOUTS))
+            server = await self.stack.enter_async_context(databases.server())
             await databases.execute(server, f"CREATE DATABASE {DATABASE}")
             self.address = server.url(DATABASE)
-        engine = create_async_engine(database.usable(self.address), poolclass=sa.NullPool)
+        schemas = {table.schema for table in self.metadata.tables.values()} - {None}
+        path = ", ".join(f'"{schema}"' for schema in [*sorted(map(str, schemas)), "public"])
+        engine = create_async_engine(
+            database.usable(self.address),
+            poolclass=sa.NullPool,
+            connect_args={"server_settings": {**TIMEOUTS, "search_path": path}},
+        )
         sa.event.listen(engine.sync_engine, "do_connect", for_asyncpg)
         self.listen(engine.sync_engine)
         self.stack.push_async_callback(engine.dispose)
         connection = await self.stack.enter_async_context(engine.connect())
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        for schema in {table.schema for table in self.metadata.tables.values()} - {None}:
-            await connection.exec_driver_sql(f"CREATE SCHEMA IF NOT EXISTS {quote(str(schema))}")
+        for schema in schemas:
+            await connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        await connection.exec_driver_sql(VERSION_TABLE)
         await connection.commit()
         return connection
 

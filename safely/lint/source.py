@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 from alembic.operations import Operations
 
 import safely
+from safely.lint.stand_in import UNKNOWN
 
 OP, SAFELY = "alembic.op", "safely"
+BATCH = f"{OP}.batch_alter_table"
 EXECUTING = {"execute", "exec_driver_sql", "scalar", "scalars"}  # methods that run SQL
 NAME_FIRST = {  # operations whose first argument is the name of a constraint or index
     "create_check_constraint",
@@ -114,13 +116,13 @@ class Source(NamedTuple):
             and isinstance(call.node.func.value, ast.Name)
         }
 
-    def function(self, name: str) -> ast.FunctionDef | None:
+    def function(self, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
         """Return the function of this name; None if the file has none."""
         return next(
             (
                 node
                 for node in self.tree.body
-                if isinstance(node, ast.FunctionDef) and node.name == name
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name
             ),
             None,
         )
@@ -228,7 +230,16 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     """Yield every call of an operation, whatever the file calls its module."""
     full_names = imported_names(tree)
     for function in tree.body:
+        name = getattr(function, "name", "")
+        if name and any(full_name(node, full_names) == BATCH for node in expressions(function)):
+            full_names[name] = BATCH  # a function that opens a batch
+    for function in tree.body:
         yield from operations_in(function, getattr(function, "name", ""), full_names, {})
+
+
+def expressions(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the expressions in a piece of code."""
+    return (inner for inner in ast.walk(node) if isinstance(inner, ast.expr))
 
 
 def operations_in(
@@ -279,7 +290,7 @@ def batch_calls(node: ast.With, full_names: dict[str, str]) -> dict[str, ast.Cal
         call, name = item.context_expr, item.optional_vars
         if (
             isinstance(call, ast.Call)
-            and full_name(call.func, full_names) == f"{OP}.batch_alter_table"
+            and full_name(call.func, full_names) == BATCH
             and isinstance(name, ast.Name)
             and table_of_batch(call) is not None
         ):
@@ -343,20 +354,22 @@ class Replacing(ast.NodeTransformer):
             try:
                 code = compile(ast.Expression(node), "", "eval")
                 value = eval(code, {**self.values})  # noqa: S307  # an argument of the body's
-                written = ast.parse(repr(value), mode="eval").body
-            except Exception:  # noqa: BLE001  # a name of the module's, an object without a literal
+                written = ast.parse(repr(plain(value)), mode="eval").body
+            except Exception:  # noqa: BLE001  # a name of the module's, a value without a literal
                 return node
-            if is_literal(value):
-                return ast.copy_location(written, node)
-            return node
+            return ast.copy_location(written, node)
         return super().visit(node)
 
 
-def is_literal(value: Any) -> bool:
-    """Return whether a value is a string, a number, or a list or tuple of them."""
+def plain(value: Any) -> Any:
+    """Return a string, a number, or a list or tuple of them; raise ValueError for other values."""
     if isinstance(value, list | tuple):
-        return all(map(is_literal, value))
-    return isinstance(value, str | int) and type(value) in (str, int)
+        return type(value)(map(plain, value))
+    if isinstance(value, str) and UNKNOWN not in value:
+        return str(value)  # SQLAlchemy's names are strings of a class of their own
+    if isinstance(value, int):
+        return value
+    raise ValueError(value)
 
 
 def comments(source: Source) -> Iterator[tuple[int, str, bool]]:

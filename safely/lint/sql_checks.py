@@ -14,6 +14,7 @@ from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.type_changes import rewrites_nothing
 
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
@@ -57,7 +58,7 @@ def unsafe_change(
     elif direction.in_use(change.table):
         yield from change_in_use(direction, statement, change, not_null)
     if kind != "update" and plain_sql.of_change(change):
-        names = direction.raw_op_names(statement, change.table)
+        names = direction.raw_op_names(statement, change)
         finding = direction.finding("raw-op", statement, change, **names)
         if finding.safe:
             yield finding
@@ -79,7 +80,7 @@ def change_in_use(
     """Yield the findings about a change of a table that clients use."""
     kind = change.kind
     if kind in AT_ONCE:
-        if not is_not_valid(change):
+        if not is_not_valid(change) and not keeps_rows(direction, statement, change):
             yield direction.finding(AT_ONCE[kind], statement, change)
     elif kind in DROPS:
         rule = "plain-drop" if direction.up else "lossy-downgrade"
@@ -93,6 +94,15 @@ def change_in_use(
         yield from check_and_validate(direction, statement, change)
     elif kind in ("update", "delete"):
         yield from changed_rows(direction, statement, change)
+
+
+def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bool:
+    """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
+    call, _ = direction.location(statement)
+    if change.kind != "type" or call is None or change.node.def_.raw_default is not None:
+        return False
+    existing = next((k.value for k in call.node.keywords if k.arg == "existing_type"), None)
+    return rewrites_nothing(existing, change.parts["type"])
 
 
 def is_not_valid(change: Change) -> bool:

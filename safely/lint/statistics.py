@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from safely.errors import is_lock_timeout
+from safely.errors import causes
 from safely.ledger.ledger import LOG
 from safely.lint.findings import Finding
 from safely.lint.rules import RULES, Severity
@@ -25,6 +25,8 @@ VERSION = 1
 SHORT = 0.1  # seconds that clients may wait: the default of lock_timeout
 MEGABYTE = 1_000_000
 ROW = 100  # bytes of a row, where only the number of rows is known
+FEW = 10_000  # rows; fewer are counted on PostgreSQL, since its own figures are of the last ANALYZE
+UNREADABLE = {"42501", "42P01", "55000"}  # no right, just dropped, a view that was never filled
 MOST_ROWS = 1_000_000  # that are counted on SQLite
 POSTGRESQL = sa.text("""\
 SELECT nspname, pg_class.relname, reltuples, size,
@@ -85,25 +87,27 @@ def postgresql(connection: Connection) -> Iterator[tuple[str, Table]]:
         rows = int(row.reltuples)
         if row.size == 0:
             rows = 0
-        elif rows <= 0:  # it was never analyzed, or was empty then
+        elif rows < FEW:  # or it was never analyzed, or has changed much since
             preparer = connection.dialect.identifier_preparer
             rows = estimated(connection, ".".join(map(preparer.quote_identifier, row[:2])))
         yield row.relname, Table(rows, int(row.size), round(float(row.writes or 0), 2))
 
 
 def estimated(connection: Connection, table: str) -> int:
-    """Return the number of rows that the planner expects; 0 only for a table without rows."""
+    """Return the number of rows: exactly of a small table, else what the planner expects."""
     try:
         with connection.begin_nested():
-            if not connection.scalar(sa.text(f"SELECT EXISTS (SELECT FROM {table})")):
-                return 0
+            some = f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW}) AS few"
+            rows = int(connection.scalar(sa.text(some)) or 0)
+            if rows < FEW:
+                return rows
             plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}"))
     except DBAPIError as error:
-        if is_lock_timeout(error):
+        if UNREADABLE.isdisjoint(getattr(cause, "sqlstate", None) for cause in causes(error)):
             raise
-        return 1  # we may not read it, so it may have rows
-    content = json.loads(plan) if isinstance(plan, str) else plan
-    return max(1, int(content[0]["Plan"]["Plan Rows"])) if content else 1
+        return 1  # it may have rows
+    content: Any = json.loads(plan) if isinstance(plan, str) else plan
+    return int(content[0]["Plan"]["Plan Rows"])
 
 
 def sqlite(connection: Connection) -> Iterator[tuple[str, Table]]:

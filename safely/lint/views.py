@@ -8,7 +8,7 @@ from alembic.script import Script, ScriptDirectory
 
 from safely.lint.interpreter import UNKNOWN, Interpreter
 from safely.lint.parsing import statements
-from safely.lint.rendering import BEGIN, COMMIT, Recorder, Rendering, Statement, recording
+from safely.lint.rendering import BEGIN, COMMIT, Failure, Recorder, Rendering, Statement, recording
 from safely.lint.source import EXECUTING, Call, Source
 from safely.lint.stand_in import NoAnswer
 
@@ -33,8 +33,8 @@ class View(NamedTuple):
     rendering: Rendering
     statements: list[Statement]
     """Those of the rendering, and those of the branches that it didn't take."""
-    unseen: list[int]
-    """The lines of calls whose effect can't be told."""
+    unseen: dict[int, BaseException | None]
+    """The lines of calls whose effect can't be told, and what they raise."""
     dead: set[int]
     """The lines of calls that PostgreSQL doesn't come to."""
 
@@ -59,14 +59,15 @@ def view(  # noqa: PLR0913  # what lint knows of a project, and what it has read
         and emitted.isdisjoint(range(call.lines[0], call.lines[1] + 1))
     ]
     if not silent and rendering.failure is None and not rendering.reads:
-        return View(rendering, rendering.statements, [], set())
+        return View(rendering, rendering.statements, {}, set())
     recorder = Recorder(revision.path)
     with recording(script, revision, metadata, options, recorder, up=up) as migration:
         interpreter = Interpreter(source.tree, revision.module, recorder)
         with migration.begin_transaction(_per_migration=True):
             interpreter.run("upgrade" if up else "downgrade")
     ran = rendering.lines if rendering.failure is None else rendering.lines - {failing(rendering)}
-    merged, unseen, at = list(rendering.statements), set(), 1
+    merged, at = list(rendering.statements), 1
+    unseen: dict[int, BaseException | None] = {}
     for recorded in recorder.statements:
         # an unknown value, and not the letter as a string
         statement = recorded._replace(text=recorded.text.replace(f"'{UNKNOWN}'", UNKNOWN))
@@ -81,17 +82,14 @@ def view(  # noqa: PLR0913  # what lint knows of a project, and what it has read
                 merged.insert(at, statement)
                 at += 1
             else:
-                unseen.add(lines[0])
+                unseen[lines[0]] = None
     judged = {statement.line for statement in merged if statement.line}
-    outside = {line for _, line in recorder.prevented if line and line not in rendering.lines}
-    unseen |= outside | {
-        lines_of(source, line)[0]
-        for line in errors(interpreter, source)
-        if line not in ran and judged.isdisjoint(lines_of(source, line))
-    }
+    for error, line in [*recorder.prevented, *errors(interpreter, source)]:
+        if line and line not in ran and judged.isdisjoint(lines_of(source, line)):
+            unseen[lines_of(source, line)[0]] = error
     if rendering.failure and not isinstance(rendering.failure.error, NoAnswer):
         # the error with which the body ended has a finding of its own
-        unseen -= {lines_of(source, failing(rendering))[0]}
+        unseen.pop(lines_of(source, failing(rendering))[0], None)
     dead = {
         call.lines[0]
         for call in source.calls
@@ -99,7 +97,7 @@ def view(  # noqa: PLR0913  # what lint knows of a project, and what it has read
         and call.lines[0] not in interpreter.visited | rendering.lines
         and judged.isdisjoint(lines_of(source, call.lines[0]))
     }
-    return View(rendering, merged, sorted(unseen), dead)
+    return View(rendering, merged, unseen, dead)
 
 
 def emits(call: Call) -> bool:
@@ -127,9 +125,9 @@ def is_readable(statement: Statement) -> bool:
     )
 
 
-def errors(interpreter: Interpreter, source: Source) -> Iterator[int]:
-    """Yield the lines where an operation, or code that reads the database, can't be judged."""
+def errors(interpreter: Interpreter, source: Source) -> Iterator[Failure]:
+    """Yield the errors of operations that can't be judged, and of code that may write."""
     for failed in interpreter.errors:
         call = source.call_at(failed.line)
         if failed.has_effect or (call is not None and emits(call)):
-            yield failed.line
+            yield Failure(failed.error, failed.line)

@@ -113,8 +113,13 @@ def half_of(step: RevisionStep) -> Half:
     return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
 
 
-def refusal(grave: dict[Half, list[Report]], config: Config) -> CommandError:
-    """Return the error that shows the findings, a line each, and the ways out."""
+def refusal(
+    grave: dict[Half, list[Report]], config: Config, begun: Step | None = None
+) -> CommandError:
+    """Return the error that shows the findings, a line each, and the ways out.
+
+    `begun`: the step that a killed run left half done, which may be finished by itself.
+    """
     lines = [one_line(report) for of_step in grave.values() for report in of_step]
     number = len(lines)
     if number > MOST:
@@ -123,10 +128,18 @@ def refusal(grave: dict[Half, list[Report]], config: Config) -> CommandError:
     program, _, verb = command.partition(" ")
     again = f'{program or "alembic"} -x unsafe="REASON" {verb or "…"} {target}'.strip()
     revisions = " ".join(dict.fromkeys(half.revision for half in grave))
+    alone = ""
+    if isinstance(begun, RevisionStep):
+        half, reached = half_of(begun), ", ".join(begun.to_revisions) or "base"
+        end = half.revision if begun.is_upgrade else reached
+        alone = (
+            f". {half.direction} {half.revision} is begun: `alembic {half.direction} {end}` goes "
+            "on with it, and ends there"
+        )
     return CommandError(
         "\n  ".join([f"{number} grave finding(s), so nothing was changed:", *lines])
         + f"\n`python -m safely lint {revisions}` says why, and what to write instead. Or argue a "
-        f"line away in its file (# lint: RULE: REASON), or run it all the same: {again}"
+        f"line away in its file (# lint: RULE: REASON), or run it all the same: {again}{alone}"
     )
 
 
