@@ -986,4 +986,128 @@ CASES = {
         'batch_op.add_column(sa.Column("extra", sa.Text()), insert_after="name")',
         'batch_op.drop_column("extra")',
     ),
+    "batch everything": op(
+        'with op.batch_alter_table("plants", schema=None) as b:\n'
+        '    b.alter_column("code", existing_type=sa.String(20), type_=sa.String(30), '
+        'nullable=True, server_default="7", comment="a code")\n'
+        '    b.alter_column("code", new_column_name="sign")',
+        'with op.batch_alter_table("plants", schema=None) as b:\n'
+        '    b.alter_column("sign", new_column_name="code")\n'
+        '    b.alter_column("code", existing_type=sa.String(30), type_=sa.String(20), '
+        "server_default=None, comment=None)",
+    ),
+    # what forbids to set aside
+    "drop column with a foreign key": sql(
+        "ALTER TABLE tags DROP COLUMN plant_id",
+        "ALTER TABLE tags ADD COLUMN plant_id integer CONSTRAINT fk_tags_plant_id_plants "
+        "REFERENCES plants (id) ON DELETE CASCADE",
+        other_rows=True,
+    ),
+    "op column with a foreign key dropped": op(
+        'op.drop_column("tags", "plant_id")',
+        'op.add_column("tags", sa.Column("plant_id", sa.Integer(), sa.ForeignKey("plants.id", '
+        'ondelete="CASCADE")))',
+        other_rows=True,
+    ),
+    "op column and its rules": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer()))\n'
+        'op.create_check_constraint(op.f("ck_extra"), "plants", "extra > 0")\n'
+        'op.create_unique_constraint("uq_extra", "plants", ["extra", "id"])\n'
+        'op.create_foreign_key("fk_extra", "plants", "beds", ["extra"], ["id"])',
+        'op.drop_column("plants", "extra")',
+    ),
+    "op column and its rules, which are dropped": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer()))\n'
+        'op.create_foreign_key("fk_extra", "plants", "beds", ["extra"], ["id"])',
+        'op.drop_constraint("fk_extra", "plants", type_="foreignkey")\n'
+        'op.drop_column("plants", "extra")',
+    ),
+    # ways down that are missing
+    "no way down from an index": op('op.create_index("ix_extra", "plants", ["note"])', "pass"),
+    "no way down from a column": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer(), '
+        'sa.ForeignKey("beds.id", name="fk_extra")))\n'
+        'op.create_index("ix_extra", "plants", ["extra"])',
+        "pass",
+    ),
+    "no way down from several": op(
+        'op.execute("ALTER TABLE plants RENAME COLUMN note TO remark")\n'
+        'op.rename_table("beds", "patches")\n'
+        'op.create_unique_constraint("uq_extra", "plants", ["name", "id"])',
+        "pass",
+    ),
+    "no way down from a type": op(
+        'op.alter_column("plants", "code", type_=sa.Text())', "pass", "sa.String(20)"
+    ),
+    "no way down from a column that is dropped": op(
+        'op.drop_column("plants", "note")', "pass", "sa.Text()"
+    ),
+    "no way down from a table": op(
+        'op.create_table("pots", sa.Column("id", sa.Integer(), primary_key=True))', "pass"
+    ),
+    # shapes
+    "a module by another name": op(
+        "from alembic import op as o\n"
+        'o.create_index(o.f("ix_extra"), "plants", ["note"], unique=False)',
+        'from alembic.op import drop_index, f\ndrop_index(f("ix_extra"), table_name="plants")',
+    ),
+    "a starred argument": op(
+        'arguments = ["ix_extra", "plants", ["note"]]\nop.create_index(*arguments)',
+        'op.drop_index("ix_extra", "plants")',
+    ),
+    "unpacked options": op(
+        'options = {"unique": True}\nop.create_index("ix_extra", "plants", ["id"], **options)',
+        'op.drop_index("ix_extra", "plants")',
+    ),
+    "a loop over SQL": op(
+        'for table in ("beds", "tags"):\n'
+        "    op.execute(f\"ALTER TABLE {table} ADD COLUMN extra text DEFAULT 'a' NOT NULL\")",
+        'for table in ("beds", "tags"):\n    op.execute(f"ALTER TABLE {table} DROP COLUMN extra")',
+        only=PG,
+    ),
+    "a connection": op(
+        'op.get_bind().execute(sa.text("UPDATE plants SET note = :note WHERE note IS NULL"), '
+        '{"note": "it\'s :x"})',
+        "pass",
+    ),
+    "a comment in SQL": sql(
+        "/* about ; */ CREATE INDEX ix_extra -- for ' lists\n ON plants (note);\n-- the end",
+        "DROP INDEX ix_extra;",
+    ),
+    "a table with all": op(
+        'op.create_table(\n    "pots",\n    sa.Column("id", sa.Integer(), primary_key=True),\n'
+        '    sa.Column("bed_id", sa.Integer(), sa.ForeignKey("beds.id", ondelete="CASCADE")),\n'
+        '    sa.Column("name", sa.Text(), unique=True, index=False),\n'
+        '    sa.CheckConstraint("id > 0", name="positive"),\n'
+        '    sa.UniqueConstraint("bed_id", "name"),\n    schema="public",\n)',
+        'op.drop_table("pots", schema="public")',
+        only=PG,
+    ),
+    "primary key by Alembic": column("sa.Integer(), primary_key=True", none=True, alone=True),
+    "identity by Alembic": column("sa.Integer(), sa.Identity()", none=True, only=PG),
+    "stored by Alembic": column(
+        "sa.Integer(), sa.Computed('height * 2', persisted=True)", none=True, only=PG
+    ),
+    "update of an element": update(
+        "UPDATE plants SET data['a'] = '1' WHERE data IS NULL", only=PG, other_rows=False
+    ),
+    "update to json": update("UPDATE plants SET data = '{}'::jsonb", only=PG),
+    "update to now": update(
+        "UPDATE plants SET planted = CURRENT_DATE", '"planted IS NULL OR planted <> CURRENT_DATE"'
+    ),
+    "update of all by themselves": update(
+        "UPDATE plants SET note = upper(note)", '"note <> upper(note)"'
+    ),
+    "update only": update("UPDATE ONLY plants SET note = 'x'", none=True, only=PG),
+    "merge": update(
+        "MERGE INTO plants USING beds ON beds.id = plants.bed_id "
+        "WHEN MATCHED THEN UPDATE SET note = beds.place",
+        '"note = (SELECT place FROM beds WHERE beds.id = bed_id)"',
+        '"note IS DISTINCT FROM (SELECT place FROM beds WHERE beds.id = bed_id) '
+        'AND bed_id IS NOT NULL"',
+        only=PG,
+    ),
+    "insert": sql("INSERT INTO beds (id, place) VALUES (9, 'x')", "", none=True, only=""),
+    "prepared": sql("PREPARE p AS UPDATE plants SET note = 'x'", "", none=True),
+    "view": sql("ALTER VIEW some_plants RENAME COLUMN a TO b", "", none=True),
 }

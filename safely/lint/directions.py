@@ -196,8 +196,7 @@ class Direction(NamedTuple):
                     for text in texts
                     for change in changes(text)
                 ]
-                undone = [opposites.of_change(change) for change in emitted]
-                steps += undone[::-1] if undone else []
+                steps += map(opposites.of_change, emitted)
         if any(step is None for step in steps):
             return []
         lines = [line for step in steps[::-1] for line in step or ()]

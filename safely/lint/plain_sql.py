@@ -95,6 +95,7 @@ PASSES = {  # ALTER TABLE executes some of its actions before others
     "add column": 2,
 }
 LATER = 3
+NAMING_ANOTHER = (nodes.ExplainStmt, nodes.PrepareStmt)  # statements in which another stands
 PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w++(?!:))")  # as sa.text() finds them
 LONGEST_NAME = 63  # bytes; PostgreSQL shortens the parts of a longer one
 
@@ -139,13 +140,14 @@ def of_text(text: str, *, up: bool) -> str | None:
     lines: list[str] = []
     is_better = False
     for statement in statements(text):
-        changes = [] if statement.node is None else list(changes_of(statement.node))
+        changes: list[Change] = []
+        if statement.node is not None and not isinstance(statement.node, NAMING_ANOTHER):
+            changes = list(changes_of(statement.node))
         if isinstance(statement.node, nodes.AlterTableStmt):
             changes.sort(key=lambda change: PASSES.get(change.kind, LATER))
         spellings = [
             NOTHING_TO_UNDO if not up and loses_values(change) else of_change(change)
             for change in changes
-            if change.statement is statement.node  # not of what EXPLAIN or PREPARE names
         ]
         if not any(spellings):
             lines.append(execute(statement.text))

@@ -16,6 +16,14 @@ from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
 from safely.lint.type_changes import rewrites_nothing
 
+IDENTITY = (  # what to do instead, where no single spelling would do
+    "`safely.add_column` refuses an identity, too: add the column nullable, fill it in with "
+    "safely.backfill, and give it a sequence of its own as its default with safely.change_default."
+)
+STORED = (
+    "`safely.add_column` refuses it, too: write GENERATED ALWAYS AS (…) VIRTUAL, or "
+    "sa.Computed(…, persisted=False), which computes the value when it is read (PostgreSQL 18)."
+)
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
 AT_ONCE = {  # the rule for each kind of change that needs no further look
@@ -174,7 +182,11 @@ def added_column(
         or is_stored(constraints.get(pg_query_pb2.CONSTR_GENERATED))
     )
     if is_computed or (default is not None and plain_sql.is_volatile(default.raw_expr)):
-        yield direction.finding("volatile-default", statement, change)
+        finding = direction.finding("volatile-default", statement, change)
+        if finding.safe is None:
+            remedy = IDENTITY if pg_query_pb2.CONSTR_IDENTITY in constraints else STORED
+            finding = finding._replace(why=f"{finding.why} {remedy}")
+        yield finding
     if pg_query_pb2.CONSTR_PRIMARY in constraints:
         yield direction.finding("primary-key-at-once", statement, change)
     elif (

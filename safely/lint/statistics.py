@@ -206,14 +206,18 @@ def load(path: Path) -> Statistics:
 def judge(finding: Finding, statistics: Statistics) -> Finding:
     """Return the finding with the severity that it has on tables of these sizes.
 
-    A grave one is a note where its tables have no rows, and where clients would wait for less than
-    a moment; else it says how long they would wait.
+    A grave one is a note where clients would wait for less than a moment; else it says how long
+    they would wait. It is a note as well where its tables have no rows, unless they are in use: what
+    breaks builds breaks them without rows, too.
     """
     rule, tables = RULES.get(finding.rule), tables_of(finding)
     if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
         return finding
     found = [statistics.find(table) for table in tables]
     if not any(table is not None and table.rows for table in found):
+        is_in_use = any(found) and not statistics.is_empty
+        if is_in_use and rule.speed is None:
+            return finding
         names = " and ".join(dict.fromkeys(map(unqualified, tables)))
         return with_words(finding, f"Here {names} has no rows.", Severity.NOTE)
     if rule.speed is None:
