@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from alembic import context
+from alembic import context, op
 from alembic.autogenerate.api import AutogenContext
 from alembic.autogenerate.render import _render_constraint as render_constraint
 from alembic.autogenerate.render import _render_server_default as render_server_default
@@ -32,6 +32,8 @@ Work: TypeAlias = Callable[[Any, MigrationContext], Iterable[Step]]
 USED = (  # module, name in it, attribute of that or ""
     ("alembic.util.langhelpers", "ModuleClsProxy", "_proxy"),
     ("alembic.util.langhelpers", "ModuleClsProxy", "_install_proxy"),
+    ("alembic.operations.batch", "BatchOperationsImpl", "self.batch.append"),
+    ("alembic.ddl.impl", "DefaultImpl", "_exec"),
     ("alembic.runtime.environment", "EnvironmentContext", "context_opts"),
     ("alembic.runtime.environment", "EnvironmentContext", "_migration_context"),
     ("alembic.runtime.migration", "MigrationContext", "_in_external_transaction"),
@@ -80,6 +82,7 @@ __all__ = [
     "load_each",
     "missing",
     "nested",
+    "operations_kept",
     "render_constraint",
     "render_server_default",
     "render_type",
@@ -106,6 +109,20 @@ def nested(inner: EnvironmentContext) -> Iterator[EnvironmentContext]:
     finally:
         if outer is not None:
             outer.__enter__()
+
+
+@contextmanager
+def operations_kept() -> Iterator[None]:
+    """Let `op` go on working afterwards where a block uses an Operations of its own.
+
+    Alembic has one at a time, and the end of an inner one would leave none.
+    """
+    outer = getattr(op, "_proxy", None)
+    try:
+        yield
+    finally:
+        if outer is not None:
+            outer._install_proxy()  # noqa: SLF001  # here it is allowed
 
 
 def is_configured(environment: EnvironmentContext) -> bool:

@@ -11,7 +11,7 @@ from alembic.util import CommandError
 from safely.database import LOCK_TIMEOUT
 
 PATIENCE = 300.0  # seconds
-NAMES = ("backup", "drift", "lock_timeout", "patience", "trace", "verify")
+NAMES = ("backup", "drift", "lock_timeout", "patience", "trace", "unsafe", "verify")
 SIMILAR = 0.8  # how alike an unknown name and one of ours are, of 1, so that it is a slip
 
 
@@ -29,6 +29,8 @@ class Arguments:
     """The directory of a backup that is made before the first step."""
     verify: bool = False
     """Whether that backup is restored elsewhere and compared."""
+    unsafe: str = ""
+    """Why steps with grave findings are run all the same; empty: they aren't."""
     trace: str = ""
     """The file that gets each statement with the locks that it took; empty: none."""
 
@@ -43,6 +45,8 @@ def of(environment: EnvironmentContext) -> Arguments:
     drift = str(values.get("drift", "refuse"))
     if drift not in ("accept", "refuse"):
         raise CommandError("-x drift=… takes accept or refuse")
+    if not re.search(r"[^\W_]", str(values.get("unsafe", "a reason is not needed"))):
+        raise CommandError('say why: -x unsafe="REASON"')
     backup, verify = values.get("backup"), values.get("verify", "no")
     if backup == "" or verify not in ("yes", "no") or (verify == "yes" and not backup):
         raise CommandError("say -x backup=DIRECTORY, and beside it perhaps -x verify=yes")
@@ -52,6 +56,7 @@ def of(environment: EnvironmentContext) -> Arguments:
         accept_drift=drift == "accept",
         backup=Path(str(backup)) if backup else None,
         verify=verify == "yes",
+        unsafe=str(values.get("unsafe", "")).strip(),
         trace=str(values.get("trace", "")),
     )
 

@@ -242,7 +242,9 @@ def offline_options(project: Project) -> dict[str, Any]:
         "target_metadata": project.tables,
         "transaction_per_migration": True,
         "transactional_ddl": True,
-        "fn": steps.printed(fn, project, given.lock_timeout)
+        "fn": steps.printed(
+            fn, project, given.lock_timeout, config=context.config, unsafe=given.unsafe
+        )
         if getattr(fn, "__name__", "") in MIGRATING
         else other,
     }

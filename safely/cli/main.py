@@ -22,7 +22,7 @@ from safely.database import Outage
 from safely.invocation import Invocation
 
 INTERRUPTED = 130  # as shells have it
-COMMANDS = ("log", "drift", "rehearse", "lint", "backup", "restore", "purge")
+COMMANDS = ("log", "drift", "rehearse", "lint", "stats", "backup", "restore", "purge")
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,7 +31,7 @@ LOG = sa.Table(
         primary_key=True,
     ),
     sa.Column("revision", sa.Text, nullable=False),
-    # upgrade, downgrade, stamp, accept, purge, backup
+    # upgrade, downgrade, stamp, accept, purge, backup, unsafe
     sa.Column("direction", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),  # started, done, undone
     sa.Column("message", sa.Text),
@@ -68,7 +68,10 @@ class Work:
 
 
 class Entry(NamedTuple):
-    """A row for what is no step: a stamp, a purge, drift that is accepted, a backup."""
+    """A row for what is no step: a stamp, a purge, drift that is accepted, a backup.
+
+    Or the reason for which a step with grave findings was run.
+    """
 
     direction: str
     revision: str
@@ -153,9 +156,9 @@ def extend(migration: MigrationContext, message: str, work: Work) -> None:
     migration.execute(LOG.update().where(row).values(values | schema_columns(migration)))
 
 
-def note(migration: MigrationContext, entry: Entry, work: Work) -> None:
+def note(migration: MigrationContext, entry: Entry, work: Work | None) -> None:
     """Write a row for what leaves the schema as it is: the last snapshot remains the last."""
-    duration = {"duration": sa.literal(monotonic() - work.began)}
+    duration = {} if work is None else {"duration": sa.literal(monotonic() - work.began)}
     migration.execute(LOG.insert().values(row_of(migration, entry, work) | duration))
 
 

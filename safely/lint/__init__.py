@@ -9,18 +9,70 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
-from safely.lint import file_checks, source, sql_checks, squawk, subjects
+from safely.lint import (
+    file_checks,
+    index_checks,
+    order_checks,
+    rights_checks,
+    settings_checks,
+    source,
+    sql_checks,
+    squawk,
+    statement_checks,
+    subjects,
+)
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding, apply_suppressions, without_duplicates
-from safely.lint.rendering import BEGIN, COMMIT, Failure, Rendering, Statement, render
+from safely.lint.outside import Prevented
+from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
-from safely.lint.statements import changes
+from safely.lint.sql_text import unqualified
+from safely.lint.stand_in import NoAnswer
+from safely.lint.statements import ACCESS_EXCLUSIVE, changes
+from safely.lint.views import View, view
+from safely.operations.connection import Refused
+
+ON_SCRATCH = (
+    "Lint ran the body on a scratch database with the tables of the revision before, and without "
+    "rows."
+)
+WITHOUT_ROWS = (
+    "On a scratch database, whose tables have no rows, this line raises {error}. So lint judged "
+    "each later statement by itself."
+)
+WITHOUT_SCRATCH = (
+    "Lint has no scratch database here (pip install 'safely[rehearse]'), so it judged every "
+    "statement of the file, whatever the condition before it."
+)
+
+
+PARTS = (  # of a table, which are dropped with it
+    "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
+    "no default",
+)  # fmt: skip
+
+
+class Scratch(Protocol):
+    """A scratch database, with which bodies are rendered that read it."""
+
+    def render(self, revision: Script, *, up: bool) -> Rendering | None:
+        """Return the SQL of one direction of a revision; None where there is no such database."""
+
+
+SQL_CHECKS = (
+    sql_checks,
+    statement_checks,
+    settings_checks,
+    rights_checks,
+    index_checks,
+    order_checks,
+)
 
 
 class Reading(NamedTuple):
@@ -29,17 +81,16 @@ class Reading(NamedTuple):
     source: Source
     directions: list[Direction]
     """Upgrade and downgrade."""
-    failures: list[Failure | None]
-    """The error of each, where its body couldn't be rendered."""
-    is_merge: bool
+    views: list[View]
+    """How each was rendered."""
 
 
 def select(script: ScriptDirectory, names: list[str]) -> list[Script]:
     """Return the revisions that are named, each after those it builds on; all without a name.
 
-    A name is an id, the first characters of one, `head`, or `A:B` for the revisions that
-    `alembic upgrade A:B` runs. Raise CommandError for a name that stands for no revision, and
-    where a revision file can't be loaded.
+    A name is an id, the first characters of one, `head`, the path of a revision file, or `A:B` for
+    the revisions that `alembic upgrade A:B` runs. Raise CommandError for a name that stands for no
+    revision, and where a revision file can't be loaded.
     """
     revisions = load(script)
     if not revisions:
@@ -77,6 +128,8 @@ def cause(error: Exception, script: ScriptDirectory) -> str:
 def named(script: ScriptDirectory, name: str) -> set[str]:
     """Return the ids of the revisions for which a name stands; see `select`."""
     begin, colon, end = name.partition(":")
+    if name.endswith(".py"):
+        return {of_file(script, Path(name))}
     if not colon:
         revisions = resolve(script, name)
         if not revisions:
@@ -93,55 +146,86 @@ def named(script: ScriptDirectory, name: str) -> set[str]:
     return ids
 
 
+def of_file(script: ScriptDirectory, path: Path) -> str:
+    """Return the id of the revision in a file; raise CommandError where it has none of ours."""
+    for revision in script.walk_revisions():
+        if Path(revision.path).resolve() == path.resolve():
+            return revision.revision
+    raise CommandError(f"{path} is no revision file of {script.dir}")
+
+
 def resolve(script: ScriptDirectory, name: str) -> tuple[str, ...]:
     """Return the id that Alembic finds for a name: several for `heads`, none for `base`."""
     return tuple(revision.revision for revision in script.get_revisions(name))
 
 
-def lint(
+def lint(  # noqa: PLR0913  # what is linted, what env.py says, and what answers bodies
     script: ScriptDirectory,
     revisions: list[Script],
     metadata: sa.MetaData,
     options: Mapping[str, Any],
     *,
     numbered: bool = False,
+    with_squawk: bool = True,
+    scratch: Scratch | None = None,
 ) -> dict[str, list[Finding]]:
     """Return the findings of each revision, by its id.
 
     `metadata` has the tables of the models. `options` are those that env.py passes to
     context.configure(): the operations of `safely` read them. `numbered` says whether the project
-    numbers its revisions. Raise CommandError where squawk isn't installed.
+    numbers its revisions. `scratch` answers the revisions that read the database. Raise
+    CommandError where squawk isn't installed, unless it is left out.
     """
-    readings = [
-        read(script, revision, metadata, options, numbered=numbered) for revision in revisions
-    ]
-    directions = [direction for reading in readings for direction in reading.directions]
-    remarks = iter(squawk.check(directions))
-    findings_by_revision = {}
-    for revision, reading in zip(revisions, readings, strict=True):
-        findings = list(own_findings(reading, script))
+    readings: dict[str, Reading] = {}
+    findings: dict[str, list[Finding]] = {}
+    for revision in revisions:
+        try:
+            reading = read(script, revision, metadata, options, numbered=numbered, scratch=scratch)
+            findings[revision.revision] = list(own_findings(reading, script))
+            readings[revision.revision] = reading
+        except Exception as error:  # noqa: BLE001  # a file that lint can't judge hides no other
+            stopped = f" Lint itself failed: {description(error)}."
+            findings[revision.revision] = [Finding.of("unseen", (1, 1), stopped=stopped)]
+    directions = [direction for reading in readings.values() for direction in reading.directions]
+    remarks = iter(
+        squawk.check(directions) if with_squawk and directions else [[] for _ in directions]
+    )
+    for id_, reading in readings.items():
         for direction in reading.directions:
-            findings += squawk.findings(direction, next(remarks))
-        findings_by_revision[revision.revision] = apply_suppressions(
-            reading.source, without_duplicates(findings)
-        )
-    return findings_by_revision
+            findings[id_] += squawk.findings(direction, next(remarks))
+            findings[id_] = direction.with_locks(findings[id_])
+        findings[id_] = apply_suppressions(reading.source, without_duplicates(findings[id_]))
+    return findings
 
 
-def read(
+def read(  # noqa: PLR0913  # likewise
     script: ScriptDirectory,
     revision: Script,
     metadata: sa.MetaData,
     options: Mapping[str, Any],
     *,
     numbered: bool,
+    scratch: Scratch | None = None,
 ) -> Reading:
     """Parse a revision's file, and render both of its directions."""
     parsed = source.read(Path(revision.path))
-    renderings = {up: render(script, revision, metadata, options, up=up) for up in (True, False)}
+    views: dict[bool, View] = {}
+    for up in (True, False):
+        rendering = render(script, revision, metadata, options, up=up)
+        if rendering.reads and scratch is not None:
+            rendering = scratch.render(revision, up=up) or rendering
+        views[up] = view(
+            script, revision, metadata, options, source=parsed, rendering=rendering, up=up
+        )
+    gone = {up: dropped_with_tables(parsed, seen, metadata) for up, seen in views.items()}
+    dead = views[True].dead | views[False].dead | gone[True] | gone[False]
+    parsed = parsed._replace(calls=[call for call in parsed.calls if call.lines[0] not in dead])
+    upgrade = views[True]
+    # with a database's answers, a table that only another branch would create is there already
+    certain = upgrade.rendering if upgrade.rendering.is_answered else upgrade
     new_tables = {
         change.table
-        for statement in renderings[True].statements
+        for statement in certain.statements
         for change in changes(statement.text)
         if change.kind == "create table"
     }
@@ -149,76 +233,117 @@ def read(
         Direction(
             source=parsed,
             revision=revision.revision,
-            statements=[*rendering.statements, *skipped_sql(parsed, rendering, up=up)],
+            statements=[
+                statement for statement in seen.statements if statement.line not in gone[up]
+            ],
             new_tables=new_tables,
             up=up,
             metadata=metadata,
             numbered=numbered,
+            opposite=views[not up].statements,
+            spellings={},
         )
-        for up, rendering in renderings.items()
+        for up, seen in views.items()
     ]
-    failures = [rendering.failure for rendering in renderings.values()]
-    return Reading(parsed, directions, failures, revision.is_merge_point)
+    return Reading(parsed, directions, list(views.values()))
 
 
-def skipped_sql(parsed: Source, rendering: Rendering, *, up: bool) -> Iterator[Statement]:
-    """Yield the SQL in the file that the rendering lacks, since its line didn't run."""
-    rendered_lines = {statement.line for statement in rendering.statements}
-    for call in parsed.calls:
-        if call.name in source.EXECUTING and call.up == up and call.node.args:
-            first, last = call.lines
-            text = parsed.text(call.node.args[0])
-            if text and rendered_lines.isdisjoint(range(first, last + 1)):
-                yield Statement(f"{text};", first, from_safely=False, transaction=-first)
+def dropped_with_tables(parsed: Source, seen: View, metadata: sa.MetaData) -> set[int]:
+    """Return the lines that drop parts of tables which the body then drops.
+
+    Who waits and what is lost is said about the table. An operation of `safely` keeps the table
+    with all of its parts, so it counts as no drop here.
+    """
+    indexes = {
+        str(index.name): table.name for table in metadata.tables.values() for index in table.indexes
+    }
+    tables, lines = set(), set()
+    for statement in reversed(seen.statements):
+        every = list(changes(statement.text))
+        tables |= {change.table for change in every if change.kind == "drop table"}
+        call = parsed.call_at(statement.line) if statement.line else None
+        of_call = parsed.table(call) if call and call.name == "drop_index" else None
+        owners = {
+            change.table or of_call or indexes.get(unqualified(change.parts.get("name", "")), "")
+            for change in every
+        }
+        if every and owners <= tables and all(change.kind in PARTS for change in every):
+            lines.add(statement.line or 0)
+    return lines
 
 
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:
     """Yield the findings of all checks but squawk's."""
-    for direction, failure in zip(reading.directions, reading.failures, strict=True):
-        yield from sql_checks.check(direction)
-        if failure is not None:
-            yield unrendered(direction, failure)
-    upgrade, _ = reading.directions
-    yield from file_checks.check(
-        upgrade, script, is_merge=reading.is_merge, is_undone=is_undone(reading)
-    )
+    for direction, seen in zip(reading.directions, reading.views, strict=True):
+        for module in SQL_CHECKS:
+            yield from module.check(direction)
+        for finding in of_body(direction, seen):
+            yield finding._replace(up=direction.up)
+    upgrade, downgrade = reading.directions
+    yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 
 def is_undone(reading: Reading) -> bool:
-    """Return whether the downgrade printed something, failed, or has nothing to undo."""
+    """Return whether the downgrade prints something, failed, or has nothing to undo."""
     upgrade, downgrade = reading.directions
-    _, failure = reading.failures
-    return prints_something(downgrade) or failure is not None or not prints_something(upgrade)
+    has_failed = reading.views[1].rendering.failure is not None
+    return prints_something(downgrade) or has_failed or not prints_something(upgrade)
 
 
 def prints_something(direction: Direction) -> bool:
-    """Return whether the rendering has a statement between BEGIN and COMMIT."""
-    return any(
-        statement.transaction > 0 and statement.text not in (BEGIN, COMMIT)
-        for statement in direction.statements
-    )
+    """Return whether there is a statement between BEGIN and COMMIT."""
+    return any(statement.text not in (BEGIN, COMMIT) for statement in direction.statements)
 
 
-def unrendered(direction: Direction, failure: Failure) -> Finding:
-    """Return a finding about a body that raised an error while it was rendered."""
-    parsed, error = direction.source, failure.error
-    call = parsed.call_at(failure.line) if failure.line else None
-    lines = parsed.first_line(up=direction.up)
-    if failure.line:
-        lines = call.lines if call else (failure.line, failure.line)
-    message = str(error).partition("\n")[0]
-    if isinstance(error, CommandError):
-        return Finding.of("refused", lines, error=message)
-    get_bind = next(
-        (
-            call
-            for call in parsed.calls
-            if call.owner == "op" and call.name == "get_bind" and call.up == direction.up
-        ),
-        None,
-    )
-    if get_bind and isinstance(error, AttributeError):  # get_bind() returns None without a server
-        stopped = f" Nothing after line {failure.line} was rendered."
-        return Finding.of("unseen", get_bind.lines, stopped=stopped)
-    return Finding.of("unrendered", lines, error=f"{type(error).__name__}: {message}")
+def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
+    """Yield the findings about what lint can't see in a body, and what `--sql` can't print."""
+    parsed, rendering = direction.source, seen.rendering
+    if rendering.failure is not None and not isinstance(
+        rendering.failure.error, NoAnswer | Prevented
+    ):
+        yield failed(direction, rendering)
+    for error, line in rendering.prevented:
+        yield Finding.of("acts-outside", parsed.lines_at(line or 1), act=str(error))
+    if rendering.reads:
+        how = ON_SCRATCH if rendering.is_answered else WITHOUT_SCRATCH
+        yield Finding.of("reads-database", parsed.lines_at(rendering.reads[0]), how=how)
+    for rewrite in rendering.rewrites:
+        if direction.in_use(rewrite.table):
+            lines = (rewrite.line, rewrite.line)
+            locks = ((rewrite.table, ACCESS_EXCLUSIVE),)
+            finding = Finding.of("batch-rewrite", lines, table=rewrite.table)
+            yield finding._replace(locks=locks, up=direction.up)
+    for error, line in rendering.unprintable:
+        yield Finding.of("unrendered", parsed.lines_at(line or 1), error=description(error))
+    for line, reason in seen.unseen.items():
+        if isinstance(reason, Prevented):
+            yield Finding.of("acts-outside", parsed.lines_at(line), act=str(reason))
+        else:
+            is_known = reason is None or isinstance(reason, NoAnswer)
+            stopped = "" if is_known else f" It raises {description(reason)}."
+            yield Finding.of("unseen", parsed.lines_at(line), stopped=stopped)
+
+
+def failed(direction: Direction, rendering: Rendering) -> Finding:
+    """Return a finding about the error with which a body ended."""
+    assert rendering.failure is not None  # noqa: S101  # the caller has looked
+    error, at = rendering.failure
+    parsed = direction.source
+    lines = parsed.lines_at(at) if at else parsed.first_line(up=direction.up)
+    message = description(error)
+    if isinstance(error, Refused):
+        return Finding.of("refused", lines, error=first_line(error))
+    if rendering.is_answered:
+        return Finding.of("reads-database", lines, how=WITHOUT_ROWS.format(error=message))
+    return Finding.of("unrendered", lines, error=message)
+
+
+def description(error: BaseException | None) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of an error's message."""
+    return str(error).partition("\n")[0]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from safely.lint.rules import RULES
+from safely.lint.rules import RULES, Severity
 from safely.lint.source import Source, comments
 
 SUPPRESSION = re.compile(  # a line may have other comments before and after this one
@@ -12,7 +12,13 @@ SUPPRESSION = re.compile(  # a line may have other comments before and after thi
     r"(?=#\s*(?:lint:|noqa|type:|fmt:|pragma:)|$)"
 )
 NOT_SUPPRESSIBLE = "edited-file"  # the comment would be one more edit
+ADDING_RULES = ("foreign-key-without-index",)  # the line stays, and gets another beside it
 SPLITTING_RULES = ("two-subjects", "two-tables")  # the remedy is to write several revisions
+COVERED = {  # by a rule that says more about the same line
+    "cascade": ("plain-drop",),
+    "catalogue-write": ("backfill-at-once", "delete-at-once", "insert-select", "upsert"),
+    "drop-and-create": ("cascade", "plain-drop"),
+}
 Lines = tuple[int, int]
 """The first and the last line of a piece of code."""
 
@@ -26,12 +32,18 @@ class Finding(NamedTuple):
     message: str
     why: str
     safe: str | None  # the code to write instead
+    severity: Severity = Severity.WARNING
+    locks: tuple[tuple[str, str], ...] = ()
+    """The locks that the line takes: table and lock mode."""
+    up: bool | None = None
+    """Whether it hurts in the upgrade, or in the downgrade; None: it is about the file."""
 
     @classmethod
     def of(cls, rule: str, lines: Lines, safe: str | None = None, **names: str) -> "Finding":
         """Return a finding with the texts of a rule, in which `names` replace the placeholders."""
-        message, why = (text.format_map(Names(names)) for text in RULES[rule])
-        return cls(rule, *lines, message, why.strip(), safe)
+        texts = RULES[rule]
+        message, why = (text.format_map(Names(names)) for text in (texts.message, texts.why))
+        return cls(rule, *lines, message, why.strip(), safe, texts.severity)
 
 
 class Suppression(NamedTuple):
@@ -53,13 +65,18 @@ class Names(dict[str, str]):
 def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings by line, without those that another finding covers.
 
-    Of two findings of one rule on one line, the first stays.
+    Of two findings on one line with one message, the first stays, with the code of both: a loop
+    over several tables has one.
     """
-    first_findings = {}
-    for finding in reversed(list(findings)):
+    first_findings: dict[tuple[int, str, str], Finding] = {}
+    for finding in findings:
         # squawk reports one typing error as several syntax errors with different messages
-        message = finding.message if finding.rule in RULES else ""
-        first_findings[finding.line, finding.rule, message] = finding
+        is_own = finding.rule in RULES and finding.rule not in SPLITTING_RULES
+        key = finding.line, finding.rule, finding.message if is_own else ""
+        first = first_findings.setdefault(key, finding)
+        if is_own and first.safe and finding.safe:
+            lines = [*first.safe.splitlines(), *finding.safe.splitlines()]
+            first_findings[key] = first._replace(safe="\n".join(dict.fromkeys(lines)))
     candidates = by_line(first_findings.values())
     return [
         finding for finding in candidates if not any(covers(other, finding) for other in candidates)
@@ -69,8 +86,10 @@ def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
 def covers(one: Finding, other: Finding) -> bool:
     """Return whether the first finding makes the second superfluous."""
     if other.rule == "raw-op" and one.rule != "raw-op" and one.safe and other.safe:
-        same_call = one.line == other.line and one.safe.startswith("safely.")
-        return same_call or other.safe in one.safe
+        is_whole = one.rule not in ADDING_RULES and one.safe.startswith("safely.")
+        return (one.line == other.line and is_whole) or other.safe in one.safe
+    if other.rule in COVERED.get(one.rule, ()) and one.line == other.line:
+        return True
     if other.rule in SPLITTING_RULES and one.rule == "two-tables":
         return other.rule == "two-subjects" or one.line < other.line
     return (one.rule, other.rule) == ("empty-downgrade", "unrendered") and (

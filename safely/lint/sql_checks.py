@@ -1,36 +1,39 @@
-"""Checks of a revision's SQL that squawk lacks, or makes less exactly."""
+"""Checks of the SQL of a revision: which statement makes clients wait, breaks builds or loses data.
 
-import re
+Operations of `safely` are checked for what a column is, since their tests check how they work.
+"""
+
 from collections.abc import Iterator
 
-from safely.lint import plain_sql, spelling, subjects
+from postgast import nodes, pg_query_pb2
+
+from safely.lint import plain_sql, subjects
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
-from safely.lint.rendering import Statement
-from safely.lint.statements import Change, changes, mask, split_before, unqualified
+from safely.lint.parsing import every, statements, strings
+from safely.lint.rendering import BEGIN, Statement
+from safely.lint.sql_text import unqualified
+from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.type_changes import rewrites_nothing
 
-# functions with the same value for each row of a statement, which a test asks PostgreSQL about;
-# any other function may have another value for each row
-STABLE_FUNCTIONS = {
-    "abs", "btrim", "concat", "current_setting", "date_trunc", "format", "json_build_array",
-    "json_build_object", "jsonb_build_array", "jsonb_build_object", "left", "length", "lower",
-    "make_date", "make_interval", "md5", "now", "repeat", "replace", "right", "round",
-    "split_part", "statement_timestamp", "timezone", "to_char", "to_json", "to_jsonb",
-    "to_timestamp", "transaction_timestamp", "upper",
-}  # fmt: skip
-NOT_FUNCTIONS = {  # keywords and types that may stand before a parenthesis
-    "array", "cast", "char", "coalesce", "decimal", "extract", "greatest", "in", "least", "nullif",
-    "numeric", "row", "substring", "time", "timestamp", "trim", "varchar",
-}  # fmt: skip
-FUNCTION_CALL = re.compile(r"(?<!::)\b([a-z_]\w*) ?\(", re.IGNORECASE)
-VALUE = r"(?:\d+|'x*')"
-ONE_ROW = re.compile(
-    rf'(?:(?P<owner>[\w."]+)\.)?"?id"? ?(?:= ?{VALUE}|IN \({VALUE}(?:, ?{VALUE})*\))(?: AND .*)?$',
-    re.IGNORECASE,
+IDENTITY = (  # what to do instead, where no single spelling would do
+    "`safely.add_column` refuses an identity, too: add the column nullable, fill it in with "
+    "safely.backfill, and give it a sequence of its own as its default with safely.change_default."
 )
-NOT_NULL = re.compile(r'CHECK ?\(+"?(\w+)"? IS NOT NULL\)+', re.IGNORECASE)
+STORED = (
+    "`safely.add_column` refuses it, too: write GENERATED ALWAYS AS (…) VIRTUAL, or "
+    "sa.Computed(…, persisted=False), which computes the value when it is read (PostgreSQL 18)."
+)
 DROPS = ("drop column", "drop table", "truncate")
-CONSTRAINTS = ("check", "foreign key")  # those that can be added NOT VALID
+CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
+AT_ONCE = {  # the rule for each kind of change that needs no further look
+    "check": "check-at-once",
+    "foreign key": "foreign-key-at-once",
+    "primary key": "primary-key-at-once",
+    "rewrite": "rewrite",
+    "type": "type-change",
+    "unique": "unique-at-once",
+}
 
 
 def check(direction: Direction) -> Iterator[Finding]:
@@ -38,12 +41,12 @@ def check(direction: Direction) -> Iterator[Finding]:
     not_null: set[str] = set()  # columns whose NOT NULL a validated CHECK proves, or whole tables
     for statement in direction.statements:
         for change in changes(statement.text):
-            if change.kind == "add column" and direction.in_use(change.table):
-                yield from volatile_default(direction, statement, change)
+            yield from new_columns(direction, statement, change)
+            if change.kind == "no default" and not is_nullable(direction, change):
+                yield direction.finding("drop-default", statement, change)._replace(safe=None)
             if change.kind == "validate":
                 not_null |= proved_not_null(direction, change)
             if not statement.from_safely:
-                yield from table_lock(direction, statement, change)
                 yield from unsafe_change(direction, statement, change, not_null)
     yield from two_tables(direction)
 
@@ -53,32 +56,188 @@ def unsafe_change(
 ) -> Iterator[Finding]:
     """Yield the findings about a change that no operation of `safely` emitted."""
     kind = change.kind
-    if kind in ("unseen", "lock timeout", "column grant"):
-        yield direction.finding(kind.replace(" ", "-"), statement, change, stopped="")
+    if is_prepared(direction, change):
+        return
+    if kind in (UNSEEN, SYNTAX_ERROR, "lock timeout", "column grant"):
+        names = {"stopped": "", **change.parts}
+        yield direction.finding(kind.replace(" ", "-"), statement, change, **names)
+    elif kind == "lock":
+        yield from table_lock(direction, statement, change)
     elif direction.in_use(change.table):
-        if kind in DROPS:
-            rule = "plain-drop" if direction.up else "lossy-downgrade"
-            yield direction.finding(rule, statement, change)
-        elif kind == "rewrite":
-            yield direction.finding("rewrite", statement, change)
-        elif kind == "not null" and not {description(change), change.table} & not_null:
+        yield from change_in_use(direction, statement, change, not_null)
+    if kind != "update" and plain_sql.of_change(change):
+        names = direction.raw_op_names(statement, change)
+        finding = direction.finding("raw-op", statement, change, **names)
+        if finding.safe:
+            yield finding
+
+
+def is_prepared(direction: Direction, change: Change) -> bool:
+    """Return whether EXECUTE runs a statement that the file prepares, where it is checked."""
+    return "prepared" in change.parts and any(
+        node.name == change.parts["prepared"]
+        for statement in direction.statements
+        for parsed in statements(statement.text)
+        for node in every(parsed.node, nodes.PrepareStmt)
+    )
+
+
+def change_in_use(
+    direction: Direction, statement: Statement, change: Change, not_null: set[str]
+) -> Iterator[Finding]:
+    """Yield the findings about a change of a table that clients use."""
+    kind = change.kind
+    if kind in AT_ONCE:
+        if not is_not_valid(change) and not keeps_rows(direction, statement, change):
+            yield direction.finding(AT_ONCE[kind], statement, change)
+    elif kind in DROPS:
+        rule = "plain-drop" if direction.up else "lossy-downgrade"
+        yield direction.finding(rule, statement, change)
+    elif kind in ("create index", "drop index"):
+        yield from index(direction, statement, change)
+    elif kind == "not null":
+        if not {description(change), change.table} & not_null and not is_not_valid(change):
             yield direction.finding("not-null-at-once", statement, change)
-        elif kind == "validate":
-            yield from check_and_validate(direction, statement, change)
-        elif kind in ("update", "delete"):
-            yield from changed_rows(direction, statement, change)
-        elif kind == "add column" and split_before(change.parts["definition"], r"CHECK\b")[1]:
-            yield checked_column(direction, statement, change)
-    if kind not in ("update", "truncate") and plain_sql.of_change(change):
-        names = direction.raw_op_names(statement, change.table)
-        yield direction.finding("raw-op", statement, change, **names)
+    elif kind == "validate":
+        yield from check_and_validate(direction, statement, change)
+    elif kind in ("update", "delete"):
+        yield from changed_rows(direction, statement, change)
+
+
+def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bool:
+    """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
+    call, _ = direction.location(statement)
+    if change.kind != "type" or call is None or change.node.def_.raw_default is not None:
+        return False
+    existing = next((k.value for k in call.node.keywords if k.arg == "existing_type"), None)
+    return rewrites_nothing(existing, change.parts["type"])
+
+
+def is_not_valid(change: Change) -> bool:
+    """Return whether a constraint is added without a look at the rows."""
+    return "NOT VALID" in change.parts.get("rest", "")
+
+
+def index(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
+    """Yield a finding about an index that is made or dropped under a lock, or can't be."""
+    if "concurrently" not in change.parts:
+        rule = "plain-index" if change.kind == "create index" else "plain-index-drop"
+        yield direction.finding(rule, statement, change)
+    elif is_in_transaction(direction, statement):
+        yield direction.finding("concurrently-in-transaction", statement, change)
+
+
+def is_in_transaction(direction: Direction, statement: Statement) -> bool:
+    """Return whether other statements belong to the transaction of this one."""
+    return any(
+        other.transaction == statement.transaction and other.text == BEGIN
+        for other in direction.statements
+    )
+
+
+# columns
+
+
+def new_columns(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
+    """Yield the findings about the columns that a change defines, whatever emitted it."""
+    for column in defined_columns(change):
+        yield from column_type(direction, statement, change, column)
+    if change.kind == "add column" and direction.in_use(change.table):
+        yield from added_column(direction, statement, change, change.node.def_)
+
+
+def defined_columns(change: Change) -> Iterator[nodes.ColumnDef]:
+    """Yield the definition of each column that a change adds or gives another type."""
+    if change.kind in ("create table", "add column", "type"):
+        yield from every(change.node, nodes.ColumnDef)
+
+
+def type_name(column: nodes.ColumnDef) -> str:
+    """Return the name of a column's type, without its schema and its size."""
+    return strings(column.type_name.names)[-1] if column.type_name else ""
+
+
+def column_type(
+    direction: Direction, statement: Statement, change: Change, column: nodes.ColumnDef
+) -> Iterator[Finding]:
+    """Yield a finding about a type that one day is regretted."""
+    names = {"column": column.colname or change.parts.get("column", "")}
+    if type_name(column) in plain_sql.SERIALS:
+        finding = direction.finding("prefer-identity", statement, change, **names)
+        yield finding._replace(safe=plain_sql.IDENTITY)
+    elif type_name(column) == "timestamp":
+        finding = direction.finding("prefer-timestamp-tz", statement, change, **names)
+        yield finding._replace(safe="sa.DateTime(timezone=True)")
+
+
+def added_column(
+    direction: Direction, statement: Statement, change: Change, column: nodes.ColumnDef
+) -> Iterator[Finding]:
+    """Yield the findings about a column that a table in use gets."""
+    constraints = {node.contype: node for node in every(column, nodes.Constraint)}
+    default = constraints.get(pg_query_pb2.CONSTR_DEFAULT)
+    is_computed = (
+        type_name(column) in plain_sql.SERIALS
+        or pg_query_pb2.CONSTR_IDENTITY in constraints
+        or is_stored(constraints.get(pg_query_pb2.CONSTR_GENERATED))
+    )
+    if is_computed or (default is not None and plain_sql.is_volatile(default.raw_expr)):
+        finding = direction.finding("volatile-default", statement, change)
+        if finding.safe is None:
+            remedy = IDENTITY if pg_query_pb2.CONSTR_IDENTITY in constraints else STORED
+            finding = finding._replace(why=f"{finding.why} {remedy}")
+        yield finding
+    if pg_query_pb2.CONSTR_PRIMARY in constraints:
+        yield direction.finding("primary-key-at-once", statement, change)
+    elif (
+        pg_query_pb2.CONSTR_NOTNULL in constraints
+        and default is None
+        and not is_computed
+        and pg_query_pb2.CONSTR_GENERATED not in constraints
+    ):
+        yield direction.finding("required-column", statement, change)
+    if statement.from_safely:
+        return
+    if pg_query_pb2.CONSTR_UNIQUE in constraints:
+        columns = change.parts["column"]
+        yield direction.finding("unique-at-once", statement, change, columns=columns)
+    if pg_query_pb2.CONSTR_CHECK in constraints:
+        yield checked_column(direction, statement, change)
+    foreign_key = constraints.get(pg_query_pb2.CONSTR_FOREIGN)
+    if foreign_key is not None and default is not None:  # else PostgreSQL looks up no row
+        both = " and ".join(map(unqualified, change.locks))
+        name = f"a foreign key on {change.parts['column']}"
+        yield direction.finding("foreign-key-at-once", statement, change, name=name, both=both)
+
+
+def is_stored(generated: nodes.Constraint | None) -> bool:
+    """Return whether a generated column is computed for each row when it is added."""
+    return generated is not None and generated.generated_kind != "v"
+
+
+def is_nullable(direction: Direction, change: Change) -> bool:
+    """Return whether the models say that the column may be NULL."""
+    name = unqualified(change.parts["column"])
+    return any(
+        bool(table.columns[name].nullable)
+        for table in direction.metadata.tables.values()
+        if table.name == change.table and name in table.columns
+    )
+
+
+def checked_column(direction: Direction, statement: Statement, change: Change) -> Finding:
+    """Return a finding about ADD COLUMN … CHECK, which checks every row."""
+    name = f"a CHECK on {change.parts['column']}"
+    return direction.finding("check-at-once", statement, change, name=name)
+
+
+# rows
 
 
 def changed_rows(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield the findings about UPDATE and DELETE: the values they lose, the rows they lock."""
     if not direction.up and plain_sql.overwrites(change):
-        finding = direction.finding("lossy-downgrade", statement, change)
-        yield finding._replace(safe=plain_sql.NOTHING_TO_UNDO)
+        yield direction.finding("lossy-downgrade", statement, change)
     if change.kind == "delete":  # also of one row, since no downgrade brings it back
         if direction.up:
             yield direction.finding("delete-at-once", statement, change)
@@ -88,18 +247,37 @@ def changed_rows(direction: Direction, statement: Statement, change: Change) -> 
 
 def has_few_rows(change: Change) -> bool:
     """Return whether the WHERE lists ids of the table itself."""
-    where = mask(change.parts.get("where", ""))
-    ids = ONE_ROW.match(where)
-    if ids is None or split_before(where, r"\bOR\b")[1]:
+    where = change.node.where_clause if isinstance(change.node, nodes.UpdateStmt) else None
+    if isinstance(where, nodes.BoolExpr) and where.boolop == pg_query_pb2.AND_EXPR:
+        return any(lists_ids(condition, change) for condition in where.args)
+    return lists_ids(where, change)
+
+
+def lists_ids(condition: nodes.AstNode | None, change: Change) -> bool:
+    """Return whether a condition is `id = 1` or `id IN (1, 2)`, of the changed table itself."""
+    if not isinstance(condition, nodes.A_Expr) or not isinstance(condition.lexpr, nodes.ColumnRef):
         return False
+    if condition.kind not in (pg_query_pb2.AEXPR_OP, pg_query_pb2.AEXPR_IN):
+        return False
+    *owner, column = strings(condition.lexpr.fields)
+    value = condition.rexpr
+    values = value.items if isinstance(value, nodes.List) else [value]
     table = unqualified(change.parts.get("alias", change.table))
-    return unqualified(ids["owner"] or table).lower() == table.lower()
+    return (
+        strings(condition.name) == ["="]
+        and column == "id"
+        and owner in ([], [table])
+        and all(isinstance(item, nodes.A_Const) for item in values)
+    )
+
+
+# locks
 
 
 def table_lock(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about LOCK TABLE if it blocks clients."""
     tables = [table for table in change.tables if direction.in_use(table)]
-    if change.kind == "lock" and tables and change.blocks:
+    if tables and change.blocks:
         exclusive = change.mode == "ACCESS EXCLUSIVE"
         names = {
             "tables": " and ".join(tables),
@@ -107,31 +285,6 @@ def table_lock(direction: Direction, statement: Statement, change: Change) -> It
             "blocked": "reads and writes wait" if exclusive else "writes wait, and reads go on",
         }
         yield direction.finding("table-lock", statement, change, **names)
-
-
-def volatile_default(
-    direction: Direction, statement: Statement, change: Change
-) -> Iterator[Finding]:
-    """Yield a finding about a new column if its default differs from row to row."""
-    definition = change.parts["definition"]
-    default = mask(plain_sql.default_of(definition))
-    functions = {name.lower() for name in FUNCTION_CALL.findall(default)}
-    is_serial = re.match(r"(?:small|big)?serial\b", definition, re.IGNORECASE)
-    is_generated = split_before(definition, r"GENERATED\b")[1]
-    if is_serial or is_generated or functions - STABLE_FUNCTIONS - NOT_FUNCTIONS:
-        call, _ = direction.location(statement)
-        add_column = call and spelling.add_plain_column(direction.source, call)
-        safe = plain_sql.add_volatile_column(
-            change, add_column or plain_sql.add_plain_column(change)
-        )
-        yield direction.finding("volatile-default", statement, change)._replace(safe=safe)
-
-
-def checked_column(direction: Direction, statement: Statement, change: Change) -> Finding:
-    """Return a finding about ADD COLUMN … CHECK, which checks every row."""
-    name = f"a CHECK on {change.parts['column']}"
-    finding = direction.finding("check-at-once", statement, change, name=name)
-    return finding._replace(safe=plain_sql.add_checked_column(change))
 
 
 def adding(direction: Direction, validate: Change) -> tuple[Statement, Change] | None:
@@ -163,8 +316,14 @@ def proved_not_null(direction: Direction, change: Change) -> set[str]:
     added = adding(direction, change)
     if added is None:
         return {change.table}
-    condition = "CHECK " + added[1].parts.get("rest", "")
-    return {f"{change.table}.{name}" for name in NOT_NULL.findall(condition)}
+    if added[1].kind == "not null":
+        return {description(added[1])}
+    condition = added[1].node.def_.raw_expr
+    return {
+        f"{change.table}.{strings(test.arg.fields)[-1]}"
+        for test in plain_sql.required_tests(condition)
+        if test.nulltesttype == pg_query_pb2.IS_NOT_NULL and isinstance(test.arg, nodes.ColumnRef)
+    }
 
 
 def two_tables(direction: Direction) -> Iterator[Finding]:

@@ -6,17 +6,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alembic.util import CommandError
 
-from safely.lint import plain_sql
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.rendering import Statement
-from safely.lint.statements import Change, changes, unqualified
 
 OLDEST_POSTGRESQL = "15"  # that `safely` supports; what squawk reports depends on it
 
@@ -37,44 +35,75 @@ IGNORED = {
     "ban-drop-not-null": "older builds write no NULL; whether they can read one, no SQL shows",
 }
 IGNORED_IN_DOWNGRADES = {"ban-drop-default", "ban-drop-view", "ban-drop-function", "ban-drop-type"}
-OWN_RULES = {  # for a rule of squawk: our own rule for each kind of change
-    "require-concurrent-index-creation": {"create index": "plain-index"},
-    "require-concurrent-index-deletion": {"drop index": "plain-index-drop"},
-    "ban-concurrent-index-creation-in-transaction": {"create index": "concurrently-in-transaction"},
-    "adding-not-nullable-field": {"not null": "not-null-at-once"},
-    "adding-required-field": {"add column": "required-column"},
-    "adding-serial-primary-key-field": {
-        "primary key": "primary-key-at-once",
-        "add column": "primary-key-at-once",
-    },
-    "changing-column-type": {"type": "type-change"},
-    "adding-foreign-key-constraint": {"foreign key": "foreign-key-at-once"},
-    "disallowed-unique-constraint": {"unique": "unique-at-once"},
-    "constraint-missing-not-valid": {
-        "check": "check-at-once",
-        "foreign key": "foreign-key-at-once",
-        "primary key": "primary-key-at-once",
-        "unique": "unique-at-once",
-        "validate": "check-and-validate",
-    },
-    "renaming-object": {"rename constraint": ""},  # sql_checks.py reports it
-    "ban-drop-column": {"drop column": "plain-drop"},
-    "ban-drop-table": {"drop table": "plain-drop"},
-    "ban-drop-default": {"no default": "drop-default"},
-    "prefer-identity": {"create table": "prefer-identity", "add column": "prefer-identity"},
-    "prefer-timestamp-tz": {
-        "create table": "prefer-timestamp-tz",
-        "add column": "prefer-timestamp-tz",
-        "type": "prefer-timestamp-tz",
-    },
+# rules of squawk for which sql_checks.py has one of our own, which knows the tables in use
+OWN = {
+    "adding-foreign-key-constraint",
+    "adding-not-nullable-field",
+    "adding-required-field",
+    "adding-serial-primary-key-field",
+    "ban-alter-domain-with-add-constraint",
+    "ban-alter-identity",
+    "ban-concurrent-index-creation-in-transaction",
+    "ban-drop-column",
+    "ban-drop-database",
+    "ban-drop-default",
+    "ban-drop-domain",
+    "ban-drop-extension",
+    "ban-drop-function",
+    "ban-drop-generated-expression",
+    "ban-drop-schema",
+    "ban-drop-sequence",
+    "ban-drop-table",
+    "ban-drop-type",
+    "ban-drop-view",
+    "ban-drop-trigger",
+    "ban-set-schema",
+    "ban-truncate-cascade",
+    "changing-column-type",
+    "constraint-missing-not-valid",
+    "ban-uncommitted-transaction",
+    "disallowed-unique-constraint",
+    "prefer-identity",
+    "prefer-repack",
+    "prefer-timestamp-tz",
+    "renaming-object",
+    "require-concurrent-index-creation",
+    "require-concurrent-index-deletion",
+    "require-concurrent-partition-detach",
+    "require-concurrent-reindex",
+    "syntax-error",
+    "transaction-nesting",
 }
-SAFE_CODE: dict[str, Callable[[Change], str | None]] = {  # where that of the call doesn't help
-    "drop-default": lambda _: None,
-    "prefer-identity": lambda _: (
-        'sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity())'
-    ),
-    "prefer-timestamp-tz": lambda _: "sa.DateTime(timezone=True)",
-    "required-column": plain_sql.add_required_column,
+
+# rules of squawk that are off unless somebody asks for them: our own rule that holds in their
+# place, or why none does
+OPT_IN = {
+    "ban-add-composite-attribute": "alter-type",
+    "ban-alter-database-options": "alter-system",
+    "ban-alter-extension": "extension",
+    "ban-alter-function-options": "replace-function",
+    "ban-alter-generated-expression": "rewrite",
+    "ban-alter-policy-condition": "policy",
+    "ban-alter-policy-roles": "policy",
+    "ban-alter-role-options": "alter-role",
+    "ban-alter-row-level-security": "row-security",
+    "ban-alter-sequence-values": "alter-sequence",
+    "ban-alter-system-options": "alter-system",
+    "ban-alter-view-options": "brief-lock",
+    "ban-create-policy": "policy",
+    "ban-detach-inheritance": "inherit",
+    "ban-disable-trigger": "disable-trigger",
+    "ban-drop-index": "plain-index-drop",
+    "ban-drop-policy": "policy",
+    "ban-drop-trigger": "drop-trigger",
+    "ban-replace-view-function": "replace-view",
+    "ban-replica-identity": "brief-lock",
+    "ban-revoke": "revoke",
+    "ban-add-column": "older builds don't see a new column; `required-column` reports what they do",
+    "ban-add-enum-value": "`raw-op` proposes safely.change_enum, which older builds can read",
+    "ban-new-write-restriction": "the rules about constraints and NOT NULL say which builds fail",
+    "ban-set-default": "`raw-op` reports it; older builds that leave the column out go on working",
+    "require-table-schema": "the connection sets the schema of the project's tables",
 }
 
 
@@ -150,42 +179,9 @@ def run(directory: Path, files: list[str]) -> list[dict[str, Any]]:
 
 
 def findings(direction: Direction, remarks: list[Remark]) -> Iterator[Finding]:
-    """Yield a finding for each remark that matters: of a rule of ours, or of squawk's own."""
+    """Yield a finding for each remark of a rule that only squawk has."""
+    ignored = {*IGNORED, *OWN, *(() if direction.up else IGNORED_IN_DOWNGRADES)}
     for remark in remarks:
-        rule, statement = remark.rule, remark.statement
-        if rule in IGNORED or (rule in IGNORED_IN_DOWNGRADES and not direction.up):
-            continue
-        own_rules = OWN_RULES.get(rule, {})
-        relevant = [change for change in changes(statement.text) if change.kind in own_rules]
-        for change in relevant:
-            own_rule = own_rules[change.kind]
-            if own_rule and hurts(direction, change):
-                if own_rule == "plain-drop" and not direction.up:
-                    own_rule = "lossy-downgrade"
-                finding = direction.finding(own_rule, statement, change)
-                if own_rule in SAFE_CODE:
-                    finding = finding._replace(safe=SAFE_CODE[own_rule](change))
-                yield finding
-        if not relevant:
-            _, lines = direction.location(statement)
-            yield Finding(rule, *lines, remark.message, remark.help or "", None)
-
-
-def hurts(direction: Direction, change: Change) -> bool:
-    """Return whether a change hurts; on a new table it doesn't, nor with NOT VALID."""
-    if change.kind == "create table":  # the remark is about a column's type
-        return True
-    if change.kind == "no default":
-        return not is_nullable(direction, change)
-    not_valid = "NOT VALID" in change.parts.get("rest", "").upper()
-    return direction.in_use(change.table) and not not_valid
-
-
-def is_nullable(direction: Direction, change: Change) -> bool:
-    """Return whether the models say that the column may be NULL."""
-    name = unqualified(change.parts["column"])
-    return any(
-        bool(table.columns[name].nullable)
-        for table in direction.metadata.tables.values()
-        if table.name == change.table and name in table.columns
-    )
+        if remark.rule not in ignored:
+            _, lines = direction.location(remark.statement)
+            yield Finding(remark.rule, *lines, remark.message, remark.help or "", None)

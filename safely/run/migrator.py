@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from safely import alembic_internals as alembic
-from safely import arguments, autogenerate, database
+from safely import arguments, autogenerate, database, invocation
 from safely.alembic_internals import EnvironmentContext, MigrationContext, RevisionStep
 from safely.arguments import Arguments
 from safely.environment import Environment
@@ -25,9 +25,10 @@ from safely.history import (
     refuse_several_heads,
 )
 from safely.ledger import drift, ledger
+from safely.lint import statistics
 from safely.project import Project
 from safely.revisions import ahead, refuse_unknown, without_file
-from safely.run import published, row_security, steps
+from safely.run import guard, published, row_security, steps
 from safely.run.aftermath import RELATIVE, Progress
 from safely.run.metrics import Run, measured
 from safely.run.migration_lock import migration_lock
@@ -73,6 +74,8 @@ class Migrator:
         )
         self.todo: list[alembic.Step] = []
         self.trace, self.overtaken_at = Trace(""), ""
+        self.judged: set[ledger.Half] = set()  # the steps that may be taken
+        self.unsafe: dict[ledger.Half, str] = {}  # those with grave findings: why they are taken
         self.is_backed_up = self.is_finished = False
         self.why_left_alone = ""  # a sentence; empty: these files say what is to be done
         self.progress = Progress()
@@ -257,6 +260,7 @@ class Migrator:
         self.is_backed_up = given.backup is None
         await self.read(published.refuse_unknown_role, self.project.app_role)
         await self.read(row_security.refuse_column_grants, self.project.app_role)
+        await self.refuse_grave()
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
@@ -271,6 +275,7 @@ class Migrator:
                         f"{self.overtaken_at} can't be taken from where the database is: look "
                         "where it is by `alembic current`"
                     )
+                await self.refuse_grave()  # another migrator may have gone back meanwhile
                 await self.get_ready(session)
                 if self.why_left_alone:
                     await self.leave_alone()
@@ -286,6 +291,39 @@ class Migrator:
             await self.confirm()
         else:
             log.info("nothing to do")
+
+    async def refuse_grave(self) -> None:
+        """Raise CommandError where a step that is due has grave findings, unless told to run it.
+
+        A step that a killed run left half done was judged by that run. A scratch database has no
+        clients, and nothing to lose.
+        """
+        if invocation.of(self.context.config).address:
+            return
+        half = await self.read(ledger.unfinished_if_any)
+        due = [
+            step
+            for step in self.todo
+            if isinstance(step, RevisionStep) and guard.half_of(step) not in {*self.judged, half}
+        ]
+        if not due:
+            return
+        sizes = await self.read(statistics.read, self.environment.version_table)
+        if not sizes.is_empty:  # else nobody has rows to wait for, or to lose
+            judge = guard.Guard(
+                config=self.context.config,
+                script=self.script,
+                project=self.project,
+                dialect=self.engine.dialect.name,
+            )
+            # in a thread, since the body of a revision may run an event loop of its own
+            grave = await asyncio.to_thread(judge.grave, due, sizes)
+            if grave and not self.arguments.unsafe:
+                begun = next((step for step in self.todo if half and is_half(step, half)), None)
+                raise guard.refusal(grave, self.context.config, begun)
+            for step, found in grave.items():
+                self.unsafe[step] = guard.note(self.arguments.unsafe, found)
+        self.judged |= {guard.half_of(step) for step in due}
 
     async def get_ready(self, session: Session) -> None:
         """Back up if that was asked, and undo the half of a step that a killed run left."""
@@ -327,6 +365,7 @@ class Migrator:
             options = self.options() | {
                 "fn": steps.only(planned, self.project),
                 "lock_timeout": self.arguments.lock_timeout,
+                "unsafe": self.unsafe_reason(planned),
             }
             tries = attempts(connection, monitor, options, patience=patience, trace=self.trace)
             with run.timed(planned):
@@ -339,6 +378,10 @@ class Migrator:
             self.progress.heads, self.progress.step = planned.to_revisions, None
             await self.protect(session)
             await self.withdraw_undone(session)
+
+    def unsafe_reason(self, step: alembic.Step) -> str:
+        """Return why a step with grave findings is taken; empty for any other."""
+        return self.unsafe.get(guard.half_of(step), "") if isinstance(step, RevisionStep) else ""
 
     async def work(self, session: Session, action: Callable[[MigrationContext], None]) -> None:
         """Do something beside the steps in its own transaction, until no lock is in its way."""
@@ -394,4 +437,4 @@ class Migrator:
 
 def is_half(step: alembic.Step, half: ledger.Half) -> bool:
     """Return whether the step is the one of which a killed run did a half."""
-    return isinstance(step, RevisionStep) and steps.half_of(step) == half
+    return isinstance(step, RevisionStep) and guard.half_of(step) == half

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alembic import op
+from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
@@ -31,11 +32,13 @@ from safely.alembic_internals import (
 from safely.errors import first_line, is_about_a_connection, is_migrators
 from safely.ledger import ledger
 from safely.ledger.ledger import Entry, Half, Work
+from safely.lint.formats import one_line
 from safely.operations.connection import run
 from safely.operations.rebuild import dangling_references
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
-from safely.run import owned, published
+from safely.run import guard, owned, published
+from safely.run.guard import half_of
 from safely.run.invariants import invariants_kept
 from safely.run.retry import Overtaken
 
@@ -66,8 +69,14 @@ def only(planned: Step, project: Project) -> alembic.Work:
     return work
 
 
-def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Work:
-    """Return the work of a command under `--sql`: all of its steps, with the ledger's table."""
+def printed(
+    fn: alembic.Work, project: Project, lock_timeout: str, *, config: Config, unsafe: str
+) -> alembic.Work:
+    """Return the work of a command under `--sql`: all of its steps, with the ledger's table.
+
+    Above each step stand its grave findings, which would stop it where it isn't printed. `unsafe`:
+    why they are to be run all the same.
+    """
 
     def work(heads: Collection[str], migration: MigrationContext) -> Iterator[Step]:
         if migration.dialect.name not in ledger.SNAPSHOT:
@@ -78,11 +87,18 @@ def printed(fn: alembic.Work, project: Project, lock_timeout: str) -> alembic.Wo
         migration.opts.update(work=None, lock_timeout=lock_timeout)
         if migration.dialect.name == "postgresql":
             migration.impl.static_output(f"SET lock_timeout = '{lock_timeout}';")
-        steps = fn(heads, migration)
+        steps = list(fn(heads, migration))
+        dialect, script = migration.dialect.name, script_of(migration)
+        judge = guard.Guard(config=config, script=script, project=project, dialect=dialect)
+        grave = judge.grave(steps)
         with in_schema(migration, project):
             ledger.create(migration)
             owned.create_script_function(migration)
         for step in steps:
+            reports = grave.get(half_of(step), []) if isinstance(step, RevisionStep) else []
+            for report in reports:
+                migration.impl.static_output("-- " + " ".join(one_line(report).split()))
+            migration.opts["unsafe"] = guard.note(unsafe, reports) if unsafe and reports else ""
             yield recorded(step, migration)
             if isinstance(step, RevisionStep) and not step.is_upgrade:
                 print_withdrawal(step.revision.revision, migration)
@@ -153,6 +169,8 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
         migration.opts["half"] = "finished"
     with in_schema(migration, migration.opts["project"]), references_checked(migration):
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
+        if (unsafe := migration.opts.get("unsafe")) and migration.opts.get("half") != "finished":
+            ledger.note(migration, Entry("unsafe", half.revision, unsafe), migration.opts["work"])
         with invariants_kept(migration, step.revision):
             run_body(step.revision, up=step.is_upgrade, **arguments)
 
@@ -283,11 +301,6 @@ def record_stamp(migration: MigrationContext, reached: str | None, work: Work | 
     """Write a row for a revision at which somebody says that the database is."""
     script = script_of(migration).get_revision(reached) if reached else None
     ledger.record(migration, Entry("stamp", reached or "base", "said to be there", script), work)
-
-
-def half_of(step: RevisionStep) -> Half:
-    """Return the ledger's name of the step."""
-    return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
 
 
 def is_due(step: Step, heads: Collection[str], script: ScriptDirectory) -> bool:

@@ -1,0 +1,126 @@
+"""Checks of settings, by SET and by set_config(), and of the other functions that SQL calls."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from postgast import nodes, pg_query_pb2
+
+from safely.lint.directions import Direction
+from safely.lint.findings import Finding
+from safely.lint.parsing import every, statements, strings
+from safely.lint.plain_sql import STABLE_FUNCTIONS
+from safely.lint.rendering import Statement
+from safely.lint.statements import UNSEEN, Change, changes
+
+RULE_OF_SETTING = {
+    "fsync": "durability",
+    "full_page_writes": "durability",
+    "idle_in_transaction_session_timeout": "statement-timeout",
+    "lock_timeout": "lock-timeout",
+    "role": "session-role",
+    "row_security": "row-security-off",
+    "search_path": "search-path",
+    "session_authorization": "session-role",
+    "session_replication_role": "replication-role",
+    "statement_timeout": "statement-timeout",
+    "synchronous_commit": "durability",
+    "transaction_timeout": "statement-timeout",
+}
+RULE_OF_FUNCTION = {  # by the beginning of the name
+    "dblink": "outside-database",
+    "lo_export": "server-file",
+    "lo_import": "server-file",
+    "pg_advisory_lock": "advisory-lock",
+    "pg_advisory_xact_lock": "advisory-lock",
+    "pg_cancel_backend": "terminate-backend",
+    "pg_create_logical_replication_slot": "replication",
+    "pg_create_physical_replication_slot": "replication",
+    "pg_ls_dir": "server-file",
+    "pg_notify": "notify",
+    "pg_read_binary_file": "server-file",
+    "pg_read_file": "server-file",
+    "pg_reload_conf": "alter-system",
+    "pg_sleep": "sleep",
+    "pg_terminate_backend": "terminate-backend",
+    "setval": "sequence-restart",
+}
+# functions of PostgreSQL's own without an effect, which a test asks it about; a SELECT of any other
+# function may do anything
+WITHOUT_EFFECT = STABLE_FUNCTIONS | {
+    "age", "array_agg", "array_length", "avg", "bool_and", "bool_or", "ceil", "char_length",
+    "clock_timestamp", "col_description", "count", "current_database", "current_schema",
+    "date_part", "every", "floor", "format_type", "generate_series", "gen_random_uuid", "hashtext",
+    "json_agg", "json_object_agg", "jsonb_agg", "jsonb_array_elements", "jsonb_each",
+    "jsonb_object_agg", "max", "min", "mod", "nextval", "obj_description", "pg_backend_pid",
+    "pg_get_constraintdef", "pg_get_expr", "pg_get_indexdef", "pg_get_serial_sequence",
+    "pg_get_viewdef", "pg_relation_size", "pg_size_pretty", "pg_table_is_visible",
+    "pg_total_relation_size", "pg_try_advisory_lock", "pg_try_advisory_xact_lock",
+    "quote_ident", "quote_literal", "random", "regexp_match", "regexp_replace", "row_number",
+    "strpos", "string_agg", "string_to_array", "substr", "sum", "to_date", "to_number",
+    "to_regclass", "to_regtype", "translate", "unnest", "uuidv4", "uuidv7", "version",
+}  # fmt: skip
+
+
+def check(direction: Direction) -> Iterator[Finding]:
+    """Yield the findings about the settings and the functions of the statements."""
+    for statement in direction.statements:
+        if statement.from_safely:
+            continue
+        for parsed in statements(statement.text):
+            if parsed.node is not None:
+                yield from functions(direction, statement, parsed.node)
+        for change in changes(statement.text):
+            if change.kind in ("set", "discard"):
+                yield from setting(direction, statement, change)
+
+
+def setting(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
+    """Yield a finding about SET, RESET and DISCARD."""
+    name = change.parts.get("name", "")
+    node = change.node
+    resets_all = (
+        node.kind == pg_query_pb2.VAR_RESET_ALL
+        if isinstance(node, nodes.VariableSetStmt)
+        else node.target == pg_query_pb2.DISCARD_ALL
+    )
+    rule = "lock-timeout" if resets_all else RULE_OF_SETTING.get(name)
+    if rule is not None:
+        yield direction.finding(rule, statement, change)
+
+
+def functions(direction: Direction, statement: Statement, node: Any) -> Iterator[Finding]:
+    """Yield a finding about each function that has an effect of its own, or may have one."""
+    names = []
+    for call in every(node, nodes.FuncCall):
+        name = strings(call.funcname)[-1]
+        names.append(name)
+        rule = rule_of_call(name, call)
+        if rule is not None:
+            parts = {"function": name, **argument(call)}
+            yield direction.finding(rule, statement, Change("call", {}), **parts)
+    may_do_anything = [name for name in names if name not in WITHOUT_EFFECT and not known(name)]
+    if isinstance(node, nodes.SelectStmt) and may_do_anything:
+        change = Change(UNSEEN, {})
+        yield direction.finding(UNSEEN, statement, change, stopped="")
+
+
+def known(name: str) -> bool:
+    """Return whether a function has a rule, or sets a setting."""
+    return name == "set_config" or any(name.startswith(prefix) for prefix in RULE_OF_FUNCTION)
+
+
+def rule_of_call(name: str, call: nodes.FuncCall) -> str | None:
+    """Return the rule that a call breaks."""
+    if name == "set_config":
+        return RULE_OF_SETTING.get(argument(call).get("name", ""))
+    return next(
+        (rule for prefix, rule in RULE_OF_FUNCTION.items() if name.startswith(prefix)), None
+    )
+
+
+def argument(call: nodes.FuncCall) -> dict[str, str]:
+    """Return the first argument of a call, where it is a string, as a name in lower case."""
+    first = call.args[0] if call.args else None
+    if isinstance(first, nodes.A_Const) and isinstance(first.val, nodes.String):
+        return {"name": first.val.sval.lower()}
+    return {}

@@ -1,0 +1,255 @@
+"""Checks by the kind of a statement: each kind has a rule, is harmless by name, or is unseen."""
+
+from collections.abc import Iterator
+
+from postgast import nodes
+
+from safely.lint.directions import Direction, description
+from safely.lint.findings import Finding
+from safely.lint.parsing import every, strings
+from safely.lint.rendering import Statement
+from safely.lint.sql_checks import is_in_transaction
+from safely.lint.sql_text import unqualified
+from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+
+RULE_OF_KIND = {
+    # clients wait
+    "alter constraint": "brief-lock",
+    "alter foreign table": "brief-lock",
+    "alter index": "brief-lock",
+    "alter materialized view": "brief-lock",
+    "alter table move all": "rewrite",
+    "alter view": "brief-lock",
+    "add of": "brief-lock",
+    "constraint using index": "brief-lock",
+    "drop of": "brief-lock",
+    "replica identity": "brief-lock",
+    "set compression": "brief-lock",
+    "set storage": "brief-lock",
+    "attach partition": "attach-partition",
+    "detach partition": "detach-partition",
+    "add inherit": "inherit",
+    "drop inherit": "inherit",
+    "exclusion": "exclusion-at-once",
+    "lock rows": "row-locks",
+    "notify": "notify",
+    "refresh materialized view": "refresh",
+    "reindex": "reindex",
+    # rows
+    "create table as": "create-table-as",
+    "insert query": "insert-select",
+    "upsert": "upsert",
+    # builds break, or data is lost
+    "add identity": "identity",
+    "change identity": "identity",
+    "drop identity": "identity",
+    "alter sequence": "alter-sequence",
+    "alter type": "alter-type",
+    "change schema": "rename",
+    "drop constraint": "drop-constraint",
+    "drop expression": "drop-expression",
+    "dropdb": "drop-database",
+    "rename label": "rename",
+    "replace view": "replace-view",
+    "restart sequence": "sequence-restart",
+    # triggers
+    "create trigger": "trigger",
+    "enable trigger": "trigger",
+    "rename trigger": "trigger",
+    "disable trigger": "disable-trigger",
+    "drop trigger": "drop-trigger",
+    "create rule": "rewrite-rule",
+    "disable rule": "rewrite-rule",
+    "drop rule": "rewrite-rule",
+    "enable rule": "rewrite-rule",
+    "rename rule": "rewrite-rule",
+    "alter event trig": "event-trigger",
+    "create event trig": "event-trigger",
+    # rights
+    "alter default privileges": "default-privileges",
+    "alter policy": "policy",
+    "create policy": "policy",
+    "drop policy": "policy",
+    "rename policy": "policy",
+    "row security": "row-security",
+    "alter role": "alter-role",
+    "alter role set": "alter-role",
+    "create role": "alter-role",
+    "drop role": "alter-role",
+    "grant role": "alter-role",
+    "change owner": "owner",
+    "reassign owned": "owner",
+    "drop owned": "drop-owned",
+    "revoke": "revoke",
+    # beyond the database
+    "alter database": "alter-system",
+    "alter database refresh coll": "alter-system",
+    "alter database set": "alter-system",
+    "alter system": "alter-system",
+    "alter table space options": "alter-system",
+    "create table space": "alter-system",
+    "createdb": "alter-system",
+    "drop table space": "alter-system",
+    "alter extension": "extension",
+    "alter extension contents": "extension",
+    "create extension": "extension",
+    "create plang": "server-program",
+    "load": "server-program",
+    "alter column generic options": "outside-database",
+    "alter fdw": "outside-database",
+    "alter foreign server": "outside-database",
+    "alter user mapping": "outside-database",
+    "create fdw": "outside-database",
+    "create foreign server": "outside-database",
+    "create foreign table": "outside-database",
+    "create user mapping": "outside-database",
+    "drop user mapping": "outside-database",
+    "generic options": "outside-database",
+    "import foreign schema": "outside-database",
+    "alter publication": "replication",
+    "alter subscription": "replication",
+    "create publication": "replication",
+    "create subscription": "replication",
+    "drop subscription": "replication",
+}
+HARMLESS = {  # nobody waits, no data is lost, and what clients use stays as it is
+    "alter object depends", "alter operator", "alter op family", "alter stats",
+    "alter tsconfiguration", "alter tsdictionary", "check point", "close portal", "cluster on",
+    "comment", "composite type", "constraints set", "create am", "create cast",
+    "create conversion", "create domain", "create enum", "create materialized view",
+    "create op class", "create op family", "create range", "create schema", "create seq",
+    "create statistics", "create transform", "create view", "deallocate", "declare cursor",
+    "define", "drop cluster", "fetch", "insert", "listen", "replace rel options",
+    "reset options", "reset rel options", "sec label", "select", "set options",
+    "set rel options", "set statistics", "unlisten", "vacuum", "variable show",
+}  # fmt: skip
+CHECKED_ELSEWHERE = {  # in sql_checks.py, settings_checks.py, rights_checks.py, order_checks.py
+    "add column", "add label", "alter collation", "alter domain", "alter function", "check",
+    "column grant", "copy file", "create function", "create index", "create table", "default",
+    "delete", "discard", "drop column", "drop index", "drop table", "foreign key", "grant",
+    "lock", "lock timeout", "no default", "not null", "null", "primary key", "rename constraint",
+    "rename index", "rewrite", "set", SYNTAX_ERROR, "transaction", "truncate", "type", "unique",
+    UNSEEN, "update", "validate",
+}  # fmt: skip
+ALL = "each object of the role"  # of REASSIGN OWNED
+SET_NOT_NULL = "O"  # the parser's letter for it in ALTER DOMAIN
+CONCURRENTLY = ("detach partition", "reindex")  # sql_checks.py knows indexes
+# what an upgrade has brought and its downgrade takes back does no harm to the older builds
+ONLY_IN_UPGRADES = {
+    "alter-sequence", "create-table-as", "drop-object", "extension", "grant-to-public", "identity",
+    "owner", "rename", "replace-function", "replace-view", "revoke",
+}  # fmt: skip
+
+
+def check(direction: Direction) -> Iterator[Finding]:
+    """Yield a finding for each statement whose kind has a rule, or that nobody knows."""
+    for statement in direction.statements:
+        if statement.from_safely:
+            continue
+        for change in changes(statement.text):
+            if direction.in_use(change.table) or is_partition(change):
+                for rule in rules_of(direction, statement, change):
+                    if direction.up or rule not in ONLY_IN_UPGRADES:
+                        yield finding(direction, rule, statement, change)
+
+
+def rules_of(direction: Direction, statement: Statement, change: Change) -> Iterator[str]:
+    """Yield the rules that a change breaks by its kind."""
+    kind = change.kind
+    special = next((rule for applies, rule in SPECIAL_CASES if applies(change)), None)
+    if special is not None:
+        yield special
+    elif "concurrently" in change.parts:
+        if kind in CONCURRENTLY and is_in_transaction(direction, statement):
+            yield "concurrently-in-transaction"
+    elif kind in RULE_OF_KIND:
+        yield RULE_OF_KIND[kind]
+    elif kind in HARMLESS | CHECKED_ELSEWHERE:
+        return
+    elif kind.startswith("drop "):
+        yield "drop-object"
+    elif kind.startswith("rename "):
+        yield "rename"
+    else:
+        yield UNSEEN
+
+
+def cascades(change: Change) -> bool:
+    """Return whether a statement reaches what depends on its object; of a type: typed tables."""
+    return "cascade" in change.parts and change.kind != "alter type"
+
+
+def is_partition(change: Change) -> bool:
+    """Return whether a new table is a partition of another one."""
+    return isinstance(change.node, nodes.CreateStmt) and change.node.partbound is not None
+
+
+def is_checked(change: Change) -> bool:
+    """Return whether ALTER DOMAIN looks at every row of the domain's tables."""
+    if not isinstance(change.node, nodes.AlterDomainStmt):
+        return False
+    constraints = every(change.node, nodes.Constraint)
+    adds = any(not constraint.skip_validation for constraint in constraints)
+    return adds or change.node.subtype == SET_NOT_NULL
+
+
+def forbids_null(change: Change) -> bool:
+    """Return whether a column is made NOT NULL without a look at its rows."""
+    return change.kind == "not null" and "NOT VALID" in change.parts.get("rest", "")
+
+
+def restarts(change: Change) -> bool:
+    """Return whether an identity starts again."""
+    options = every(change.node, nodes.DefElem)
+    return change.kind == "change identity" and any(one.defname == "restart" for one in options)
+
+
+SPECIAL_CASES = (  # the first that applies decides
+    (cascades, "cascade"),
+    (is_partition, "create-partition"),
+    (forbids_null, "not-null-not-valid"),
+    (is_checked, "domain-constraint"),
+    (restarts, "sequence-restart"),
+)
+
+
+def finding(direction: Direction, rule: str, statement: Statement, change: Change) -> Finding:
+    """Return a finding, which names the object that the change is about."""
+    names = {"object": named(change), "mode": change.mode}
+    if rule == "trigger":
+        name = unqualified(change.parts.get("name", ""))
+        names["trigger"] = f"the trigger {name}" if name else "each trigger"
+    elif rule == "create-partition":
+        names["parent"] = next(iter(map(unqualified, change.locks)), "…")
+    elif rule == "drop-constraint":
+        return dropped_constraint(direction, statement, change)
+    elif rule in ("domain-constraint", "drop-owned"):
+        names["name"] = ".".join(strings(getattr(change.node, "type_name", [])))
+    return direction.finding(rule, statement, change, **names)
+
+
+def named(change: Change) -> str:
+    """Return the object of a change in words, such as `the view open_orders`."""
+    if "column" in change.parts:
+        return description(change)
+    if "old" in change.parts:
+        return f"the label {change.parts['old']} of {unqualified(change.parts['name'])}"
+    name = unqualified(change.parts.get("name", "")) or change.table
+    kind = change.kind.removeprefix("drop ").replace("statistic ext", "statistics")
+    return f"the {kind} {name}" if change.kind.startswith("drop ") else name or ALL
+
+
+def dropped_constraint(direction: Direction, statement: Statement, change: Change) -> Finding:
+    """Return a finding about DROP CONSTRAINT; of a foreign key, both tables are locked."""
+    name = unqualified(change.parts.get("name", ""))
+    referents = {
+        key.referred_table.name
+        for table in direction.metadata.tables.values()
+        for key in table.foreign_key_constraints
+        if table.name == change.table and key.name == name
+    }
+    locks = dict.fromkeys([*change.locks, *referents], change.mode)
+    locked = " and ".join(map(unqualified, locks))
+    return direction.finding(
+        "drop-constraint", statement, change._replace(locks=locks), locked=locked
+    )

@@ -1,0 +1,19 @@
+"""Run a program, and a thread."""
+
+import subprocess
+import threading
+
+from alembic import op
+
+revision = "0057"
+down_revision = "0056"
+
+
+def upgrade():  # <- backfill-at-once
+    thread = threading.Thread(target=op.execute, args=("UPDATE items SET sku = NULL",))
+    thread.start()
+    op.drop_column("items", "color")  # <- plain-drop
+
+
+def downgrade():
+    subprocess.run(["/bin/true"], check=True)  # <- acts-outside

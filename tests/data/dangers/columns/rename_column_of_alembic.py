@@ -1,0 +1,17 @@
+"""Rename a column."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on customers
+revision = "rename_column_of_alembic"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.alter_column("customers", "name", new_column_name="full_name")  # <- rename
+
+
+def downgrade() -> None:
+    safely.rename_column("customers", "full_name", "name")

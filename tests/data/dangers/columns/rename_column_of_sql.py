@@ -1,0 +1,17 @@
+"""Rename a column, in SQL."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on orders
+revision = "rename_column_of_sql"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders RENAME COLUMN note TO remark")  # <- rename
+
+
+def downgrade() -> None:
+    safely.rename_column("orders", "remark", "note")

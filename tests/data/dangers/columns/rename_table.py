@@ -1,0 +1,17 @@
+"""Rename a table."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on payments
+revision = "rename_table"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.rename_table("payments", "receipts")  # <- rename
+
+
+def downgrade() -> None:
+    safely.rename_table("receipts", "payments")

@@ -1,0 +1,19 @@
+"""Change how a column is compressed."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on customers
+revision = "set_compression"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute(  # <- brief-lock
+        "ALTER TABLE customers ALTER COLUMN preferences SET COMPRESSION pglz"
+    )
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

@@ -1,0 +1,17 @@
+"""Drop a check in plain SQL."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on customers
+revision = "drop_check"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE customers DROP CONSTRAINT ck_customers_age")  # <- drop-constraint
+
+
+def downgrade() -> None:
+    safely.create_check_constraint("ck_customers_age", "customers", "age >= 0")

@@ -1,0 +1,17 @@
+"""Drop a table in use, in SQL."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on payments
+revision = "drop_table_of_sql"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("DROP TABLE IF EXISTS payments")  # <- plain-drop
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

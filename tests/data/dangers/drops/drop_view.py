@@ -1,0 +1,15 @@
+"""Drop a view that clients read."""
+
+from alembic import op
+
+# lock: ACCESS EXCLUSIVE on customer_list
+revision = "drop_view"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("DROP VIEW customer_list")  # <- drop-object
+
+
+def downgrade() -> None:
+    op.execute("CREATE VIEW customer_list AS SELECT id, name FROM customers")

@@ -1,0 +1,17 @@
+"""Overwrite values on the way back."""
+
+from alembic import op
+
+import safely
+
+# lock: ROW EXCLUSIVE on orders
+revision = "overwriting_downgrade"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    safely.change_default("orders", "state", "open")
+
+
+def downgrade() -> None:
+    op.execute("UPDATE orders SET state = 'new' WHERE state = 'open'")  # <- lossy-downgrade

@@ -1,0 +1,17 @@
+"""Load a library into the server's process."""
+
+from alembic import op
+
+import safely
+
+# lock: no table
+revision = "load_library"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("LOAD 'plpgsql'")  # <- server-program
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

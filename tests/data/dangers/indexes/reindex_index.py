@@ -1,0 +1,17 @@
+"""Rebuild an index of a table in use."""
+
+from alembic import op
+
+import safely
+
+# lock: SHARE on orders
+revision = "reindex_index"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("REINDEX INDEX ix_orders_customer_id")  # <- reindex
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

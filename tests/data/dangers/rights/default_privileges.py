@@ -1,0 +1,17 @@
+"""Give rights on all tables to come."""
+
+from alembic import op
+
+# lock: no table
+revision = "default_privileges"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute(  # <- default-privileges
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reporting"
+    )
+
+
+def downgrade() -> None:
+    op.execute("ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM reporting")

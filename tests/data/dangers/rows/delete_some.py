@@ -1,0 +1,17 @@
+"""Delete many rows."""
+
+from alembic import op
+
+import safely
+
+# lock: ROW EXCLUSIVE on audit_log
+revision = "delete_some"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("DELETE FROM audit_log WHERE at < '2020-01-01'")  # <- delete-at-once
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

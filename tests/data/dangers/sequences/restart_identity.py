@@ -1,0 +1,17 @@
+"""Restart an identity, which hands out ids twice."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on orders
+revision = "restart_identity"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders ALTER COLUMN id RESTART WITH 1")  # <- sequence-restart
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

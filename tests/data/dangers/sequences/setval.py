@@ -1,0 +1,17 @@
+"""Set a sequence to a number."""
+
+from alembic import op
+
+import safely
+
+# lock: no table
+revision = "setval"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("SELECT setval('order_number', 1)")  # <- sequence-restart
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

@@ -1,0 +1,17 @@
+"""Go on as another user."""
+
+from alembic import op
+
+import safely
+
+# lock: no table
+revision = "session_authorization"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("SET SESSION AUTHORIZATION app_owner")  # <- session-role
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

@@ -1,0 +1,17 @@
+"""Set a savepoint."""
+
+from alembic import op
+
+import safely
+
+# lock: no table
+revision = "savepoint"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("SAVEPOINT before")  # <- transaction-control
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

@@ -1,0 +1,20 @@
+"""Create a table unless another one has its name."""
+
+import sqlalchemy as sa
+from alembic import op
+
+import safely
+
+# lock: no table
+revision = "table_if_not_exists"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.create_table(  # <- if-not-exists
+        "labels", sa.Column("id", sa.BigInteger(), sa.Identity()), if_not_exists=True
+    )
+
+
+def downgrade() -> None:
+    safely.drop_table("labels")

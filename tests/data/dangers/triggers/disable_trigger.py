@@ -1,0 +1,15 @@
+"""Disable a trigger."""
+
+from alembic import op
+
+# lock: SHARE ROW EXCLUSIVE on orders
+revision = "disable_trigger"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders DISABLE TRIGGER orders_touch")  # <- disable-trigger
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE orders ENABLE TRIGGER orders_touch")

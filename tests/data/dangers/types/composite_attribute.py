@@ -1,0 +1,17 @@
+"""Add an attribute to a composite type that tables use."""
+
+from alembic import op
+
+import safely
+
+# lock: ACCESS EXCLUSIVE on address
+revision = "composite_attribute"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TYPE address ADD ATTRIBUTE country text CASCADE")  # <- alter-type
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("it does no harm to the older builds")

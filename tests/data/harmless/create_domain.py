@@ -1,0 +1,16 @@
+"""Create a domain."""
+
+from alembic import op
+
+import safely
+
+revision = "create_domain"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("CREATE DOMAIN email_address AS text")
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("no table uses the domain")

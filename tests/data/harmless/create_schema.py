@@ -1,0 +1,16 @@
+"""Create a schema."""
+
+from alembic import op
+
+import safely
+
+revision = "create_schema"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("CREATE SCHEMA reports")
+
+
+def downgrade() -> None:
+    safely.nothing_to_undo("the schema is empty")
