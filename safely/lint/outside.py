@@ -8,8 +8,9 @@ SQLAlchemy makes them.
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NoReturn
 
@@ -17,7 +18,6 @@ import sqlalchemy as sa
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 PREVENTED = {  # audit events
-    "_thread.start_new_thread": "starts a thread",
     "builtins.input": "asks at the terminal",
     "ftplib.connect": "connects to a server",
     "imaplib.open": "connects to a server",
@@ -44,7 +44,7 @@ PREVENTED = {  # audit events
     "subprocess.Popen": "runs a program",
     "urllib.Request": "connects to a server",
 }
-OUTSIDE_DRIVERS = ("psycopg", "psycopg2")  # they are written in C
+OUTSIDE_DRIVERS = ("psycopg", "psycopg2")  # they are written in C, so Python reports nothing
 
 
 class Prevented(PermissionError):  # noqa: N818  # a refusal is not a fault
@@ -74,11 +74,13 @@ watch = Watch()
 
 
 @contextmanager
-def prevented(note: Note, allowed: str = "") -> Iterator[None]:
+def prevented(
+    note: Note, wait: Callable[[], None] = lambda: None, allowed: str = ""
+) -> Iterator[None]:
     """Raise Prevented where the block wants to act outside of this process.
 
-    `note` is called with the error. `allowed` is the directory of a socket to which the block may
-    connect.
+    `note` is called with the error, and `wait` instead of sleeping. `allowed` is the directory
+    of a socket to which it may connect.
     """
     install()
     threads = {thread.ident or 0 for thread in threading.enumerate()}
@@ -86,9 +88,41 @@ def prevented(note: Note, allowed: str = "") -> Iterator[None]:
     watch.others = frozenset(threads - {threading.get_ident()})
     watch.is_on, watch.allowed, watch.note = True, allowed, note
     try:
-        yield
+        with ExitStack() as stack:
+            stack.enter_context(instead_of(time, "sleep", wait))
+            stack.enter_context(instead_of(threading.Thread, "start", refuse_thread))
+            for name in OUTSIDE_DRIVERS:
+                if name in sys.modules:
+                    connect = instead_of(sys.modules[name], "connect", refuse_connection)
+                    stack.enter_context(connect)
+            yield
     finally:
         watch.is_on, watch.others, watch.allowed, watch.note = before
+
+
+@contextmanager
+def instead_of(module: Any, name: str, action: Callable[[], None]) -> Iterator[None]:
+    """Let a body do something else than call a function of a module; other threads call it."""
+    function = getattr(module, name)
+
+    def replaced(*arguments: Any, **options: Any) -> Any:
+        return action() if watch.concerns_this_thread() else function(*arguments, **options)
+
+    setattr(module, name, replaced)
+    try:
+        yield
+    finally:
+        setattr(module, name, function)
+
+
+def refuse_thread() -> None:
+    """Raise Prevented for a thread, whose errors nobody would see."""
+    prevent("it starts a thread")
+
+
+def refuse_connection() -> None:
+    """Raise Prevented for a connection of a driver that is written in C."""
+    prevent("it connects to a database")
 
 
 @cache  # a hook can't be removed

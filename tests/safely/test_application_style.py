@@ -174,6 +174,7 @@ def test_what_a_body_would_do_outside_of_its_database_is_told_and_prevented(
         "asks at the terminal",
         "connects to a database",
         "runs a program",
+        "starts a thread",
         "writes the file /tmp/exported_channels.csv",  # it isn't written
     }
     assert not Path("/tmp/exported_channels.csv").exists()  # noqa: S108  # likewise
