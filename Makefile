@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -51,8 +51,8 @@ live: .venv/installed  ## the proofs under traffic and under kills at full size:
 any-schema: .venv/installed  ## 60 random changes of a model with everything, also by scripts and by killed runs; each change cut off at each commit
 	$(BIN)/python -m pytest --full -s tests/safely/foreign tests/migrations/test_resumed.py tests/safely/test_half_undone.py tests/safely/test_retype.py tests/safely/test_enums.py
 
-rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows
-	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py
+rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows; each spelling of lint pasted and run
+	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py tests/safely/test_spellings.py
 
 contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (20,000 steps) against the service
 	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py tests/service/http/test_model.py
@@ -116,6 +116,15 @@ lock-clients:  ## choose the newest generators of clients again, and lock them w
 bench: .venv/bench-installed  ## the service beside its peers with 1,000,000 users: requests/s, latency, memory; needs wrk
 	$(BIN)/python -m benchmarks.compare $(OPTIONS)
 
+# apart: django-migration-linter, of which one is made, brings Django along
+.venv/lint-peers-installed: requirements-lint-peers.txt .venv/installed
+	$(BIN)/python -m venv .venv/lint-peers
+	.venv/lint-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-lint-peers.txt
+	@touch $@
+
+lint-peers: .venv/lint-peers-installed  ## lint beside its peers on 255 dangers and 54 harmless revisions: who names what
+	@$(BIN)/python -m benchmarks.lint_peers
+
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
 	$(BIN)/python -m benchmarks.transfer
 
@@ -156,6 +165,9 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	cp requirements-dev.txt requirements-bench.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group bench -o requirements-bench.txt
+	cp requirements-dev.txt requirements-lint-peers.txt  # the same versions
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group lint-peers -o requirements-lint-peers.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
 	rm -rf .venv .cache/clients .cache/installed .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -7,6 +7,8 @@ writes for each `…` of the spellings that lint prints, in their order.
 from itertools import cycle
 from typing import NamedTuple
 
+from tests.revisions import indented
+
 PG = "postgresql"
 
 
@@ -28,6 +30,9 @@ class Case(NamedTuple):
     """Whether the plain code fails on this ground, so that there is nothing to compare with."""
 
 
+# a type that SQLAlchemy doesn't have, as an author would write it
+USER_TYPE = """\
+type("Own", (sa.types.UserDefinedType,), {{"cache_ok": True, "get_col_spec": lambda *_: {!r}}})()"""
 MODELS = """
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
@@ -134,7 +139,7 @@ def sql(up: str, down: str, *fills: str, **options: object) -> Case:
     """Return a case of plain SQL, which one of the usual shapes executes."""
     options.setdefault("only", PG)
     bodies = [next(_SHAPES).format(text) if text else "pass" for text in (up, down)]
-    return Case(*bodies, fills, **options)  # type: ignore[arg-type]  # fields of Case
+    return Case(bodies[0], bodies[1], fills, **options)  # type: ignore[arg-type]  # its fields
 
 
 def op(up: str, down: str, *fills: str, **options: object) -> Case:
@@ -209,8 +214,8 @@ def retyped(old: str, new: str, *fills: str, column_name: str = "code", **option
 def batch(up: str, down: str, *fills: str, **options: object) -> Case:
     """Return a case of a batch of plants."""
     head = 'with op.batch_alter_table("plants") as batch_op:\n'
-    bodies = [head + "\n".join(f"    {line}" for line in body.splitlines()) for body in (up, down)]
-    return op(*bodies, *fills, **options)
+    up, down = (head + indented(body) for body in (up, down))
+    return op(up, down, *fills, **options)
 
 
 CASES = {
@@ -255,14 +260,14 @@ CASES = {
         "WHERE height > 0",
         "DROP INDEX public.ix_extra",
     ),
-    "index without a name": sql(
-        "CREATE INDEX ON plants (note)", "DROP INDEX plants_note_idx", '"plants_note_idx"'
-    ),
+    "index without a name": sql("CREATE INDEX ON plants (note)", "DROP INDEX plants_note_idx"),
     "index quoted": sql(
         'CREATE INDEX "Extra Index" ON "plants" ("note")', 'DROP INDEX "Extra Index"', only=""
     ),
     "index of a string with quotes": index("(note) WHERE note <> 'it''s \"a\" \\'"),
-    "index only": sql("CREATE INDEX ix_extra ON ONLY plants (note)", "DROP INDEX ix_extra"),
+    "index only": sql(
+        "CREATE INDEX ix_extra ON ONLY plants (note)", "DROP INDEX ix_extra", none=True
+    ),
     "index cast": index("((data ->> 'a'), (code::integer))"),
     "two indexes dropped": op(
         'op.execute("CREATE INDEX ix_a ON plants (note)")\n'
@@ -288,7 +293,7 @@ CASES = {
     "op index": op_index('["note"]'),
     "op index unique": op_index('["name", "id"], unique=True'),
     "op index expression": op_index('[sa.text("lower(name)"), "id"]'),
-    "op index desc": op_index('[sa.column("height").desc().nulls_last()]'),
+    "op index desc": op_index('[sa.column("height").desc().nulls_last()]', only=PG),
     "op index using": op_index('["data"], postgresql_using="gin"', only=PG),
     "op index ops": op_index('["note", "name"], postgresql_ops={"note": "text_pattern_ops"}'),
     "op index include": op_index('["name"], postgresql_include=["note"]'),
@@ -375,10 +380,12 @@ CASES = {
     "add column smallint": add("int2"),
     "add column boolean": add("bool DEFAULT true NOT NULL"),
     "add column enum": add("mood", "sa.Enum('sad', 'ok', name='mood', create_type=False)"),
-    "add column point": add("point", none=True),
-    "add column xml": add("xml", none=True),
+    "add column point": add("point", USER_TYPE.format("point")),
+    "add column xml": add("xml", USER_TYPE.format("xml")),
     "add column default": add("integer DEFAULT 3 NOT NULL", only=""),
-    "add column default expression": add("timestamptz DEFAULT (now() - interval '1 day')"),
+    "add column default expression": add(
+        "timestamptz DEFAULT (now() - interval '1 day')", other_rows=True
+    ),
     "add column default text": add("text NOT NULL DEFAULT 'it''s 5:30 \"pm\"'"),
     "add column default null": add("text DEFAULT NULL"),
     "add column default cast": add("jsonb NOT NULL DEFAULT '{}'::jsonb"),
@@ -387,14 +394,14 @@ CASES = {
     "add column required": add("text NOT NULL", '"new"', alone=True),
     "add column collate": add('text COLLATE "C"'),
     "add column collate varchar": add("varchar(5) COLLATE \"C\" DEFAULT 'a'"),
-    "add column check": add("integer CHECK (extra > 3)", '"plants_extra_check"'),
+    "add column check": add("integer CHECK (extra > 3)"),
     "add column named check": add("integer CONSTRAINT positive CHECK (extra > 3 OR extra = 0)"),
     "add column two checks": add(
         "integer CONSTRAINT a CHECK (extra > 3) CONSTRAINT b CHECK (extra < 9)"
     ),
-    "add column unique": add("text UNIQUE", '"plants_extra_key"'),
+    "add column unique": add("text UNIQUE"),
     "add column named unique": add("text CONSTRAINT uq_extra UNIQUE"),
-    "add column references": add("integer REFERENCES beds", '"plants_extra_fkey"', '"id"'),
+    "add column references": add("integer REFERENCES beds", '"id"'),
     "add column named references": add(
         "integer CONSTRAINT fk_extra REFERENCES beds (id) MATCH FULL ON DELETE SET NULL "
         "ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED"
@@ -438,8 +445,10 @@ CASES = {
         "DROP INDEX ix_a; ALTER TABLE plants DROP COLUMN a",
     ),
     "several statements, one without a spelling": sql(
-        "CREATE INDEX ix_a ON plants (note); INSERT INTO beds (id, place) VALUES (9, 'a;b')",
+        "CREATE INDEX ix_a ON plants (note); INSERT INTO beds (id, place) VALUES (9, 'a;b') "
+        "ON CONFLICT DO NOTHING",
         "DELETE FROM beds WHERE id = 9; DROP INDEX ix_a",
+        other_rows=True,
     ),
     "drop column": sql(
         "ALTER TABLE plants DROP COLUMN note",
@@ -552,7 +561,13 @@ CASES = {
         "ALTER TABLE plants ALTER COLUMN height DROP DEFAULT, ALTER COLUMN height TYPE integer, "
         "ALTER COLUMN height SET DEFAULT 1",
     ),
-    "type point": retyped("date USING NULL", "point USING NULL", column_name="planted", none=True),
+    "type point": retyped(
+        "date USING NULL",
+        "point USING NULL",
+        USER_TYPE.format("point"),
+        column_name="planted",
+        other_rows=True,
+    ),
     "default": sql(
         "ALTER TABLE plants ALTER COLUMN note SET DEFAULT 'it''s'",
         "ALTER TABLE plants ALTER COLUMN note DROP DEFAULT",
@@ -651,7 +666,6 @@ CASES = {
     "check without a name": sql(
         "ALTER TABLE plants ADD CHECK (height < 900)",
         "ALTER TABLE plants DROP CONSTRAINT plants_height_check",
-        '"plants_height_check"',
     ),
     "check and validate": op(
         'op.execute("ALTER TABLE plants ADD CONSTRAINT extra CHECK (height < 900) NOT VALID")\n'
@@ -670,10 +684,10 @@ CASES = {
     "unique without a name": sql(
         "ALTER TABLE plants ADD UNIQUE (name)",
         "ALTER TABLE plants DROP CONSTRAINT plants_name_key",
-        '"plants_name_key"',
     ),
     "primary key": sql(
-        "ALTER TABLE tags DROP CONSTRAINT pk_tags, ADD PRIMARY KEY (id)", "", none=True
+        "ALTER TABLE tags DROP CONSTRAINT pk_tags, ADD PRIMARY KEY (id)",
+        "ALTER TABLE tags DROP CONSTRAINT tags_pkey, ADD CONSTRAINT pk_tags PRIMARY KEY (id)",
     ),
     "exclude": rule("EXCLUDE USING btree (name WITH =)", none=True),
     "foreign key": rule("FOREIGN KEY (bed_id) REFERENCES beds (id)"),
@@ -711,7 +725,7 @@ CASES = {
     # constraints by Alembic
     "op check": op(
         'op.create_check_constraint("tall", "plants", "height < 900")',
-        'op.drop_constraint("ck_plants_tall", "plants", type_="check")',
+        'op.drop_constraint("tall", "plants", type_="check")',
         only=PG,
     ),
     "op check f": op(
@@ -813,14 +827,36 @@ CASES = {
         "with op.get_context().autocommit_block():\n"
         "    op.execute(\"ALTER TYPE mood ADD VALUE IF NOT EXISTS 'glad' AFTER 'ok'\")",
         "pass",
+        '"sad", "ok", "glad"',
         '"sad", "ok"',
+        '("plants", "mood")',
+        '"sad", "ok"',
+        '"sad", "ok", "glad"',
+        '("plants", "mood")',
+        only=PG,
+    ),
+    "enum value at the end": op(
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute(\"ALTER TYPE mood ADD VALUE 'glad'\")",
+        "pass",
+        '"sad", "ok"',
+        '"sad", "ok"',
+        '("plants", "mood")',
+        '"sad", "ok"',
+        '"sad", "ok", "glad"',
+        '("plants", "mood")',
         only=PG,
     ),
     "enum value renamed": sql(
         "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'",
         "ALTER TYPE mood RENAME VALUE 'blue' TO 'sad'",
-        '"ok"',
-        '"ok"',
+        '"blue", "ok"',
+        '"sad", "ok"',
+        '("plants", "mood")',
+        '"sad", "ok"',
+        '"blue", "ok"',
+        '("plants", "mood")',
+        differs=("enum mood",),
     ),
     # rows
     "update": update("UPDATE plants SET note = 'new' WHERE note IS NULL"),
@@ -860,18 +896,18 @@ CASES = {
         "\"bed_id IN (SELECT id FROM beds WHERE size > 2) AND note IS DISTINCT FROM 'big'\"",
     ),
     "core update": op(
-        'plants = sa.table("plants", sa.column("note"), sa.column("height"))\n'
+        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'  # noqa: E501
         'op.execute(sa.update(plants).where(plants.c.note.is_(None)).values(note="it\'s 5:30"))',
         "pass",
     ),
     "core update of an expression": op(
-        'plants = sa.table("plants", sa.column("note"), sa.column("name"))\n'
+        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("name"))\n'
         "op.execute(\n    plants.update()\n    .where(plants.c.note == sa.null())\n"
         "    .values(note=sa.func.upper(plants.c.name))\n)",
         "pass",
     ),
     "core update of an alias": op(
-        'plants = sa.table("plants", sa.column("note"), sa.column("height"))\n'
+        'plants = sa.table("plants", sa.column("note", sa.Text()), sa.column("height", sa.Integer()))\n'  # noqa: E501
         'op.execute(sa.update(plants).where(plants.c.height == None).values({"height": 9}))',
         "pass",
     ),
@@ -950,4 +986,128 @@ CASES = {
         'batch_op.add_column(sa.Column("extra", sa.Text()), insert_after="name")',
         'batch_op.drop_column("extra")',
     ),
+    "batch everything": op(
+        'with op.batch_alter_table("plants", schema=None) as b:\n'
+        '    b.alter_column("code", existing_type=sa.String(20), type_=sa.String(30), '
+        'nullable=True, server_default="7", comment="a code")\n'
+        '    b.alter_column("code", new_column_name="sign")',
+        'with op.batch_alter_table("plants", schema=None) as b:\n'
+        '    b.alter_column("sign", new_column_name="code")\n'
+        '    b.alter_column("code", existing_type=sa.String(30), type_=sa.String(20), '
+        "server_default=None, comment=None)",
+    ),
+    # what forbids to set aside
+    "drop column with a foreign key": sql(
+        "ALTER TABLE tags DROP COLUMN plant_id",
+        "ALTER TABLE tags ADD COLUMN plant_id integer CONSTRAINT fk_tags_plant_id_plants "
+        "REFERENCES plants (id) ON DELETE CASCADE",
+        other_rows=True,
+    ),
+    "op column with a foreign key dropped": op(
+        'op.drop_column("tags", "plant_id")',
+        'op.add_column("tags", sa.Column("plant_id", sa.Integer(), sa.ForeignKey("plants.id", '
+        'ondelete="CASCADE")))',
+        other_rows=True,
+    ),
+    "op column and its rules": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer()))\n'
+        'op.create_check_constraint(op.f("ck_extra"), "plants", "extra > 0")\n'
+        'op.create_unique_constraint("uq_extra", "plants", ["extra", "id"])\n'
+        'op.create_foreign_key("fk_extra", "plants", "beds", ["extra"], ["id"])',
+        'op.drop_column("plants", "extra")',
+    ),
+    "op column and its rules, which are dropped": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer()))\n'
+        'op.create_foreign_key("fk_extra", "plants", "beds", ["extra"], ["id"])',
+        'op.drop_constraint("fk_extra", "plants", type_="foreignkey")\n'
+        'op.drop_column("plants", "extra")',
+    ),
+    # ways down that are missing
+    "no way down from an index": op('op.create_index("ix_extra", "plants", ["note"])', "pass"),
+    "no way down from a column": op(
+        'op.add_column("plants", sa.Column("extra", sa.Integer(), '
+        'sa.ForeignKey("beds.id", name="fk_extra")))\n'
+        'op.create_index("ix_extra", "plants", ["extra"])',
+        "pass",
+    ),
+    "no way down from several": op(
+        'op.execute("ALTER TABLE plants RENAME COLUMN note TO remark")\n'
+        'op.rename_table("beds", "patches")\n'
+        'op.create_unique_constraint("uq_extra", "plants", ["name", "id"])',
+        "pass",
+    ),
+    "no way down from a type": op(
+        'op.alter_column("plants", "code", type_=sa.Text())', "pass", "sa.String(20)"
+    ),
+    "no way down from a column that is dropped": op(
+        'op.drop_column("plants", "note")', "pass", "sa.Text()"
+    ),
+    "no way down from a table": op(
+        'op.create_table("pots", sa.Column("id", sa.Integer(), primary_key=True))', "pass"
+    ),
+    # shapes
+    "a module by another name": op(
+        "from alembic import op as o\n"
+        'o.create_index(o.f("ix_extra"), "plants", ["note"], unique=False)',
+        'from alembic.op import drop_index, f\ndrop_index(f("ix_extra"), table_name="plants")',
+    ),
+    "a starred argument": op(
+        'arguments = ["ix_extra", "plants", ["note"]]\nop.create_index(*arguments)',
+        'op.drop_index("ix_extra", "plants")',
+    ),
+    "unpacked options": op(
+        'options = {"unique": True}\nop.create_index("ix_extra", "plants", ["id"], **options)',
+        'op.drop_index("ix_extra", "plants")',
+    ),
+    "a loop over SQL": op(
+        'for table in ("beds", "tags"):\n'
+        "    op.execute(f\"ALTER TABLE {table} ADD COLUMN extra text DEFAULT 'a' NOT NULL\")",
+        'for table in ("beds", "tags"):\n    op.execute(f"ALTER TABLE {table} DROP COLUMN extra")',
+        only=PG,
+    ),
+    "a connection": op(
+        'op.get_bind().execute(sa.text("UPDATE plants SET note = :note WHERE note IS NULL"), '
+        '{"note": "it\'s :x"})',
+        "pass",
+    ),
+    "a comment in SQL": sql(
+        "/* about ; */ CREATE INDEX ix_extra -- for ' lists\n ON plants (note);\n-- the end",
+        "DROP INDEX ix_extra;",
+    ),
+    "a table with all": op(
+        'op.create_table(\n    "pots",\n    sa.Column("id", sa.Integer(), primary_key=True),\n'
+        '    sa.Column("bed_id", sa.Integer(), sa.ForeignKey("beds.id", ondelete="CASCADE")),\n'
+        '    sa.Column("name", sa.Text(), unique=True, index=False),\n'
+        '    sa.CheckConstraint("id > 0", name="positive"),\n'
+        '    sa.UniqueConstraint("bed_id", "name"),\n    schema="public",\n)',
+        'op.drop_table("pots", schema="public")',
+        only=PG,
+    ),
+    "primary key by Alembic": column("sa.Integer(), primary_key=True", none=True, alone=True),
+    "identity by Alembic": column("sa.Integer(), sa.Identity()", none=True, only=PG),
+    "stored by Alembic": column(
+        "sa.Integer(), sa.Computed('height * 2', persisted=True)", none=True, only=PG
+    ),
+    "update of an element": update(
+        "UPDATE plants SET data['a'] = '1' WHERE data IS NULL", only=PG, other_rows=False
+    ),
+    "update to json": update("UPDATE plants SET data = '{}'::jsonb", only=PG),
+    "update to now": update(
+        "UPDATE plants SET planted = CURRENT_DATE", '"planted IS NULL OR planted <> CURRENT_DATE"'
+    ),
+    "update of all by themselves": update(
+        "UPDATE plants SET note = upper(note)", '"note <> upper(note)"'
+    ),
+    "update only": update("UPDATE ONLY plants SET note = 'x'", none=True, only=PG),
+    "merge": update(
+        "MERGE INTO plants USING beds ON beds.id = plants.bed_id "
+        "WHEN MATCHED THEN UPDATE SET note = beds.place",
+        '"note = (SELECT place FROM beds WHERE beds.id = bed_id)"',
+        '"note IS DISTINCT FROM (SELECT place FROM beds WHERE beds.id = bed_id) '
+        'AND bed_id IS NOT NULL"',
+        only=PG,
+    ),
+    "insert": sql("INSERT INTO beds (id, place) VALUES (9, 'x')", "", none=True, only=""),
+    "prepared": sql("PREPARE p AS UPDATE plants SET note = 'x'", "", none=True),
+    "view": sql("ALTER VIEW some_plants RENAME COLUMN a TO b", "", none=True),
 }

@@ -179,7 +179,7 @@ def test_nothing_that_serves_or_migrates_imports_what_the_image_lacks(clone: Pat
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("command", ["rehearse", "drift --against-replay"])
+@pytest.mark.parametrize("command", ["lint", "rehearse", "drift --against-replay"])
 def test_a_command_that_the_image_lacks_says_so_in_one_line(clone: Path, command: str) -> None:
     for part in NOT_IN_THE_IMAGE:
         shutil.rmtree(clone / "safely" / part)
@@ -194,5 +194,7 @@ def modules(place: Path) -> list[str]:
     """Return the modules there of the service and of safely, but for commands of developers."""
     files = [path for name in ("service", "safely") for path in (place / name).rglob("*.py")]
     names = [".".join(path.relative_to(place).with_suffix("").parts) for path in files]
-    commands = ("__main__", "cli.rehearse", "cli.showing")
+    commands = (
+        "__main__", "cli.lint", "cli.rehearse", "cli.showing", "lint.scratch_schema",
+    )  # fmt: skip
     return sorted(name.removesuffix(".__init__") for name in names if not name.endswith(commands))

@@ -32,6 +32,7 @@ from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.outside import Prevented
 from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
+from safely.lint.sql_text import unqualified
 from safely.lint.stand_in import GivenUp, NoAnswer
 from safely.lint.statements import ACCESS_EXCLUSIVE, changes
 from safely.lint.views import View, view
@@ -49,6 +50,12 @@ WITHOUT_SCRATCH = (
     "Lint has no scratch database here (pip install 'safely[rehearse]'), so it judged every "
     "statement of the file, whatever the condition before it."
 )
+
+
+PARTS = (  # of a table, which are dropped with it
+    "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
+    "no default",
+)  # fmt: skip
 
 
 class Scratch(Protocol):
@@ -210,7 +217,8 @@ def read(  # noqa: PLR0913  # likewise
         views[up] = view(
             script, revision, metadata, options, source=parsed, rendering=rendering, up=up
         )
-    dead = views[True].dead | views[False].dead
+    gone = {up: dropped_with_tables(parsed, seen, metadata) for up, seen in views.items()}
+    dead = views[True].dead | views[False].dead | gone[True] | gone[False]
     parsed = parsed._replace(calls=[call for call in parsed.calls if call.lines[0] not in dead])
     upgrade = views[True]
     # with a database's answers, a table that only another branch would create is there already
@@ -225,15 +233,43 @@ def read(  # noqa: PLR0913  # likewise
         Direction(
             source=parsed,
             revision=revision.revision,
-            statements=seen.statements,
+            statements=[
+                statement for statement in seen.statements if statement.line not in gone[up]
+            ],
             new_tables=new_tables,
             up=up,
             metadata=metadata,
             numbered=numbered,
+            opposite=views[not up].statements,
+            spellings={},
         )
         for up, seen in views.items()
     ]
     return Reading(parsed, directions, list(views.values()))
+
+
+def dropped_with_tables(parsed: Source, seen: View, metadata: sa.MetaData) -> set[int]:
+    """Return the lines that drop parts of tables which the body then drops.
+
+    Who waits and what is lost is said about the table. An operation of `safely` keeps the table
+    with all of its parts, so it counts as no drop here.
+    """
+    indexes = {
+        str(index.name): table.name for table in metadata.tables.values() for index in table.indexes
+    }
+    tables, lines = set(), set()
+    for statement in reversed(seen.statements):
+        every = list(changes(statement.text))
+        tables |= {change.table for change in every if change.kind == "drop table"}
+        call = parsed.call_at(statement.line) if statement.line else None
+        of_call = parsed.table(call) if call and call.name == "drop_index" else None
+        owners = {
+            change.table or of_call or indexes.get(unqualified(change.parts.get("name", "")), "")
+            for change in every
+        }
+        if every and owners <= tables and all(change.kind in PARTS for change in every):
+            lines.add(statement.line or 0)
+    return lines
 
 
 def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]:

@@ -1,11 +1,12 @@
 """One direction of a revision, upgrade or downgrade: its source code beside its SQL."""
 
+import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from safely.lint import plain_sql, spelling
+from safely.lint import opposites, plain_sql, spelling
 from safely.lint.findings import Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
@@ -14,7 +15,8 @@ from safely.lint.statements import MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 OF_TYPES = ("add label", "rename label", "drop type")
-SEPARATE_STEPS = ("foreign key", "unique")  # safely.add_column refuses to add these on the way
+NOT_VALID = ", postgresql_not_valid=True"
+LOOP = "# in the place of the loop"
 
 BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
 
@@ -32,6 +34,10 @@ class Direction(NamedTuple):
     """The tables of the models."""
     numbered: bool
     """Whether the project numbers its revisions."""
+    opposite: list[Statement] = []  # noqa: RUF012  # nobody changes it
+    """The statements of the other direction."""
+    spellings: dict[tuple[int, int], str | None] = {}  # noqa: RUF012  # each one is given its own
+    """What is to be written instead of the call at a line and column, where that is known."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
         """Return the call that emitted a statement, with its values, and its lines."""
@@ -42,19 +48,16 @@ class Direction(NamedTuple):
             return None, (statement.line, statement.line)
         return with_values(call, statement.values, self.source), call.lines
 
-    def variants(self, call: Call) -> Iterator[tuple[Call, str]]:
-        """Yield a call for each statement that it emitted, with its values, and the lock of that.
-
-        Yield the call alone if it emitted none.
-        """
+    def variants(self, call: Call) -> list[tuple[Call, list[str]]]:
+        """Return a call once for each set of values with which it emitted SQL, and that SQL."""
         first, last = call.lines
-        lines = range(first, last + 1)
-        emitted = [statement for statement in self.statements if statement.line in lines]
-        for statement in emitted:
-            for change in changes(statement.text):
-                yield with_values(call, statement.values, self.source), self.lock_of(change)
-        if not emitted:
-            yield call, ""
+        found: dict[str, tuple[Call, list[str]]] = {}
+        for statement in self.statements:
+            if statement.line is not None and first <= statement.line <= last:
+                variant = with_values(call, statement.values, self.source)
+                _, texts = found.setdefault(ast.unparse(variant.node), (variant, []))
+                texts.append(statement.text)
+        return list(found.values()) or [(call, [])]
 
     def finding(self, rule: str, statement: Statement, change: Change, **names: str) -> Finding:
         """Return a finding about a change, with the code to write instead."""
@@ -65,7 +68,7 @@ class Direction(NamedTuple):
         }
         both = " and ".join(dict.fromkeys((change.table, parts.get("referent", change.table))))
         placeholders = {**parts, "both": both, "what": description(change), **names}
-        finding = Finding.of(rule, lines, self.safe_code(call, change), **placeholders)
+        finding = Finding.of(rule, lines, self.safe_code(call, statement), **placeholders)
         return finding._replace(locks=self.locks(change), up=self.up)
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
@@ -94,20 +97,124 @@ class Direction(NamedTuple):
             for finding in findings
         ]
 
-    def safe_code(self, call: Call | None, change: Change) -> str | None:
-        """Return the code to write instead of a change; None if `safely` has nothing better."""
-        of_sql = plain_sql.of_change(change)
-        if call is not None and call.name == "add_column" and change.kind in SEPARATE_STEPS:
-            return f"{spelling.add_plain_column(self.source, call) or '…'}\n{of_sql}"
-        return (call and spelling.of_call(self.source, call, self.metadata)) or of_sql
+    def safe_code(self, call: Call | None, statement: Statement) -> str | None:
+        """Return the code to write instead of the call that emitted a statement.
+
+        One text for all findings about the call, with all its changes. None with nothing better.
+        """
+        if call is None:
+            return plain_sql.of_text(statement.text, up=self.up)
+        return self.spelled(self.source.call_at(call.lines[0]) or call)
+
+    def spelled(self, call: Call) -> str | None:
+        """Return the code to write instead of a call, once for each set of values in a loop."""
+        place = (call.node.lineno, call.node.col_offset)
+        if place not in self.spellings:  # each finding about a call asks for it
+            self.spellings[place] = self.newly_spelled(call)
+        return self.spellings[place]
+
+    def newly_spelled(self, call: Call) -> str | None:
+        """Return what `spelled` does, for a call of which it was not asked before."""
+        variants = self.variants(call)
+        pieces = [self.of_variant(variant, texts) for variant, texts in variants]
+        if None in pieces:
+            return None
+        lines = [self.without_not_valid(str(piece)) for piece in dict.fromkeys(pieces)]
+        is_repeated = not spelling.is_known(call) and any(len(texts) > 1 for _, texts in variants)
+        return "\n".join([LOOP, *lines] if len(lines) > 1 or is_repeated else lines)
+
+    def without_not_valid(self, spelling: str) -> str:
+        """Return a spelling without NOT VALID, where the revision validates the constraint.
+
+        `safely` does both, one after the other.
+        """
+        if NOT_VALID not in spelling:
+            return spelling
+        validated = {
+            unqualified(change.parts["name"])
+            for statement in self.statements
+            for change in changes(statement.text)
+            if change.kind == "validate"
+        }
+        is_validated = any(plain_sql.string_literal(name) in spelling for name in validated)
+        return spelling.replace(NOT_VALID, "") if is_validated else spelling
+
+    def of_variant(self, call: Call, texts: list[str]) -> str | None:
+        """Return the code to write instead of a call with certain values, which emitted this."""
+        emitted = [change for text in texts for change in changes(text)]
+        if spelling.is_known(call):
+            safe = spelling.of_call(self.source, call, self.metadata, emitted)
+        elif call.owner == "safely":
+            safe = None
+        else:
+            text = ";\n".join(text.rstrip("; \n") for text in texts)
+            safe = plain_sql.of_text(text, up=self.up)
+        return None if safe is None else "\n".join([*self.constraints_to_drop(emitted), safe])
+
+    def constraints_to_drop(self, emitted: list[Change]) -> Iterator[str]:
+        """Yield the calls that drop what forbids to set columns aside, or to bring them back.
+
+        In a downgrade, all constraints that the upgrade adds to them: another upgrade adds them
+        again. In an upgrade, the foreign keys that the downgrade adds to them.
+        """
+        dropped = {
+            (change.table, unqualified(change.parts["column"]))
+            for change in emitted
+            if change.kind == "drop column"
+        }
+        if not dropped:
+            return
+        own = {
+            change.parts["name"]
+            for statement in self.statements
+            for change in changes(statement.text)
+            if change.kind == "drop constraint"
+        }
+        for statement in self.opposite:
+            for change in changes(statement.text):
+                is_new = change.kind == "add column"
+                if is_new and (change.table, unqualified(change.parts["column"])) in dropped:
+                    yield from () if self.up else opposites.allowed_nulls(change)
+                for rule in opposites.rules_of(change):
+                    is_dropped = any((change.table, column) in dropped for column in rule.columns)
+                    is_left = unqualified(rule.name) not in map(unqualified, own)
+                    if is_dropped and is_left and (rule.is_key or not self.up):
+                        yield rule.drop
+
+    def way_down(self) -> list[str]:
+        """Return the body of a downgrade that undoes this upgrade; empty where it can't be told."""
+        steps: list[list[str] | None] = []
+        for call in self.source.calls:
+            if not call.up:
+                continue
+            if call.owner == "safely":
+                steps.append(opposites.of_own_call(self.source, call))
+            else:
+                emitted = [
+                    change
+                    for _, texts in self.variants(call)
+                    for text in texts
+                    for change in changes(text)
+                ]
+                steps += map(opposites.of_change, emitted)
+        if any(step is None for step in steps):
+            return []
+        lines = [line for step in steps[::-1] for line in step or ()]
+        return list(dict.fromkeys(lines))
 
     def raw_op_names(self, statement: Statement, change: Change) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
-        if call is not None and spelling.of_call(self.source, call, self.metadata) is None:
+        if call is not None and not spelling.is_known(call):
             call = None  # a call that runs plain SQL
         code = "this SQL" if call is None else f"op.{call.name}"
         return {"code": code, "lock": self.lock_of(change)}
+
+    def lock_of_call(self, call: Call) -> str:
+        """Return in sentences which locks the statements of a call take, and who waits for them."""
+        emitted = [text for _, texts in self.variants(call) for text in texts]
+        locks = (self.lock_of(change) for text in emitted for change in changes(text))
+        return " ".join(dict.fromkeys(filter(None, locks)))
 
     def lock_of(self, change: Change) -> str:
         """Return in a sentence which lock a change takes, and who waits for it."""

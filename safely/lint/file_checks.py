@@ -12,14 +12,12 @@ from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
-from safely.lint.statements import ROW_EXCLUSIVE, Change
+from safely.lint.statements import ROW_EXCLUSIVE, changes
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages
 IMPORT_FUNCTIONS = ("import_module", "__import__")
-DOWNGRADE = (
-    'def downgrade() -> None:\n    safely.nothing_to_undo("what stays as it is, and does no harm")'
-)
+UNDOES_NOTHING = 'safely.nothing_to_undo("what stays as it is, and does no harm")'
 COPY = (
     "# a copy of what the revision needs, as it is today, such as\n"
     'customers = sa.table("customers", sa.column("id"), sa.column("full_name"))'
@@ -37,13 +35,12 @@ def check(
     source = upgrade.source
     yield from imports(source, Path(script.dir))
     if not is_empty(source):
-        yield from empty_downgrade(source, is_undone=is_undone)
+        yield from empty_downgrade(upgrade, is_undone=is_undone)
     for call in source.calls:
         direction = upgrade if call.up else downgrade
-        for variant, lock in direction.variants(call):
-            if safe := spelling.of_call(source, variant, direction.metadata):
-                names = {"code": f"op.{call.name}", "lock": lock}
-                yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
+        if call.owner != "safely" and spelling.is_known(call) and (safe := direction.spelled(call)):
+            names = {"code": f"op.{call.name}", "lock": direction.lock_of_call(call)}
+            yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
         if call.owner == "safely" and call.name == "backfill" and not call.up:
             yield from lossy_backfill(source, call)
 
@@ -94,14 +91,17 @@ def is_application(module: str, script_directory: Path) -> bool:
     )
 
 
-def empty_downgrade(source: Source, *, is_undone: bool) -> Iterator[Finding]:
+def empty_downgrade(direction: Direction, *, is_undone: bool) -> Iterator[Finding]:
     """Yield a finding if the downgrade is missing, does nothing silently, or only raises."""
+    source = direction.source
     downgrade = source.function("downgrade")
+    body = direction.way_down() or [UNDOES_NOTHING]
+    safe = "\n".join(["def downgrade() -> None:", *(f"    {line}" for line in body)])
     if downgrade is None:
-        yield Finding.of("empty-downgrade", source.first_line(up=True), DOWNGRADE)
+        yield Finding.of("empty-downgrade", source.first_line(up=True), safe)
     elif not is_undone or all(does_nothing(statement) for statement in downgrade.body):
         lines = (downgrade.lineno, downgrade.end_lineno or downgrade.lineno)
-        yield Finding.of("empty-downgrade", lines, DOWNGRADE)
+        yield Finding.of("empty-downgrade", lines, safe)
 
 
 def is_empty(source: Source) -> bool:
@@ -125,7 +125,8 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     keywords = {keyword.arg: keyword.value for keyword in call.node.keywords}
     parameters = dict(zip(("table", "assignments"), call.arguments(), strict=False)) | keywords
     parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
-    if plain_sql.overwrites(Change("update", parts)):
+    sql = f"UPDATE t SET {parts.get('assignments')} WHERE {parts.get('where')}"
+    if all(map(plain_sql.overwrites, changes(sql))):
         what = f"values of {parts.get('table', 'the table')}"
         finding = Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
         yield finding._replace(locks=((parts.get("table", ""), ROW_EXCLUSIVE),), up=False)

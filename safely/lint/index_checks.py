@@ -6,6 +6,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from postgast import nodes, pg_query_pb2
 
+from safely.lint import plain_sql
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
@@ -118,9 +119,13 @@ def foreign_key(
         ):
             names = {"columns": ", ".join(columns), "referent": referent}
             finding = direction.finding("foreign-key-without-index", statement, change, **names)
-            listed = ", ".join(f'"{column}"' for column in columns)
-            safe = f'safely.create_index("…", "{change.table}", [{listed}])'
-            yield finding._replace(safe=safe)
+            index = plain_sql.safely_call(
+                "create_index",
+                "…",
+                plain_sql.string_literal(change.table),
+                plain_sql.name_list(columns),
+            )
+            yield finding._replace(safe=f"{index}  # before the foreign key")
 
 
 def keys(tables: list[sa.Table], change: Change) -> Iterator[tuple[tuple[str, ...], str]]:

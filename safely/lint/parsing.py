@@ -11,6 +11,7 @@ from postgast.nodes import AlterTableCmd, AstNode, ParseResult, String, TypeName
 Node = TypeVar("Node", bound=AstNode)
 
 BOUND_VALUE = re.compile(r"(?<![:\w]):(?=[A-Za-z_])\w+")  # of SQLAlchemy's text(), such as :name
+QUOTED = re.compile(r"""\bE'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
 PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 FIELDS = {  # the field of pg_query_pb2.Node that holds a message of each type
     field.message_type.name: field.name for field in pg_query_pb2.Node.DESCRIPTOR.fields
@@ -109,8 +110,17 @@ def select_of(target: Any) -> str:
 
 
 def deparsed(statement: Any) -> str:
-    """Return a statement as SQL."""
-    return deparse(pg_query_pb2.ParseResult(stmts=[pg_query_pb2.RawStmt(stmt=statement)]))
+    """Return a statement as SQL, whose strings SQLite reads as well."""
+    sql = deparse(pg_query_pb2.ParseResult(stmts=[pg_query_pb2.RawStmt(stmt=statement)]))
+    return QUOTED.sub(lambda match: plain_string(match.group()), sql)
+
+
+def plain_string(quoted_text: str) -> str:
+    """Return a string without E before it, unless it has other escapes than that of a backslash."""
+    if not quoted_text.startswith("E"):
+        return quoted_text
+    plain = quoted_text[1:].replace(r"\\", "\0")
+    return quoted_text if "\\" in plain else plain.replace("\0", "\\")
 
 
 def message(node: AstNode) -> Any:

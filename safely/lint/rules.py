@@ -182,6 +182,7 @@ RULES = {
         "adding the exclusion constraint {name} blocks reads and writes until its index is built",
         "ADD EXCLUDE holds ACCESS EXCLUSIVE on {table} while PostgreSQL builds the index and "
         f"compares every row: reads and writes wait, {GROWS}. It can't be added NOT VALID.",
+        speed=10,
     ),
     "reindex": Rule(
         Severity.GRAVE,
@@ -189,6 +190,7 @@ RULES = {
         "REINDEX holds SHARE on the table and ACCESS EXCLUSIVE on the index: every INSERT, UPDATE "
         f"and DELETE waits, and so does every query that could use the index, {GROWS}. "
         "REINDEX … CONCURRENTLY, in an autocommit_block(), doesn't.",
+        speed=50,
     ),
     "refresh": Rule(
         Severity.GRAVE,
@@ -360,6 +362,7 @@ RULES = {
         Severity.GRAVE,
         "DROP OWNED drops everything that the role owns in this database, with its data",
         "No line of the file says which tables these are, and no downgrade brings their data back.",
+        loses=True,
     ),
     "alter-system": Rule(
         Severity.ERROR,
@@ -478,6 +481,7 @@ RULES = {
         "CASCADE reaches everything that depends on {object}",
         "The file doesn't say what that is: views that older builds read, foreign keys and rows of "
         "other tables, columns. It takes ACCESS EXCLUSIVE on each of them. Name what has to go.",
+        loses=True,
     ),
     "drop-object": Rule(
         Severity.ERROR,
@@ -496,12 +500,14 @@ RULES = {
         Severity.GRAVE,
         "DROP DATABASE deletes a whole database for good",
         "No downgrade and no rollback brings it back.",
+        loses=True,
     ),
     "drop-and-create": Rule(
         Severity.GRAVE,
         "dropping {what} and creating it anew loses its data",
         "The new one is empty, and no downgrade brings the data back. The statement takes ACCESS "
         "EXCLUSIVE on {table}. Change what is there instead.",
+        loses=True,
     ),
     "catalogue-write": Rule(
         Severity.GRAVE,

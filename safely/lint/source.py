@@ -46,6 +46,8 @@ class Call(NamedTuple):
     function: str
     """The function of the file in which the call stands."""
     batch_table: ast.expr | None = None
+    batch: ast.Call | None = None
+    """The call of op.batch_alter_table() to which it belongs."""
 
     @property
     def lines(self) -> tuple[int, int]:
@@ -100,6 +102,19 @@ class Source(NamedTuple):
     assignments: dict[str, ast.expr]
     """The value of each name that is assigned exactly once."""
     calls: list[Call]
+    names: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
+    """The full name, such as `alembic.op`, of each imported name."""
+
+    @property
+    def batches(self) -> set[str]:
+        """The names of what op.batch_alter_table() yields."""
+        return {
+            call.node.func.value.id
+            for call in self.calls
+            if call.owner == "batch"
+            and isinstance(call.node.func, ast.Attribute)
+            and isinstance(call.node.func.value, ast.Name)
+        }
 
     def function(self, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
         """Return the function of this name; None if the file has none."""
@@ -119,7 +134,7 @@ class Source(NamedTuple):
 
     def reached(self, *, up: bool) -> set[str]:
         """Return the names of the functions that upgrade or downgrade may run, with its own."""
-        bodies = {getattr(node, "name", ""): node for node in self.tree.body}
+        bodies = {name_of(node): node for node in self.tree.body}
         names, added = set(), {"upgrade" if up else "downgrade"}
         while added:
             names |= added
@@ -195,7 +210,7 @@ def read(path: Path) -> Source:
                 values.setdefault(target.id, []).append(node.value)
     assignments = {name: nodes[0] for name, nodes in values.items() if len(nodes) == 1}
     calls = sorted(operations(tree), key=lambda call: (call.lines[0], call.node.col_offset))
-    source = Source(path, text.splitlines(), tree, assignments, calls)
+    source = Source(path, text.splitlines(), tree, assignments, calls, imported_names(tree))
     only_down = source.reached(up=False) - source.reached(up=True) - {"downgrade"}
     return source._replace(
         calls=[
@@ -215,11 +230,18 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     """Yield every call of an operation, whatever the file calls its module."""
     full_names = imported_names(tree)
     for function in tree.body:
-        name = getattr(function, "name", "")
+        name = name_of(function)
         if name and any(full_name(node, full_names) == BATCH for node in expressions(function)):
             full_names[name] = BATCH  # a function that opens a batch
     for function in tree.body:
-        yield from operations_in(function, getattr(function, "name", ""), full_names, {})
+        yield from operations_in(function, name_of(function), full_names, {})
+
+
+def name_of(statement: ast.stmt) -> str:
+    """Return the name of a function, a class or a lambda; empty for another statement."""
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return str(getattr(statement, "name", ""))
 
 
 def expressions(node: ast.AST) -> Iterator[ast.expr]:
@@ -228,19 +250,20 @@ def expressions(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def operations_in(
-    node: ast.AST, function: str, full_names: dict[str, str], batches: dict[str, ast.expr]
+    node: ast.AST, function: str, full_names: dict[str, str], batches: dict[str, ast.Call]
 ) -> Iterator[Call]:
-    """Yield the calls of operations in a piece of code; `batches` has the table of each batch."""
+    """Yield the calls of operations in a piece of code; `batches` has the call of each batch."""
     if isinstance(node, ast.Call):
         owner, _, name = full_name(node.func, full_names).rpartition(".")
         if owner == OP or owner.startswith(SAFELY):
             yield Call("op" if owner == OP else "safely", name, node, function)
         elif owner in batches:
-            yield Call("batch", name, node, function, batches[owner])
+            batch = batches[owner]
+            yield Call("batch", name, node, function, table_of_batch(batch), batch)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in EXECUTING:
             yield Call("sql", node.func.attr, node, function)
     if isinstance(node, ast.With):
-        batches = batches | batch_tables(node, full_names)
+        batches = batches | batch_calls(node, full_names)
     for child in ast.iter_child_nodes(node):
         yield from operations_in(child, function, full_names, batches)
 
@@ -267,21 +290,25 @@ def full_name(node: ast.expr, full_names: dict[str, str]) -> str:
     return ""
 
 
-def batch_tables(node: ast.With, full_names: dict[str, str]) -> dict[str, ast.expr]:
-    """Return the table of each name in `with op.batch_alter_table(table) as name`."""
-    tables = {}
+def batch_calls(node: ast.With, full_names: dict[str, str]) -> dict[str, ast.Call]:
+    """Return the call behind each name in `with op.batch_alter_table(table) as name`."""
+    calls = {}
     for item in node.items:
         call, name = item.context_expr, item.optional_vars
         if (
             isinstance(call, ast.Call)
             and full_name(call.func, full_names) == BATCH
             and isinstance(name, ast.Name)
+            and table_of_batch(call) is not None
         ):
-            named = {keyword.arg: keyword.value for keyword in call.keywords}
-            table = call.args[0] if call.args else named.get("table_name")
-            if table is not None:
-                tables[name.id] = table
-    return tables
+            calls[name.id] = call
+    return calls
+
+
+def table_of_batch(call: ast.Call) -> ast.expr | None:
+    """Return the table that op.batch_alter_table() is called with."""
+    named = (keyword.value for keyword in call.keywords if keyword.arg == "table_name")
+    return call.args[0] if call.args else next(named, None)
 
 
 def with_values(call: Call, values: Mapping[str, Any], source: Source) -> Call:

@@ -7,25 +7,23 @@ from collections.abc import Iterator
 
 from postgast import nodes, pg_query_pb2
 
-from safely.lint import plain_sql, spelling, subjects
+from safely.lint import plain_sql, subjects
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.type_changes import rewrites_nothing
 
-# functions with the same value for each row of a statement, which a test asks PostgreSQL about;
-# any other function may have another value for each row
-STABLE_FUNCTIONS = {
-    "abs", "btrim", "concat", "current_setting", "date_trunc", "extract", "format",
-    "json_build_array", "json_build_object", "jsonb_build_array", "jsonb_build_object", "left",
-    "length", "lower", "ltrim", "make_date", "make_interval", "md5", "now", "overlay", "position",
-    "repeat", "replace", "right", "round", "rtrim", "split_part", "statement_timestamp",
-    "substring", "timezone", "to_char", "to_json", "to_jsonb", "to_timestamp",
-    "transaction_timestamp", "upper",
-}  # fmt: skip
-SERIALS = {"bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"}
+IDENTITY = (  # what to do instead, where no single spelling would do
+    "`safely.add_column` refuses an identity, too: add the column nullable, fill it in with "
+    "safely.backfill, and give it a sequence of its own as its default with safely.change_default."
+)
+STORED = (
+    "`safely.add_column` refuses it, too: write GENERATED ALWAYS AS (…) VIRTUAL, or "
+    "sa.Computed(…, persisted=False), which computes the value when it is read (PostgreSQL 18)."
+)
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
 AT_ONCE = {  # the rule for each kind of change that needs no further look
@@ -67,9 +65,11 @@ def unsafe_change(
         yield from table_lock(direction, statement, change)
     elif direction.in_use(change.table):
         yield from change_in_use(direction, statement, change, not_null)
-    if kind not in ("update", "truncate") and plain_sql.of_change(change):
+    if kind != "update" and plain_sql.of_change(change):
         names = direction.raw_op_names(statement, change)
-        yield direction.finding("raw-op", statement, change, **names)
+        finding = direction.finding("raw-op", statement, change, **names)
+        if finding.safe:
+            yield finding
 
 
 def is_prepared(direction: Direction, change: Change) -> bool:
@@ -88,7 +88,7 @@ def change_in_use(
     """Yield the findings about a change of a table that clients use."""
     kind = change.kind
     if kind in AT_ONCE:
-        if not is_not_valid(change):
+        if not is_not_valid(change) and not keeps_rows(direction, statement, change):
             yield direction.finding(AT_ONCE[kind], statement, change)
     elif kind in DROPS:
         rule = "plain-drop" if direction.up else "lossy-downgrade"
@@ -102,6 +102,15 @@ def change_in_use(
         yield from check_and_validate(direction, statement, change)
     elif kind in ("update", "delete"):
         yield from changed_rows(direction, statement, change)
+
+
+def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bool:
+    """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
+    call, _ = direction.location(statement)
+    if change.kind != "type" or call is None or change.node.def_.raw_default is not None:
+        return False
+    existing = next((k.value for k in call.node.keywords if k.arg == "existing_type"), None)
+    return rewrites_nothing(existing, change.parts["type"])
 
 
 def is_not_valid(change: Change) -> bool:
@@ -153,7 +162,7 @@ def column_type(
 ) -> Iterator[Finding]:
     """Yield a finding about a type that one day is regretted."""
     names = {"column": column.colname or change.parts.get("column", "")}
-    if type_name(column) in SERIALS:
+    if type_name(column) in plain_sql.SERIALS:
         finding = direction.finding("prefer-identity", statement, change, **names)
         yield finding._replace(safe=plain_sql.IDENTITY)
     elif type_name(column) == "timestamp":
@@ -168,17 +177,16 @@ def added_column(
     constraints = {node.contype: node for node in every(column, nodes.Constraint)}
     default = constraints.get(pg_query_pb2.CONSTR_DEFAULT)
     is_computed = (
-        type_name(column) in SERIALS
+        type_name(column) in plain_sql.SERIALS
         or pg_query_pb2.CONSTR_IDENTITY in constraints
         or is_stored(constraints.get(pg_query_pb2.CONSTR_GENERATED))
     )
-    if is_computed or (default is not None and is_volatile(default.raw_expr)):
-        call, _ = direction.location(statement)
-        add_column = call and spelling.add_plain_column(direction.source, call)
-        safe = plain_sql.add_volatile_column(
-            change, add_column or plain_sql.add_plain_column(change)
-        )
-        yield direction.finding("volatile-default", statement, change)._replace(safe=safe)
+    if is_computed or (default is not None and plain_sql.is_volatile(default.raw_expr)):
+        finding = direction.finding("volatile-default", statement, change)
+        if finding.safe is None:
+            remedy = IDENTITY if pg_query_pb2.CONSTR_IDENTITY in constraints else STORED
+            finding = finding._replace(why=f"{finding.why} {remedy}")
+        yield finding
     if pg_query_pb2.CONSTR_PRIMARY in constraints:
         yield direction.finding("primary-key-at-once", statement, change)
     elif (
@@ -187,8 +195,7 @@ def added_column(
         and not is_computed
         and pg_query_pb2.CONSTR_GENERATED not in constraints
     ):
-        finding = direction.finding("required-column", statement, change)
-        yield finding._replace(safe=plain_sql.add_required_column(change))
+        yield direction.finding("required-column", statement, change)
     if statement.from_safely:
         return
     if pg_query_pb2.CONSTR_UNIQUE in constraints:
@@ -208,12 +215,6 @@ def is_stored(generated: nodes.Constraint | None) -> bool:
     return generated is not None and generated.generated_kind != "v"
 
 
-def is_volatile(default: nodes.AstNode | None) -> bool:
-    """Return whether a default may have another value for each row."""
-    calls = every(default, nodes.FuncCall)
-    return any(strings(call.funcname)[-1] not in STABLE_FUNCTIONS for call in calls)
-
-
 def is_nullable(direction: Direction, change: Change) -> bool:
     """Return whether the models say that the column may be NULL."""
     name = unqualified(change.parts["column"])
@@ -227,8 +228,7 @@ def is_nullable(direction: Direction, change: Change) -> bool:
 def checked_column(direction: Direction, statement: Statement, change: Change) -> Finding:
     """Return a finding about ADD COLUMN … CHECK, which checks every row."""
     name = f"a CHECK on {change.parts['column']}"
-    finding = direction.finding("check-at-once", statement, change, name=name)
-    return finding._replace(safe=plain_sql.add_checked_column(change))
+    return direction.finding("check-at-once", statement, change, name=name)
 
 
 # rows
@@ -237,8 +237,7 @@ def checked_column(direction: Direction, statement: Statement, change: Change) -
 def changed_rows(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield the findings about UPDATE and DELETE: the values they lose, the rows they lock."""
     if not direction.up and plain_sql.overwrites(change):
-        finding = direction.finding("lossy-downgrade", statement, change)
-        yield finding._replace(safe=plain_sql.NOTHING_TO_UNDO)
+        yield direction.finding("lossy-downgrade", statement, change)
     if change.kind == "delete":  # also of one row, since no downgrade brings it back
         if direction.up:
             yield direction.finding("delete-at-once", statement, change)
@@ -322,18 +321,9 @@ def proved_not_null(direction: Direction, change: Change) -> set[str]:
     condition = added[1].node.def_.raw_expr
     return {
         f"{change.table}.{strings(test.arg.fields)[-1]}"
-        for test in top_level_tests(condition)
+        for test in plain_sql.required_tests(condition)
         if test.nulltesttype == pg_query_pb2.IS_NOT_NULL and isinstance(test.arg, nodes.ColumnRef)
     }
-
-
-def top_level_tests(condition: nodes.AstNode | None) -> Iterator[nodes.NullTest]:
-    """Yield the tests for NULL that a condition demands of each row, joined by AND."""
-    if isinstance(condition, nodes.NullTest):
-        yield condition
-    elif isinstance(condition, nodes.BoolExpr) and condition.boolop == pg_query_pb2.AND_EXPR:
-        for part in condition.args:
-            yield from top_level_tests(part)
 
 
 def two_tables(direction: Direction) -> Iterator[Finding]:

@@ -56,12 +56,15 @@ OWN = {
     "ban-drop-table",
     "ban-drop-type",
     "ban-drop-view",
+    "ban-drop-trigger",
     "ban-set-schema",
     "ban-truncate-cascade",
     "changing-column-type",
     "constraint-missing-not-valid",
+    "ban-uncommitted-transaction",
     "disallowed-unique-constraint",
     "prefer-identity",
+    "prefer-repack",
     "prefer-timestamp-tz",
     "renaming-object",
     "require-concurrent-index-creation",
@@ -70,6 +73,37 @@ OWN = {
     "require-concurrent-reindex",
     "syntax-error",
     "transaction-nesting",
+}
+
+# rules of squawk that are off unless somebody asks for them: our own rule that holds in their
+# place, or why none does
+OPT_IN = {
+    "ban-add-composite-attribute": "alter-type",
+    "ban-alter-database-options": "alter-system",
+    "ban-alter-extension": "extension",
+    "ban-alter-function-options": "replace-function",
+    "ban-alter-generated-expression": "rewrite",
+    "ban-alter-policy-condition": "policy",
+    "ban-alter-policy-roles": "policy",
+    "ban-alter-role-options": "alter-role",
+    "ban-alter-row-level-security": "row-security",
+    "ban-alter-sequence-values": "alter-sequence",
+    "ban-alter-system-options": "alter-system",
+    "ban-alter-view-options": "brief-lock",
+    "ban-create-policy": "policy",
+    "ban-detach-inheritance": "inherit",
+    "ban-disable-trigger": "disable-trigger",
+    "ban-drop-index": "plain-index-drop",
+    "ban-drop-policy": "policy",
+    "ban-drop-trigger": "drop-trigger",
+    "ban-replace-view-function": "replace-view",
+    "ban-replica-identity": "brief-lock",
+    "ban-revoke": "revoke",
+    "ban-add-column": "older builds don't see a new column; `required-column` reports what they do",
+    "ban-add-enum-value": "`raw-op` proposes safely.change_enum, which older builds can read",
+    "ban-new-write-restriction": "the rules about constraints and NOT NULL say which builds fail",
+    "ban-set-default": "`raw-op` reports it; older builds that leave the column out go on working",
+    "require-table-schema": "the connection sets the schema of the project's tables",
 }
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import NAME_FIRST, Call, Source
-from safely.lint.spelling import code, of_call
+from safely.lint.spelling import code
 from safely.lint.sql_text import identifiers, items, unqualified
 from safely.lint.statements import changes
 
@@ -60,8 +60,9 @@ def revisions_to_write(direction: Direction) -> str | None:
         slug = re.sub(r"\W+", "_", f"{verb} {subject[0].description}")
         lines.append(f"{id_}_{slug}.py")
         for operation in subject:
-            safe = of_call(direction.source, operation.call, direction.metadata)
-            lines += [f"    {line}" for line in (safe or code(operation.call.node)).splitlines()]
+            safe = direction.spelled(operation.call)
+            plain = code(direction.source, operation.call.node)
+            lines += [f"    {line}" for line in (safe or plain).splitlines()]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """The connection on which a revision runs: queries, SQL text, transactions, the schema."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -255,12 +255,14 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
     What the revision did before is committed, so all that is done inside must bear to be done
     again after a kill. `patient` lifts `lock_timeout`, for a statement whose lock blocks nobody
     but which must outwait old transactions: a CONCURRENTLY that is cut off leaves an INVALID index.
+    The revision may have begun such a block itself, as Alembic has it for CONCURRENTLY.
     """
     if not postgresql():
         yield
         return
-    options = op.get_context().opts
-    with op.get_context().autocommit_block():
+    context = op.get_context()
+    options = context.opts
+    with nullcontext() if is_outside() else context.autocommit_block():
         try:
             if patient:
                 run("SET lock_timeout = 0")
@@ -268,6 +270,13 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
         finally:
             if patient:
                 set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
+
+
+def is_outside() -> bool:
+    """Return whether the revision runs in an autocommit_block() of its own; no script tells."""
+    if offline():
+        return False
+    return bool(op.get_bind().get_execution_options().get("isolation_level") == "AUTOCOMMIT")
 
 
 @contextmanager

@@ -23,7 +23,6 @@ from safely.lint.rendering import render
 from safely.lint.reports import Report, path_for_people, reports
 from safely.lint.rules import RULES, Severity
 from safely.lint.source import read_text
-from safely.lint.sql_text import unqualified
 from safely.lint.statements import changes
 from safely.lint.statistics import Statistics
 from safely.project import Project
@@ -94,7 +93,6 @@ class Guard:
 
     def with_new_names(self, steps: Sequence[RevisionStep], sizes: Statistics) -> Statistics:
         """Return the sizes also by the names that tables get on the way."""
-        tables = dict(sizes.tables)
         for step in steps:
             with operations_kept():
                 rendering = render(
@@ -102,10 +100,9 @@ class Guard:
                 )
             for statement in rendering.statements:
                 for change in changes(statement.text):
-                    new = unqualified(change.parts.get("new", ""))
-                    if change.kind == "rename table" and change.table in tables:
-                        tables.setdefault(new, tables[change.table])
-        return sizes._replace(tables=tables)
+                    if change.kind == "rename table":
+                        sizes = sizes.renamed(change.parts["table"], change.parts["new"])
+        return sizes
 
 
 def half_of(step: RevisionStep) -> Half:
@@ -113,8 +110,13 @@ def half_of(step: RevisionStep) -> Half:
     return Half(step.revision.revision, "upgrade" if step.is_upgrade else "downgrade")
 
 
-def refusal(grave: dict[Half, list[Report]], config: Config) -> CommandError:
-    """Return the error that shows the findings, a line each, and the ways out."""
+def refusal(
+    grave: dict[Half, list[Report]], config: Config, begun: Step | None = None
+) -> CommandError:
+    """Return the error that shows the findings, a line each, and the ways out.
+
+    `begun`: the step that a killed run left half done, which may be finished by itself.
+    """
     lines = [one_line(report) for of_step in grave.values() for report in of_step]
     number = len(lines)
     if number > MOST:
@@ -123,10 +125,18 @@ def refusal(grave: dict[Half, list[Report]], config: Config) -> CommandError:
     program, _, verb = command.partition(" ")
     again = f'{program or "alembic"} -x unsafe="REASON" {verb or "…"} {target}'.strip()
     revisions = " ".join(dict.fromkeys(half.revision for half in grave))
+    alone = ""
+    if isinstance(begun, RevisionStep):
+        half, reached = half_of(begun), ", ".join(begun.to_revisions) or "base"
+        end = half.revision if begun.is_upgrade else reached
+        alone = (
+            f". {half.direction} {half.revision} is begun: `alembic {half.direction} {end}` goes "
+            "on with it, and ends there"
+        )
     return CommandError(
         "\n  ".join([f"{number} grave finding(s), so nothing was changed:", *lines])
         + f"\n`python -m safely lint {revisions}` says why, and what to write instead. Or argue a "
-        f"line away in its file (# lint: RULE: REASON), or run it all the same: {again}"
+        f"line away in its file (# lint: RULE: REASON), or run it all the same: {again}{alone}"
     )
 
 

@@ -319,7 +319,8 @@ class Migrator:
             # in a thread, since the body of a revision may run an event loop of its own
             grave = await asyncio.to_thread(judge.grave, due, sizes)
             if grave and not self.arguments.unsafe:
-                raise guard.refusal(grave, self.context.config)
+                begun = next((step for step in self.todo if half and is_half(step, half)), None)
+                raise guard.refusal(grave, self.context.config, begun)
             for step, found in grave.items():
                 self.unsafe[step] = guard.note(self.arguments.unsafe, found)
         self.judged |= {guard.half_of(step) for step in due}

@@ -17,7 +17,8 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
 from safely.lint import lint, select
-from safely.lint.findings import SPLITTING_RULES, Finding
+from safely.lint.directions import LOOP
+from safely.lint.findings import ADDING_RULES, SPLITTING_RULES, Finding
 from tests.databases import Databases
 from tests.foreign import ASYNC_DRIVERS, DRIVERS, copy_of
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
@@ -46,7 +47,6 @@ def upgrade():
 def downgrade():
 {down}
 '''
-WAY_DOWN = "# downgrade: "
 SAMPLE = 16  # every how manieth case is in the default suite
 
 # everything of the tables but what the engine hides: what is set aside, and its triggers
@@ -242,6 +242,7 @@ class Pasted(NamedTuple):
 
     text: str
     spelled: list[str]
+    """The spellings in the upgrade."""
 
 
 def spelling_of(findings: list[Finding]) -> str | None:
@@ -250,8 +251,8 @@ def spelling_of(findings: list[Finding]) -> str | None:
         str(finding.safe)
         for finding in findings
         if finding.safe
-        and finding.rule not in SPLITTING_RULES
-        and finding.safe.startswith(("safely.", "op.", "#", "…"))
+        and finding.rule not in (*ADDING_RULES, *SPLITTING_RULES)
+        and finding.safe.startswith(("safely.", "op.", "#", "def "))
     ]
     longest = max(proposals, key=len, default=None)
     assert all(proposal in str(longest) for proposal in proposals), proposals
@@ -266,31 +267,31 @@ def pasted(revision: Revision, case: Case) -> Pasted:
     by_line: dict[int, list[Finding]] = {}
     for finding in revision.findings:
         by_line.setdefault(finding.line, []).append(finding)
-    spelled, ways_down = [], []
-    for line, findings in sorted(by_line.items()):
-        if safe := spelling_of(findings):
-            if safe.startswith("def downgrade"):
-                continue
-            spelled.append((line, max(finding.last for finding in findings), safe))
+    proposals = [
+        (findings[0], safe)
+        for _, findings in sorted(by_line.items())
+        if (safe := spelling_of(findings))
+    ]
     fills = iter(case.fills)
-    texts: list[tuple[int, int, str]] = []
-    for line, last, proposal in spelled:
-        safe = re.sub("…", lambda _: next(fills, "…"), proposal)
-        down = [
-            text.removeprefix(WAY_DOWN) for text in safe.splitlines() if text.startswith(WAY_DOWN)
-        ]
-        if down:
-            ways_down.append("\n".join(down))
-        texts.append((line, last, safe))
-    if ways_down:
-        body = indented("\n".join(ways_down[::-1])).splitlines()
-        first, last = downgrade.body[0].lineno, downgrade.end_lineno or 0
-        texts = [text for text in texts if text[0] < downgrade.lineno]
-        lines[first - 1 : last] = body
-    for line, last, safe in texts[::-1]:
-        margin = re.match(" *", lines[line - 1])[0]  # type: ignore[index]  # it matches always
-        lines[line - 1 : last] = [margin + text for text in safe.splitlines()]
-    return Pasted("\n".join(lines) + "\n", [safe for *_, safe in spelled])
+    texts = [
+        (finding, re.sub("…", lambda _: next(fills, "…"), safe)) for finding, safe in proposals
+    ]
+    loops = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.For)
+        and any(node.lineno < one.line <= (node.end_lineno or 0) and LOOP in safe
+                for one, safe in texts)
+    ]  # fmt: skip
+    for finding, text in texts[::-1]:
+        margin = re.match(" *", lines[finding.line - 1])[0]  # type: ignore[index]  # it matches
+        if LOOP in text:
+            margin = margin[4:]
+        lines[finding.line - 1 : finding.last] = [margin + part for part in text.splitlines()]
+        if loops and loops[-1].lineno == finding.line - 1:
+            del lines[loops.pop().lineno - 1]  # the spelling stands in its place
+    in_upgrade = [safe for finding, safe in proposals if finding.line < downgrade.lineno]
+    return Pasted("\n".join(lines) + "\n", in_upgrade)
 
 
 def plainly(url: str, revision: Revision, *, up: bool) -> None:
@@ -344,6 +345,9 @@ async def made_plainly(
 ) -> tuple[State, State]:
     """Return what the plain code makes, up and down."""
     url = await garden.copy_of_ground(databases)
+    with connection(url) as connected:  # the views of a published version forbid much to plain SQL
+        connected.execute(sa.text(f"DROP SCHEMA at_{GROUND_ID} CASCADE"))
+        connected.commit()
     states = []
     for up in (True, False):
         await asyncio.to_thread(plainly, url, revision, up=up)

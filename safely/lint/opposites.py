@@ -1,0 +1,235 @@
+"""The way down: the calls of `safely` that undo what an upgrade does.
+
+`…` stands for what only the author knows, such as the type that a column had.
+"""
+
+import ast
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from postgast import nodes, pg_query_pb2
+
+from safely.lint import plain_sql
+from safely.lint.parsing import every, message, strings
+from safely.lint.plain_sql import (
+    NOTHING_TO_UNDO,
+    Unspelled,
+    altered,
+    automatic_index_name,
+    constraint_name,
+    qualified_name,
+    require_column,
+    safely_call,
+    string_literal,
+    table_and_schema,
+)
+from safely.lint.source import Call, Source
+from safely.lint.spelling import code
+from safely.lint.statements import Change
+
+RULE_TYPES = {
+    pg_query_pb2.CONSTR_CHECK: '"check"',
+    pg_query_pb2.CONSTR_FOREIGN: '"foreignkey"',
+    pg_query_pb2.CONSTR_UNIQUE: '"unique"',
+}
+LABELS_BEFORE = "  # the labels before"
+NOTHING = {  # kinds of changes that leave nothing to undo
+    "comment",
+    "lock",
+    "lock rows",
+    "lock timeout",
+    "refresh materialized view",
+    "reindex",
+    "select",
+    "set",
+    "vacuum",
+    "validate",
+}
+
+
+class Rule(NamedTuple):
+    """A constraint that a change adds."""
+
+    name: str  # as a Python string
+    columns: set[str]
+    drop: str
+    """The call that drops it."""
+    is_key: bool
+    """Whether it is a foreign key, with which no column can be set aside."""
+
+
+def rules_of(change: Change) -> Iterator[Rule]:
+    """Yield the constraints that a change adds, also those in the definition of a column."""
+    if change.kind == "add column":
+        column = change.node.def_
+        for node in column.constraints:
+            if isinstance(node, nodes.Constraint) and node.contype in RULE_TYPES:
+                yield rule_of(change, node, [column.colname])
+    elif change.kind in ("check", "foreign key", "unique"):
+        yield rule_of(change, change.node.def_, [])
+
+
+def rule_of(change: Change, node: nodes.Constraint, columns: list[str]) -> Rule:
+    """Return a constraint; `columns` is the one in whose definition it stands, if any."""
+    mentioned = [strings(column.fields)[-1] for column in every(node.raw_expr, nodes.ColumnRef)]
+    own = {*columns, *strings(node.keys), *strings(node.fk_attrs), *mentioned}
+    name = constraint_name(change.statement.relation.relname, node, columns)
+    table, schema = altered(change)
+    call = safely_call("drop_constraint", name, table, RULE_TYPES[node.contype], schema=schema)
+    return Rule(name, own, call, node.contype == pg_query_pb2.CONSTR_FOREIGN)
+
+
+def of_change(change: Change) -> list[str] | None:
+    """Return the calls that undo a change; None where that can't be told."""
+    if change.kind in NOTHING:
+        return []
+    opposite = OPPOSITES.get(change.kind)
+    try:
+        return None if opposite is None or change.node is None else opposite(change)
+    except Unspelled:
+        return None
+
+
+def of_table(function: str, *more: str) -> Callable[[Change], list[str]]:
+    """Return a function that makes a call about a column, with these arguments behind it."""
+
+    def opposite(change: Change) -> list[str]:
+        table, schema = altered(change)
+        return [
+            safely_call(function, table, string_literal(change.node.name), *more, schema=schema)
+        ]
+
+    return opposite
+
+
+def new_column(change: Change) -> list[str]:
+    """Return what undoes ADD COLUMN: its constraints are dropped first."""
+    table, schema = altered(change)
+    name = string_literal(change.node.def_.colname)
+    drop = safely_call("drop_column", table, name, schema=schema)
+    return [*allowed_nulls(change), *(rule.drop for rule in rules_of(change)), drop]
+
+
+def allowed_nulls(change: Change) -> list[str]:
+    """Return the call that undoes the NOT NULL of a new column, if it gets it in a second step."""
+    table, schema = altered(change)
+    steps = plain_sql.steps_of(change)
+    is_required = steps and any("require_column" in step for step in steps.then)
+    name = string_literal(change.node.def_.colname)
+    return [safely_call("allow_null", table, name, schema=schema)] if is_required else []
+
+
+def new_index(change: Change) -> list[str]:
+    """Return what undoes CREATE INDEX."""
+    table, schema = table_and_schema(change.node.relation)
+    return [safely_call("drop_index", automatic_index_name(change.node), table, schema=schema)]
+
+
+def new_table(change: Change) -> list[str]:
+    """Return what undoes CREATE TABLE."""
+    table, schema = table_and_schema(change.node.relation)
+    return [safely_call("drop_table", table, schema=schema)]
+
+
+def dropped_column(change: Change) -> list[str]:
+    """Return what undoes DROP COLUMN; only the author knows the type."""
+    table, schema = altered(change)
+    column = f"sa.Column({string_literal(change.node.name)}, …)"
+    return [safely_call("add_column", table, column, schema=schema)]
+
+
+def null(change: Change) -> list[str]:
+    """Return what undoes DROP NOT NULL."""
+    table, schema = altered(change)
+    return [require_column(table, string_literal(change.node.name), schema)]
+
+
+def renamed(change: Change) -> list[str]:
+    """Return what undoes a new name: the opposite one."""
+    node: nodes.RenameStmt = change.node
+    copy = pg_query_pb2.RenameStmt()
+    copy.CopyFrom(message(node))
+    if change.kind in ("rename table", "rename index"):
+        copy.relation.relname, copy.newname = node.newname, copy.relation.relname
+    else:
+        copy.subname, copy.newname = node.newname, node.subname
+    spelling = plain_sql.of_change(change._replace(node=nodes.RenameStmt(copy)))
+    return [] if spelling is None else [spelling]
+
+
+def label(change: Change) -> list[str]:
+    """Return what undoes another label of an enum."""
+    node: nodes.AlterEnumStmt = change.node
+    name, schema = qualified_name(strings(node.type_name))
+    mapping = None
+    if node.old_val:
+        mapping = f"{{{string_literal(node.new_val)}: {string_literal(node.old_val)}}}"
+    call = safely_call(
+        "change_enum", name, "…", renamed=mapping, existing="[…]", columns="[…]", schema=schema
+    )
+    return [call + LABELS_BEFORE]
+
+
+OPPOSITES: dict[str, Callable[[Change], list[str]]] = {
+    "add column": new_column,
+    "add label": label,
+    "check": lambda change: [rule.drop for rule in rules_of(change)],
+    "create index": new_index,
+    "create table": new_table,
+    "default": of_table("change_default", "…"),
+    "drop column": dropped_column,
+    "foreign key": lambda change: [rule.drop for rule in rules_of(change)],
+    "no default": of_table("change_default", "…"),
+    "not null": of_table("allow_null"),
+    "null": null,
+    "rename column": renamed,
+    "rename constraint": renamed,
+    "rename index": renamed,
+    "rename label": label,
+    "rename table": renamed,
+    "type": of_table("change_type", "…"),
+    "unique": lambda change: [rule.drop for rule in rules_of(change)],
+    "update": lambda _: [NOTHING_TO_UNDO],
+}
+# of the operations of `safely`: the opposite, the arguments that it takes over by their places, and
+# those that follow
+OWN_OPPOSITES: dict[str, tuple[str, tuple[int, ...], tuple[str, ...]]] = {
+    "allow_null": ("require_column", (0, 1), ("fill=…",)),
+    "change_comment": ("change_comment", (0, 1), ("…",)),
+    "change_default": ("change_default", (0, 1), ("…",)),
+    "change_type": ("change_type", (0, 1), ("…",)),
+    "create_check_constraint": ("drop_constraint", (0, 1), ('"check"',)),
+    "create_enum": ("drop_enum", (0,), ()),
+    "create_foreign_key": ("drop_constraint", (0, 1), ('"foreignkey"',)),
+    "create_index": ("drop_index", (0, 1), ()),
+    "create_table": ("drop_table", (0,), ()),
+    "create_unique_constraint": ("drop_constraint", (0, 1), ('"unique"',)),
+    "drop_enum": ("create_enum", (0,), ("…",)),
+    "rename_column": ("rename_column", (0, 2, 1), ()),
+    "rename_constraint": ("rename_constraint", (2, 1, 0), ()),
+    "rename_index": ("rename_index", (2, 1, 0), ()),
+    "rename_table": ("rename_table", (1, 0), ()),
+    "require_column": ("allow_null", (0, 1), ()),
+}
+
+
+def of_own_call(source: Source, call: Call) -> list[str] | None:
+    """Return what undoes a call of `safely`; None where that can't be told."""
+    arguments = [code(source, node) for node in call.arguments()]
+    if call.name == "backfill":
+        return [NOTHING_TO_UNDO]
+    schema = next(
+        (code(source, option.value) for option in call.options() if option.arg == "schema"), None
+    )
+    if call.name == "add_column":
+        column = source.resolve(call.arguments()[1]) if len(arguments) > 1 else None
+        if not isinstance(column, ast.Call) or not column.args:
+            return None
+        name = code(source, column.args[0])
+        return [safely_call("drop_column", arguments[0], name, schema=schema)]
+    if call.name not in OWN_OPPOSITES:
+        return None
+    function, places, more = OWN_OPPOSITES[call.name]
+    if len(arguments) <= max(places):
+        return None
+    return [safely_call(function, *(arguments[place] for place in places), *more, schema=schema)]

@@ -1,0 +1,107 @@
+"""Drops with their table, types that keep their rows, and empty revisions are no alarm for lint."""
+
+from pathlib import Path
+
+import pytest
+
+from safely.lint import lint, select
+from tests.dangers import MODELS, OPTIONS, script_directory
+from tests.revisions import indented
+
+REVISION = """\
+import sqlalchemy as sa
+from alembic import op
+import safely
+
+revision = "{name}"
+down_revision = {before!r}
+
+
+def upgrade() -> None:
+{up}
+
+
+def downgrade() -> None:
+{down}
+"""
+KEPT = 'safely.nothing_to_undo("a test")'
+DROPS = (
+    'op.drop_index("ix_orders_product_id", table_name="orders")\n'
+    'op.drop_constraint("fk_orders_customer_id", "orders")\n'
+    'op.drop_column(\n    "orders", "note"\n)\n'
+)
+ALL_IN_SQL = "DROP INDEX ix_orders_product_id", "ALTER TABLE orders DROP COLUMN note"
+RECEIPT = 'op.alter_column("payments", "receipt", existing_type={}, type_={})'
+WIDER = {  # existing and new type of what keeps its rows
+    "sa.String(20)": "sa.String(200)",
+    "sa.VARCHAR(length=20)": "sa.Text()",
+    "sa.Text()": "sa.String()",
+    "sa.Numeric(10, 2)": "sa.Numeric(precision=12, scale=2)",
+    "sa.NUMERIC(precision=10, scale=2)": "sa.Numeric()",
+    "sa.Numeric(10)": "sa.Numeric(12, 0)",
+}
+OTHER = {
+    "sa.String(200)": "sa.String(20)",
+    "sa.String()": "sa.String(20)",
+    "sa.Text()": "sa.String(20)",
+    "sa.Integer()": "sa.BigInteger()",
+    "sa.Numeric(10, 2)": "sa.Numeric(12, 3)",
+    "sa.Numeric()": "sa.Numeric(12, 2)",
+    'sa.String(20, collation="C")': "sa.String(200)",
+    "sa.String(SIZE)": "sa.String(200)",
+}
+
+
+def rules(
+    directory: Path, up: str, down: str = KEPT, before: str | tuple[str, ...] = "schema"
+) -> list[str]:
+    """Return the rules that a revision with these bodies breaks, but for plain Alembic."""
+    names = {"up": indented(up), "down": indented(down), "before": before}
+    (directory / "one.py").write_text(REVISION.format(name="one", **names), encoding="utf-8")
+    script = script_directory(directory)
+    found = lint(script, select(script, ["one"]), MODELS, OPTIONS, with_squawk=False)["one"]
+    return [finding.rule for finding in found if finding.rule != "raw-op"]
+
+
+def test_drops_in_a_body_that_drops_the_table_are_no_alarm_of_their_own(tmp_path: Path) -> None:
+    assert rules(tmp_path, f'{DROPS}op.drop_table("orders")') == ["plain-drop"]
+    in_sql = "\n".join(f"op.execute({sql!r})" for sql in (*ALL_IN_SQL, "DROP TABLE orders"))
+    assert rules(tmp_path, in_sql) == ["plain-drop"]
+    new = 'safely.create_table("plants", sa.Column("id", sa.BigInteger(), sa.Identity()))'
+    down = 'op.drop_index("ix_plants_id", table_name="plants")\nop.drop_table("plants")'
+    assert rules(tmp_path, new, down) == ["lossy-downgrade"]
+
+
+def test_drops_that_the_table_outlives_are_alarms(tmp_path: Path) -> None:
+    dropped = {"plain-index-drop", "drop-constraint", "plain-drop"}
+    assert dropped <= set(rules(tmp_path, DROPS))
+    other = f'{DROPS}op.drop_table("payments")'
+    assert dropped <= set(rules(tmp_path, other))
+    # safely.drop_table keeps the table, without the column that is lost before
+    assert dropped <= set(rules(tmp_path, f'{DROPS}safely.drop_table("orders")'))
+    # the table that is dropped first is another one than the one that is made
+    assert "plain-index-drop" in rules(tmp_path, f'op.drop_table("payments")\n{DROPS}')
+
+
+@pytest.mark.parametrize("existing", WIDER)
+def test_a_type_that_keeps_the_rows_is_no_alarm(tmp_path: Path, existing: str) -> None:
+    assert rules(tmp_path, RECEIPT.format(existing, WIDER[existing])) == []
+
+
+@pytest.mark.parametrize("existing", OTHER)
+def test_a_type_that_rewrites_the_rows_is_an_alarm(tmp_path: Path, existing: str) -> None:
+    body = RECEIPT.format(existing, OTHER[existing])
+    assert rules(tmp_path, f"SIZE = 20\n{body}") == ["type-change"]
+
+
+def test_a_conversion_is_an_alarm(tmp_path: Path) -> None:
+    body = RECEIPT.format("sa.String(20)", 'sa.Text(), postgresql_using="lower(receipt)"')
+    assert rules(tmp_path, body) == ["type-change"]
+
+
+@pytest.mark.parametrize("body", ["pass", '"""Nothing."""', "return"])
+def test_an_empty_revision_and_an_empty_merge_are_no_alarm(tmp_path: Path, body: str) -> None:
+    assert rules(tmp_path, body, body) == []
+    other = REVISION.format(name="two", before="schema", up="    pass", down="    pass")
+    (tmp_path / "two.py").write_text(other, encoding="utf-8")
+    assert rules(tmp_path, body, body, before=("schema", "two")) == []
