@@ -26,6 +26,7 @@ from tests.dangers import (
     statements,
     until,
 )
+from tests.paths import ROOT
 
 LIST = dangers()
 OUTSIDE = re.compile(r"\bCONCURRENTLY\b|^VACUUM\b")  # PostgreSQL refuses these in a transaction
@@ -228,11 +229,24 @@ def test_no_other_line_of_an_upgrade_has_a_finding(findings: dict[str, list[Find
 
 def test_every_finding_is_a_whole_sentence(findings: dict[str, list[Finding]]) -> None:
     texts = [f"{one.message} {one.why}" for found in findings.values() for one in found]
-    assert [text for text in texts if re.search(r"…(?! CONCURRENTLY| PARTITION)|\{|  ", text)] == []
+    assert [text for text in texts if re.search(r"(?<!\()…(?! [A-Z])|\{|  ", text)] == []
 
 
 def test_every_rule_has_a_danger() -> None:
     assert {danger.rule for danger in LIST} >= set(RULES) - set(NO_FILE)
+
+
+def test_each_of_our_cells_in_the_documentation_names_the_rule_that_lint_finds(
+    findings: dict[str, list[Finding]],
+) -> None:
+    text = (ROOT / "docs/lint.md").read_text(encoding="utf-8")
+    cells = re.findall(r"\[`([\w-]+)`\]\(\.\./tests/data/dangers/(\w+)/(\w+)\.py\)", text)
+    assert {rule for rule, _, _ in cells} == set(RULES) - set(NO_FILE)
+    by_place = {(danger.category, danger.revision): danger for danger in LIST}
+    for rule, category, name in cells:
+        danger = by_place[category, name]
+        assert danger.rule == rule
+        assert own_finding(danger, findings), rule
 
 
 def test_what_does_no_harm_has_no_finding() -> None:
