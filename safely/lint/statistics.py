@@ -207,8 +207,8 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
     """Return the finding with the severity that it has on tables of these sizes.
 
     A grave one is a note where clients would wait for less than a moment; else it says how long
-    they would wait. It is a note as well where its tables have no rows, unless they are in use: what
-    breaks builds breaks them without rows, too.
+    they would wait. It is a note as well where its tables have no rows, unless they are in use:
+    what breaks builds breaks them without rows, too.
     """
     rule, tables = RULES.get(finding.rule), tables_of(finding)
     if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
