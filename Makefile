@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -116,6 +116,15 @@ lock-clients:  ## choose the newest generators of clients again, and lock them w
 bench: .venv/bench-installed  ## the service beside its peers with 1,000,000 users: requests/s, latency, memory; needs wrk
 	$(BIN)/python -m benchmarks.compare $(OPTIONS)
 
+# apart: django-migration-linter, of which one is made, brings Django along
+.venv/lint-peers-installed: requirements-lint-peers.txt .venv/installed
+	$(BIN)/python -m venv .venv/lint-peers
+	.venv/lint-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-lint-peers.txt
+	@touch $@
+
+lint-peers: .venv/lint-peers-installed  ## lint beside its peers on 255 dangers and 54 harmless revisions: who names what
+	@$(BIN)/python -m benchmarks.lint_peers
+
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory
 	$(BIN)/python -m benchmarks.transfer
 
@@ -156,6 +165,9 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	cp requirements-dev.txt requirements-bench.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  pyproject.toml --group bench -o requirements-bench.txt
+	cp requirements-dev.txt requirements-lint-peers.txt  # the same versions
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group lint-peers -o requirements-lint-peers.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
 	rm -rf .venv .cache/clients .cache/installed .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -20,7 +20,7 @@ from safely.scratch.embedded import INSTALLED, Server
 from tests.app import serving
 from tests.databases import Databases, engine_for
 from tests.paths import ROOT
-from tests.revisions import Revision, write_revision
+from tests.revisions import Revision, copy_repository, write_revision
 
 versions: dict[str, str] = {}
 
@@ -149,11 +149,7 @@ async def empty(empty_url: str) -> AsyncIterator[AsyncEngine]:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Return a copy of the repository, in which models are edited and revisions added."""
-    half_written = shutil.ignore_patterns("*.pyc.*")
-    # .pyc files too: compiling takes longer than copying
-    for name in ("service", "migrations", "safely"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=half_written)
-    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    copy_repository(tmp_path)
     return tmp_path
 
 

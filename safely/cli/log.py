@@ -27,6 +27,7 @@ COLUMNS = (
     "by",
     "build",
 )
+UNSAFE = "unsafe"  # of the rows whose message is the reason that somebody gave
 LONGEST_MESSAGE = 60  # characters; --json has it all
 
 
@@ -61,7 +62,7 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 def cells_of(row: dict[str, Any]) -> tuple[str, ...]:
     """Return the cells of a row of the ledger."""
     message = " ".join((row["message"] or "").split())
-    if len(message) > LONGEST_MESSAGE:
+    if len(message) > LONGEST_MESSAGE and row["direction"] != UNSAFE:
         message = f"{message[: LONGEST_MESSAGE - 2]} …"
     return (
         row["revision"],

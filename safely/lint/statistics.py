@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from safely.errors import causes
+from safely.errors import causes, is_lock_timeout
 from safely.ledger.ledger import LOG
 from safely.lint.findings import Finding
 from safely.lint.rules import RULES, Severity
@@ -28,16 +28,25 @@ ROW = 100  # bytes of a row, where only the number of rows is known
 FEW = 10_000  # rows; fewer are counted on PostgreSQL, since its own figures are of the last ANALYZE
 UNREADABLE = {"42501", "42P01", "55000"}  # no right, just dropped, a view that was never filled
 MOST_ROWS = 1_000_000  # that are counted on SQLite
+# the schemas in which unqualified names are looked for, and those of what is set aside
+SCHEMAS = sa.text("""\
+SELECT array_cat(current_schemas(false)::text[], array(
+  SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname, 'aside_') ORDER BY 1))
+""")
+# pg_table_size() waits for whoever has locked the table, so it isn't called for the others
 POSTGRESQL = sa.text("""\
-SELECT nspname, pg_class.relname, reltuples, size,
+SELECT nspname, pg_class.relname, reltuples, size, is_ours,
   (n_tup_ins + n_tup_upd + n_tup_del) / extract(epoch FROM now() - since)::float AS writes
 FROM pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 LEFT JOIN pg_stat_all_tables ON pg_stat_all_tables.relid = pg_class.oid
-CROSS JOIN LATERAL (SELECT CASE WHEN relkind = 'p' THEN (
+CROSS JOIN LATERAL (SELECT nspname::text = ANY (:schemas) AS is_ours) AS places
+CROSS JOIN LATERAL (SELECT CASE
+  WHEN NOT is_ours THEN relpages * 8192::bigint
+  WHEN relkind = 'p' THEN (
     SELECT coalesce(sum(pg_table_size(part.relid)), 0)
-    FROM pg_partition_tree(pg_class.oid) AS part WHERE isleaf
-  ) ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
+    FROM pg_partition_tree(pg_class.oid) AS part WHERE isleaf)
+  ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
 CROSS JOIN (SELECT coalesce(stats_reset, pg_postmaster_start_time()) AS since
   FROM pg_stat_database WHERE datname = current_database()) AS counting
 WHERE relkind IN ('r', 'm', 'p') AND nspname <> 'information_schema'
@@ -62,7 +71,9 @@ class Statistics(NamedTuple):
     """The tables of a database at some moment; a table that is missing didn't exist."""
 
     tables: dict[str, Table]
-    """By name without schema; of several tables with one name, the largest."""
+    """By `schema.table`; on SQLite by the name alone."""
+    schemas: tuple[str, ...]
+    """Where a name without a schema is looked for, in this order."""
     taken: str
 
     @property
@@ -70,31 +81,68 @@ class Statistics(NamedTuple):
         """Whether no table has rows."""
         return not any(table.rows for table in self.tables.values())
 
+    def find(self, name: str) -> Table | None:
+        """Return the table of a name in SQL; None where there is none."""
+        schema, table = parts_of(name)
+        places = [schema] if schema else self.schemas
+        keys = (key_of(place, table) for place in places)
+        return next((self.tables[key] for key in keys if key in self.tables), None)
+
+    def renamed(self, name: str, new: str) -> "Statistics":
+        """Return the statistics in which a table has also a new name, in the same schema."""
+        schema, _ = parts_of(name)
+        table = self.find(name)
+        if table is None:
+            return self
+        key = key_of(schema or next(iter(self.schemas), ""), unqualified(new))
+        return self._replace(tables={key: table, **self.tables})
+
+
+def parts_of(name: str) -> tuple[str, str]:
+    """Return the schema of a name in SQL, which may be empty, and the name itself."""
+    table = unqualified(name)
+    before = name.removesuffix(f'"{table}"').removesuffix(table).removesuffix(".")
+    return unqualified(before), table
+
+
+def key_of(schema: str, table: str) -> str:
+    """Return the key of a table in statistics."""
+    return f"{schema}.{table}" if schema else table
+
 
 def read(connection: Connection, version_table: str) -> Statistics:
     """Return the statistics of the database, without the tables in which Alembic and we keep."""
-    rows = postgresql if connection.dialect.name == "postgresql" else sqlite
-    tables: dict[str, Table] = {}
-    for name, table in rows(connection):
-        if name not in (version_table, LOG.name):
-            tables[name] = max(tables.get(name, table), table, key=lambda one: one.bytes)
-    return Statistics(tables, datetime.now(UTC).isoformat(timespec="seconds"))
+    schemas: tuple[str, ...] = ("",)
+    tables = sqlite(connection)
+    if connection.dialect.name == "postgresql":
+        schemas = tuple(connection.scalar(SCHEMAS))
+        tables = postgresql(connection, schemas)
+    ours = (version_table, LOG.name)
+    kept = {key_of(schema, name): table for schema, name, table in tables if name not in ours}
+    return Statistics(kept, schemas, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-def postgresql(connection: Connection) -> Iterator[tuple[str, Table]]:
-    """Yield the tables of all schemas on PostgreSQL."""
-    for row in connection.execute(POSTGRESQL).all():
+def postgresql(
+    connection: Connection, schemas: tuple[str, ...]
+) -> Iterator[tuple[str, str, Table]]:
+    """Yield schema, name and size of each table on PostgreSQL; `schemas` are those that matter."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    for row in connection.execute(POSTGRESQL, {"schemas": list(schemas)}).all():
         rows = int(row.reltuples)
-        if row.size == 0:
+        if row.is_ours and row.size == 0:
             rows = 0
         elif rows < FEW:  # or it was never analyzed, or has changed much since
-            preparer = connection.dialect.identifier_preparer
-            rows = estimated(connection, ".".join(map(preparer.quote_identifier, row[:2])))
-        yield row.relname, Table(rows, int(row.size), round(float(row.writes or 0), 2))
+            path = f"{quote(row.nspname)}.{quote(row.relname)}"
+            rows = estimated(connection, path, is_ours=row.is_ours)
+        table = Table(rows, int(row.size), round(float(row.writes or 0), 2))
+        yield row.nspname, row.relname, table
 
 
-def estimated(connection: Connection, table: str) -> int:
-    """Return the number of rows: exactly of a small table, else what the planner expects."""
+def estimated(connection: Connection, table: str, *, is_ours: bool) -> int:
+    """Return the number of rows: exactly of a small table, else what the planner expects.
+
+    1 for a table that can't be read; so also for one of others that somebody has locked.
+    """
     try:
         with connection.begin_nested():
             some = f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW}) AS few"
@@ -103,26 +151,32 @@ def estimated(connection: Connection, table: str) -> int:
                 return rows
             plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}"))
     except DBAPIError as error:
-        if UNREADABLE.isdisjoint(getattr(cause, "sqlstate", None) for cause in causes(error)):
-            raise
-        return 1  # it may have rows
+        states = {getattr(cause, "sqlstate", None) for cause in causes(error)}
+        if states & UNREADABLE or (is_lock_timeout(error) and not is_ours):
+            return 1
+        raise
     content: Any = json.loads(plan) if isinstance(plan, str) else plan
     return int(content[0]["Plan"]["Plan Rows"])
 
 
-def sqlite(connection: Connection) -> Iterator[tuple[str, Table]]:
+def sqlite(connection: Connection) -> Iterator[tuple[str, str, Table]]:
     """Yield the tables of SQLite, which keeps no statistics of its own."""
     quote = connection.dialect.identifier_preparer.quote_identifier
     for name in connection.scalars(SQLITE).all():
         some = f"SELECT 1 FROM {quote(name)} LIMIT {MOST_ROWS}"
         rows = int(connection.scalar(sa.text(f"SELECT count(*) FROM ({some})")) or 0)
-        yield name, Table(rows, rows * ROW, 0.0)
+        yield "", name, Table(rows, rows * ROW, 0.0)
 
 
 def as_json(statistics: Statistics) -> str:
     """Return the statistics for `load`: names and numbers, no data."""
     tables = {name: table._asdict() for name, table in sorted(statistics.tables.items())}
-    content = {"version": VERSION, "taken": statistics.taken, "tables": tables}
+    content = {
+        "version": VERSION,
+        "taken": statistics.taken,
+        "schemas": statistics.schemas,
+        "tables": tables,
+    }
     return json.dumps(content, indent=1)
 
 
@@ -138,7 +192,7 @@ def load(path: Path) -> Statistics:
             )
             for name, table in content["tables"].items()
         }
-        return Statistics(tables, str(content["taken"]))
+        return Statistics(tables, tuple(map(str, content["schemas"])), str(content["taken"]))
     except FileNotFoundError:
         raise CommandError(
             f"there is no {path}: write it where production is (python -m safely stats > {path}), "
@@ -152,20 +206,25 @@ def load(path: Path) -> Statistics:
 def judge(finding: Finding, statistics: Statistics) -> Finding:
     """Return the finding with the severity that it has on tables of these sizes.
 
-    A grave one is a note where its tables have no rows, and where clients would wait for less than
-    a moment; else it says how long they would wait.
+    A grave one is a note where clients would wait for less than a moment; else it says how long
+    they would wait. It is a note as well where its tables have no rows, unless they are in use:
+    what breaks builds breaks them without rows, too.
     """
     rule, tables = RULES.get(finding.rule), tables_of(finding)
     if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
         return finding
-    if not any(has_rows(table, statistics) for table in tables):
-        names = " and ".join(dict.fromkeys(tables))
+    found = [statistics.find(table) for table in tables]
+    if not any(table is not None and table.rows for table in found):
+        is_in_use = any(found) and not statistics.is_empty
+        if is_in_use and rule.speed is None:
+            return finding
+        names = " and ".join(dict.fromkeys(map(unqualified, tables)))
         return with_words(finding, f"Here {names} has no rows.", Severity.NOTE)
     if rule.speed is None:
         return finding
-    table = statistics.tables.get(tables[0], Table(0, 0, 0.0))  # the one that is worked through
+    table = found[0] or Table(0, 0, 0.0)  # the one that is worked through
     seconds = table.bytes / (rule.speed * MEGABYTE)
-    facts = f"{tables[0]} has about {count(table.rows, 'row')} ({size(table.bytes)}"
+    facts = f"{unqualified(tables[0])} has about {count(table.rows, 'row')} ({size(table.bytes)}"
     if table.writes_per_second >= 1:
         facts += f", and {count(round(table.writes_per_second), 'row')} are written a second"
     wait = f"{facts}): about {duration(seconds)}, if PostgreSQL does {rule.speed} MB a second."
@@ -173,19 +232,14 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
 
 
 def tables_of(finding: Finding) -> list[str]:
-    """Return the tables that a finding is about, without their schemas."""
-    return [unqualified(table) for table, _ in finding.locks if table]
+    """Return the tables that a finding is about, as the SQL names them."""
+    return [table for table, _ in finding.locks if table]
 
 
 def lacks_table(statistics: Statistics, finding: Finding) -> bool:
     """Return whether a grave finding is about a table that is not there, by this name at least."""
     is_grave = finding.severity is Severity.GRAVE
-    return is_grave and not set(tables_of(finding)) <= set(statistics.tables)
-
-
-def has_rows(table: str, statistics: Statistics) -> bool:
-    """Return whether a table exists and has rows."""
-    return table in statistics.tables and statistics.tables[table].rows > 0
+    return is_grave and any(statistics.find(table) is None for table in tables_of(finding))
 
 
 def with_words(finding: Finding, sentence: str, severity: Severity) -> Finding:

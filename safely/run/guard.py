@@ -23,7 +23,6 @@ from safely.lint.rendering import render
 from safely.lint.reports import Report, path_for_people, reports
 from safely.lint.rules import RULES, Severity
 from safely.lint.source import read_text
-from safely.lint.sql_text import unqualified
 from safely.lint.statements import changes
 from safely.lint.statistics import Statistics
 from safely.project import Project
@@ -94,7 +93,6 @@ class Guard:
 
     def with_new_names(self, steps: Sequence[RevisionStep], sizes: Statistics) -> Statistics:
         """Return the sizes also by the names that tables get on the way."""
-        tables = dict(sizes.tables)
         for step in steps:
             with operations_kept():
                 rendering = render(
@@ -102,10 +100,9 @@ class Guard:
                 )
             for statement in rendering.statements:
                 for change in changes(statement.text):
-                    new = unqualified(change.parts.get("new", ""))
-                    if change.kind == "rename table" and change.table in tables:
-                        tables.setdefault(new, tables[change.table])
-        return sizes._replace(tables=tables)
+                    if change.kind == "rename table":
+                        sizes = sizes.renamed(change.parts["table"], change.parts["new"])
+        return sizes
 
 
 def half_of(step: RevisionStep) -> Half:

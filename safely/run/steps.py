@@ -37,8 +37,9 @@ from safely.operations.connection import run
 from safely.operations.rebuild import dangling_references
 from safely.project import Project
 from safely.revisions import refuse_unusable_id, with_ancestors
-from safely.run import guard, published
+from safely.run import guard, owned, published
 from safely.run.guard import half_of
+from safely.run.invariants import invariants_kept
 from safely.run.retry import Overtaken
 
 # the search_path, and whether a schema of it exists; names are folded as PostgreSQL folds them
@@ -92,6 +93,7 @@ def printed(
         grave = judge.grave(steps)
         with in_schema(migration, project):
             ledger.create(migration)
+            owned.create_script_function(migration)
         for step in steps:
             reports = grave.get(half_of(step), []) if isinstance(step, RevisionStep) else []
             for report in reports:
@@ -169,7 +171,8 @@ def begin(migration: MigrationContext, step: RevisionStep, **arguments: Any) -> 
         ledger.begin(migration, step.revision, half.direction, migration.opts["work"])
         if (unsafe := migration.opts.get("unsafe")) and migration.opts.get("half") != "finished":
             ledger.note(migration, Entry("unsafe", half.revision, unsafe), migration.opts["work"])
-        run_body(step.revision, up=step.is_upgrade, **arguments)
+        with invariants_kept(migration, step.revision):
+            run_body(step.revision, up=step.is_upgrade, **arguments)
 
 
 @contextmanager
@@ -335,7 +338,7 @@ def undo(half: Half, migration: MigrationContext) -> None:
     script = script_of(migration).get_revision(half.revision)
     forwards = half.direction == "downgrade"
     migration.opts.update(revision=half.revision, is_upgrade=forwards, half="undone")
-    with references_checked(migration):
+    with references_checked(migration), invariants_kept(migration, script):
         run_body(script, up=forwards)
     ledger.finish(migration, half, "undone", migration.opts["work"])
 

@@ -12,10 +12,7 @@ from tests.chaos.worlds import Shared, shared_world
 
 SOME = (
     database_faults.restarted_immediate,
-    database_faults.commit_cancelled,
-    database_faults.read_only,
     network_faults.commit_lost,
-    network_faults.black_holed,
     service_faults.one_of_two_workers_killed,
     service_faults.killed_on_sqlite,
 )

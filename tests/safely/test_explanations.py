@@ -14,7 +14,11 @@ from tests.dangers import MARK, MODELS, OPTIONS, dangers, script_directory
 from tests.revisions import indented
 
 EXAMPLES = examples()
-IN_A_LEDGER = {"edited-file", "not-suppressible"}  # no file by itself breaks these
+NO_DANGER = {  # rules that have no file in tests/data/dangers
+    "acts-outside",  # PostgreSQL sees nothing of it
+    "edited-file",  # it needs a ledger
+    "not-suppressible",  # likewise
+}
 REVISION = """\
 import sqlalchemy as sa
 from alembic import op
@@ -46,7 +50,7 @@ def test_each_rule_has_an_example() -> None:
     assert list(EXAMPLES) == list(RULES)
 
 
-@pytest.mark.parametrize("name", sorted(set(RULES) - IN_A_LEDGER))
+@pytest.mark.parametrize("name", sorted(set(RULES) - NO_DANGER))
 def test_the_bad_code_is_that_of_a_danger_which_runs_on_postgresql(name: str) -> None:
     bad, lock = squeezed(EXAMPLES[name].bad), EXAMPLES[name].lock
     same = [
@@ -57,6 +61,14 @@ def test_the_bad_code_is_that_of_a_danger_which_runs_on_postgresql(name: str) ->
     assert same
     named = {", ".join(f"{mode} on {table}" for table, mode in one.locks.items()) for one in same}
     assert lock in named
+
+
+def test_the_bad_code_that_is_no_danger_of_postgresql_breaks_its_rule(tmp_path: Path) -> None:
+    name = "acts-outside"
+    write(tmp_path, name, EXAMPLES[name]._replace(safe=EXAMPLES[name].bad))
+    script = script_directory(tmp_path)
+    found = lint(script, select(script, [id_of(name)]), MODELS, OPTIONS, with_squawk=False)
+    assert name in {finding.rule for finding in found[id_of(name)]}
 
 
 def test_the_safe_code_breaks_no_such_rule_and_can_be_printed(tmp_path: Path) -> None:
