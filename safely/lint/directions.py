@@ -149,7 +149,29 @@ class Direction(NamedTuple):
         else:
             text = ";\n".join(text.rstrip("; \n") for text in texts)
             safe = plain_sql.of_text(text, up=self.up)
-        return None if safe is None else "\n".join([*self.constraints_to_drop(emitted), safe])
+        if safe is None:
+            return None
+        return "\n".join([*self.constraints_to_drop(emitted), self.with_back(safe, emitted)])
+
+    def with_back(self, safe: str, emitted: list[Change]) -> str:
+        """Return the spelling of a new type with the conversion back, which the downgrade tells."""
+        types = [change for change in emitted if is_conversion(change)]
+        if not self.up or len(types) != 1:
+            return safe
+        (wanted,) = types
+        backs = [
+            plain_sql.string_literal(plain_sql.conversion(change))
+            for statement in self.opposite
+            for change in changes(statement.text)
+            if is_conversion(change) and description(change) == description(wanted)
+        ]
+        lines = [
+            f"{line[:-1]}, back={backs[0]})"
+            if backs and line.startswith("safely.change_type(") and line.endswith(")")
+            else line
+            for line in safe.splitlines()
+        ]
+        return "\n".join(lines)
 
     def constraints_to_drop(self, emitted: list[Change]) -> Iterator[str]:
         """Yield the calls that drop what forbids to set columns aside, or to bring them back.
@@ -258,6 +280,11 @@ def strongest(locks: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
     """Return the strongest lock on each table."""
     by_table = dict(sorted(locks, key=lambda lock: MODES.index(lock[1])))
     return tuple((table, by_table[table]) for table in dict.fromkeys(table for table, _ in locks))
+
+
+def is_conversion(change: Change) -> bool:
+    """Return whether a change gives a column another type, with USING."""
+    return change.kind == "type" and bool(plain_sql.conversion(change))
 
 
 def description(change: Change) -> str:

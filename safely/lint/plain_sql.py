@@ -441,7 +441,7 @@ def pg_query_type(type_: TypeName) -> TypeName:
 def collation_of(clause: nodes.CollateClause | None) -> str:
     """Return the name of a collation; empty without one, `…` for one with a schema."""
     names = strings(clause.collname) if clause else []
-    return "" if names in ([], ["default"]) else names[0] if len(names) == 1 else "…"
+    return "" if not names else names[0] if len(names) == 1 else "…"
 
 
 class Definition(NamedTuple):
@@ -596,11 +596,16 @@ def not_null(change: Change) -> list[str]:
     return [require_column(table, string_literal(change.node.name), schema)]
 
 
+def conversion(change: Change) -> str:
+    """Return what stands after USING in ALTER COLUMN TYPE; empty without it."""
+    return expression(change.node.def_.raw_default)
+
+
 def change_type(change: Change) -> list[str]:
     """Return the spelling of ALTER COLUMN TYPE."""
     column: nodes.ColumnDef = change.node.def_
     table, schema = altered(change)
-    using = string_literal(expression(column.raw_default)) if column.raw_default else None
+    using = optional_literal(conversion(change))
     name, type_ = string_literal(change.node.name), type_of(column)
     return [safely_call("change_type", table, name, type_, using=using, schema=schema)]
 

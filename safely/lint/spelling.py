@@ -87,7 +87,11 @@ def of_call(
         return None
     bound = bind(call)
     if call.name == "alter_column":
-        return None if bound is None or bound.unpacked else alter_column(source, bound.values)
+        return (
+            None
+            if bound is None or bound.unpacked
+            else alter_column(source, bound.values, up=call.up)
+        )
     if bound is None:
         return starred(source, call)
     note = LAST if bound.values.keys() & PLACES else ""
@@ -213,8 +217,11 @@ def is_check(call: Call) -> bool:
 # columns
 
 
-def alter_column(source: Source, originals: dict[str, ast.expr]) -> str | None:
-    """Return one line for each change that alter_column makes; None if one has no spelling."""
+def alter_column(source: Source, originals: dict[str, ast.expr], *, up: bool) -> str | None:
+    """Return one line for each change that alter_column makes; None if one has no spelling.
+
+    The name changes last, and in a downgrade first: what is set aside is found by the name before.
+    """
     values = {
         name: resolved
         for name, node in originals.items()
@@ -234,7 +241,13 @@ def alter_column(source: Source, originals: dict[str, ast.expr]) -> str | None:
     schema = code(source, originals["schema"]) if "schema" in values else None
     if schema == "None":
         schema = None
-    lines = list(altered(source, values, originals, (table, column), schema))
+    renames = []
+    if "new_column_name" in values:
+        new_name = code(source, originals["new_column_name"])
+        renames = [safely_call("rename_column", table, column, new_name, schema=schema)]
+        column = column if up else new_name
+    others = list(altered(source, values, originals, (table, column), schema))
+    lines = [*others, *renames] if up else [*renames, *others]
     return None if "" in lines else "\n".join(lines) or None
 
 
@@ -264,8 +277,6 @@ def altered(
             yield require_column(*column, schema)
     if "comment" in values:
         yield safely_call("change_comment", *column, new["comment"], schema=schema)
-    if "new_column_name" in values:
-        yield safely_call("rename_column", *column, new["new_column_name"], schema=schema)
 
 
 def is_call_of(node: ast.expr, names: tuple[str, ...]) -> bool:
