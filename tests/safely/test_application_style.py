@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from safely.lint import lint, select
+from safely.lint.directions import LOOP
 from safely.lint.findings import Finding
 from safely.lint.scratch_schema import ScratchSchema
 from tests.databases import Databases
@@ -125,7 +126,10 @@ def test_a_loop_over_the_tables_of_the_database_is_spelled_for_each(answered: Fi
         f"adding {table}.seen_at with a default that differs from row to row rewrites {table}"
         for table in tables
     ]
-    assert [str(finding.safe).splitlines()[0] for finding in defaults] == [
+    (spelling,) = {str(finding.safe) for finding in defaults}  # of the whole loop, to be pasted
+    loop, *calls = spelling.splitlines()
+    assert loop == LOOP
+    assert [call for call in calls if call.startswith("safely.add_column")] == [
         f'safely.add_column("{table}", sa.Column("seen_at", sa.DateTime(timezone=True)))'
         for table in tables
     ]
@@ -134,16 +138,20 @@ def test_a_loop_over_the_tables_of_the_database_is_spelled_for_each(answered: Fi
 
 
 def test_a_loop_over_literals_is_spelled_for_each_with_its_lists(unanswered: Findings) -> None:
-    spelled = [f.safe for f in unanswered["0015"] if f.rule == "plain-index"]
-    assert spelled == [
+    (spelled,) = {f.safe for f in unanswered["0015"] if f.rule == "plain-index"}
+    assert str(spelled).splitlines() == [
+        LOOP,
         'safely.create_index("ix_orders_state", "orders", ["state"])',
         'safely.create_index("ix_users_status", "users", ["status"])',
     ]
     (columns,) = [f.safe for f in unanswered["0012"] if f.rule == "raw-op"]
-    assert columns == "\n".join(
-        f'safely.add_column("{table}", sa.Column("tenant", sa.Text()))'
-        for table in ("users", "orders", "items")
-    )
+    assert str(columns).splitlines() == [
+        LOOP,
+        *(
+            f'safely.add_column("{table}", sa.Column("tenant", sa.Text()))'
+            for table in ("users", "orders", "items")
+        ),
+    ]
 
 
 def test_two_batches_with_one_name_keep_their_tables(unanswered: Findings) -> None:
@@ -151,7 +159,9 @@ def test_two_batches_with_one_name_keep_their_tables(unanswered: Findings) -> No
     assert sorted(filter(None, spelled.values())) == [
         'safely.create_check_constraint("ck_items_sku", "items", "sku <> \'\'")',
         'safely.create_unique_constraint("uq_orders_note", "orders", ["note"])',
+        'safely.drop_constraint("ck_items_sku", "items", "check")\n'
         'safely.drop_column("items", "sku")',
+        'safely.drop_constraint("uq_orders_note", "orders", "unique")\n'
         'safely.drop_column("orders", "note")',
     ]
 
