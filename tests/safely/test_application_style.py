@@ -11,8 +11,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from safely.lint import lint, select
-from safely.lint.directions import LOOP
-from safely.lint.findings import Finding
+from safely.lint.findings import LOOP, Finding
 from safely.lint.scratch_schema import ScratchSchema
 from tests.databases import Databases
 from tests.paths import ROOT
