@@ -122,7 +122,7 @@ bench: .venv/bench-installed  ## the service beside its peers with 1,000,000 use
 	.venv/lint-peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-lint-peers.txt
 	@touch $@
 
-lint-peers: .venv/lint-peers-installed  ## lint beside its peers on 255 dangers and 54 harmless revisions: who names what
+lint-peers: .venv/lint-peers-installed  ## lint beside its peers on the same dangerous and harmless revisions: what each names
 	@$(BIN)/python -m benchmarks.lint_peers
 
 bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s beside psql's \copy, and memory

@@ -33,7 +33,7 @@ from safely.lint.outside import Prevented
 from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
 from safely.lint.sql_text import unqualified
-from safely.lint.stand_in import NoAnswer
+from safely.lint.stand_in import GivenUp, NoAnswer
 from safely.lint.statements import ACCESS_EXCLUSIVE, changes
 from safely.lint.views import View, view
 from safely.operations.connection import Refused
@@ -300,7 +300,7 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
     """Yield the findings about what lint can't see in a body, and what `--sql` can't print."""
     parsed, rendering = direction.source, seen.rendering
     if rendering.failure is not None and not isinstance(
-        rendering.failure.error, NoAnswer | Prevented
+        rendering.failure.error, NoAnswer | GivenUp | Prevented
     ):
         yield failed(direction, rendering)
     for error, line in rendering.prevented:

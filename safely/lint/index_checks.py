@@ -111,14 +111,16 @@ def foreign_key(
 ) -> Iterator[Finding]:
     """Yield a finding about a foreign key of a table in the models if no index begins with it."""
     tables = [table for table in direction.metadata.tables.values() if table.name == change.table]
+    # a later revision may have dropped the columns, which the models lack then
+    names = {column.name for table in tables for column in table.columns}
     indexes = [*created, *(index for table in tables for index in of_table(table))]
     for columns, referent in keys(tables, change):
-        if tables and not any(
+        if names.issuperset(columns) and not any(
             one.table == change.table and set(one.columns[: len(columns)]) == set(columns)
             for one in indexes
         ):
-            names = {"columns": ", ".join(columns), "referent": referent}
-            finding = direction.finding("foreign-key-without-index", statement, change, **names)
+            parts = {"columns": ", ".join(columns), "referent": referent}
+            finding = direction.finding("foreign-key-without-index", statement, change, **parts)
             index = plain_sql.safely_call(
                 "create_index",
                 "…",

@@ -1,15 +1,16 @@
 """What the body of a revision must not do while lint runs it: connect, write files, run programs.
 
 Python reports these actions as audit events, and an error that is raised there prevents them. A
-driver that is written in C, such as psycopg, reports none, so its connections are refused where
-SQLAlchemy makes them.
+driver that is written in C, such as psycopg, reports none, so its connections are refused where the
+body or SQLAlchemy asks for them.
 """
 
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any, NoReturn
 
@@ -17,7 +18,6 @@ import sqlalchemy as sa
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC
 PREVENTED = {  # audit events
-    "_thread.start_new_thread": "starts a thread",
     "builtins.input": "asks at the terminal",
     "ftplib.connect": "connects to a server",
     "imaplib.open": "connects to a server",
@@ -44,7 +44,7 @@ PREVENTED = {  # audit events
     "subprocess.Popen": "runs a program",
     "urllib.Request": "connects to a server",
 }
-OUTSIDE_DRIVERS = ("psycopg", "psycopg2")  # they are written in C
+OUTSIDE_DRIVERS = ("psycopg", "psycopg2")  # they are written in C, so Python reports nothing
 
 
 class Prevented(PermissionError):  # noqa: N818  # a refusal is not a fault
@@ -57,38 +57,69 @@ Note = Callable[["Prevented"], None]
 class Watch:
     """Whether a body runs, and what is allowed meanwhile."""
 
-    is_on = False
-    others: frozenset[int] = frozenset()
-    """The threads that ran before: what they do isn't the body's."""
+    thread = 0
+    """The thread in which it runs; 0: none runs."""
     allowed = ""
     """The directory of the scratch database's socket; empty: none."""
     note: Note = staticmethod(lambda _: None)
     """A function that is called with what was prevented, since a body may catch the error."""
 
     def concerns_this_thread(self) -> bool:
-        """Return whether the body runs in this thread, or has started it."""
-        return self.is_on and threading.get_ident() not in self.others
+        """Return whether the body runs in this thread."""
+        return threading.get_ident() == self.thread
 
 
 watch = Watch()
 
 
 @contextmanager
-def prevented(note: Note, allowed: str = "") -> Iterator[None]:
+def prevented(
+    note: Note, wait: Callable[[], None] = lambda: None, allowed: str = ""
+) -> Iterator[None]:
     """Raise Prevented where the block wants to act outside of this process.
 
-    `note` is called with the error. `allowed` is the directory of a socket to which the block may
-    connect.
+    `note` is called with the error, and `wait` instead of sleeping. `allowed` is the directory
+    of a socket to which it may connect.
     """
     install()
-    threads = {thread.ident or 0 for thread in threading.enumerate()}
-    before = watch.is_on, watch.others, watch.allowed, watch.note
-    watch.others = frozenset(threads - {threading.get_ident()})
-    watch.is_on, watch.allowed, watch.note = True, allowed, note
+    before = watch.thread, watch.allowed, watch.note
+    watch.thread, watch.allowed, watch.note = threading.get_ident(), allowed, note
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(instead_of(time, "sleep", wait))
+            stack.enter_context(instead_of(threading.Thread, "start", refuse_thread))
+            for name in OUTSIDE_DRIVERS:
+                if name in sys.modules:
+                    connect = instead_of(sys.modules[name], "connect", refuse_connection)
+                    stack.enter_context(connect)
+            yield
+    finally:
+        watch.thread, watch.allowed, watch.note = before
+
+
+@contextmanager
+def instead_of(module: Any, name: str, action: Callable[[], None]) -> Iterator[None]:
+    """Let a body do something else than call a function of a module; other threads call it."""
+    function = getattr(module, name)
+
+    def replaced(*arguments: Any, **options: Any) -> Any:
+        return action() if watch.concerns_this_thread() else function(*arguments, **options)
+
+    setattr(module, name, replaced)
     try:
         yield
     finally:
-        watch.is_on, watch.others, watch.allowed, watch.note = before
+        setattr(module, name, function)
+
+
+def refuse_thread() -> None:
+    """Raise Prevented for a thread, which nobody would watch."""
+    prevent("it starts a thread")
+
+
+def refuse_connection() -> None:
+    """Raise Prevented for a connection of a driver that is written in C."""
+    prevent("it connects to a database")
 
 
 @cache  # a hook can't be removed
@@ -100,7 +131,7 @@ def install() -> None:
 
 def look(event: str, arguments: tuple[Any, ...]) -> None:
     """Raise Prevented for an event that a body must not cause."""
-    if not watch.concerns_this_thread():
+    if not watch.concerns_this_thread() or (arguments and is_harmless(arguments[0])):
         return
     if event == "open" and is_writing(*arguments):
         prevent(f"it writes the file {arguments[0]}")
@@ -117,10 +148,13 @@ def prevent(act: str) -> NoReturn:
     raise error
 
 
-def is_writing(path: Any, mode: str | None, flags: int) -> bool:
-    """Return whether a file is opened to be written; the file with compiled code may be."""
-    if str(path).endswith(".pyc") or ".pyc." in str(path):
-        return False
+def is_harmless(path: Any) -> bool:
+    """Return whether a path is where Python keeps compiled code, as it does at an import."""
+    return "__pycache__" in str(path) or str(path) == os.devnull
+
+
+def is_writing(_: Any, mode: str | None, flags: int) -> bool:
+    """Return whether a file is opened to be written."""
     return bool(flags & WRITING) if mode is None else bool(set(mode) & set("wax+"))
 
 

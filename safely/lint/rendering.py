@@ -13,6 +13,7 @@ import inspect
 import io
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from types import FrameType
@@ -31,8 +32,9 @@ from safely.lint import outside, stand_in
 
 SAFELY, LINT = "safely", "safely.lint"
 BEGIN, COMMIT = "BEGIN;", "COMMIT;"
-ERRORS = (Exception, SystemExit)  # any error of a body becomes a finding
-MOST_STATEMENTS = 20_000  # of one body, which may loop until a database says that it is done
+ERRORS = (Exception, SystemExit, stand_in.GivenUp)  # any error of a body becomes a finding
+MOST_STATEMENTS = 1_000  # of one line, which may loop until a database says that it is done
+MOST_READS = 20  # that nothing answers, of a body that catches the error and tries again
 
 
 class Statement(NamedTuple):
@@ -121,6 +123,8 @@ class Recorder(io.StringIO):
         self.prevented: list[Failure] = []
         self.in_transaction, self.transaction = False, 0
         self.queued: Place | None = None
+        self.numbers: Counter[int | None] = Counter()
+        """How many statements each line has emitted."""
 
     def use(self, connection: sa.Connection) -> None:
         """Let `op` and the body have this connection; what `op` itself does is rendered."""
@@ -145,8 +149,14 @@ class Recorder(io.StringIO):
         if stand_in.CATALOGUE not in text:
             self.record(f"{text.strip().rstrip(';')};")
         if stand_in.is_reading(text):
-            place = self.place()
-            self.reads.append(place.line or 1)
+            self.reads.append(self.place().line or 1)
+            if self.scratch is None and len(self.reads) > MOST_READS:
+                raise stand_in.GivenUp
+
+    def wait(self) -> None:
+        """Don't sleep, and end the body if it waits for a database to answer."""
+        if self.reads and self.scratch is None:
+            raise stand_in.GivenUp
 
     def note(self, error: outside.Prevented) -> None:
         """Note what the body would do outside of its database."""
@@ -156,9 +166,10 @@ class Recorder(io.StringIO):
         """Record a statement of the line that runs."""
         if not self.in_transaction or begins:  # in autocommit, each has its own transaction
             self.transaction += 1
-        if len(self.statements) >= MOST_STATEMENTS and text != COMMIT:
-            raise RuntimeError(f"the body emits more than {MOST_STATEMENTS} statements")
         place = self.place()
+        self.numbers[place.line] += 1
+        if self.numbers[place.line] > MOST_STATEMENTS and place.line is not None:
+            raise stand_in.GivenUp
         self.statements.append(
             Statement(text, place.line, place.from_safely, self.transaction, place.values)
         )
@@ -310,7 +321,7 @@ def recording(  # noqa: PLR0913  # what lint knows of a project and its revision
     with (
         nested(EnvironmentContext(Config(), script, as_sql=True)) as environment,
         redirect_stdout(io.StringIO()),  # a body may print; standard output is for the findings
-        outside.prevented(recorder.note, allowed),
+        outside.prevented(recorder.note, recorder.wait, allowed),
     ):
         environment.configure(**{**options, **offline})
         # the body that a migration runs is judged, and not what `--sql` would print instead of it

@@ -105,7 +105,7 @@ class ScratchSchema:
             self.opened = await self.open()
         while revision in self.pending and not (up and self.pending[0] is revision):
             await self.run(self.pending.pop(0), up=True, keep=True)
-        if up:
+        if revision in self.pending:
             self.pending.remove(revision)
         return await self.run(revision, up=up, keep=up)
 

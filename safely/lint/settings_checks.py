@@ -10,6 +10,7 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.plain_sql import STABLE_FUNCTIONS
 from safely.lint.rendering import Statement
+from safely.lint.sql_text import unqualified
 from safely.lint.statements import UNSEEN, Change, changes
 
 RULE_OF_SETTING = {
@@ -44,21 +45,21 @@ RULE_OF_FUNCTION = {  # by the beginning of the name
     "pg_terminate_backend": "terminate-backend",
     "setval": "sequence-restart",
 }
-# functions of PostgreSQL's own without an effect, which a test asks it about; a SELECT of any other
-# function may do anything
+# functions of PostgreSQL's own that change nothing, which a test asks it about: these, and those
+# whose names begin so; a SELECT of any other function may do anything
 WITHOUT_EFFECT = STABLE_FUNCTIONS | {
-    "age", "array_agg", "array_length", "avg", "bool_and", "bool_or", "ceil", "char_length",
-    "clock_timestamp", "col_description", "count", "current_database", "current_schema",
-    "date_part", "every", "floor", "format_type", "generate_series", "gen_random_uuid", "hashtext",
-    "json_agg", "json_object_agg", "jsonb_agg", "jsonb_array_elements", "jsonb_each",
-    "jsonb_object_agg", "max", "min", "mod", "nextval", "obj_description", "pg_backend_pid",
-    "pg_get_constraintdef", "pg_get_expr", "pg_get_indexdef", "pg_get_serial_sequence",
-    "pg_get_viewdef", "pg_relation_size", "pg_size_pretty", "pg_table_is_visible",
-    "pg_total_relation_size", "pg_try_advisory_lock", "pg_try_advisory_xact_lock",
-    "quote_ident", "quote_literal", "random", "regexp_match", "regexp_replace", "row_number",
-    "strpos", "string_agg", "string_to_array", "substr", "sum", "to_date", "to_number",
-    "to_regclass", "to_regtype", "translate", "unnest", "uuidv4", "uuidv7", "version",
+    "age", "avg", "bool_and", "bool_or", "ceil", "char_length", "clock_timestamp",
+    "col_description", "concat_ws", "count", "dense_rank", "every", "first_value", "floor",
+    "format_type", "gen_random_uuid", "generate_series", "generate_subscripts",
+    "hashtext", "initcap", "lag", "last_value", "lead", "lpad", "max", "min", "mod", "nextval",
+    "obj_description", "power", "quote_ident", "quote_literal", "quote_nullable", "random", "rank",
+    "row_number", "row_to_json", "rpad", "sqrt", "starts_with", "string_agg", "string_to_array",
+    "strpos", "substr", "sum", "translate", "unnest", "uuidv4", "uuidv7", "version",
 }  # fmt: skip
+BEGINNINGS = (
+    "array_", "current_", "date_", "has_", "json_", "jsonb_", "pg_get_", "pg_is_", "pg_size_",
+    "pg_table_is_visible", "pg_total_relation_size", "pg_try_advisory_", "regexp_", "to_",
+)  # fmt: skip
 
 
 def check(direction: Direction) -> Iterator[Finding]:
@@ -95,18 +96,30 @@ def functions(direction: Direction, statement: Statement, node: Any) -> Iterator
         name = strings(call.funcname)[-1]
         names.append(name)
         rule = rule_of_call(name, call)
-        if rule is not None:
+        if rule is not None and not is_about_new_table(direction, rule, call):
             parts = {"function": name, **argument(call)}
             yield direction.finding(rule, statement, Change("call", {}), **parts)
-    may_do_anything = [name for name in names if name not in WITHOUT_EFFECT and not known(name)]
-    if isinstance(node, nodes.SelectStmt) and may_do_anything:
+    if isinstance(node, nodes.SelectStmt) and not all(map(known, names)):
         change = Change(UNSEEN, {})
         yield direction.finding(UNSEEN, statement, change, stopped="")
 
 
 def known(name: str) -> bool:
-    """Return whether a function has a rule, or sets a setting."""
-    return name == "set_config" or any(name.startswith(prefix) for prefix in RULE_OF_FUNCTION)
+    """Return whether a function changes nothing, or has a rule."""
+    has_rule = name == "set_config" or name.startswith(tuple(RULE_OF_FUNCTION))
+    return has_rule or name in WITHOUT_EFFECT or name.startswith(BEGINNINGS)
+
+
+def is_about_new_table(direction: Direction, rule: str, call: nodes.FuncCall) -> bool:
+    """Return whether a sequence is set to another number that a new table has."""
+    texts = (
+        constant.val.sval
+        for constant in every(call, nodes.A_Const)
+        if isinstance(constant.val, nodes.String)
+    )
+    return rule == "sequence-restart" and any(
+        unqualified(text).startswith(table) for text in texts for table in direction.new_tables
+    )
 
 
 def rule_of_call(name: str, call: nodes.FuncCall) -> str | None:

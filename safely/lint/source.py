@@ -134,7 +134,7 @@ class Source(NamedTuple):
 
     def reached(self, *, up: bool) -> set[str]:
         """Return the names of the functions that upgrade or downgrade may run, with its own."""
-        bodies = {getattr(node, "name", ""): node for node in self.tree.body}
+        bodies = {name_of(node): node for node in self.tree.body}
         names, added = set(), {"upgrade" if up else "downgrade"}
         while added:
             names |= added
@@ -230,11 +230,18 @@ def operations(tree: ast.Module) -> Iterator[Call]:
     """Yield every call of an operation, whatever the file calls its module."""
     full_names = imported_names(tree)
     for function in tree.body:
-        name = getattr(function, "name", "")
+        name = name_of(function)
         if name and any(full_name(node, full_names) == BATCH for node in expressions(function)):
             full_names[name] = BATCH  # a function that opens a batch
     for function in tree.body:
-        yield from operations_in(function, getattr(function, "name", ""), full_names, {})
+        yield from operations_in(function, name_of(function), full_names, {})
+
+
+def name_of(statement: ast.stmt) -> str:
+    """Return the name of a function, a class or a lambda; empty for another statement."""
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return str(getattr(statement, "name", ""))
 
 
 def expressions(node: ast.AST) -> Iterator[ast.expr]:

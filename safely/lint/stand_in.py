@@ -31,6 +31,10 @@ class NoAnswer(Exception):  # noqa: N818  # no fault of the body
     """The body reads the database, and there is none."""
 
 
+class GivenUp(BaseException):
+    """The body goes on and on; it must not catch this."""
+
+
 class Cursor:
     """A cursor that records what it is to execute."""
 

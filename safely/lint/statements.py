@@ -563,7 +563,9 @@ def of_insert(node: nodes.InsertStmt) -> Iterator[Change]:
     table = name_of(node.relation)
     conflict = node.on_conflict_clause
     updates = conflict is not None and conflict.action == pg_query_pb2.ONCONFLICT_UPDATE
-    is_query = isinstance(node.select_stmt, nodes.SelectStmt) and not node.select_stmt.values_lists
+    is_query = isinstance(node.select_stmt, nodes.SelectStmt) and any(
+        select.from_clause for select in every(node.select_stmt, nodes.SelectStmt)
+    )
     kind = "upsert" if updates else "insert query" if is_query else "insert"
     yield Change(kind, {"table": table}, {table: ROW_EXCLUSIVE})
 

@@ -23,6 +23,7 @@ from safely.words import count, duration, size
 
 VERSION = 1
 SHORT = 0.1  # seconds that clients may wait: the default of lock_timeout
+OF_ROWS = ("delete-at-once", "lossy-downgrade")  # which hurt no build, and nothing without rows
 MEGABYTE = 1_000_000
 ROW = 100  # bytes of a row, where only the number of rows is known
 FEW = 10_000  # rows; fewer are counted on PostgreSQL, since its own figures are of the last ANALYZE
@@ -33,25 +34,24 @@ SCHEMAS = sa.text("""\
 SELECT array_cat(current_schemas(false)::text[], array(
   SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname, 'aside_') ORDER BY 1))
 """)
-# pg_table_size() waits for whoever has locked the table, so it isn't called for the others
 POSTGRESQL = sa.text("""\
-SELECT nspname, pg_class.relname, reltuples, size, is_ours,
+SELECT pg_class.oid, nspname, pg_class.relname, relkind::text, reltuples::bigint, relpages,
+  nspname::text = ANY (:schemas) AS is_ours,
   (n_tup_ins + n_tup_upd + n_tup_del) / extract(epoch FROM now() - since)::float AS writes
 FROM pg_class
 JOIN pg_namespace ON pg_namespace.oid = relnamespace
 LEFT JOIN pg_stat_all_tables ON pg_stat_all_tables.relid = pg_class.oid
-CROSS JOIN LATERAL (SELECT nspname::text = ANY (:schemas) AS is_ours) AS places
-CROSS JOIN LATERAL (SELECT CASE
-  WHEN NOT is_ours THEN relpages * 8192::bigint
-  WHEN relkind = 'p' THEN (
-    SELECT coalesce(sum(pg_table_size(part.relid)), 0)
-    FROM pg_partition_tree(pg_class.oid) AS part WHERE isleaf)
-  ELSE pg_table_size(pg_class.oid) END AS size) AS sizes
 CROSS JOIN (SELECT coalesce(stats_reset, pg_postmaster_start_time()) AS since
   FROM pg_stat_database WHERE datname = current_database()) AS counting
 WHERE relkind IN ('r', 'm', 'p') AND nspname <> 'information_schema'
   AND NOT starts_with(nspname, 'pg_')
 """)
+SIZE = {  # by kind: of a partitioned table, that of its partitions
+    "p": "coalesce(sum(pg_table_size(relid)), 0) FROM pg_partition_tree({oid}) WHERE isleaf",
+    "r": "pg_table_size({oid})",
+    "m": "pg_table_size({oid})",
+}
+PAGE = 8192  # bytes, as PostgreSQL is built nearly everywhere
 SQLITE = sa.text(
     "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
 )
@@ -126,37 +126,39 @@ def postgresql(
     connection: Connection, schemas: tuple[str, ...]
 ) -> Iterator[tuple[str, str, Table]]:
     """Yield schema, name and size of each table on PostgreSQL; `schemas` are those that matter."""
-    quote = connection.dialect.identifier_preparer.quote_identifier
     for row in connection.execute(POSTGRESQL, {"schemas": list(schemas)}).all():
-        rows = int(row.reltuples)
-        if row.is_ours and row.size == 0:
-            rows = 0
-        elif rows < FEW:  # or it was never analyzed, or has changed much since
-            path = f"{quote(row.nspname)}.{quote(row.relname)}"
-            rows = estimated(connection, path, is_ours=row.is_ours)
-        table = Table(rows, int(row.size), round(float(row.writes or 0), 2))
-        yield row.nspname, row.relname, table
+        rows, size = max(row.reltuples, 0), row.relpages * PAGE
+        if row.is_ours or row.reltuples < FEW:
+            rows, size = measured(connection, row) or (max(rows, 1), size)
+        yield row.nspname, row.relname, Table(rows, size, round(float(row.writes or 0), 2))
 
 
-def estimated(connection: Connection, table: str, *, is_ours: bool) -> int:
-    """Return the number of rows: exactly of a small table, else what the planner expects.
+def measured(connection: Connection, row: sa.Row[Any]) -> tuple[int, int] | None:
+    """Return the rows of a table (exactly of a small one, else as the planner expects) and bytes.
 
-    1 for a table that can't be read; so also for one of others that somebody has locked.
+    None for a table that can't be read, or that somebody has locked: nothing waits for that.
     """
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    path = f"{quote(row.nspname)}.{quote(row.relname)}"
     try:
         with connection.begin_nested():
-            some = f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {FEW}) AS few"
-            rows = int(connection.scalar(sa.text(some)) or 0)
-            if rows < FEW:
-                return rows
-            plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}"))
+            size = int(
+                connection.scalar(sa.text(f"SELECT {SIZE[row.relkind].format(oid=row.oid)}"))
+            )
+            rows = int(row.reltuples)
+            if rows < FEW:  # or it was never analyzed, or has changed much since
+                some = f"SELECT count(*) FROM (SELECT FROM {path} LIMIT {FEW}) AS few"
+                rows = int(connection.scalar(sa.text(some)) or 0)
+                if rows == FEW:
+                    plan = connection.scalar(sa.text(f"EXPLAIN (FORMAT JSON) SELECT FROM {path}"))
+                    content: Any = json.loads(plan) if isinstance(plan, str) else plan
+                    rows = int(content[0]["Plan"]["Plan Rows"])
     except DBAPIError as error:
         states = {getattr(cause, "sqlstate", None) for cause in causes(error)}
-        if states & UNREADABLE or (is_lock_timeout(error) and not is_ours):
-            return 1
+        if states & UNREADABLE or is_lock_timeout(error):
+            return None
         raise
-    content: Any = json.loads(plan) if isinstance(plan, str) else plan
-    return int(content[0]["Plan"]["Plan Rows"])
+    return rows, size
 
 
 def sqlite(connection: Connection) -> Iterator[tuple[str, str, Table]]:
@@ -207,8 +209,8 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
     """Return the finding with the severity that it has on tables of these sizes.
 
     A grave one is a note where clients would wait for less than a moment; else it says how long
-    they would wait. It is a note as well where its tables have no rows, unless they are in use:
-    what breaks builds breaks them without rows, too.
+    they would wait. It is a note as well where its tables have no rows, unless they are in use and
+    it breaks builds, which need no rows for that.
     """
     rule, tables = RULES.get(finding.rule), tables_of(finding)
     if rule is None or not tables or Severity.GRAVE not in (finding.severity, rule.severity):
@@ -216,7 +218,7 @@ def judge(finding: Finding, statistics: Statistics) -> Finding:
     found = [statistics.find(table) for table in tables]
     if not any(table is not None and table.rows for table in found):
         is_in_use = any(found) and not statistics.is_empty
-        if is_in_use and rule.speed is None:
+        if is_in_use and rule.speed is None and finding.rule not in OF_ROWS:
             return finding
         names = " and ".join(dict.fromkeys(map(unqualified, tables)))
         return with_words(finding, f"Here {names} has no rows.", Severity.NOTE)

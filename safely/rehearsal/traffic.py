@@ -16,7 +16,14 @@ import asyncpg
 
 from safely.rehearsal.application_tables import Column, Table
 from safely.rehearsal.connection import CopyAddress, quoted
-from safely.rehearsal.generated_rows import UNSUITABLE, NoValueError, first_line, insertion, value
+from safely.rehearsal.generated_rows import (
+    ONE_IN,
+    NoValueError,
+    first_line,
+    insertion,
+    value,
+)
+from safely.rehearsal.older_rules import NULL, Choices
 from safely.rehearsal.row_shares import CHANGED_ONE_IN, RowShares, condition, key_of
 
 RATE = 50.0  # queries a second of each client
@@ -33,6 +40,10 @@ Query = Callable[[asyncpg.Connection, Table], Awaitable[bool]]
 """Sends one query, and returns whether there was anything to send."""
 
 chance = random.Random(6)  # noqa: S311  # not a secret
+
+
+class NotKeptError(Exception):
+    """An INSERT that succeeds and leaves no row, as below a trigger that returns NULL."""
 
 
 class ServedQuery(NamedTuple):
@@ -62,6 +73,7 @@ class Version:
         self.tables = {table.name: table for table in tables}
         self.is_published = is_published
         self.written: dict[str, list[Column]] = {}  # by table: the columns that clients write
+        self.choices: Choices = {}  # what its own rules allow, and those of newer ones may not
         self.clients: list[asyncio.Task[None]] = []
         self.is_over = False
 
@@ -71,7 +83,9 @@ class Version:
     def without_clients(self) -> "Version":
         """Return the same version for new clients: those of before have stopped."""
         tables = list(self.tables.values())
-        return Version(self.revision, self.schema, tables, is_published=self.is_published)
+        version = Version(self.revision, self.schema, tables, is_published=self.is_published)
+        version.choices = dict(self.choices)
+        return version
 
     def place(self, table: str) -> str:
         """Return where clients find a table, as an SQL identifier."""
@@ -90,6 +104,7 @@ class Traffic:
         self.failed: list[FailedQuery] = []
         self.versions: dict[str, Version] = {}  # that have clients, by revision
         self.inserted: dict[str, list[tuple[object, ...]]] = {}  # by table: keys of clients' rows
+        self.writes: set[str] = set()  # tables to which clients of some version write
         self.unwritten: dict[str, str] = {}  # by table: why no client writes to it
         self.numbers = FIRST_NUMBER
         self.is_over = False
@@ -126,29 +141,55 @@ class Traffic:
         """Find out by an insertion that is rolled back which columns of each table can be written.
 
         Generated values may violate a constraint. Then NULL and defaults are tried; then no client
-        writes to the table.
+        of the version writes to the table.
         """
         connection = await self.address.connect(**self.role_in(version))
         try:
             for table in version.tables.values():
                 for columns in (table.writable, table.required):
                     version.written[table.name] = columns
-                    if (reason := await self.why_not(connection, version, table)) is None:
+                    reason = await self.why_not(connection, version, table)
+                    if reason is None:
+                        self.writes.add(table.name)
                         self.unwritten.pop(table.name, None)
                         break
-                    self.unwritten[table.name] = reason
+                    if table.name not in self.writes:
+                        self.unwritten[table.name] = reason
+                else:
+                    del version.written[table.name]
+            await self.leave_out_choices(connection, version)
         finally:
             await connection.close()
 
+    async def leave_out_choices(self, connection: asyncpg.Connection, version: Version) -> None:
+        """Leave out the choices that are refused already: no step to come is to blame for that."""
+        for (table, column), literals in version.choices.items():
+            if table in version.written:
+                version.choices[table, column] = [
+                    literal
+                    for literal in literals
+                    if await self.why_not(
+                        connection, version, version.tables[table], (column, literal)
+                    )
+                    is None
+                ]
+
     async def why_not(
-        self, connection: asyncpg.Connection, version: Version, table: Table
+        self,
+        connection: asyncpg.Connection,
+        version: Version,
+        table: Table,
+        chosen: tuple[str, str] | None = None,
     ) -> str | None:
-        """Return why a row can't be inserted; None if it can."""
+        """Return why a row can't be inserted; None if it can.
+
+        `chosen`: a column, and the literal that it gets.
+        """
         trial = connection.transaction()
         await trial.start()
         try:
-            await self.insert(connection, version, table)
-        except (*UNSUITABLE, NoValueError) as error:
+            await self.insert(connection, version, table, chosen)
+        except (asyncpg.PostgresError, NoValueError, NotKeptError) as error:
             return getattr(error, "constraint_name", None) or first_line(error)
         finally:
             await trial.rollback()
@@ -187,7 +228,7 @@ class Traffic:
             if not await connection.fetchval(exists, quoted(version.schema)):
                 return None  # it was withdrawn
             self.note(version, error)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, NotKeptError) as error:
             self.note(version, error)
         return None if connection.is_closed() else False
 
@@ -214,7 +255,7 @@ class Traffic:
     async def write(self, version: Version, connection: asyncpg.Connection, table: Table) -> bool:
         """Insert a row, change one, or delete one that a client has inserted."""
         columns = version.written.get(table.name)
-        if table.name in self.unwritten or columns is None:
+        if columns is None:
             return False
         kind = chance.random()
         if not table.key or kind < INSERTS:
@@ -239,26 +280,48 @@ class Traffic:
             return False
         await connection.execute(
             f"UPDATE {version.place(table.name)} AS target SET {quoted(column.name)} = "
-            f"{value(column, version.place, PARENTS)} FROM (SELECT ${len(row) + 1}::bigint AS n) "
+            f"{self.value(version, column)} FROM (SELECT ${len(row) + 1}::bigint AS n) "
             f"AS generated WHERE {condition(table, of='target.')}",
             *row,
             self.next_number(),
         )
         return True
 
-    async def insert(self, connection: asyncpg.Connection, version: Version, table: Table) -> None:
-        """Insert a row of the client's own."""
+    def value(self, version: Version, column: Column) -> str:
+        """Return a column's value as SQL over `generated.n`: a choice of its version, if any."""
+        literals = version.choices.get((column.table, column.name), [])
+        if NULL in literals and chance.randrange(ONE_IN) == 0:
+            return NULL
+        labels = [literal for literal in literals if literal != NULL]
+        return chance.choice(labels) if labels else value(column, version.place, PARENTS)
+
+    async def insert(
+        self,
+        connection: asyncpg.Connection,
+        version: Version,
+        table: Table,
+        chosen: tuple[str, str] | None = None,
+    ) -> None:
+        """Insert a row of the client's own; raise NotKeptError where it does not come back.
+
+        `chosen`: a column, and the literal that it gets.
+        """
         columns = version.written[table.name]
+        if chosen and chosen[0] not in {column.name for column in columns}:
+            return
+        literals = dict([chosen]) if chosen else {}
         query = insertion(
             version.place(table.name),
             columns,
-            [value(column, version.place, PARENTS) for column in columns],
+            [literals.get(column.name) or self.value(version, column) for column in columns],
             "(SELECT $1::bigint AS n) AS generated",
         )
         row = await connection.fetchrow(
             f"{query} RETURNING {key_of(table) or 1}", self.next_number()
         )
-        if table.key and row and not connection.is_in_transaction():
+        if row is None:
+            raise NotKeptError(f"a row was inserted into {table.name}, and was not kept")
+        if table.key and not connection.is_in_transaction():
             self.inserted.setdefault(table.name, []).append(tuple(row))
 
     def next_number(self) -> int:

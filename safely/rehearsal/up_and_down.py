@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from safely.rehearsal.connection import quoted
 from safely.rehearsal.generated_rows import UNSUITABLE, NoValueError, value
 from safely.rehearsal.measuring import measure
 from safely.rehearsal.observer import Observer
+from safely.rehearsal.older_rules import choices, recorded_schemas
 from safely.rehearsal.pending import PendingStep, pending_steps
 from safely.rehearsal.report import Report, RevisionResult, StepResult
 from safely.rehearsal.row_shares import RowShares
@@ -27,6 +28,7 @@ from safely.rehearsal.values import (
     AFTER_DOWNGRADE,
     AFTER_SECOND_UPGRADE,
     State,
+    count_rows,
     differences,
     schema_differences,
     state_of,
@@ -52,9 +54,25 @@ SELECT relname AS table, attnum, attname AS name
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relnamespace = to_regnamespace(quote_ident(current_schema)) AND relkind IN ('r', 'p')
   AND attnum > 0 AND NOT attisdropped"""
+# What a generated row may violate. Not: a key whose values the database makes itself.
 CONSTRAINTS = """\
-SELECT conname FROM pg_constraint WHERE connamespace = to_regnamespace(quote_ident(current_schema))
-UNION SELECT relname FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid WHERE indisunique"""
+WITH made AS (
+  SELECT attrelid, array_agg(attnum) AS numbers FROM pg_attribute
+  LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+  WHERE attidentity <> '' OR pg_get_expr(adbin, adrelid) ^@ 'nextval('
+  GROUP BY attrelid)
+SELECT conname, pg_get_constraintdef(pg_constraint.oid) FROM pg_constraint
+LEFT JOIN made ON attrelid = conrelid
+WHERE connamespace = to_regnamespace(quote_ident(current_schema))
+  AND (contype IN ('p', 'u') AND conkey <@ numbers) IS NOT TRUE
+UNION ALL SELECT relname, pg_get_indexdef(pg_class.oid)
+FROM pg_class JOIN pg_index ON indexrelid = pg_class.oid LEFT JOIN made ON attrelid = indrelid
+WHERE indisunique AND (indkey::int2[] <@ numbers) IS NOT TRUE
+  AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)"""
+PUBLISHED_VIEWS = """\
+SELECT substr(nspname, 4), relname FROM pg_namespace
+JOIN pg_class ON relnamespace = pg_namespace.oid
+WHERE starts_with(nspname, 'at_') AND relkind = 'v' ORDER BY 1, 2"""
 ESTIMATES = """\
 SELECT relname, greatest(reltuples, 0)::bigint FROM pg_class
 WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(current_schema))
@@ -77,7 +95,8 @@ class Rehearsal:
     observer: Observer
     report: Report
     progress: Progress
-    judged: int = 0  # failed queries that a step before was judged by
+    judged: int = 0  # queries that had failed when this step began
+    judged_before: int = 0  # when the step before began
     has_rows: bool = False
     versions: dict[str, Version] = field(default_factory=dict)  # by revision, without clients
     columns: set[tuple[str, int]] = field(default_factory=set)  # table and number, before the step
@@ -99,6 +118,7 @@ class Rehearsal:
             if not self.has_rows and (tables := await self.copy.tables(self.connection)):
                 self.has_rows = bool(tables)
                 await self.prepare(source)
+            result.problems += await self.rows_missing(step, before)
             if step.not_undone is None:
                 after = await self.undo_and_redo(step, result, before)
                 if after is None:
@@ -128,10 +148,12 @@ class Rehearsal:
         """Start clients of the newest published versions, or of the tables if there is none."""
         names = {schema_of(revision): revision for revision in in_order(self.script)}
         existing = {name for (name,) in await self.connection.fetch(SCHEMAS, list(names))}
+        recorded = await recorded_schemas(self.connection)
         for schema, revision in names.items():
             if schema in existing and revision not in self.versions:
                 views = await views_of(self.connection, quoted(schema), tables)
                 self.versions[revision] = Version(revision, schema, views, is_published=True)
+                self.versions[revision].choices = choices(recorded.get(revision, {}), views)
         published = [revision for schema, revision in names.items() if schema in existing]
         for revision in published[-MOST_VERSIONS:]:
             await self.traffic.start(self.versions[revision].without_clients())
@@ -154,6 +176,8 @@ class Rehearsal:
             version, schema = await self.unpublished(revision, tables), schema_of(revision)
             if await self.connection.fetch(SCHEMAS, [schema]):
                 version = Version(revision, schema, tables, is_published=True)
+                recorded = await recorded_schemas(self.connection)
+                version.choices = choices(recorded.get(revision, {}), tables)
             self.versions[revision] = version
         return self.versions[revision]
 
@@ -161,6 +185,19 @@ class Rehearsal:
         """Return the current schema, and the values as the version of a revision shows them."""
         version = await self.version(revision) if revision else None
         return await state_of(self.connection, version, self.traffic.shares)
+
+    async def rows_missing(self, step: PendingStep, before: State) -> list[str]:
+        """Return a sentence for each table that has fewer of the untouched rows after a step."""
+        if step.before is None:
+            return []
+        version = self.versions[step.before]
+        rows = await count_rows(self.connection, version, self.traffic.shares)
+        counted = {name.rpartition(".")[0]: count for name, (count, _) in before.values.items()}
+        return [
+            f"upgrade: {table} has {rows[table]} of the {number} rows that no client touched"
+            for table, number in counted.items()
+            if rows.get(table, number) < number
+        ]
 
     async def replace_lost_rows(self, source: Source, step: PendingStep, tables: set[str]) -> None:
         """Generate all rows anew, or compare those tables no more where rows are not generated.
@@ -257,7 +294,9 @@ class Rehearsal:
         self.observer.held_locks.clear()  # of earlier steps: less to search
         await asyncio.sleep(CALM)
         files = dict(await self.connection.fetch(FILES))
-        constraints = {name for (name,) in await self.connection.fetch(CONSTRAINTS)}
+        constraints = set(await self.connection.fetch(CONSTRAINTS))
+        views = await self.connection.fetch(PUBLISHED_VIEWS)
+        known = self.failed_before()
         target = step.revision if direction == "upgrade" else step.before or "base"
         with TemporaryDirectory() as directory:
             trace = Path(directory) / "trace"
@@ -270,7 +309,8 @@ class Rehearsal:
             await asyncio.sleep(AFTERWARDS)
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
-            failed = self.failed_since(constraints)
+            unchanged = constraints & set(await self.connection.fetch(CONSTRAINTS))
+            failed = self.failed_since(known, {name for name, _ in unchanged})
             outcome = measure(
                 direction, trace, self.observer,
                 served=self.traffic.served[first:], failed=failed,
@@ -278,21 +318,38 @@ class Rehearsal:
             )  # fmt: skip
         if leaves := NOTHING_TO_UNDO.search(output):
             result.leaves = leaves[1]
-        result.problems += problems_of(outcome, self.report.budgets, failure)
-        outcome.ok = failure is None
+        gone = step.names if direction == "downgrade" else ()
+        lost = lost_versions(
+            [view for view in views if view[0] not in gone],
+            await self.connection.fetch(PUBLISHED_VIEWS),
+        )
+        rows = {name: self.report.rows.get(name, 0) for name in rewritten}
+        result.problems += problems_of(outcome, self.report.budgets, failure, rows)
+        result.problems += [f"{direction}: {sentence}" for sentence in lost]
+        outcome.ok = failure is None and not lost
         if outcome.ok:
             await self.let_clients_follow(step, direction, failed)
         return outcome
 
-    def failed_since(self, constraints: set[str]) -> list[FailedQuery]:
-        """Return the queries that failed since the last call.
+    def failed_before(self) -> set[tuple[str, str]]:
+        """Return version and error of the queries that failed in the step before, and since."""
+        failed = self.traffic.failed[self.judged_before :]
+        self.judged = len(self.traffic.failed)
+        return {(query.version, query.error) for query in failed}
 
-        Queries that violate a constraint from before the step are left out: the generated row was
-        unsuitable, and the step is not to blame.
+    def failed_since(self, known: set[tuple[str, str]], constraints: set[str]) -> list[FailedQuery]:
+        """Return the queries that failed since `failed_before`, and that the step is to blame for.
+
+        It isn't for errors that are `known` from before, nor where a row violates one of the
+        `constraints` from before: the generated row was unsuitable.
         """
         failed = self.traffic.failed[self.judged :]
-        self.judged += len(failed)
-        return [query for query in failed if query.constraint not in constraints]
+        self.judged_before = self.judged
+        return [
+            query
+            for query in failed
+            if query.constraint not in constraints and (query.version, query.error) not in known
+        ]
 
     async def let_clients_follow(
         self, step: PendingStep, direction: str, failed: list[FailedQuery]
@@ -308,3 +365,23 @@ class Rehearsal:
         version = await self.version(step.revision)
         if self.has_rows:  # earlier, clients would take the numbers of the rows to come
             await self.traffic.start(version.without_clients())
+
+
+def lost_versions(before: Iterable[Sequence[str]], after: Iterable[Sequence[str]]) -> list[str]:
+    """Return a sentence for each published version that is gone, or that has lost views.
+
+    A view is given as its version and its name.
+    """
+    left: dict[str, set[str]] = {}
+    for version, view in after:
+        left.setdefault(version, set()).add(view)
+    lost: dict[str, list[str]] = {}
+    for version, view in before:
+        if view not in left.get(version, ()):
+            lost.setdefault(version, []).append(view)
+    return [
+        f"the published version {version} has lost {', '.join(views)}: its builds fail"
+        if version in left
+        else f"the published version {version} is gone: its builds fail"
+        for version, views in lost.items()
+    ]

@@ -3,15 +3,19 @@
 import re
 
 from safely.rehearsal.report import Budgets, StepResult
-from safely.words import duration, size
+from safely.words import count, duration, size
 
+MANY_ROWS = 1_000  # a table with fewer is written in an instant
 STACK_TRACE = re.compile(r": [\w.]+(Error|Exception)\b")
 
 
-def problems_of(step: StepResult, budgets: Budgets, failure: str | None) -> list[str]:
+def problems_of(
+    step: StepResult, budgets: Budgets, failure: str | None, rewritten: dict[str, int]
+) -> list[str]:
     """Return why a step may not go to production, each time with the statement to blame.
 
-    `failure`: Alembic's last line, where the step failed.
+    `failure`: Alembic's last line, where the step failed. `rewritten`: by table, the rows of those
+    that have a new file.
     """
     problems = []
     if failure:
@@ -27,6 +31,12 @@ def problems_of(step: StepResult, budgets: Budgets, failure: str | None) -> list
         )
     if step.failed > budgets.max_failed:
         problems.append(f"{step.failed} queries failed: {'; '.join(step.errors)}")
+    problems += [
+        f"all of {table} was written anew, or emptied, under a lock that stops everybody "
+        f"({count(rows, 'row')}; it takes the longer, the more there are)"
+        for table, rows in rewritten.items()
+        if rows >= MANY_ROWS
+    ]
     if budgets.max_duration is not None and step.seconds > budgets.max_duration:
         problems.append(
             f"it took {duration(step.seconds)}, the budget is {duration(budgets.max_duration)}"

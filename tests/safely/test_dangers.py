@@ -1,7 +1,10 @@
 """Each revision in tests/data/dangers is named by its own rule, and takes the locks it names."""
 
 import asyncio
+import json
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +14,10 @@ import pytest
 
 from safely.lint import lint
 from safely.lint.findings import Finding
-from safely.lint.rendering import Statement
+from safely.lint.rendering import Statement, render
 from safely.lint.rules import RULES
 from safely.lint.source import read
+from safely.lint.squawk import IGNORED, OLDEST_POSTGRESQL, OPT_IN, OWN
 from tests.dangers import (
     DANGERS,
     HARMLESS,
@@ -26,6 +30,7 @@ from tests.dangers import (
     statements,
     until,
 )
+from tests.paths import ROOT
 
 LIST = dangers()
 OUTSIDE = re.compile(r"\bCONCURRENTLY\b|^VACUUM\b")  # PostgreSQL refuses these in a transaction
@@ -57,6 +62,9 @@ TWO_DANGERS = {
     ("not_null_and_validate", "not-null-not-valid"),
 }
 READS = ("ACCESS SHARE", "ROW SHARE")
+SQUAWK = Path(sys.executable).with_name("squawk")
+# rules of squawk that lint reports in squawk's words
+KEPT = {"ban-char-field", "ban-create-domain-with-constraint"}
 ROLES = ("app", "app_owner", "reporting")
 # the locks of a session on tables, views and sequences that others use; those of reads and of
 # nextval() are left out, and those on the sequence of an identity
@@ -228,11 +236,67 @@ def test_no_other_line_of_an_upgrade_has_a_finding(findings: dict[str, list[Find
 
 def test_every_finding_is_a_whole_sentence(findings: dict[str, list[Finding]]) -> None:
     texts = [f"{one.message} {one.why}" for found in findings.values() for one in found]
-    assert [text for text in texts if re.search(r"…(?! CONCURRENTLY| PARTITION)|\{|  ", text)] == []
+    assert [text for text in texts if re.search(r"(?<!\()…(?! [A-Z])|\{|  ", text)] == []
 
 
 def test_every_rule_has_a_danger() -> None:
     assert {danger.rule for danger in LIST} >= set(RULES) - set(NO_FILE)
+
+
+def test_each_of_our_cells_in_the_documentation_names_the_rule_that_lint_finds(
+    findings: dict[str, list[Finding]],
+) -> None:
+    text = (ROOT / "docs/lint.md").read_text(encoding="utf-8")
+    cells = re.findall(r"\[`([\w-]+)`\]\(\.\./tests/data/dangers/(\w+)/(\w+)\.py\)", text)
+    assert {rule for rule, _, _ in cells} == set(RULES) - set(NO_FILE)
+    by_place = {(danger.category, danger.revision): danger for danger in LIST}
+    for rule, category, name in cells:
+        danger = by_place[category, name]
+        assert danger.rule == rule
+        assert own_finding(danger, findings), rule
+
+
+@pytest.fixture(scope="module")
+def remarks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Return the rules of squawk, all switched on, that each dangerous upgrade breaks."""
+    directory = tmp_path_factory.mktemp("squawk")
+    script = script_directory(DANGERS)
+    for revision in script.walk_revisions():
+        if revision.revision != SCHEMA:
+            rendering = render(script, revision, MODELS, OPTIONS, up=True)
+            sql = "\n".join(statement.text for statement in rendering.statements)
+            (directory / f"{revision.revision}.sql").write_text(sql, encoding="utf-8")
+    (directory / "empty.toml").touch()
+    process = subprocess.run(
+        [
+            str(SQUAWK),
+            "--reporter=json",
+            f"--pg-version={OLDEST_POSTGRESQL}",
+            "--config=empty.toml",
+            *(f"--include={rule}" for rule in OPT_IN),
+            *(path.name for path in directory.glob("*.sql")),
+        ],
+        cwd=directory,
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+    )
+    rules: dict[str, set[str]] = {}
+    for entry in json.loads(process.stdout):
+        rules.setdefault(Path(entry["file"]).stem, set()).add(entry["rule_name"])
+    return rules
+
+
+def test_no_rule_of_squawk_is_unjudged(remarks: dict[str, set[str]]) -> None:
+    rules = set().union(*remarks.values())
+    assert rules - {*IGNORED, *OWN, *OPT_IN} == KEPT
+
+
+def test_where_squawk_reports_something_lint_has_a_finding(
+    remarks: dict[str, set[str]], findings: dict[str, list[Finding]]
+) -> None:
+    ignored = {*IGNORED, *(rule for rule, reason in OPT_IN.items() if reason not in RULES)}
+    assert not {name for name, rules in remarks.items() if rules - ignored and not findings[name]}
 
 
 def test_what_does_no_harm_has_no_finding() -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from safely.lint.rules import RULES, Severity
 from tests.chain import HEAD, NEXT, later
 from tests.commands import run_alembic, run_migrations
-from tests.databases import query, revision_of, write
+from tests.databases import query, revision_of, table_locked, write
 from tests.paths import ROOT
 from tests.revisions import FAILS_HALFWAY, write_revision
 
@@ -98,11 +98,14 @@ async def test_only_the_direction_that_is_taken_is_judged(
     process = run_alembic(url, "downgrade", "-1", check=False, cwd=clone)
     assert "grave: lossy-downgrade: the downgrade loses rows of plants for good" in process.stdout
     assert 'alembic -x unsafe="REASON" downgrade -1' in process.stdout
+    await add_user(engine)  # so the database is in use
+    async with table_locked(url, "plants"):  # which is judged without a wait, as if it had rows
+        process = run_alembic(url, "downgrade", "-1", check=False, cwd=clone)
+    assert "grave: lossy-downgrade: " in process.stdout
     await write(engine, "DELETE FROM plants")
     run_alembic(url, "downgrade", "-1", cwd=clone)
     assert await revision_of(engine) == HEAD
     plain(clone, 2, LOSS)
-    await add_user(engine)
     run_alembic(url, "stamp", "head", cwd=clone)  # a stamp runs nothing
     run_alembic(url, "downgrade", "-1", cwd=clone)
 

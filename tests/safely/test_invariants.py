@@ -194,7 +194,8 @@ def write_chain(clone: Path) -> None:
 
 def migrate(url: str, clone: Path, target: str) -> tuple[int, str]:
     """Run `alembic upgrade`; return its exit code and its output."""
-    process = run_alembic(url, "upgrade", target, cwd=clone, check=False, APP_ROLE=APP)
+    arguments = ("-x", "unsafe=a test", "upgrade", target)
+    process = run_alembic(url, *arguments, cwd=clone, check=False, APP_ROLE=APP)
     assert "Traceback" not in process.stderr
     return process.returncode, process.stdout
 
@@ -327,7 +328,7 @@ def test_what_is_set_aside_and_recorded_is_kept_on_sqlite(
         connection.execute("INSERT INTO old VALUES (1, 'kept')")
     run_alembic(url, "upgrade", "head", cwd=clone)
     write_revision(clone, 3, body("directly", ON_SQLITE), DOWN)
-    process = run_alembic(url, "upgrade", "head", cwd=clone, check=False)
+    process = run_alembic(url, "-x", "unsafe=a test", "upgrade", "head", cwd=clone, check=False)
     refused(process.stdout, ON_SQLITE)
     assert run_alembic(url, "current", cwd=clone).stdout.split() == [LAST]
     with closing(sqlite3.connect(path_of(url))) as connection:

@@ -1,6 +1,7 @@
 """Every statement that the parser knows is harmless by name, has a rule, or is unseen."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -8,6 +9,7 @@ from alembic.script import ScriptDirectory
 from postgast import nodes, parse, pg_query_pb2
 
 from safely.lint import lint
+from safely.lint.settings_checks import BEGINNINGS, WITHOUT_EFFECT
 from safely.lint.statement_checks import CHECKED_ELSEWHERE, HARMLESS, RULE_OF_KIND
 from safely.lint.statements import ACTIONS, changes, words
 from tests.dangers import OPTIONS
@@ -126,6 +128,9 @@ EXAMPLES = {
     "VariableShowStmt": "SHOW search_path",
     "ViewStmt": "CREATE OR REPLACE VIEW v AS SELECT 1",
 }
+VOLATILE = {  # functions that differ from call to call, and change nothing that others rely on
+    "clock_timestamp", "gen_random_uuid", "nextval", "random", "uuidv4", "uuidv7",
+}  # fmt: skip
 INSIDE = {  # nodes that stand only inside of a statement
     "PLAssignStmt",
     "RawStmt",
@@ -185,6 +190,19 @@ def test_each_statement_has_a_finding_or_is_harmless_by_name(tmp_path: Path) -> 
         "create table"  # of a table with nothing to say about
     }
     assert silent >= {"CommentStmt", "CreateSchemaStmt", "FetchStmt"}
+
+
+@pytest.mark.only("postgresql")
+async def test_postgresql_knows_the_functions_without_effect(driver: Any) -> None:
+    rows = await driver.fetch(
+        "SELECT proname, bool_or(provolatile = 'v') AS volatile FROM pg_proc "
+        "WHERE pronamespace = 'pg_catalog'::regnamespace GROUP BY 1"
+    )
+    volatile = {row["proname"]: row["volatile"] for row in rows}
+    assert volatile.keys() >= WITHOUT_EFFECT
+    assert {name for name in WITHOUT_EFFECT if volatile[name]} == VOLATILE
+    for beginning in BEGINNINGS:
+        assert any(name.startswith(beginning) for name in volatile), beginning
 
 
 @pytest.mark.parametrize("name", pg_query_pb2.AlterTableType.keys()[1:])

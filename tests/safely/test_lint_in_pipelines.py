@@ -272,6 +272,26 @@ def test_the_size_of_a_table_decides_how_grave_a_wait_is() -> None:
     for nothing in (sizes(0, 8192), replaced(sizes(6, 8192))):
         for rule in ("plain-index", "plain-drop", "required-column"):
             assert statistics.judge(finding(rule), nothing).severity is Severity.NOTE
+    used = Statistics(
+        {"garden.plants": Table(0, 0, 0), "garden.beds": Table(1, 9, 0)}, ("garden",), ""
+    )
+    severities = {
+        name: str(statistics.judge(finding(name), used).severity)
+        for name in (
+            "plain-index",
+            "lossy-downgrade",
+            "delete-at-once",
+            "plain-drop",
+            "drop-default",
+        )
+    }
+    assert severities == {  # of a table without rows that builds may use
+        "plain-index": "note",
+        "lossy-downgrade": "note",
+        "delete-at-once": "note",
+        "plain-drop": "grave",
+        "drop-default": "grave",
+    }
     same_name = sizes(6, 8192).renamed("garden.plants", "beds")._replace(schemas=("public",))
     assert statistics.judge(finding("plain-drop"), same_name).severity is Severity.NOTE
     for name in ("garden.plants", '"garden"."beds"'):

@@ -284,3 +284,112 @@ def test_at_full_size_the_chain_passes_and_what_is_bad_fails(
         assert [one["revision"] for one in report["revisions"]] == NUMBERS
     else:
         assert (BLOCKS | REFUSED)[name] in problems
+
+
+# what a revision executes, how that is undone, and what the verdict says of it
+DANGERS = {
+    "keys are numbered from the beginning": (
+        ["ALTER TABLE users ALTER COLUMN id RESTART WITH 1"],
+        ["SELECT setval(pg_get_serial_sequence('users', 'id'), max(id) + 100000) FROM users"],
+        "UniqueViolationError",
+    ),
+    "a trigger refuses rows": (
+        [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION ''no''; END'",
+            "CREATE TRIGGER refuse BEFORE INSERT ON users EXECUTE FUNCTION refuse()",
+        ],
+        ["DROP TRIGGER IF EXISTS refuse ON users", "DROP FUNCTION IF EXISTS refuse()"],
+        "RaiseError: no",
+    ),
+    "a trigger drops rows": (
+        [
+            "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER forget BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION forget()",
+        ],
+        ["DROP TRIGGER IF EXISTS forget ON users", "DROP FUNCTION IF EXISTS forget()"],
+        "a row was inserted into users, and was not kept",
+    ),
+    "a trigger refuses what older builds may write": (
+        [
+            "CREATE FUNCTION demand() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN RAISE EXCEPTION ''no name''; END'",
+            "CREATE TRIGGER demand BEFORE INSERT OR UPDATE ON users FOR EACH ROW "
+            "WHEN (new.full_name IS NULL) EXECUTE FUNCTION demand()",
+        ],
+        ["DROP TRIGGER IF EXISTS demand ON users", "DROP FUNCTION IF EXISTS demand()"],
+        "at_0003: RaiseError: no name",
+    ),
+    "a column is required": (
+        [
+            "LOCK TABLE users",
+            "UPDATE users SET age = 1 WHERE age IS NULL",
+            "ALTER TABLE users ALTER COLUMN age SET NOT NULL",
+        ],
+        ["ALTER TABLE users ALTER COLUMN age DROP NOT NULL"],
+        "NotNullViolationError",
+    ),
+    "a CHECK is narrowed under its name": (
+        [
+            "ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_age",
+            "ALTER TABLE users ADD CONSTRAINT ck_users_age CHECK (age < 5) NOT VALID",
+        ],
+        [
+            "ALTER TABLE users DROP CONSTRAINT IF EXISTS ck_users_age",
+            "ALTER TABLE users ADD CONSTRAINT ck_users_age CHECK (age BETWEEN 0 AND 150) NOT VALID",
+        ],
+        "CheckViolationError",
+    ),
+    "rows are deleted": (
+        ["DELETE FROM users WHERE id % 2 = 0"],
+        [],
+        "rows that no client touched",
+    ),
+    "a lock is held": (
+        ["LOCK TABLE users IN SHARE MODE", "SELECT pg_sleep(1)"],
+        [],
+        "a client waited",
+    ),
+    "a table is rewritten": (
+        ["ALTER TABLE users ADD COLUMN IF NOT EXISTS token uuid DEFAULT gen_random_uuid()"],
+        [],
+        "all of users was written anew",
+    ),
+}
+
+
+def executing(statements: list[str]) -> str:
+    """Return a body that executes statements."""
+    lines = [f"op.execute({statement!r})" for statement in statements]
+    return "\n".join(["from alembic import op", *lines])
+
+
+# a procedure that commits, so that nothing can roll it back
+WITHDRAW = """\
+from alembic import op
+op.execute("CREATE PROCEDURE withdraw() LANGUAGE plpgsql AS "
+           "'BEGIN DROP SCHEMA at_0003 CASCADE; DROP VIEW at_0005.users; COMMIT; END'")
+with op.get_context().autocommit_block():
+    op.execute("CALL withdraw()")"""
+
+
+def test_each_danger_is_judged_by_what_it_did(tmp_path: Path, clone: Path, *, full: bool) -> None:
+    """Each revision begins by undoing the danger of the one before; the last withdraws versions."""
+    names = list(DANGERS) if full else ["a trigger refuses what older builds may write"]
+    mended: list[str] = []
+    for steps, name in enumerate(names, start=1):
+        up, down, _ = DANGERS[name]
+        write_revision(clone, steps, executing(mended + up), executing(down))
+        mended = down
+    last = later(len(names) + 1)
+    write_revision(clone, len(names) + 1, WITHDRAW, 'safely.nothing_to_undo("a test")')
+    report = report_of(rehearse(tmp_path, "--rows", "2000", "--from", HEAD, "--json", cwd=clone))
+    problems = report["problems"]
+    for steps, name in enumerate(names, start=1):
+        own = [problem for problem in problems if problem.startswith(later(steps))]
+        assert any(DANGERS[name][2] in problem for problem in own), (name, problems)
+    assert report["verdict"] == "no"
+    gone = f"{last}: upgrade: the published version 0003 is gone: its builds fail"
+    lost = f"{last}: upgrade: the published version 0005 has lost users: its builds fail"
+    assert {gone, lost} <= set(problems)
+    assert any("at_0005: UndefinedTableError" in problem for problem in problems)

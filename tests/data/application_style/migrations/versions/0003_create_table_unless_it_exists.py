@@ -18,5 +18,5 @@ def upgrade():
 
 
 def downgrade():
-    op.drop_index("ix_coupons_code", table_name="coupons")  # <- plain-index-drop
+    op.drop_index("ix_coupons_code", table_name="coupons")
     op.drop_table("coupons")  # <- lossy-downgrade

@@ -9,9 +9,9 @@ revision = "0057"
 down_revision = "0056"
 
 
-def upgrade():  # <- backfill-at-once
+def upgrade():
     thread = threading.Thread(target=op.execute, args=("UPDATE items SET sku = NULL",))
-    thread.start()
+    thread.start()  # <- acts-outside
     op.drop_column("items", "color")  # <- plain-drop
 
 
