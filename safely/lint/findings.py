@@ -16,9 +16,8 @@ LOOP = "# in the place of the loop"  # before the spellings of a line in a loop
 ADDING_RULES = ("foreign-key-without-index",)  # the line stays, and gets another beside it
 SPLITTING_RULES = ("two-subjects", "two-tables")  # the remedy is to write several revisions
 COVERED = {  # by a rule that says more about the same line
-    "cascade": ("plain-drop",),
     "catalogue-write": ("backfill-at-once", "delete-at-once", "insert-select", "upsert"),
-    "drop-and-create": ("cascade", "plain-drop"),
+    "drop-and-create": ("plain-drop",),
 }
 Lines = tuple[int, int]
 """The first and the last line of a piece of code."""

@@ -7,7 +7,7 @@ down_revision = "0040"
 
 
 def upgrade():
-    op.execute("DROP TABLE IF EXISTS tags CASCADE")  # <- cascade
+    op.execute("DROP TABLE IF EXISTS tags CASCADE")  # <- cascade, plain-drop
 
 
 def downgrade():  # <- empty-downgrade
