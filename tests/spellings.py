@@ -933,11 +933,9 @@ CASES = {
     ),
     "batch of several": batch(
         'batch_op.add_column(sa.Column("extra", sa.Integer()))\n'
-        'batch_op.alter_column("note", server_default="x")\n'
+        'batch_op.alter_column("extra", server_default="3", nullable=True)\n'
         'batch_op.create_index(batch_op.f("ix_plants_extra"), ["extra"], unique=False)',
-        'batch_op.drop_index(batch_op.f("ix_plants_extra"))\n'
-        'batch_op.alter_column("note", server_default=None)\n'
-        'batch_op.drop_column("extra")',
+        'batch_op.drop_index(batch_op.f("ix_plants_extra"))\nbatch_op.drop_column("extra")',
     ),
     "batch check": batch(
         'batch_op.create_check_constraint(batch_op.f("extra"), "height < 900")',

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from safely.lint import opposites, plain_sql, spelling
-from safely.lint.findings import Finding, Lines
+from safely.lint.findings import LOOP, Finding, Lines
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
 from safely.lint.sql_text import unqualified
@@ -16,7 +16,6 @@ from safely.lint.statements import MODES, Change, changes
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 OF_TYPES = ("add label", "rename label", "drop type")
 NOT_VALID = ", postgresql_not_valid=True"
-LOOP = "# in the place of the loop"
 
 BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
 

@@ -12,6 +12,7 @@ SUPPRESSION = re.compile(  # a line may have other comments before and after thi
     r"(?=#\s*(?:lint:|noqa|type:|fmt:|pragma:)|$)"
 )
 NOT_SUPPRESSIBLE = "edited-file"  # the comment would be one more edit
+LOOP = "# in the place of the loop"  # before the spellings of a line in a loop
 ADDING_RULES = ("foreign-key-without-index",)  # the line stays, and gets another beside it
 SPLITTING_RULES = ("two-subjects", "two-tables")  # the remedy is to write several revisions
 COVERED = {  # by a rule that says more about the same line
@@ -86,7 +87,7 @@ def without_duplicates(findings: Iterable[Finding]) -> list[Finding]:
 def covers(one: Finding, other: Finding) -> bool:
     """Return whether the first finding makes the second superfluous."""
     if other.rule == "raw-op" and one.rule != "raw-op" and one.safe and other.safe:
-        is_whole = one.rule not in ADDING_RULES and one.safe.startswith("safely.")
+        is_whole = one.rule not in ADDING_RULES and one.safe.startswith(("safely.", LOOP))
         return (one.line == other.line and is_whole) or other.safe in one.safe
     if other.rule in COVERED.get(one.rule, ()) and one.line == other.line:
         return True

@@ -21,8 +21,8 @@ IDENTITY = (  # what to do instead, where no single spelling would do
     "safely.backfill, and give it a sequence of its own as its default with safely.change_default."
 )
 STORED = (
-    "`safely.add_column` refuses it, too: write GENERATED ALWAYS AS (…) VIRTUAL, or "
-    "sa.Computed(…, persisted=False), which computes the value when it is read (PostgreSQL 18)."
+    "`safely.add_column` refuses it, too: as VIRTUAL, or sa.Computed with persisted=False, the "
+    "value is computed when it is read (PostgreSQL 18)."
 )
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID

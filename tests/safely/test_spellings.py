@@ -18,8 +18,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 
 from safely.lint import lint, select
-from safely.lint.directions import LOOP
-from safely.lint.findings import ADDING_RULES, SPLITTING_RULES, Finding
+from safely.lint.findings import ADDING_RULES, LOOP, SPLITTING_RULES, Finding
 from tests.databases import Databases
 from tests.foreign import ASYNC_DRIVERS, DRIVERS, copy_of
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
