@@ -19,6 +19,7 @@ OWNER, APP = "secured_owner", "secured_app"  # neither sees more than the polici
 VERSIONS = [*NUMBERS, NEXT]
 DENIED = asyncpg.InsufficientPrivilegeError
 SECURE = """\
+# lint: row-security: the policies below show each row to those who may read it
 op.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
 op.execute("CREATE POLICY chosen ON users USING (id = current_setting('app.id', true)::bigint)")
 op.execute("CREATE POLICY listed ON users FOR SELECT USING "
@@ -26,6 +27,7 @@ op.execute("CREATE POLICY listed ON users FOR SELECT USING "
 UNSECURE = """\
 op.execute("DROP POLICY chosen ON users")
 op.execute("DROP POLICY listed ON users")
+# lint: row-security: before the revision all rows were shown
 op.execute("ALTER TABLE users DISABLE ROW LEVEL SECURITY")"""
 
 
