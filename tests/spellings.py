@@ -885,7 +885,7 @@ CASES = {
         "UPDATE plants SET (note, height) = ('a', 5) WHERE height IS NULL"
     ),
     "update percent": update(
-        "UPDATE plants SET note = '100 % :x' WHERE name LIKE 'R%' AND note IS NULL"
+        "UPDATE plants SET note = '100 % at 5:30' WHERE name LIKE 'R%' AND note IS NULL"
     ),
     "update quotes": update("UPDATE plants SET note = 'it''s \"new\"' WHERE note IS NULL"),
     "update default": update("UPDATE plants SET height = DEFAULT WHERE height IS NULL", only=PG),
@@ -971,7 +971,7 @@ CASES = {
     "batch with a schema": op(
         'with op.batch_alter_table("plants", schema="public") as batch_op:\n'
         '    batch_op.add_column(sa.Column("extra", sa.Text()))\n'
-        '    batch_op.create_index("ix_extra", ["note"])',
+        '    batch_op.create_index("ix_extra", ["extra"])',
         'with op.batch_alter_table("plants", schema="public") as batch_op:\n'
         '    batch_op.drop_index("ix_extra")\n'
         '    batch_op.drop_column("extra")',
@@ -990,6 +990,7 @@ CASES = {
     "batch place": batch(
         'batch_op.add_column(sa.Column("extra", sa.Text()), insert_after="name")',
         'batch_op.drop_column("extra")',
+        alone=True,
     ),
     "batch everything": op(
         'with op.batch_alter_table("plants", schema=None) as b:\n'
