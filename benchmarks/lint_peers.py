@@ -1,10 +1,10 @@
-"""How many dangers lint names, beside its peers, on the files in tests/data.
+"""Count the dangers in tests/data that lint names, and those that its peers name.
 
     python -m benchmarks.lint_peers
 
-Ours counts a danger only if its own rule names it, on its own line. A peer counts whatever it
-says about the statement or the line, apart from remarks that it makes on nearly every statement
-(`GENERIC`); one that tells no line counts for the whole revision.
+Lint names a danger only if the danger's own rule is found on its own line. For a peer any remark
+about the statement or the line counts, apart from those that it makes about nearly every statement
+(`GENERIC`); if it tells no line, any remark about the revision counts.
 
 The exit code is 1 where a peer names as many as we do in a category.
 """
@@ -287,7 +287,7 @@ def main() -> int:
         for found, revisions in ((named, dangerous), (alarms, harmless)):
             with tempfile.TemporaryDirectory() as directory:
                 found[name] = peer(revisions, Path(directory))
-    print("| dangers |", " | ".join(["", *named]), "|")
+    print("|", " | ".join(["dangers", "files", *named]), "|")
     print("|---|--:|", "--:|" * len(named), sep="")
     for category, members in categories.items():
         row(category, members, named)

@@ -62,6 +62,12 @@ RULES = {
         "PostgreSQL refuses it. Outside of a transaction, an interrupted run leaves an INVALID "
         "index, which slows down every write and serves no query.",
     ),
+    "not-in-transaction": Rule(
+        Severity.ERROR,
+        "the statement can't run inside a transaction",
+        "PostgreSQL refuses it, and the step fails. Put it into op.get_context()."
+        "autocommit_block().",
+    ),
     "not-null-at-once": Rule(
         Severity.GRAVE,
         "making {table}.{column} NOT NULL in one step blocks reads and writes of {table}",
@@ -406,6 +412,18 @@ RULES = {
         "session_replication_role switches off triggers and foreign keys",
         "The rows that are written meanwhile break the promises of the schema, and the triggers "
         "that keep older builds' columns in step don't run.",
+    ),
+    "session-setting": Rule(
+        Severity.WARNING,
+        "{name} changes what later statements of the migration do",
+        "A setting of the session stays until the migration ends: a read-only transaction lets its "
+        "next step fail, and tables may be created where nobody looks for them.",
+    ),
+    "autovacuum-off": Rule(
+        Severity.WARNING,
+        "autovacuum no longer works on {table}",
+        "Dead rows stay, the statistics get old, and every query gets slower, until PostgreSQL has "
+        "to vacuum the whole table at once, against a wraparound of transaction ids.",
     ),
     "row-security-off": Rule(
         Severity.ERROR,

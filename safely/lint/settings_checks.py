@@ -14,18 +14,27 @@ from safely.lint.sql_text import unqualified
 from safely.lint.statements import UNSEEN, Change, changes
 
 RULE_OF_SETTING = {
+    "allow_system_table_mods": "session-setting",
+    "default_table_access_method": "session-setting",
+    "default_tablespace": "session-setting",
+    "default_transaction_read_only": "session-setting",
     "fsync": "durability",
     "full_page_writes": "durability",
     "idle_in_transaction_session_timeout": "statement-timeout",
+    "ignore_system_indexes": "session-setting",
     "lock_timeout": "lock-timeout",
     "role": "session-role",
     "row_security": "row-security-off",
     "search_path": "search-path",
+    "session characteristics": "session-setting",
     "session_authorization": "session-role",
     "session_replication_role": "replication-role",
+    "standard_conforming_strings": "session-setting",
     "statement_timeout": "statement-timeout",
     "synchronous_commit": "durability",
+    "transaction_read_only": "session-setting",
     "transaction_timeout": "statement-timeout",
+    "zero_damaged_pages": "session-setting",
 }
 RULE_OF_FUNCTION = {  # by the beginning of the name
     "dblink": "outside-database",
@@ -77,7 +86,7 @@ def check(direction: Direction) -> Iterator[Finding]:
 
 def setting(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about SET, RESET and DISCARD."""
-    name = change.parts.get("name", "")
+    name = change.parts.get("name", "").lower()
     node = change.node
     resets_all = (
         node.kind == pg_query_pb2.VAR_RESET_ALL
@@ -99,9 +108,20 @@ def functions(direction: Direction, statement: Statement, node: Any) -> Iterator
         if rule is not None and not is_about_new_table(direction, rule, call):
             parts = {"function": name, **argument(call)}
             yield direction.finding(rule, statement, Change("call", {}), **parts)
-    if isinstance(node, nodes.SelectStmt) and not all(map(known, names)):
+    if runs_query(node) and not all(map(known, names)):
         change = Change(UNSEEN, {})
         yield direction.finding(UNSEEN, statement, change, stopped="")
+
+
+def runs_query(node: Any) -> bool:
+    """Return whether a statement is a query, or keeps the result of one, or runs it to explain it.
+
+    The functions of other statements compute values, which is what these are judged by.
+    """
+    if isinstance(node, nodes.ExplainStmt):
+        analyzes = any(option.defname == "analyze" for option in every(node, nodes.DefElem))
+        return analyzes and runs_query(node.query)
+    return isinstance(node, nodes.SelectStmt | nodes.CreateTableAsStmt | nodes.DeclareCursorStmt)
 
 
 def known(name: str) -> bool:

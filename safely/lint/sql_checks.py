@@ -173,7 +173,12 @@ def column_type(
 def added_column(
     direction: Direction, statement: Statement, change: Change, column: nodes.ColumnDef
 ) -> Iterator[Finding]:
-    """Yield the findings about a column that a table in use gets."""
+    """Yield the findings about a column that a table in use gets.
+
+    On the way down, safely.add_column brings back what was set aside, or refuses it.
+    """
+    if statement.from_safely and not direction.up:
+        return
     constraints = {node.contype: node for node in every(column, nodes.Constraint)}
     default = constraints.get(pg_query_pb2.CONSTR_DEFAULT)
     is_computed = (

@@ -132,7 +132,12 @@ CHECKED_ELSEWHERE = {  # in sql_checks.py, settings_checks.py, rights_checks.py,
     UNSEEN, "update", "validate",
 }  # fmt: skip
 ALL = "each object of the role"  # of REASSIGN OWNED
+FALSE = ("false", "off", "no")
 SET_NOT_NULL = "O"  # the parser's letter for it in ALTER DOMAIN
+OUTSIDE_OF_TRANSACTIONS = {
+    "alter system", "create subscription", "create table space", "createdb", "drop table space",
+    "dropdb",
+}  # fmt: skip
 CONCURRENTLY = ("detach partition", "reindex")  # sql_checks.py knows indexes
 # what an upgrade has brought and its downgrade takes back does no harm to the older builds
 ONLY_IN_UPGRADES = {
@@ -147,7 +152,7 @@ def check(direction: Direction) -> Iterator[Finding]:
         if statement.from_safely:
             continue
         for change in changes(statement.text):
-            if direction.in_use(change.table) or is_partition(change):
+            if direction.in_use(change.table) or change.kind == "create table":
                 for rule in rules_of(direction, statement, change):
                     if direction.up or rule not in ONLY_IN_UPGRADES:
                         yield finding(direction, rule, statement, change)
@@ -156,6 +161,9 @@ def check(direction: Direction) -> Iterator[Finding]:
 def rules_of(direction: Direction, statement: Statement, change: Change) -> Iterator[str]:
     """Yield the rules that a change breaks by its kind."""
     kind = change.kind
+    yield from (rule for applies, rule in FURTHER_CASES if applies(change))
+    if refuses_transaction(change) and is_in_transaction(direction, statement):
+        yield "not-in-transaction"
     special = next((rule for applies, rule in SPECIAL_CASES if applies(change)), None)
     if special is not None:
         yield special
@@ -184,6 +192,36 @@ def is_partition(change: Change) -> bool:
     return isinstance(change.node, nodes.CreateStmt) and change.node.partbound is not None
 
 
+def inherits(change: Change) -> bool:
+    """Return whether a new table is a child of another one, and no partition."""
+    node = change.node
+    return isinstance(node, nodes.CreateStmt) and bool(node.inh_relations) and not node.partbound
+
+
+def refuses_transaction(change: Change) -> bool:
+    """Return whether PostgreSQL refuses a statement in a transaction; CONCURRENTLY apart."""
+    is_vacuum = isinstance(change.node, nodes.VacuumStmt) and change.node.is_vacuumcmd
+    return is_vacuum or change.kind in OUTSIDE_OF_TRANSACTIONS
+
+
+def is_unlogged(change: Change) -> bool:
+    """Return whether a new table is empty after a crash."""
+    node = change.node
+    return isinstance(node, nodes.CreateStmt) and bool(
+        node.relation and node.relation.relpersistence == "u"
+    )
+
+
+def disables_autovacuum(change: Change) -> bool:
+    """Return whether autovacuum no longer works on a table."""
+    return change.kind == "set rel options" and any(
+        option.defname == "autovacuum_enabled"
+        and isinstance(option.arg, nodes.String)
+        and option.arg.sval.lower() in FALSE
+        for option in every(change.node, nodes.DefElem)
+    )
+
+
 def is_checked(change: Change) -> bool:
     """Return whether ALTER DOMAIN looks at every row of the domain's tables."""
     if not isinstance(change.node, nodes.AlterDomainStmt):
@@ -204,9 +242,14 @@ def restarts(change: Change) -> bool:
     return change.kind == "change identity" and any(one.defname == "restart" for one in options)
 
 
+FURTHER_CASES = (  # each that applies, whatever else is said of the change
+    (is_unlogged, "durability"),
+    (disables_autovacuum, "autovacuum-off"),
+)
 SPECIAL_CASES = (  # the first that applies decides
     (cascades, "cascade"),
     (is_partition, "create-partition"),
+    (inherits, "inherit"),
     (forbids_null, "not-null-not-valid"),
     (is_checked, "domain-constraint"),
     (restarts, "sequence-restart"),
@@ -219,6 +262,8 @@ def finding(direction: Direction, rule: str, statement: Statement, change: Chang
     if rule == "trigger":
         name = unqualified(change.parts.get("name", ""))
         names["trigger"] = f"the trigger {name}" if name else "each trigger"
+    elif is_unlogged(change):
+        names["name"] = "UNLOGGED"
     elif rule == "create-partition":
         names["parent"] = next(iter(map(unqualified, change.locks)), "…")
     elif rule == "drop-constraint":

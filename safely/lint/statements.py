@@ -159,6 +159,9 @@ def of_create_table(node: nodes.CreateStmt) -> Iterator[Change]:
 def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
     """Yield a table or a materialized view that a query fills."""
     table = name_of(node.into.rel) if node.into else ""
+    if node.into and is_temporary(node.into.rel):
+        yield Change("select", {})
+        return
     is_view = node.objtype == pg_query_pb2.OBJECT_MATVIEW
     yield Change("create materialized view" if is_view else "create table as", {"table": table})
 
@@ -166,14 +169,25 @@ def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
 def of_select(node: nodes.SelectStmt) -> Iterator[Change]:
     """Yield a query: the table that it makes, the rows that it locks, or what it reads."""
     into = next((select.into_clause for select in every(node, nodes.SelectStmt)), None)
-    if into is not None:
+    if into is not None and not is_temporary(into.rel):
         yield Change("create table as", {"table": name_of(into.rel)})
-    locked = [table for table in node.from_clause if isinstance(table, RangeVar)]
-    if node.locking_clause and locked:
+    locked = [
+        table
+        for select in every(node, nodes.SelectStmt)
+        if select.locking_clause
+        for table in select.from_clause
+        if isinstance(table, RangeVar)
+    ]
+    if locked:
         locks = {name_of(table): ROW_SHARE for table in locked}
         yield Change("lock rows", {"table": name_of(locked[0])}, locks)
     else:
         yield Change("select", {})
+
+
+def is_temporary(relation: RangeVar | None) -> bool:
+    """Return whether a table ends with the session, so that no client sees it."""
+    return relation is not None and relation.relpersistence == "t"
 
 
 def of_view(node: nodes.ViewStmt) -> Iterator[Change]:
@@ -583,7 +597,9 @@ def of_merge(node: nodes.MergeStmt) -> Iterator[Change]:
 
 
 def of_copy(node: nodes.CopyStmt) -> Iterator[Change]:
-    """Yield a COPY."""
+    """Yield a COPY, and the write whose rows it copies."""
+    if node.query is not None and not isinstance(node.query, nodes.SelectStmt):
+        yield from changes_of(node.query)
     table = name_of(node.relation)
     if node.is_program or node.filename:
         locks = {table: ROW_EXCLUSIVE} if node.is_from else {}

@@ -411,7 +411,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     'op.execute("DELETE FROM users WHERE age > 100")': ("delete-at-once", None),
     'op.execute("DELETE FROM users WHERE id = 7")': ("delete-at-once", None),
     'op.execute("TRUNCATE users")': ("plain-drop", None),
-    'op.execute("VACUUM FULL users")': ("rewrite", None),
+    'op.execute("CLUSTER users")': ("rewrite", None),
     'op.execute("ALTER TABLE users SET UNLOGGED")': ("rewrite", None),
     'op.execute("SET lock_timeout = 0")': ("lock-timeout", None),
     'op.execute("GRANT SELECT (id, age), UPDATE ON users TO app")': ("column-grant", None),

@@ -83,6 +83,14 @@ def test_drops_that_the_table_outlives_are_alarms(tmp_path: Path) -> None:
     assert "plain-index-drop" in rules(tmp_path, f'op.drop_table("payments")\n{DROPS}')
 
 
+def test_a_column_that_is_brought_back_is_no_alarm(tmp_path: Path) -> None:
+    column = 'sa.Column("note", sa.Text(), nullable=False)'
+    back = f'safely.add_column("orders", {column})'
+    assert rules(tmp_path, 'safely.drop_column("orders", "note")', back) == []
+    plain = f'op.add_column("orders", {column})'
+    assert rules(tmp_path, 'safely.drop_column("orders", "note")', plain) == ["required-column"]
+
+
 @pytest.mark.parametrize("existing", WIDER)
 def test_a_type_that_keeps_the_rows_is_no_alarm(tmp_path: Path, existing: str) -> None:
     assert rules(tmp_path, RECEIPT.format(existing, WIDER[existing])) == []

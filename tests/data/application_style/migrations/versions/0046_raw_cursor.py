@@ -9,7 +9,7 @@ down_revision = "0045"
 def upgrade():
     cursor = op.get_bind().connection.cursor()
     cursor.execute("ALTER TABLE items DROP COLUMN weight")  # <- plain-drop
-    cursor.execute("VACUUM FULL items")  # <- rewrite
+    cursor.execute("VACUUM FULL items")  # <- not-in-transaction, rewrite
 
 
 def downgrade():

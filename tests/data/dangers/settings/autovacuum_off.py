@@ -1,0 +1,15 @@
+"""Switch autovacuum off for a table."""
+
+from alembic import op
+
+# lock: SHARE UPDATE EXCLUSIVE on orders
+revision = "autovacuum_off"
+down_revision = "schema"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE orders SET (autovacuum_enabled = false)")  # <- autovacuum-off
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE orders RESET (autovacuum_enabled)")
