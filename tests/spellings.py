@@ -790,10 +790,15 @@ CASES = {
         'op.create_unique_constraint("uq_beds_place", "beds", ["place"])',
     ),
     # tables
-    "drop table": sql(
-        "DROP TABLE tags",
-        "CREATE TABLE tags (id integer CONSTRAINT pk_tags PRIMARY KEY, plant_id integer "
-        "CONSTRAINT fk_tags_plant_id_plants REFERENCES plants (id) ON DELETE CASCADE, label text)",
+    "drop table": op(
+        'op.execute("DROP TABLE IF EXISTS tags")',
+        'op.create_table(\n    "tags",\n    sa.Column("id", sa.Integer(), nullable=False),\n'
+        '    sa.Column("plant_id", sa.Integer(), nullable=True),\n'
+        '    sa.Column("label", sa.Text(), nullable=True),\n'
+        '    sa.ForeignKeyConstraint(["plant_id"], ["plants.id"], '
+        'name=op.f("fk_tags_plant_id_plants"), ondelete="CASCADE"),\n'
+        '    sa.PrimaryKeyConstraint("id", name=op.f("pk_tags")),\n)',
+        only=PG,
         other_rows=True,
     ),
     "op table": op(
@@ -880,7 +885,7 @@ CASES = {
         "UPDATE plants SET (note, height) = ('a', 5) WHERE height IS NULL"
     ),
     "update percent": update(
-        "UPDATE plants SET note = '100 % :x' WHERE name LIKE 'R%' AND note IS NULL"
+        "UPDATE plants SET note = '100 % at 5:30' WHERE name LIKE 'R%' AND note IS NULL"
     ),
     "update quotes": update("UPDATE plants SET note = 'it''s \"new\"' WHERE note IS NULL"),
     "update default": update("UPDATE plants SET height = DEFAULT WHERE height IS NULL", only=PG),
@@ -966,7 +971,7 @@ CASES = {
     "batch with a schema": op(
         'with op.batch_alter_table("plants", schema="public") as batch_op:\n'
         '    batch_op.add_column(sa.Column("extra", sa.Text()))\n'
-        '    batch_op.create_index("ix_extra", ["note"])',
+        '    batch_op.create_index("ix_extra", ["extra"])',
         'with op.batch_alter_table("plants", schema="public") as batch_op:\n'
         '    batch_op.drop_index("ix_extra")\n'
         '    batch_op.drop_column("extra")',
@@ -985,6 +990,7 @@ CASES = {
     "batch place": batch(
         'batch_op.add_column(sa.Column("extra", sa.Text()), insert_after="name")',
         'batch_op.drop_column("extra")',
+        alone=True,
     ),
     "batch everything": op(
         'with op.batch_alter_table("plants", schema=None) as b:\n'
@@ -1110,4 +1116,6 @@ CASES = {
     "insert": sql("INSERT INTO beds (id, place) VALUES (9, 'x')", "", none=True, only=""),
     "prepared": sql("PREPARE p AS UPDATE plants SET note = 'x'", "", none=True),
     "view": sql("ALTER VIEW some_plants RENAME COLUMN a TO b", "", none=True),
+    "a cursor": update("UPDATE plants SET note = 'x' WHERE CURRENT OF c", none=True, only=PG),
+    "default of a view": sql("ALTER VIEW v ALTER COLUMN a SET DEFAULT 1", "", none=True),
 }

@@ -71,11 +71,14 @@ def every(node: AstNode | None, type_: type[Node]) -> Iterator[Node]:
 
 
 def expression(node: AstNode | None) -> str:
-    """Return an expression as SQL; empty without one."""
+    """Return an expression as SQL; empty without one, `…` for a piece that only WHERE may have."""
     if node is None:
         return ""
     target = pg_query_pb2.ResTarget(val=as_node(node))
-    return select_of(target).removeprefix("SELECT ")
+    try:
+        return select_of(target).removeprefix("SELECT ")
+    except PgQueryError:  # CURRENT OF
+        return "…"
 
 
 def type_sql(type_: TypeName | None) -> str:

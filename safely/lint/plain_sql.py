@@ -17,6 +17,7 @@ from safely.lint.parsing import (
     every,
     expression,
     message,
+    parsed,
     quoted,
     statements,
     strings,
@@ -137,6 +138,8 @@ def of_text(text: str, *, up: bool) -> str | None:
     What has no spelling stays plain SQL, so that nothing of the text is lost. In a downgrade
     (`up` is False), values that were written since the upgrade stay.
     """
+    if parsed(text).node is None:  # where one statement can't be read, others may be left out
+        return None
     lines: list[str] = []
     is_better = False
     for statement in statements(text):
@@ -232,7 +235,9 @@ def table_and_schema(relation: RangeVar | None) -> tuple[str, str | None]:
 
 
 def altered(change: Change) -> tuple[str, str | None]:
-    """Return the table and the schema of an action of ALTER TABLE."""
+    """Return the table and the schema of an action of ALTER TABLE; no view has a spelling."""
+    if change.statement.objtype != pg_query_pb2.OBJECT_TABLE:
+        raise Unspelled
     return table_and_schema(change.statement.relation)
 
 
@@ -824,9 +829,11 @@ def backfill(change: Change) -> list[str]:
         return [safely_call("backfill", table, "…", where="…", schema=schema) + RESUMED]
     if node.relation is None or not node.relation.inh:
         raise Unspelled
+    if isinstance(node.where_clause, nodes.CurrentOfExpr):
+        raise Unspelled
     own = without_alias(node)
     is_alone = change.node is change.statement and not (node.from_clause or node.with_clause)
-    if own is None or not is_alone:
+    if own is None or not is_alone or any(every(own, nodes.ParamRef)):
         # the author must turn the other tables into subqueries
         return [safely_call("backfill", table, "…", where="…", schema=schema) + RESUMED]
     assigned = string_literal(assignments(own))

@@ -105,7 +105,9 @@ def of_call(
     first = [
         name
         for name in parameters
-        if name in values and (is_required(parameters[name]) or name in bound.positional)
+        if name in values
+        and parameters[name].kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        and (is_required(parameters[name]) or name in bound.positional)
     ]
     arguments = [code(source, values[name]) for name in first]
     if call.name in NAMED_KINDS and first:
