@@ -7,7 +7,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from safely.lint import opposites, plain_sql, spelling
+from safely.lint.column_spellings import conversion
 from safely.lint.findings import LOOP, Finding, Lines
+from safely.lint.literals import string_literal
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
 from safely.lint.sql_text import unqualified
@@ -135,7 +137,7 @@ class Direction(NamedTuple):
             for change in changes(statement.text)
             if change.kind == "validate"
         }
-        is_validated = any(plain_sql.string_literal(name) in spelling for name in validated)
+        is_validated = any(string_literal(name) in spelling for name in validated)
         return spelling.replace(NOT_VALID, "") if is_validated else spelling
 
     def of_variant(self, call: Call, texts: list[str]) -> str | None:
@@ -159,7 +161,7 @@ class Direction(NamedTuple):
             return safe
         (wanted,) = types
         backs = [
-            plain_sql.string_literal(plain_sql.conversion(change))
+            string_literal(conversion(change))
             for statement in self.opposite
             for change in changes(statement.text)
             if is_conversion(change) and description(change) == description(wanted)
@@ -283,7 +285,7 @@ def strongest(locks: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
 
 def is_conversion(change: Change) -> bool:
     """Return whether a change gives a column another type, with USING."""
-    return change.kind == "type" and bool(plain_sql.conversion(change))
+    return change.kind == "type" and bool(conversion(change))
 
 
 def description(change: Change) -> str:

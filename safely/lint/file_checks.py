@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
+from safely.lint.row_spellings import overwrites
 from safely.lint.source import Call, Source
 from safely.lint.statements import ROW_EXCLUSIVE, changes
 
@@ -126,7 +127,7 @@ def lossy_backfill(source: Source, call: Call) -> Iterator[Finding]:
     parameters = dict(zip(("table", "assignments"), call.arguments(), strict=False)) | keywords
     parts = {str(name): text for name, node in parameters.items() if (text := source.text(node))}
     sql = f"UPDATE t SET {parts.get('assignments')} WHERE {parts.get('where')}"
-    if all(map(plain_sql.overwrites, changes(sql))):
+    if all(map(overwrites, changes(sql))):
         what = f"values of {parts.get('table', 'the table')}"
         finding = Finding.of("lossy-downgrade", call.lines, plain_sql.NOTHING_TO_UNDO, what=what)
         yield finding._replace(locks=((parts.get("table", ""), ROW_EXCLUSIVE),), up=False)

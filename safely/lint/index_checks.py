@@ -6,9 +6,9 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from postgast import nodes, pg_query_pb2
 
-from safely.lint import plain_sql
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
+from safely.lint.literals import name_list, safely_call, string_literal
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
@@ -121,11 +121,11 @@ def foreign_key(
         ):
             parts = {"columns": ", ".join(columns), "referent": referent}
             finding = direction.finding("foreign-key-without-index", statement, change, **parts)
-            index = plain_sql.safely_call(
+            index = safely_call(
                 "create_index",
                 "…",
-                plain_sql.string_literal(change.table),
-                plain_sql.name_list(columns),
+                string_literal(change.table),
+                name_list(columns),
             )
             yield finding._replace(safe=f"{index}  # before the foreign key")
 

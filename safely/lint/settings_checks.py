@@ -8,10 +8,10 @@ from postgast import nodes, pg_query_pb2
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
-from safely.lint.plain_sql import STABLE_FUNCTIONS
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import UNSEEN, Change, changes
+from safely.lint.volatility import STABLE_FUNCTIONS
 
 RULE_OF_SETTING = {
     "allow_system_table_mods": "session-setting",

@@ -17,14 +17,10 @@ from alembic import op
 from alembic.operations import BatchOperations, Operations
 
 import safely
-from safely.lint.plain_sql import (
-    of_change,
-    require_column,
-    rule_name,
-    safely_call,
-    steps_of,
-    string_literal,
-)
+from safely.lint.column_spellings import require_column
+from safely.lint.constraint_spellings import rule_name
+from safely.lint.literals import safely_call, string_literal
+from safely.lint.plain_sql import of_change, steps_of
 from safely.lint.source import OP, Call, Source, full_name
 from safely.lint.statements import Change
 from safely.operations.options import OTHER_DATABASES

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 
 from postgast import nodes, pg_query_pb2
 
-from safely.lint import plain_sql, subjects
+from safely.lint import column_types, plain_sql, subjects
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
+from safely.lint.row_spellings import overwrites, required_tests
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
 from safely.lint.type_changes import rewrites_nothing
+from safely.lint.volatility import is_volatile
 
 IDENTITY = (  # what to do instead, where no single spelling would do
     "`safely.add_column` refuses an identity, too: add the column nullable, fill it in with "
@@ -162,9 +164,9 @@ def column_type(
 ) -> Iterator[Finding]:
     """Yield a finding about a type that one day is regretted."""
     names = {"column": column.colname or change.parts.get("column", "")}
-    if type_name(column) in plain_sql.SERIALS:
+    if type_name(column) in column_types.SERIALS:
         finding = direction.finding("prefer-identity", statement, change, **names)
-        yield finding._replace(safe=plain_sql.IDENTITY)
+        yield finding._replace(safe=column_types.IDENTITY)
     elif type_name(column) == "timestamp":
         finding = direction.finding("prefer-timestamp-tz", statement, change, **names)
         yield finding._replace(safe="sa.DateTime(timezone=True)")
@@ -182,11 +184,11 @@ def added_column(
     constraints = {node.contype: node for node in every(column, nodes.Constraint)}
     default = constraints.get(pg_query_pb2.CONSTR_DEFAULT)
     is_computed = (
-        type_name(column) in plain_sql.SERIALS
+        type_name(column) in column_types.SERIALS
         or pg_query_pb2.CONSTR_IDENTITY in constraints
         or is_stored(constraints.get(pg_query_pb2.CONSTR_GENERATED))
     )
-    if is_computed or (default is not None and plain_sql.is_volatile(default.raw_expr)):
+    if is_computed or (default is not None and is_volatile(default.raw_expr)):
         finding = direction.finding("volatile-default", statement, change)
         if finding.safe is None:
             remedy = IDENTITY if pg_query_pb2.CONSTR_IDENTITY in constraints else STORED
@@ -241,7 +243,7 @@ def checked_column(direction: Direction, statement: Statement, change: Change) -
 
 def changed_rows(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield the findings about UPDATE and DELETE: the values they lose, the rows they lock."""
-    if not direction.up and plain_sql.overwrites(change):
+    if not direction.up and overwrites(change):
         yield direction.finding("lossy-downgrade", statement, change)
     if change.kind == "delete":  # also of one row, since no downgrade brings it back
         if direction.up:
@@ -326,7 +328,7 @@ def proved_not_null(direction: Direction, change: Change) -> set[str]:
     condition = added[1].node.def_.raw_expr
     return {
         f"{change.table}.{strings(test.arg.fields)[-1]}"
-        for test in plain_sql.required_tests(condition)
+        for test in required_tests(condition)
         if test.nulltesttype == pg_query_pb2.IS_NOT_NULL and isinstance(test.arg, nodes.ColumnRef)
     }
 

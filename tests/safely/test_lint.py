@@ -18,10 +18,10 @@ from alembic.util import CommandError
 from safely.ledger.checksum import checksum, short
 from safely.lint import lint, select
 from safely.lint.findings import Finding
-from safely.lint.plain_sql import STABLE_FUNCTIONS
 from safely.lint.rendering import render
 from safely.lint.reports import path_for_people
 from safely.lint.spelling import COUNTERPARTS
+from safely.lint.volatility import STABLE_FUNCTIONS
 from service.models import Base
 from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later
 from tests.commands import run_alembic, run_migrations

@@ -1,0 +1,181 @@
+"""The safe spelling of what ALTER TABLE does to a column."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from postgast import nodes, pg_query_pb2
+from postgast.nodes import AstNode, RangeVar
+
+from safely.lint.column_types import is_serial, type_of
+from safely.lint.constraint_spellings import rule_spelling
+from safely.lint.literals import optional_literal, safely_call, string_literal, text_literal
+from safely.lint.names import Unspelled, altered
+from safely.lint.parsing import expression, message, quoted
+from safely.lint.statements import Change
+from safely.lint.volatility import is_volatile
+
+FILL = "  # fill: the value for existing rows, and for builds that write none"
+
+
+class Steps(NamedTuple):
+    """The code to write instead of a change, one call a line."""
+
+    first: list[str]
+    """What adds a column; empty for other changes."""
+    then: list[str]
+    """What the column gets in calls of its own, or the whole change."""
+
+
+class Definition(NamedTuple):
+    """What a definition of a column says, apart from its type."""
+
+    default: AstNode | None
+    not_null: bool
+    computed: nodes.Constraint | None
+    rules: list[nodes.Constraint]
+    """CHECK, UNIQUE and REFERENCES."""
+
+
+def definition_of(column: nodes.ColumnDef) -> Definition:
+    """Return what a definition of a column says; raise Unspelled for what `safely` refuses."""
+    if column.storage_name or column.compression or column.fdwoptions:
+        raise Unspelled
+    default, not_null, computed = None, False, None
+    rules: list[nodes.Constraint] = []
+    for node in column.constraints:
+        if not isinstance(node, nodes.Constraint):
+            raise Unspelled
+        if node.contype == pg_query_pb2.CONSTR_DEFAULT:
+            default = node.raw_expr
+        elif is_plain_not_null(node):
+            not_null = True
+        elif node.contype == pg_query_pb2.CONSTR_GENERATED and node.generated_kind == "v":
+            computed = node
+        elif node.contype in RULES_OF_COLUMNS:
+            rules.append(node)
+        elif node.contype in DEFERRALS and rules:
+            rules[-1] = deferred(rules[-1], node.contype)
+        elif node.contype != pg_query_pb2.CONSTR_NULL:
+            raise Unspelled  # a primary key, an identity, a column that is computed for each row
+    return Definition(default, not_null, computed, rules)
+
+
+def is_plain_not_null(node: nodes.Constraint) -> bool:
+    """Return whether a rule of a column is NOT NULL, without a name or another clause."""
+    is_special = node.conname or node.skip_validation or node.is_no_inherit
+    return node.contype == pg_query_pb2.CONSTR_NOTNULL and not is_special
+
+
+RULES_OF_COLUMNS = (
+    pg_query_pb2.CONSTR_CHECK,
+    pg_query_pb2.CONSTR_UNIQUE,
+    pg_query_pb2.CONSTR_FOREIGN,
+)
+DEFERRALS = (
+    pg_query_pb2.CONSTR_ATTR_DEFERRABLE,
+    pg_query_pb2.CONSTR_ATTR_NOT_DEFERRABLE,
+    pg_query_pb2.CONSTR_ATTR_DEFERRED,
+    pg_query_pb2.CONSTR_ATTR_IMMEDIATE,
+)
+
+
+def deferred(rule: nodes.Constraint, attribute: int) -> nodes.Constraint:
+    """Return a rule of a column with the attribute that stands behind it."""
+    copy = pg_query_pb2.Constraint()
+    copy.CopyFrom(message(rule))
+    if attribute in (pg_query_pb2.CONSTR_ATTR_DEFERRABLE, pg_query_pb2.CONSTR_ATTR_DEFERRED):
+        copy.deferrable = True
+    copy.initdeferred = copy.initdeferred or attribute == pg_query_pb2.CONSTR_ATTR_DEFERRED
+    return nodes.Constraint(copy)
+
+
+def add_column(change: Change) -> Steps:
+    """Return the spelling of ADD COLUMN: the column, then what it gets in steps of its own."""
+    column: nodes.ColumnDef = change.node.def_
+    definition = definition_of(column)
+    table, schema = altered(change)
+    options = [string_literal(column.colname), type_of(column)]
+    is_later = is_added_later(column, definition)
+    if definition.computed is not None:
+        sql = string_literal(expression(definition.computed.raw_expr))
+        options.append(f"sa.Computed({sql}, persisted=False)")
+    if definition.default is not None and not is_later:
+        options.append(f"server_default={text_literal(expression(definition.default))}")
+    if definition.not_null and not needs_fill(definition) and not is_later:
+        options.append("nullable=False")
+    first = safely_call("add_column", table, f"sa.Column({', '.join(options)})", schema=schema)
+    return Steps([first], later_steps(change))
+
+
+def needs_fill(definition: Definition) -> bool:
+    """Return whether a column is NOT NULL, and nothing gives old rows a value."""
+    return definition.not_null and definition.default is None and definition.computed is None
+
+
+def is_added_later(column: nodes.ColumnDef, definition: Definition) -> bool:
+    """Return whether the default of a column differs from row to row."""
+    return is_serial(column) or is_volatile(definition.default)
+
+
+def later_steps(change: Change) -> list[str]:
+    """Return what follows ADD COLUMN: default, rows, NOT NULL, rules."""
+    column: nodes.ColumnDef = change.node.def_
+    definition = definition_of(column)
+    table, schema = altered(change)
+    name = string_literal(column.colname)
+    lines = []
+    if is_added_later(column, definition):
+        sql = expression(definition.default)
+        default = text_literal(sql) if sql else "…"
+        filled = string_literal(f"{quoted(column.colname)} = {sql or '…'}")
+        where = string_literal(f"{quoted(column.colname)} IS NULL")
+        lines.append(safely_call("change_default", table, name, default, schema=schema))
+        lines.append(safely_call("backfill", table, filled, where=where, schema=schema))
+        if definition.not_null or is_serial(column):
+            lines.append(safely_call("require_column", table, name, schema=schema))
+    elif needs_fill(definition):
+        lines.append(require_column(table, name, schema))
+    relation: RangeVar = change.statement.relation
+    lines += [rule_spelling(relation, rule, [column.colname]) for rule in definition.rules]
+    return lines
+
+
+def require_column(table: str, column: str, schema: str | None = None) -> str:
+    """Return the spelling of SET NOT NULL, for Python expressions."""
+    return safely_call("require_column", table, column, fill="…", schema=schema) + FILL
+
+
+def of_column(
+    function: str, last_argument: Callable[[Change], str] | None = None
+) -> Callable[[Change], list[str]]:
+    """Return a speller of a call with the table, the column and perhaps one more argument."""
+
+    def speller(change: Change) -> list[str]:
+        table, schema = altered(change)
+        more = [last_argument(change)] if last_argument else []
+        name = string_literal(change.node.name)
+        return [safely_call(function, table, name, *more, schema=schema)]
+
+    return speller
+
+
+def not_null(change: Change) -> list[str]:
+    """Return the spelling of SET NOT NULL; a constraint with a name of its own has none."""
+    if isinstance(change.node.def_, nodes.Constraint):
+        raise Unspelled
+    table, schema = altered(change)
+    return [require_column(table, string_literal(change.node.name), schema)]
+
+
+def conversion(change: Change) -> str:
+    """Return what stands after USING in ALTER COLUMN TYPE; empty without it."""
+    return expression(change.node.def_.raw_default)
+
+
+def change_type(change: Change) -> list[str]:
+    """Return the spelling of ALTER COLUMN TYPE."""
+    column: nodes.ColumnDef = change.node.def_
+    table, schema = altered(change)
+    using = optional_literal(conversion(change))
+    name, type_ = string_literal(change.node.name), type_of(column)
+    return [safely_call("change_type", table, name, type_, using=using, schema=schema)]
