@@ -7,15 +7,7 @@ from safely.lint.index_spellings import automatic_index_name
 from safely.lint.literals import name_list, optional_literal, safely_call, string_literal, yes
 from safely.lint.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.parsing import every, expression, quoted, strings
-from safely.lint.statements import Change
-
-KEY_ACTIONS = {
-    "a": "",
-    "c": "CASCADE",
-    "d": "SET DEFAULT",
-    "n": "SET NULL",
-    "r": "RESTRICT",
-}
+from safely.lint.statements import FOREIGN_KEY_ACTIONS, Change
 
 
 def rule_name(change: Change) -> str:
@@ -102,7 +94,7 @@ def foreign_key(relation: RangeVar, rule: nodes.Constraint, columns: list[str]) 
     table, schema = table_and_schema(relation)
     referent, referent_schema = table_and_schema(rule.pktable)
     remote = strings(rule.pk_attrs)
-    on_delete = KEY_ACTIONS[rule.fk_del_action]
+    on_delete = FOREIGN_KEY_ACTIONS.get(rule.fk_del_action, "")
     if set_columns := strings(rule.fk_del_set_cols):
         on_delete += f" ({', '.join(map(quoted, set_columns))})"
     return safely_call(
@@ -115,7 +107,7 @@ def foreign_key(relation: RangeVar, rule: nodes.Constraint, columns: list[str]) 
         source_schema=schema,
         referent_schema=referent_schema,
         ondelete=optional_literal(on_delete),
-        onupdate=optional_literal(KEY_ACTIONS[rule.fk_upd_action]),
+        onupdate=optional_literal(FOREIGN_KEY_ACTIONS.get(rule.fk_upd_action, "")),
         match=matches[rule.fk_matchtype],
         postgresql_not_valid=yes(rule.skip_validation),
         **deferral(rule),

@@ -8,7 +8,7 @@ from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import NAME_FIRST, Call, Source
 from safely.lint.spelling import code
-from safely.lint.sql_text import identifiers, items, unqualified
+from safely.lint.sql_text import identifiers, unqualified
 from safely.lint.statements import changes
 
 # words in an expression that name no column; and `id`, which most tables have
@@ -138,5 +138,5 @@ def describe(source: Source, call: Call, table: str) -> str:
     if name is None:
         return table
     if call.name == "backfill":
-        name = items(name)[0].partition("=")[0].strip()
+        name = name.partition("=")[0].strip()
     return name if call.name in NAME_FIRST else f"{table}.{name}"
