@@ -824,6 +824,40 @@ CASES = {
         'op.rename_table("patches", "beds", schema="public")',
         only=PG,
     ),
+    "table": sql(
+        "CREATE TABLE pots (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, plant_id int NOT "
+        "NULL REFERENCES plants (id) ON DELETE CASCADE, name varchar(20) DEFAULT 'a' UNIQUE, "
+        "size int CHECK (size > 0), twice int GENERATED ALWAYS AS (size * 2) STORED, made "
+        "timestamptz NOT NULL DEFAULT now(), mood mood, CONSTRAINT small CHECK (size < 9), "
+        "UNIQUE (plant_id, name)) WITH (fillfactor = 70); CREATE INDEX ON pots (made)",
+        "DROP TABLE pots",
+        'sa.Enum("sad", "ok", name="mood")',
+    ),
+    "table of a serial": sql(
+        'CREATE TABLE IF NOT EXISTS public.pots (id bigserial, name text COLLATE "C" NOT NULL, '
+        "CONSTRAINT pots_key PRIMARY KEY (id))",
+        "DROP TABLE public.pots",
+    ),
+    "table of two keys": sql(
+        "CREATE TABLE pots (bed_id int, plant_id int DEFAULT 1, PRIMARY KEY (bed_id, plant_id))",
+        "DROP TABLE IF EXISTS pots",
+    ),
+    "table with a key of its own": sql(
+        "CREATE TABLE pots (id int PRIMARY KEY, note text)", "DROP TABLE pots", only=""
+    ),
+    "table dropped": sql(
+        "DROP TABLE tags",
+        "CREATE TABLE tags (id serial CONSTRAINT pk_tags PRIMARY KEY, plant_id int CONSTRAINT "
+        "fk_tags_plant_id_plants REFERENCES plants (id) ON DELETE CASCADE, label text)",
+        other_rows=True,
+    ),
+    "table with a clause": sql(
+        "DROP TABLE tags", "CREATE UNLOGGED TABLE tags (id serial PRIMARY KEY)", none=True
+    ),
+    "table of a query": sql("DROP TABLE tags", "CREATE TABLE tags AS TABLE beds", none=True),
+    "table partitioned": sql(
+        "CREATE TABLE pots (id int) PARTITION BY RANGE (id)", "DROP TABLE pots", none=True
+    ),
     "truncate": sql("TRUNCATE tags", "", none=True),
     "truncate cascade": sql("TRUNCATE TABLE plants, tags RESTART IDENTITY CASCADE", "", none=True),
     "delete": sql("DELETE FROM tags WHERE id > 1", "", none=True, only=""),

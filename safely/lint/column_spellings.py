@@ -31,16 +31,17 @@ class Definition(NamedTuple):
 
     default: AstNode | None
     not_null: bool
-    computed: nodes.Constraint | None
+    generated: nodes.Constraint | None
+    """An identity, or an expression by which the column is computed."""
     rules: list[nodes.Constraint]
-    """CHECK, UNIQUE and REFERENCES."""
+    """CHECK, UNIQUE, REFERENCES and PRIMARY KEY."""
 
 
 def definition_of(column: nodes.ColumnDef) -> Definition:
     """Return what a definition of a column says; raise Unspelled for what `safely` refuses."""
     if column.storage_name or column.compression or column.fdwoptions:
         raise Unspelled
-    default, not_null, computed = None, False, None
+    default, not_null, generated = None, False, None
     rules: list[nodes.Constraint] = []
     for node in column.constraints:
         if not isinstance(node, nodes.Constraint):
@@ -49,15 +50,15 @@ def definition_of(column: nodes.ColumnDef) -> Definition:
             default = node.raw_expr
         elif is_plain_not_null(node):
             not_null = True
-        elif node.contype == pg_query_pb2.CONSTR_GENERATED and node.generated_kind == "v":
-            computed = node
+        elif node.contype in (pg_query_pb2.CONSTR_GENERATED, pg_query_pb2.CONSTR_IDENTITY):
+            generated = node
         elif node.contype in RULES_OF_COLUMNS:
             rules.append(node)
         elif node.contype in DEFERRALS and rules:
             rules[-1] = deferred(rules[-1], node.contype)
         elif node.contype != pg_query_pb2.CONSTR_NULL:
-            raise Unspelled  # a primary key, an identity, a column that is computed for each row
-    return Definition(default, not_null, computed, rules)
+            raise Unspelled  # NOT NULL with a name, for one
+    return Definition(default, not_null, generated, rules)
 
 
 def is_plain_not_null(node: nodes.Constraint) -> bool:
@@ -70,6 +71,7 @@ RULES_OF_COLUMNS = (
     pg_query_pb2.CONSTR_CHECK,
     pg_query_pb2.CONSTR_UNIQUE,
     pg_query_pb2.CONSTR_FOREIGN,
+    pg_query_pb2.CONSTR_PRIMARY,
 )
 DEFERRALS = (
     pg_query_pb2.CONSTR_ATTR_DEFERRABLE,
@@ -94,22 +96,46 @@ def add_column(change: Change) -> Steps:
     column: nodes.ColumnDef = change.node.def_
     definition = definition_of(column)
     table, schema = altered(change)
-    options = [string_literal(column.colname), type_of(column)]
-    is_later = is_added_later(column, definition)
-    if definition.computed is not None:
-        sql = string_literal(expression(definition.computed.raw_expr))
-        options.append(f"sa.Computed({sql}, persisted=False)")
-    if definition.default is not None and not is_later:
-        options.append(f"server_default={text_literal(expression(definition.default))}")
-    if definition.not_null and not needs_fill(definition) and not is_later:
-        options.append("nullable=False")
-    first = safely_call("add_column", table, f"sa.Column({', '.join(options)})", schema=schema)
+    is_filled = definition.generated is not None and definition.generated.generated_kind != "v"
+    if is_filled or any(rule.contype == pg_query_pb2.CONSTR_PRIMARY for rule in definition.rules):
+        raise Unspelled  # the statement would rewrite the table, or build the index of a key
+    if is_added_later(column, definition):
+        plain = definition._replace(default=None, not_null=False)
+    else:
+        plain = definition._replace(not_null=definition.not_null and not needs_fill(definition))
+    first = safely_call("add_column", table, column_of(column, plain), schema=schema)
     return Steps([first], later_steps(change))
+
+
+def column_of(column: nodes.ColumnDef, definition: Definition, *more: str) -> str:
+    """Return a column with its default, whether it may be NULL, and more arguments."""
+    parts = [string_literal(column.colname), type_of(column)]
+    if (node := definition.generated) is not None:
+        is_identity = node.contype == pg_query_pb2.CONSTR_IDENTITY
+        parts.append(identity(node) if is_identity else computed(node))
+    if definition.default is not None:
+        parts.append(f"server_default={text_literal(expression(definition.default))}")
+    if definition.not_null:
+        parts.append("nullable=False")
+    return f"sa.Column({', '.join([*parts, *more])})"
+
+
+def identity(node: nodes.Constraint) -> str:
+    """Return an identity; its sequence has no options."""
+    if node.options:
+        raise Unspelled
+    return "sa.Identity(always=True)" if node.generated_when == "a" else "sa.Identity()"
+
+
+def computed(node: nodes.Constraint) -> str:
+    """Return what computes a column."""
+    sql = string_literal(expression(node.raw_expr))
+    return f"sa.Computed({sql}, persisted={node.generated_kind == 's'})"
 
 
 def needs_fill(definition: Definition) -> bool:
     """Return whether a column is NOT NULL, and nothing gives old rows a value."""
-    return definition.not_null and definition.default is None and definition.computed is None
+    return definition.not_null and definition.default is None and definition.generated is None
 
 
 def is_added_later(column: nodes.ColumnDef, definition: Definition) -> bool:

@@ -150,9 +150,28 @@ class Direction(NamedTuple):
         else:
             text = ";\n".join(text.rstrip("; \n") for text in texts)
             safe = plain_sql.of_text(text, up=self.up)
-        if safe is None:
+        if safe is None or any(map(self.is_made_plainly, emitted)):
             return None
         return "\n".join([*self.constraints_to_drop(emitted), self.with_back(safe, emitted)])
+
+    def is_made_plainly(self, change: Change) -> bool:
+        """Return whether a table that is dropped is made by SQL without a spelling.
+
+        The table that `safely.drop_table` sets aside would be in the way of the next one.
+        """
+        return change.kind == "drop table" and any(
+            other.kind in ("create table", "create table as")
+            and other.table == change.table
+            and plain_sql.of_change(other) is None
+            for statement in self.opposite
+            if not (statement.from_safely or self.is_known(statement))
+            for other in changes(statement.text)
+        )
+
+    def is_known(self, statement: Statement) -> bool:
+        """Return whether an operation of Alembic emitted a statement, that `safely` has too."""
+        call, _ = self.location(statement)
+        return call is not None and spelling.is_known(call)
 
     def with_back(self, safe: str, emitted: list[Change]) -> str:
         """Return the spelling of a new type with the conversion back, which the downgrade tells."""

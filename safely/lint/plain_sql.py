@@ -27,6 +27,7 @@ from safely.lint.parsing import (
 )
 from safely.lint.row_spellings import backfill, overwrites
 from safely.lint.statements import Change, changes_of
+from safely.lint.table_spellings import create_table
 
 NOTHING_TO_UNDO = 'safely.nothing_to_undo("why the rows stay as they are")'
 LABELS = "  # all labels, in their order; existing and columns for --sql and SQLite"
@@ -201,6 +202,7 @@ SPELLERS: dict[str, Callable[[Change], Any]] = {
     "add label": change_enum,
     "check": add_constraint,
     "create index": create_index,
+    "create table": create_table,
     "default": of_column(
         "change_default", lambda change: text_literal(expression(change.node.def_))
     ),

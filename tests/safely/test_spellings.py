@@ -50,6 +50,7 @@ def downgrade():
 SAMPLE = (  # what is run without --full
     "index everything",
     "several actions, one without a spelling",
+    "table dropped",
     "op column foreign key with everything",
     "batch of several",
     "update alias in a subquery",

@@ -17,7 +17,7 @@ notes = sa.Table(
 
 
 def upgrade():
-    metadata.create_all(bind=op.get_bind())
+    metadata.create_all(bind=op.get_bind())  # <- raw-op
     op.create_index("ix_notes_body", "notes", ["body"])  # <- raw-op
 
 
