@@ -39,7 +39,10 @@ def statements(text: str) -> tuple[Parsed, ...]:
             pieces = split(text, method="scanner")
         except PgQueryError:  # a string or a comment that doesn't end
             return (Parsed(text.strip(), None, error.message),)
-        return tuple(parsed(piece.strip()) for piece in pieces if piece.strip())
+        found = [parsed(piece.strip()) for piece in pieces if piece.strip()]
+        if not any(statement.error for statement in found) and (failure := parsed(text)).error:
+            found.append(failure)  # the scanner leaves out pieces without a keyword
+        return tuple(found)
     encoded = text.encode()
     found = []
     for statement in tree.stmts:

@@ -423,6 +423,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
     ),
     'op.execute("DO $$ BEGIN END $$")': ("unseen", None),
     'op.execute("ALTER TABEL users")': ("syntax-error", None),
+    'op.execute("SELECT 1; nonsense here")': ("syntax-error", None),
     'safely.add_column("users", sa.Column("a", sa.Text(), nullable=False))': ("refused", None),
     'safely.add_column("users", sa.Column("a", sa.Uuid(), server_default=sa.func.uuidv7()))': (
         "volatile-default",
