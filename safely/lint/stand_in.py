@@ -50,7 +50,9 @@ class Cursor:
         self.record(with_literals(statement, parameters))
         if is_looking_first(statement):
             self.description = [("name", None, None, None, None, None, None)]
-            self.rows = [("there",)] if is_dropping() else []
+            # a query for several tables returns the names of those that are there
+            names = dict.fromkeys(["there", *map(str, parameters)])
+            self.rows = [(name,) for name in names] if is_dropping() else []
         elif is_reading(statement):
             raise NoAnswer("there is no database to answer this")
 
