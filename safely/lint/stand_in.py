@@ -126,7 +126,16 @@ DIALECT = offline(
     (18, 0),
     "public",
 )
-OTHER_DIALECT = offline(SQLiteDialect(paramstyle="numeric_dollar"), (3, 50, 0), "main")
+
+
+def other_dialect(name: str) -> sa.Dialect:
+    """Return a dialect in which a body sees another database, by the name that it compares."""
+    dialect = offline(SQLiteDialect(paramstyle="numeric_dollar"), (3, 50, 0), "main")
+    dialect.name = name
+    return dialect
+
+
+OTHER_DIALECTS = [*map(other_dialect, ("sqlite", "mysql", "mariadb", "mssql", "oracle"))]
 
 
 def connection(record: Record, dialect: sa.Dialect = DIALECT) -> sa.Connection:
