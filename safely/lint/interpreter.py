@@ -191,14 +191,23 @@ class Interpreter:
             return None
         if not any(isinstance(node, ast.Call | ast.Attribute) for node in ast.walk(test)):
             return here
+        elsewhere = (self.elsewhere(test, names, other) for other in stand_in.OTHER_DIALECTS)
+        return here if any(truth is not here for truth in elsewhere) else None
+
+    def elsewhere(
+        self, test: ast.expr, names: Mapping[str, Any], dialect: sa.Dialect
+    ) -> bool | None:
+        """Return the value of a test on a database of another dialect."""
         connection = self.recorder.connection
-        self.recorder.use(stand_in.connection(self.recorder.executed, stand_in.OTHER_DIALECT))
-        elsewhere = {
-            name: self.recorder.connection if value is connection else value
-            for name, value in names.items()
-        }
+        self.recorder.use(stand_in.connection(self.recorder.executed, dialect))
         try:
-            return here if self.truth(test, elsewhere) is not here else None
+            return self.truth(
+                test,
+                {
+                    name: self.recorder.connection if value is connection else value
+                    for name, value in names.items()
+                },
+            )
         finally:
             self.recorder.use(connection)
 

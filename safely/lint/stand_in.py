@@ -50,7 +50,9 @@ class Cursor:
         self.record(with_literals(statement, parameters))
         if is_looking_first(statement):
             self.description = [("name", None, None, None, None, None, None)]
-            self.rows = [("there",)] if is_dropping() else []
+            # a query for several tables returns the names of those that are there
+            names = dict.fromkeys(["there", *map(str, parameters)])
+            self.rows = [(name,) for name in names] if is_dropping() else []
         elif is_reading(statement):
             raise NoAnswer("there is no database to answer this")
 
@@ -124,7 +126,16 @@ DIALECT = offline(
     (18, 0),
     "public",
 )
-OTHER_DIALECT = offline(SQLiteDialect(paramstyle="numeric_dollar"), (3, 50, 0), "main")
+
+
+def other_dialect(name: str) -> sa.Dialect:
+    """Return a dialect in which a body sees another database, by the name that it compares."""
+    dialect = offline(SQLiteDialect(paramstyle="numeric_dollar"), (3, 50, 0), "main")
+    dialect.name = name
+    return dialect
+
+
+OTHER_DIALECTS = [*map(other_dialect, ("sqlite", "mysql", "mariadb", "mssql", "oracle"))]
 
 
 def connection(record: Record, dialect: sa.Dialect = DIALECT) -> sa.Connection:
