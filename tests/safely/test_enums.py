@@ -214,9 +214,9 @@ async def test_labels_change_while_builds_of_both_sides_read_and_write(
 
 
 PLAIN = {
-    "ALTER TYPE mood ADD VALUE 'happy'": 'safely.change_enum("mood", …, "happy")',
+    "ALTER TYPE mood ADD VALUE 'happy'": 'safely.change_enum("mood", …, "happy", existing=[…], columns=[…])',
     "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'": (
-        'safely.change_enum("mood", …, "fine", renamed={"ok": "fine"})'
+        'safely.change_enum("mood", …, renamed={"ok": "fine"}, existing=[…], columns=[…])'
     ),
     "DROP TYPE mood": 'safely.drop_enum("mood")',
 }

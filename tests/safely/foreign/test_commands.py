@@ -141,7 +141,9 @@ def test_rehearse_runs_the_last_revision_under_traffic(project: Project, *, full
 
 @pytest.mark.only("sqlite")
 @garden
-def test_rehearse_takes_a_project_on_sqlite_to_postgresql(project: Project) -> None:
+def test_rehearse_takes_a_project_on_sqlite_to_postgresql(project: Project, *, full: bool) -> None:
+    if not full:
+        pytest.skip("only with --full")
     revision = project.add_revision(
         'safely.create_index("idx_height", "plants", ["height"])',
         'safely.drop_index("idx_height", "plants")',
