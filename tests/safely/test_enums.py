@@ -213,10 +213,11 @@ async def test_labels_change_while_builds_of_both_sides_read_and_write(
     await new.engine.dispose()
 
 
+EXISTING = ", existing=[…], columns=[…])"
 PLAIN = {
-    "ALTER TYPE mood ADD VALUE 'happy'": 'safely.change_enum("mood", …, "happy", existing=[…], columns=[…])',
+    "ALTER TYPE mood ADD VALUE 'happy'": f'safely.change_enum("mood", …, "happy"{EXISTING}',
     "ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'": (
-        'safely.change_enum("mood", …, renamed={"ok": "fine"}, existing=[…], columns=[…])'
+        f'safely.change_enum("mood", …, renamed={{"ok": "fine"}}{EXISTING}'
     ),
     "DROP TYPE mood": 'safely.drop_enum("mood")',
 }
