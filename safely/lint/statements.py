@@ -160,7 +160,7 @@ def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
     """Yield a table or a materialized view that a query fills."""
     table = name_of(node.into.rel) if node.into else ""
     if node.into and is_temporary(node.into.rel):
-        yield Change("select", {})
+        yield Change("create temporary table as", {"table": table})
         return
     is_view = node.objtype == pg_query_pb2.OBJECT_MATVIEW
     yield Change("create materialized view" if is_view else "create table as", {"table": table})
@@ -169,8 +169,9 @@ def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
 def of_select(node: nodes.SelectStmt) -> Iterator[Change]:
     """Yield a query: the table that it makes, the rows that it locks, or what it reads."""
     into = next((select.into_clause for select in every(node, nodes.SelectStmt)), None)
-    if into is not None and not is_temporary(into.rel):
-        yield Change("create table as", {"table": name_of(into.rel)})
+    if into is not None:
+        temporary = "temporary " if is_temporary(into.rel) else ""
+        yield Change(f"create {temporary}table as", {"table": name_of(into.rel)})
     locked = [
         table
         for select in every(node, nodes.SelectStmt)
