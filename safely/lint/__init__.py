@@ -51,7 +51,7 @@ WITHOUT_SCRATCH = (
     "statement of the file, whatever the condition before it."
 )
 
-CREATE_TABLE = ("create table", "create table as", "create temporary table as")
+CREATE_TABLE = ("create table", "create table as", "create temporary table")
 PARTS = (  # of a table, which are dropped with it
     "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
     "no default",

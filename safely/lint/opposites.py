@@ -29,7 +29,7 @@ RULE_TYPES = {
 LABELS_BEFORE = "  # the labels before"
 NOTHING = {  # kinds of changes that leave nothing to undo
     "comment",
-    "create temporary table as",
+    "create temporary table",
     "lock",
     "lock rows",
     "lock timeout",

@@ -3,6 +3,7 @@
 Operations of `safely` are checked for what a column is, since their tests check how they work.
 """
 
+import ast
 from collections.abc import Iterator
 
 from postgast import nodes, pg_query_pb2
@@ -15,7 +16,7 @@ from safely.lint.rendering import BEGIN, Statement
 from safely.lint.row_spellings import overwrites, required_tests
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
-from safely.lint.type_changes import rewrites_nothing
+from safely.lint.type_changes import can_be_wider, rewrites_nothing
 from safely.lint.volatility import is_volatile
 
 IDENTITY = (  # what to do instead, where no single spelling would do
@@ -25,6 +26,10 @@ IDENTITY = (  # what to do instead, where no single spelling would do
 STORED = (
     "`safely.add_column` refuses it, too: as VIRTUAL, or sa.Computed with persisted=False, the "
     "value is computed when it is read (PostgreSQL 18)."
+)
+WIDER = (
+    "Lint doesn't know the old type: from a varchar, or a numeric of the same scale, that holds "
+    "less, PostgreSQL rewrites nothing. The argument existing_type tells lint."
 )
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
@@ -44,13 +49,26 @@ def check(direction: Direction) -> Iterator[Finding]:
     for statement in direction.statements:
         for change in changes(statement.text):
             yield from new_columns(direction, statement, change)
-            if change.kind == "no default" and not is_nullable(direction, change):
+            if change.kind == "no default" and not (
+                is_nullable(direction, change) or has_default_again(direction, statement, change)
+            ):
                 yield direction.finding("drop-default", statement, change)._replace(safe=None)
             if change.kind == "validate":
                 not_null |= proved_not_null(direction, change)
             if not statement.from_safely:
                 yield from unsafe_change(direction, statement, change, not_null)
     yield from two_tables(direction)
+
+
+def has_default_again(direction: Direction, dropping: Statement, drop: Change) -> bool:
+    """Return whether the statement, or a later one of its transaction, sets a default again."""
+    later = direction.statements[direction.statements.index(dropping) :]
+    return any(
+        change.kind == "default" and description(change) == description(drop)
+        for statement in later
+        if statement.transaction == dropping.transaction
+        for change in changes(statement.text)
+    )
 
 
 def unsafe_change(
@@ -67,11 +85,20 @@ def unsafe_change(
         yield from table_lock(direction, statement, change)
     elif direction.in_use(change.table):
         yield from change_in_use(direction, statement, change, not_null)
-    if kind != "update" and plain_sql.of_change(change):
+    if kind != "update" and plain_sql.of_change(change) and not is_temporary(direction, change):
         names = direction.raw_op_names(statement, change)
         finding = direction.finding("raw-op", statement, change, **names)
         if finding.safe:
             yield finding
+
+
+def is_temporary(direction: Direction, change: Change) -> bool:
+    """Return whether a change is about a table that ends with the session."""
+    return any(
+        other.kind == "create temporary table" and other.table == change.table
+        for statement in direction.statements
+        for other in changes(statement.text)
+    )
 
 
 def is_prepared(direction: Direction, change: Change) -> bool:
@@ -91,7 +118,8 @@ def change_in_use(
     kind = change.kind
     if kind in AT_ONCE:
         if not is_not_valid(change) and not keeps_rows(direction, statement, change):
-            yield direction.finding(AT_ONCE[kind], statement, change)
+            finding = direction.finding(AT_ONCE[kind], statement, change)
+            yield with_doubt(finding) if may_keep_rows(direction, statement, change) else finding
     elif kind in DROPS:
         rule = "plain-drop" if direction.up else "lossy-downgrade"
         yield direction.finding(rule, statement, change)
@@ -108,11 +136,29 @@ def change_in_use(
 
 def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bool:
     """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
-    call, _ = direction.location(statement)
-    if change.kind != "type" or call is None or change.node.def_.raw_default is not None:
+    if change.kind != "type" or change.node.def_.raw_default is not None:
         return False
-    existing = next((k.value for k in call.node.keywords if k.arg == "existing_type"), None)
-    return rewrites_nothing(existing, change.parts["type"])
+    return rewrites_nothing(existing_type(direction, statement), change.parts["type"])
+
+
+def may_keep_rows(direction: Direction, statement: Statement, change: Change) -> bool:
+    """Return whether a change of a type rewrites nothing on some old type, which nobody names."""
+    if change.kind != "type" or change.node.def_.raw_default is not None:
+        return False
+    return existing_type(direction, statement) is None and can_be_wider(change.parts["type"])
+
+
+def existing_type(direction: Direction, statement: Statement) -> ast.expr | None:
+    """Return the `existing_type` of the call that emitted a statement; None without one."""
+    call, _ = direction.location(statement)
+    keywords = call.node.keywords if call else ()
+    return next((keyword.value for keyword in keywords if keyword.arg == "existing_type"), None)
+
+
+def with_doubt(finding: Finding) -> Finding:
+    """Return a finding about a change of a type that rewrites the table only from some types."""
+    message = finding.message.replace(" rewrites ", " may rewrite ")
+    return finding._replace(message=message, why=f"{finding.why} {WIDER}")
 
 
 def is_not_valid(change: Change) -> bool:

@@ -119,7 +119,7 @@ HARMLESS = {  # nobody waits, no data is lost, and what clients use stays as it 
     "comment", "composite type", "constraints set", "create am", "create cast",
     "create conversion", "create domain", "create enum", "create materialized view",
     "create op class", "create op family", "create range", "create schema", "create seq",
-    "create statistics", "create temporary table as", "create transform", "create view",
+    "create statistics", "create temporary table", "create transform", "create view",
     "deallocate", "declare cursor", "define", "drop cluster", "fetch", "insert", "listen",
     "replace rel options", "reset options", "reset rel options", "sec label", "select",
     "set options", "set rel options", "set statistics", "unlisten", "vacuum", "variable show",
