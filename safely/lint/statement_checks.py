@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from postgast import nodes
+from postgast.nodes import AstNode
 
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
@@ -132,7 +133,7 @@ CHECKED_ELSEWHERE = {  # in sql_checks.py, settings_checks.py, rights_checks.py,
     UNSEEN, "update", "validate",
 }  # fmt: skip
 ALL = "each object of the role"  # of REASSIGN OWNED
-FALSE = ("false", "off", "no")
+FALSE = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")  # for PostgreSQL
 SET_NOT_NULL = "O"  # the parser's letter for it in ALTER DOMAIN
 OUTSIDE_OF_TRANSACTIONS = {
     "alter system", "create subscription", "create table space", "createdb", "drop table space",
@@ -215,11 +216,18 @@ def is_unlogged(change: Change) -> bool:
 def disables_autovacuum(change: Change) -> bool:
     """Return whether autovacuum no longer works on a table."""
     return change.kind == "set rel options" and any(
-        option.defname == "autovacuum_enabled"
-        and isinstance(option.arg, nodes.String)
-        and option.arg.sval.lower() in FALSE
+        option.defname == "autovacuum_enabled" and is_false(option.arg)
         for option in every(change.node, nodes.DefElem)
     )
+
+
+def is_false(value: AstNode | None) -> bool:
+    """Return whether the value of an option means false, such as `off` or 0."""
+    if isinstance(value, nodes.Integer):
+        return value.ival == 0
+    if isinstance(value, nodes.TypeName):  # a word without quotes
+        return strings(value.names)[-1] in FALSE
+    return isinstance(value, nodes.String) and value.sval.lower() in FALSE
 
 
 def is_checked(change: Change) -> bool:

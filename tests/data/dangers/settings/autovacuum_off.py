@@ -8,7 +8,7 @@ down_revision = "schema"
 
 
 def upgrade() -> None:
-    op.execute("ALTER TABLE orders SET (autovacuum_enabled = false)")  # <- autovacuum-off
+    op.execute("ALTER TABLE orders SET (autovacuum_enabled = off)")  # <- autovacuum-off
 
 
 def downgrade() -> None:
