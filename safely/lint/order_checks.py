@@ -8,11 +8,11 @@ from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every
 from safely.lint.rendering import Statement
-from safely.lint.source import EXECUTING
 from safely.lint.sql_checks import is_in_transaction
 from safely.lint.statements import Change, changes
 
 OPPOSITES = {"drop table": "create table", "drop column": "add column"}
+SQLALCHEMYS = "sa_savepoint_"  # begins the names of the savepoints that SQLAlchemy makes
 WRITES = ("delete", "insert", "insert query", "update", "upsert")
 
 
@@ -24,7 +24,7 @@ def check(direction: Direction) -> Iterator[Finding]:
             continue
         added = labels.setdefault(statement.transaction, set())
         for change in changes(statement.text):
-            if change.kind == "transaction" and is_of_author(direction, statement):
+            if change.kind == "transaction" and is_of_author(statement):
                 yield direction.finding("transaction-control", statement, change)
             elif change.kind in WRITES and change.table.startswith(("pg_", "sql_")):
                 yield direction.finding("catalogue-write", statement, change)._replace(safe=None)
@@ -43,10 +43,13 @@ def check(direction: Direction) -> Iterator[Finding]:
                 yield finding._replace(safe=None)
 
 
-def is_of_author(direction: Direction, statement: Statement) -> bool:
-    """Return whether the file runs a statement itself; Alembic ends transactions as well."""
-    call, _ = direction.location(statement)
-    return statement.line is not None and call is not None and call.name in EXECUTING
+def is_of_author(statement: Statement) -> bool:
+    """Return whether the file, or a helper that it calls, runs a statement itself.
+
+    Alembic ends transactions as well, and SQLAlchemy makes savepoints for begin_nested().
+    """
+    is_of_library = statement.from_alembic or SQLALCHEMYS in statement.text
+    return statement.line is not None and not is_of_library
 
 
 def comes_back(direction: Direction, dropping: Statement, drop: Change) -> bool:

@@ -49,6 +49,8 @@ class Statement(NamedTuple):
     """The statements of one transaction have the same number; negative if it was not rendered."""
     values: Mapping[str, Any] = {}  # nobody changes it
     """The local variables of the function on that line, by which a loop is spelled."""
+    from_alembic: bool = False
+    """Whether Alembic begins or ends its own transaction by it."""
 
 
 class Failure(NamedTuple):
@@ -122,6 +124,8 @@ class Recorder(io.StringIO):
         self.rewrites: list[Rewrite] = []
         self.prevented: list[Failure] = []
         self.in_transaction, self.transaction = False, 0
+        self.is_alembics = False
+        """Whether Alembic begins or ends its own transaction."""
         self.queued: Place | None = None
         self.numbers: Counter[int | None] = Counter()
         """How many statements each line has emitted."""
@@ -171,7 +175,14 @@ class Recorder(io.StringIO):
         if self.numbers[place.line] > MOST_STATEMENTS and place.line is not None:
             raise stand_in.GivenUp
         self.statements.append(
-            Statement(text, place.line, place.from_safely, self.transaction, place.values)
+            Statement(
+                text,
+                place.line,
+                place.from_safely,
+                self.transaction,
+                place.values,
+                self.is_alembics,
+            )
         )
 
     def place(self) -> Place:
@@ -268,6 +279,18 @@ class RecordingImpl(PostgresqlImpl):
     """Alembic's rendering for PostgreSQL, also of values that have no literal in SQLAlchemy."""
 
     recorder: Recorder
+
+    def emit_begin(self) -> None:
+        """Emit the BEGIN of Alembic's own transaction."""
+        self.recorder.is_alembics = True
+        super().emit_begin()
+        self.recorder.is_alembics = False
+
+    def emit_commit(self) -> None:
+        """Emit the COMMIT of Alembic's own transaction."""
+        self.recorder.is_alembics = True
+        super().emit_commit()
+        self.recorder.is_alembics = False
 
     def _exec(self, construct: Any, *arguments: Any, **options: Any) -> None:
         """Emit a statement; if a value has no literal, note that, and write it as a string."""

@@ -24,3 +24,8 @@ def add_audit_columns(table):
 
 def is_sqlite():
     return op.get_bind().dialect.name == "sqlite"
+
+
+def create_index_at_leisure(name, table, columns):
+    op.execute("COMMIT")
+    op.create_index(name, table, columns, postgresql_concurrently=True)
