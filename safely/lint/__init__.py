@@ -51,7 +51,7 @@ WITHOUT_SCRATCH = (
     "statement of the file, whatever the condition before it."
 )
 
-
+CREATE_TABLE = ("create table", "create table as", "create temporary table")
 PARTS = (  # of a table, which are dropped with it
     "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
     "no default",
@@ -227,7 +227,7 @@ def read(  # noqa: PLR0913  # likewise
         change.table
         for statement in certain.statements
         for change in changes(statement.text)
-        if change.kind == "create table"
+        if change.kind in CREATE_TABLE
     }
     directions = [
         Direction(

@@ -35,6 +35,7 @@ RULE_TYPES = {
 LABELS_BEFORE = "  # the labels before"
 NOTHING = {  # kinds of changes that leave nothing to undo
     "comment",
+    "create temporary table",
     "lock",
     "lock rows",
     "lock timeout",

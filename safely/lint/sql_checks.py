@@ -65,11 +65,20 @@ def unsafe_change(
         yield from table_lock(direction, statement, change)
     elif direction.in_use(change.table):
         yield from change_in_use(direction, statement, change, not_null)
-    if kind != "update" and plain_sql.of_change(change):
+    if kind != "update" and plain_sql.of_change(change) and not is_temporary(direction, change):
         names = direction.raw_op_names(statement, change)
         finding = direction.finding("raw-op", statement, change, **names)
         if finding.safe:
             yield finding
+
+
+def is_temporary(direction: Direction, change: Change) -> bool:
+    """Return whether a change is about a table that ends with the session."""
+    return any(
+        other.kind == "create temporary table" and other.table == change.table
+        for statement in direction.statements
+        for other in changes(statement.text)
+    )
 
 
 def is_prepared(direction: Direction, change: Change) -> bool:

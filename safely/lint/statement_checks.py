@@ -119,10 +119,10 @@ HARMLESS = {  # nobody waits, no data is lost, and what clients use stays as it 
     "comment", "composite type", "constraints set", "create am", "create cast",
     "create conversion", "create domain", "create enum", "create materialized view",
     "create op class", "create op family", "create range", "create schema", "create seq",
-    "create statistics", "create transform", "create view", "deallocate", "declare cursor",
-    "define", "drop cluster", "fetch", "insert", "listen", "replace rel options",
-    "reset options", "reset rel options", "sec label", "select", "set options",
-    "set rel options", "set statistics", "unlisten", "vacuum", "variable show",
+    "create statistics", "create temporary table", "create transform", "create view",
+    "deallocate", "declare cursor", "define", "drop cluster", "fetch", "insert", "listen",
+    "replace rel options", "reset options", "reset rel options", "sec label", "select",
+    "set options", "set rel options", "set statistics", "unlisten", "vacuum", "variable show",
 }  # fmt: skip
 CHECKED_ELSEWHERE = {  # in sql_checks.py, settings_checks.py, rights_checks.py, order_checks.py
     "add column", "add label", "alter collation", "alter domain", "alter function", "check",
@@ -145,6 +145,7 @@ ONLY_IN_UPGRADES = {
     "alter-sequence", "create-table-as", "drop-object", "extension", "grant-to-public", "identity",
     "owner", "rename", "replace-function", "replace-view", "revoke",
 }  # fmt: skip
+CREATE_TABLE = ("create table", "create table as")
 
 
 def check(direction: Direction) -> Iterator[Finding]:
@@ -153,7 +154,7 @@ def check(direction: Direction) -> Iterator[Finding]:
         if statement.from_safely:
             continue
         for change in changes(statement.text):
-            if direction.in_use(change.table) or change.kind == "create table":
+            if direction.in_use(change.table) or change.kind in CREATE_TABLE:
                 for rule in rules_of(direction, statement, change):
                     if direction.up or rule not in ONLY_IN_UPGRADES:
                         yield finding(direction, rule, statement, change)

@@ -141,6 +141,9 @@ def present(**parts: str) -> dict[str, str]:
 
 def of_create_table(node: nodes.CreateStmt) -> Iterator[Change]:
     """Yield the new table; it locks the tables to which its foreign keys refer, and its parent."""
+    if is_temporary(node.relation):
+        yield Change("create temporary table", {"table": name_of(node.relation)})
+        return
     locks = {
         name_of(constraint.pktable): SHARE_ROW_EXCLUSIVE
         for constraint in every(node, nodes.Constraint)
@@ -160,7 +163,7 @@ def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
     """Yield a table or a materialized view that a query fills."""
     table = name_of(node.into.rel) if node.into else ""
     if node.into and is_temporary(node.into.rel):
-        yield Change("select", {})
+        yield Change("create temporary table", {"table": table})
         return
     is_view = node.objtype == pg_query_pb2.OBJECT_MATVIEW
     yield Change("create materialized view" if is_view else "create table as", {"table": table})
@@ -169,8 +172,9 @@ def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
 def of_select(node: nodes.SelectStmt) -> Iterator[Change]:
     """Yield a query: the table that it makes, the rows that it locks, or what it reads."""
     into = next((select.into_clause for select in every(node, nodes.SelectStmt)), None)
-    if into is not None and not is_temporary(into.rel):
-        yield Change("create table as", {"table": name_of(into.rel)})
+    if into is not None:
+        kind = "create temporary table" if is_temporary(into.rel) else "create table as"
+        yield Change(kind, {"table": name_of(into.rel)})
     locked = [
         table
         for select in every(node, nodes.SelectStmt)

@@ -10,6 +10,8 @@ down_revision = "schema"
 
 def upgrade() -> None:
     op.execute("CREATE TEMPORARY TABLE new_orders AS SELECT id FROM orders WHERE state = 'new'")
+    op.execute("DELETE FROM new_orders WHERE id = 1")
+    op.execute("DROP TABLE new_orders")
 
 
 def downgrade() -> None:
