@@ -24,6 +24,10 @@ from safely.lint.source import read_text
 MOST_ROUNDS = 200  # of a loop
 DEEPEST = 10  # calls of functions in the file, one inside the other
 RUN_ASYNC = "run_async"
+ORM_WRITES = {
+    "add", "add_all", "bulk_insert_mappings", "bulk_save_objects", "bulk_update_mappings", "delete",
+    "merge",
+}  # fmt: skip
 LIBRARIES = ("alembic.", "sqlalchemy.")
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -292,7 +296,9 @@ class Interpreter:
                 return self.call(node, names)
             except ERRORS:  # not even with unknown arguments
                 if len(self.recorder.statements) == before:
-                    has_effect = is_statement and not self.is_of_library(node.func, names)
+                    has_effect = is_statement and (
+                        not self.is_of_library(node.func, names) or self.is_of_session(node.func)
+                    )
                     self.errors.append(Failed(error, node.lineno, has_effect))
                 return UNKNOWN
 
@@ -343,6 +349,10 @@ class Interpreter:
         """Return whether a function is one of SQLAlchemy's or Alembic's."""
         module = str(getattr(self.tolerant(node, names), "__module__", ""))
         return module.startswith(LIBRARIES)
+
+    def is_of_session(self, node: ast.expr) -> bool:
+        """Return whether a method tells a session of SQLAlchemy's ORM what to write."""
+        return self.has_session and isinstance(node, ast.Attribute) and node.attr in ORM_WRITES
 
     def call(self, node: ast.Call, names: dict[str, Any]) -> Any:
         """Return the value of a call in which each argument that can't be told is UNKNOWN."""
