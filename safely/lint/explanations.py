@@ -49,4 +49,5 @@ def explain(name: str) -> str:
 
 def in_general(text: str) -> str:
     """Return the text of a rule about no line in particular, such as `dropping <what> …`."""
+    text = text.replace("{stopped}", "")  # what stopped lint is about one line
     return text.replace("{", "<").replace("}", ">").strip()
