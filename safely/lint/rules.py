@@ -489,9 +489,9 @@ RULES = {
     "plain-drop": Rule(
         Severity.GRAVE,
         "dropping {what} deletes its data for good",
-        "No downgrade brings the data back. Older builds, which still read and write it, fail; "
-        "PostgreSQL refuses the statement while a published version shows the data. The statement "
-        "takes ACCESS EXCLUSIVE on {table} for an instant.",
+        "No downgrade brings the data back, and older builds still read and write it. PostgreSQL "
+        "refuses to drop a table or a column that a published version shows. The statement takes "
+        "ACCESS EXCLUSIVE on {table} for an instant.",
         loses=True,
     ),
     "cascade": Rule(
@@ -510,9 +510,9 @@ RULES = {
     "drop-constraint": Rule(
         Severity.WARNING,
         "dropping {name} lets values in that deployed builds may not expect",
-        "An upsert and logical replication need the primary key or the unique constraint. The "
-        "statement takes ACCESS EXCLUSIVE on {locked}: it waits for every transaction that uses "
-        "it, and all later queries queue behind it.",
+        "If it is a primary key or a unique constraint, upserts and logical replication may need "
+        "it. The statement takes ACCESS EXCLUSIVE on {locked}: it waits for every transaction that "
+        "uses it, and all later queries queue behind it.",
     ),
     "drop-database": Rule(
         Severity.GRAVE,
