@@ -42,13 +42,26 @@ def check(direction: Direction) -> Iterator[Finding]:
     for statement in direction.statements:
         for change in changes(statement.text):
             yield from new_columns(direction, statement, change)
-            if change.kind == "no default" and not is_nullable(direction, change):
+            if change.kind == "no default" and not (
+                is_nullable(direction, change) or has_default_again(direction, statement, change)
+            ):
                 yield direction.finding("drop-default", statement, change)._replace(safe=None)
             if change.kind == "validate":
                 not_null |= proved_not_null(direction, change)
             if not statement.from_safely:
                 yield from unsafe_change(direction, statement, change, not_null)
     yield from two_tables(direction)
+
+
+def has_default_again(direction: Direction, dropping: Statement, drop: Change) -> bool:
+    """Return whether the statement, or a later one of its transaction, sets a default again."""
+    later = direction.statements[direction.statements.index(dropping) :]
+    return any(
+        change.kind == "default" and description(change) == description(drop)
+        for statement in later
+        if statement.transaction == dropping.transaction
+        for change in changes(statement.text)
+    )
 
 
 def unsafe_change(

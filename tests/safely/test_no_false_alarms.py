@@ -91,6 +91,18 @@ def test_a_column_that_is_brought_back_is_no_alarm(tmp_path: Path) -> None:
     assert rules(tmp_path, 'safely.drop_column("orders", "note")', plain) == ["required-column"]
 
 
+@pytest.mark.parametrize("between", ["", "op.execute('SELECT 1')\n"])
+def test_a_default_that_is_set_again_is_no_alarm(tmp_path: Path, between: str) -> None:
+    drop = "op.execute('ALTER TABLE orders ALTER state DROP DEFAULT')\n"
+    again = "op.execute(\"ALTER TABLE orders ALTER COLUMN state SET DEFAULT 'open'\")"
+    assert rules(tmp_path, f"{drop}{between}{again}") == []
+    both = "ALTER TABLE orders ALTER state DROP DEFAULT, ALTER state SET DEFAULT 'open'"
+    assert rules(tmp_path, f'op.execute("{both}")') == []
+    assert rules(tmp_path, f"{again}\n{between}{drop}") == ["drop-default"]
+    other = "op.execute(\"ALTER TABLE orders ALTER COLUMN note SET DEFAULT 'open'\")"
+    assert "drop-default" in rules(tmp_path, f"{drop}{between}{other}")
+
+
 @pytest.mark.parametrize("existing", WIDER)
 def test_a_type_that_keeps_the_rows_is_no_alarm(tmp_path: Path, existing: str) -> None:
     assert rules(tmp_path, RECEIPT.format(existing, WIDER[existing])) == []
