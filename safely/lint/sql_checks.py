@@ -3,6 +3,7 @@
 Operations of `safely` are checked for what a column is, since their tests check how they work.
 """
 
+import ast
 from collections.abc import Iterator
 
 from postgast import nodes, pg_query_pb2
@@ -14,7 +15,7 @@ from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
-from safely.lint.type_changes import rewrites_nothing
+from safely.lint.type_changes import can_be_wider, rewrites_nothing
 
 IDENTITY = (  # what to do instead, where no single spelling would do
     "`safely.add_column` refuses an identity, too: add the column nullable, fill it in with "
@@ -23,6 +24,10 @@ IDENTITY = (  # what to do instead, where no single spelling would do
 STORED = (
     "`safely.add_column` refuses it, too: as VIRTUAL, or sa.Computed with persisted=False, the "
     "value is computed when it is read (PostgreSQL 18)."
+)
+WIDER = (
+    "Lint doesn't know the old type: from a varchar, or a numeric of the same scale, that holds "
+    "less, PostgreSQL rewrites nothing. The argument existing_type tells lint."
 )
 DROPS = ("drop column", "drop table", "truncate")
 CONSTRAINTS = ("check", "foreign key", "not null")  # those that can be added NOT VALID
@@ -111,7 +116,8 @@ def change_in_use(
     kind = change.kind
     if kind in AT_ONCE:
         if not is_not_valid(change) and not keeps_rows(direction, statement, change):
-            yield direction.finding(AT_ONCE[kind], statement, change)
+            finding = direction.finding(AT_ONCE[kind], statement, change)
+            yield with_doubt(finding) if may_keep_rows(direction, statement, change) else finding
     elif kind in DROPS:
         rule = "plain-drop" if direction.up else "lossy-downgrade"
         yield direction.finding(rule, statement, change)
@@ -128,11 +134,29 @@ def change_in_use(
 
 def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bool:
     """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
-    call, _ = direction.location(statement)
-    if change.kind != "type" or call is None or change.node.def_.raw_default is not None:
+    if change.kind != "type" or change.node.def_.raw_default is not None:
         return False
-    existing = next((k.value for k in call.node.keywords if k.arg == "existing_type"), None)
-    return rewrites_nothing(existing, change.parts["type"])
+    return rewrites_nothing(existing_type(direction, statement), change.parts["type"])
+
+
+def may_keep_rows(direction: Direction, statement: Statement, change: Change) -> bool:
+    """Return whether a change of a type rewrites nothing on some old type, which nobody names."""
+    if change.kind != "type" or change.node.def_.raw_default is not None:
+        return False
+    return existing_type(direction, statement) is None and can_be_wider(change.parts["type"])
+
+
+def existing_type(direction: Direction, statement: Statement) -> ast.expr | None:
+    """Return the `existing_type` of the call that emitted a statement; None without one."""
+    call, _ = direction.location(statement)
+    keywords = call.node.keywords if call else ()
+    return next((keyword.value for keyword in keywords if keyword.arg == "existing_type"), None)
+
+
+def with_doubt(finding: Finding) -> Finding:
+    """Return a finding about a change of a type that rewrites the table only from some types."""
+    message = finding.message.replace(" rewrites ", " may rewrite ")
+    return finding._replace(message=message, why=f"{finding.why} {WIDER}")
 
 
 def is_not_valid(change: Change) -> bool:

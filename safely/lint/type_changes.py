@@ -34,6 +34,11 @@ def rewrites_nothing(existing: ast.expr | None, new: str) -> bool:
     return before.sizes[0] <= after.sizes[0]
 
 
+def can_be_wider(new: str) -> bool:
+    """Return whether a column of some other type keeps its rows under a type, as SQL."""
+    return of_sql(new) is not None
+
+
 def of_code(node: ast.expr | None) -> SizedType | None:
     """Return the type of an expression such as `sa.VARCHAR(length=20)`; None for another type."""
     arguments: list[ast.expr] = []

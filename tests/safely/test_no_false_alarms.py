@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from safely.lint import lint, select
+from safely.lint.findings import Finding
 from tests.dangers import MODELS, OPTIONS, script_directory
 from tests.revisions import indented
 
@@ -56,11 +57,18 @@ def rules(
     directory: Path, up: str, down: str = KEPT, before: str | tuple[str, ...] = "schema"
 ) -> list[str]:
     """Return the rules that a revision with these bodies breaks, but for plain Alembic."""
+    return [finding.rule for finding in findings(directory, up, down, before)]
+
+
+def findings(
+    directory: Path, up: str, down: str = KEPT, before: str | tuple[str, ...] = "schema"
+) -> list[Finding]:
+    """Return the findings about a revision with these bodies, but for plain Alembic."""
     names = {"up": indented(up), "down": indented(down), "before": before}
     (directory / "one.py").write_text(REVISION.format(name="one", **names), encoding="utf-8")
     script = script_directory(directory)
     found = lint(script, select(script, ["one"]), MODELS, OPTIONS, with_squawk=False)["one"]
-    return [finding.rule for finding in found if finding.rule != "raw-op"]
+    return [finding for finding in found if finding.rule != "raw-op"]
 
 
 def test_drops_in_a_body_that_drops_the_table_are_no_alarm_of_their_own(tmp_path: Path) -> None:
@@ -125,3 +133,22 @@ def test_an_empty_revision_and_an_empty_merge_are_no_alarm(tmp_path: Path, body:
     other = REVISION.format(name="two", before="schema", up="    pass", down="    pass")
     (tmp_path / "two.py").write_text(other, encoding="utf-8")
     assert rules(tmp_path, body, body, before=("schema", "two")) == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "words"),
+    [
+        ("varchar(200)", "in place may rewrite payments"),
+        ("numeric(12, 2)", "in place may rewrite payments"),
+        ("integer", "in place rewrites payments"),
+        ("text USING receipt::text", "in place rewrites payments"),
+    ],
+)
+def test_a_rewrite_that_depends_on_the_old_type_is_no_certainty(
+    tmp_path: Path, type_: str, words: str
+) -> None:
+    sql = f"ALTER TABLE payments ALTER COLUMN receipt TYPE {type_}"
+    (finding,) = findings(tmp_path, f'op.execute("{sql}")')
+    assert finding.rule == "type-change"
+    assert finding.message.endswith(words)
+    assert ("doesn't know the old type" in finding.why) == ("may" in words)
