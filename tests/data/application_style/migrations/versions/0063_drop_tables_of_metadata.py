@@ -16,4 +16,4 @@ def upgrade():
 
 
 def downgrade():
-    metadata.create_all(bind=op.get_bind())
+    metadata.create_all(bind=op.get_bind())  # <- raw-op
