@@ -450,7 +450,7 @@ RULES = {
     "trigger": Rule(
         Severity.ERROR,
         "{trigger} runs code of the database in every write to {table}",
-        "Writes of deployed builds change or fail at once, and each gets slower. CREATE TRIGGER "
+        "Writes of deployed builds change or fail at once, and each gets slower. The statement "
         "takes SHARE ROW EXCLUSIVE on {table} for an instant: it waits for every writer, and later "
         "writers queue behind it.",
     ),
