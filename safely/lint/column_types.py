@@ -1,13 +1,13 @@
 """SQLAlchemy's types for the types of columns in SQL."""
 
 from postgast import nodes, pg_query_pb2
-from postgast.nodes import TypeName
+from postgast.nodes import AstNode, TypeName
 
 from safely.lint.literals import string_literal
 from safely.lint.names import Unspelled
-from safely.lint.parsing import expression, message, strings, type_sql
+from safely.lint.parsing import every, expression, message, strings, type_sql
 
-IDENTITY = 'sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity())'
+IDENTITY = 'sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity()'
 SERIALS = {
     "bigserial": "sa.BigInteger()",
     "serial": "sa.Integer()",
@@ -119,3 +119,18 @@ def collation_of(clause: nodes.CollateClause | None) -> str:
 def is_serial(column: nodes.ColumnDef) -> bool:
     """Return whether the type of a column is a serial."""
     return column.type_name is not None and strings(column.type_name.names)[-1] in SERIALS
+
+
+def identity(column: nodes.ColumnDef, table: AstNode | None) -> str:
+    """Return the spelling of a new table's column that numbers the rows, as an identity."""
+    keys = [
+        constraint
+        for constraint in every(table, nodes.Constraint)
+        if constraint.contype == pg_query_pb2.CONSTR_PRIMARY
+    ]
+    is_key = any(column.colname in strings(constraint.keys) for constraint in keys) or any(
+        constraint.contype == pg_query_pb2.CONSTR_PRIMARY
+        for constraint in every(column, nodes.Constraint)
+    )
+    key = ", primary_key=True" if is_key else ""
+    return f"sa.Column({string_literal(column.colname)}, {IDENTITY}{key})"

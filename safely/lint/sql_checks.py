@@ -27,6 +27,11 @@ STORED = (
     "`safely.add_column` refuses it, too: as VIRTUAL, or sa.Computed with persisted=False, the "
     "value is computed when it is read (PostgreSQL 18)."
 )
+ONE_BY_ONE = (
+    "Add the column nullable and without the default, give it the default with "
+    "safely.change_default, fill in the old rows with safely.backfill, and then add its "
+    "constraints."
+)
 WIDER = (
     "Lint doesn't know the old type: from a varchar, or a numeric of the same scale, that holds "
     "less, PostgreSQL rewrites nothing. The argument existing_type tells lint."
@@ -212,7 +217,9 @@ def column_type(
     names = {"column": column.colname or change.parts.get("column", "")}
     if type_name(column) in column_types.SERIALS:
         finding = direction.finding("prefer-identity", statement, change, **names)
-        yield finding._replace(safe=column_types.IDENTITY)
+        # an added column is spelled by what else is said of it: safely.add_column takes no identity
+        is_new = change.kind == "create table"
+        yield finding._replace(safe=column_types.identity(column, change.node) if is_new else None)
     elif type_name(column) == "timestamp":
         finding = direction.finding("prefer-timestamp-tz", statement, change, **names)
         yield finding._replace(safe="sa.DateTime(timezone=True)")
@@ -237,7 +244,13 @@ def added_column(
     if is_computed or (default is not None and is_volatile(default.raw_expr)):
         finding = direction.finding("volatile-default", statement, change)
         if finding.safe is None:
-            remedy = IDENTITY if pg_query_pb2.CONSTR_IDENTITY in constraints else STORED
+            remedies = {
+                pg_query_pb2.CONSTR_IDENTITY: IDENTITY,
+                pg_query_pb2.CONSTR_GENERATED: STORED,
+            }
+            remedy = next(
+                (remedies[type_] for type_ in remedies if type_ in constraints), ONE_BY_ONE
+            )
             finding = finding._replace(why=f"{finding.why} {remedy}")
         yield finding
     if pg_query_pb2.CONSTR_PRIMARY in constraints:

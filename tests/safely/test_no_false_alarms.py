@@ -99,6 +99,23 @@ def test_a_column_that_is_brought_back_is_no_alarm(tmp_path: Path) -> None:
     assert rules(tmp_path, 'safely.drop_column("orders", "note")', plain) == ["required-column"]
 
 
+def test_an_identity_is_spelled_with_the_name_and_the_key_of_its_column(tmp_path: Path) -> None:
+    columns = 'sa.Column("number", sa.Integer, primary_key=True), sa.Column("name", sa.Text)'
+    (finding,) = findings(tmp_path, f'op.create_table("plants", {columns})')
+    number = 'sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity()'
+    assert finding.safe == f'sa.Column("number", {number}, primary_key=True)'
+    (finding,) = findings(tmp_path, 'op.execute("CREATE TABLE plants (place serial)")')
+    assert finding.safe == f'sa.Column("place", {number})'
+    # safely.add_column takes no identity
+    added = findings(tmp_path, 'op.execute("ALTER TABLE orders ADD COLUMN place serial UNIQUE")')
+    assert {finding.rule: "Identity" in str(finding.safe) for finding in added} == {
+        "prefer-identity": False,
+        "unique-at-once": False,
+        "volatile-default": False,
+    }
+    assert not any("Computed" in finding.why for finding in added)
+
+
 @pytest.mark.parametrize("between", ["", "op.execute('SELECT 1')\n"])
 def test_a_default_that_is_set_again_is_no_alarm(tmp_path: Path, between: str) -> None:
     drop = "op.execute('ALTER TABLE orders ALTER state DROP DEFAULT')\n"
