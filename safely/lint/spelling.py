@@ -19,6 +19,7 @@ from alembic.operations import BatchOperations, Operations
 import safely
 from safely.lint.column_spellings import require_column
 from safely.lint.constraint_spellings import rule_name
+from safely.lint.findings import LOOP
 from safely.lint.literals import safely_call, string_literal
 from safely.lint.plain_sql import of_change, steps_of
 from safely.lint.source import OP, Call, Source, full_name
@@ -49,6 +50,7 @@ NOT_CHANGED = {  # for each keyword of alter_column: the constant with which it 
 INFORMATION = "existing_"  # what keywords of alter_column begin with that only describe the column
 COMPUTED = ("Computed", "FetchedValue", "Identity", "Sequence")  # no plain defaults
 REFUSED_IN_COLUMNS = {"autoincrement", "onupdate", "primary_key", "server_onupdate", "system"}
+OF_COLUMNS = ("add column", "foreign key", "unique", "create index")  # what add_column emits
 LATER_STEPS = ("unique", "index")  # of a column, which `safely` adds in calls of their own
 NAMED_KINDS = {  # the kind of change of which an operation takes the name first
     "create_check_constraint": "check",
@@ -292,7 +294,10 @@ def add_column(
     """
     column = source.resolve(values["column"])
     added = [change for change in changes if change.kind == "add column"]
-    if not isinstance(column, ast.Call) or len(added) != 1:
+    is_call = isinstance(column, ast.Call) and is_call_of(column, ("Column",))
+    if not isinstance(column, ast.Call) or not is_call or len(added) != 1:
+        if any(map(is_refused_whole, added)):
+            return from_sql(changes)
         # behind a function, or not rendered: nothing is known of the column
         return whole_column(source, values, note)
     steps = steps_of(added[0])
@@ -302,11 +307,7 @@ def add_column(
     )
     if steps is None or refused:
         return None
-    others = [
-        of_change(change)
-        for change in changes
-        if change.kind in ("foreign key", "unique", "create index")
-    ]
+    others = [of_change(change) for change in changes if change.kind in OF_COLUMNS[1:]]
     lines = [*steps.then, *filter(None, others)]
     plain = plain_column(column, steps.then)
     is_same = ast.dump(plain) == ast.dump(column)
@@ -314,6 +315,21 @@ def add_column(
     schema = code(source, values["schema"]) if "schema" in values else None
     call = safely_call("add_column", code(source, values["table_name"]), shown, schema=schema)
     return "\n".join([call + note, *lines])
+
+
+def from_sql(changes: list[Change]) -> str | None:
+    """Return the calls that add the columns of a statement, or of each round of a loop."""
+    pieces = [of_change(change) for change in changes if change.kind in OF_COLUMNS]
+    if None in pieces:
+        return None
+    is_loop = [change.kind for change in changes].count("add column") > 1
+    return "\n".join([*([LOOP] if is_loop else []), *map(str, pieces)])
+
+
+def is_refused_whole(change: Change) -> bool:
+    """Return whether `safely.add_column` refuses a column as it stands, by the SQL that adds it."""
+    steps = steps_of(change)
+    return steps is None or bool(steps.then)
 
 
 def whole_column(source: Source, values: dict[str, ast.expr], note: str) -> str:

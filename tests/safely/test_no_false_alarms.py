@@ -116,6 +116,19 @@ def test_an_identity_is_spelled_with_the_name_and_the_key_of_its_column(tmp_path
     assert not any("Computed" in finding.why for finding in added)
 
 
+def test_a_column_that_safely_would_refuse_as_it_stands_is_spelled_by_its_sql(
+    tmp_path: Path,
+) -> None:
+    columns = 'sa.Column("a", sa.Text), sa.Column("b", sa.Text, nullable=False)'
+    (finding,) = findings(tmp_path, f'for c in ({columns}):\n    op.add_column("orders", c)')
+    a = 'safely.add_column("orders", sa.Column("a", sa.Text()))'
+    b = 'safely.add_column("orders", sa.Column("b", sa.Text()))'
+    assert str(finding.safe).startswith(f"# in the place of the loop\n{a}\n{b}\n")
+    made = 'made = lambda: sa.Column("b", sa.Text, nullable=False)\nop.add_column("orders", made())'
+    (finding,) = findings(tmp_path, made)
+    assert str(finding.safe).startswith(f'{b}\nsafely.require_column("orders", "b", fill=…)')
+
+
 @pytest.mark.parametrize("between", ["", "op.execute('SELECT 1')\n"])
 def test_a_default_that_is_set_again_is_no_alarm(tmp_path: Path, between: str) -> None:
     drop = "op.execute('ALTER TABLE orders ALTER state DROP DEFAULT')\n"
