@@ -111,6 +111,8 @@ class Dialect(PGDialect):
     """SQLAlchemy's dialect without a driver, which would know how to set an isolation level."""
 
     supports_statement_cache = True
+    # a session would miss the rows that its UPDATE is to change
+    supports_sane_rowcount = supports_sane_multi_rowcount = False
 
     def get_isolation_level_values(self, connection: Any) -> list[Any]:
         """Return the levels, with that of the drivers."""
