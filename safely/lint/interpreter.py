@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import sqlalchemy as sa
 from alembic import op
 
-from safely.lint import stand_in
+from safely.lint import parsing, stand_in
 from safely.lint.rendering import ERRORS, SAFELY, Place, Recorder
 from safely.lint.source import read_text
 
@@ -63,7 +63,7 @@ class Unknown(str):
         """Do nothing."""
 
 
-UNKNOWN = Unknown(stand_in.UNKNOWN)
+UNKNOWN = Unknown(parsing.UNKNOWN)
 
 
 class Ended(NamedTuple):

@@ -12,6 +12,7 @@ Node = TypeVar("Node", bound=AstNode)
 
 BOUND_VALUE = re.compile(r"(?<![:\w]):(?=[A-Za-z_])\w+")  # of SQLAlchemy's text(), such as :name
 QUOTED = re.compile(r"""\bE'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|"(?:[^"]|"")*\"""", re.DOTALL)
+UNKNOWN = "…"  # stands in SQL for what only a database knows, or the author
 PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 FIELDS = {  # the field of pg_query_pb2.Node that holds a message of each type
     field.message_type.name: field.name for field in pg_query_pb2.Node.DESCRIPTOR.fields
@@ -118,7 +119,9 @@ def select_of(target: Any) -> str:
 def deparsed(statement: Any) -> str:
     """Return a statement as SQL, whose strings SQLite reads as well."""
     sql = deparse(pg_query_pb2.ParseResult(stmts=[pg_query_pb2.RawStmt(stmt=statement)]))
-    return QUOTED.sub(lambda match: plain_string(match.group()), sql)
+    return QUOTED.sub(lambda match: plain_string(match.group()), sql).replace(
+        f'"{UNKNOWN}"', UNKNOWN
+    )
 
 
 def plain_string(quoted_text: str) -> str:
@@ -147,4 +150,6 @@ def strings(nodes: Iterable[AstNode]) -> list[str]:
 
 def quoted(name: str) -> str:
     """Return a name as SQL needs it: in double quotes, unless it is plain lower case."""
+    if name == UNKNOWN:
+        return name
     return name if PLAIN_NAME.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from alembic.operations import Operations
 
 import safely
-from safely.lint.stand_in import UNKNOWN
+from safely.lint.parsing import UNKNOWN
 
 OP, SAFELY = "alembic.op", "safely"
 BATCH = f"{OP}.batch_alter_table"

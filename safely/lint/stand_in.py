@@ -16,13 +16,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
+from safely.lint.parsing import UNKNOWN
+
 READING = re.compile(r"\s*(?:SELECT|WITH|VALUES|TABLE|SHOW|EXPLAIN|FETCH)\b", re.IGNORECASE)
 RETURNING = re.compile(r"\bRETURNING\b", re.IGNORECASE)
 # a placeholder, or what may contain the same letters: a string, a quoted name, a DO block
 PLACEHOLDER = re.compile(
     r"'(?:[^']|'')*'|\"[^\"]*\"|(?P<tag>\$[A-Za-z_]*\$).*?(?P=tag)|\$(?P<number>\d+)", re.DOTALL
 )
-UNKNOWN = "…"  # stands for a value that only a database knows
 CATALOGUE = "pg_catalog."  # in the queries of SQLAlchemy's inspector
 Record = Callable[[str], None]
 
