@@ -19,7 +19,7 @@ ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values 
 OF_TYPES = ("add label", "rename label", "drop type")
 NOT_VALID = ", postgresql_not_valid=True"
 
-BLOCKS_ALL = ("create table", "lock")  # the change blocks all tables that it locks
+BLOCKS_ALL = ("add column", "create table", "lock")  # the change blocks all tables that it locks
 
 
 class Direction(NamedTuple):

@@ -441,6 +441,11 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
 }
 
 
+def test_a_column_that_refers_to_another_table_locks_both(chain: Path, draft: Draft) -> None:
+    draft('op.execute("ALTER TABLE users ADD a text REFERENCES idempotency_key (key)")')
+    assert rules(chain) == ["raw-op", "two-tables"]
+
+
 @pytest.mark.parametrize("line", PLAIN)
 def test_a_harmful_line_is_reported_once_with_the_code_to_write_instead(
     chain: Path, draft: Draft, line: str
