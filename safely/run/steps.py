@@ -19,6 +19,7 @@ from alembic.config import Config
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from safely import alembic_internals as alembic
@@ -208,7 +209,9 @@ def run_body(script: Script, *, up: bool, **arguments: Any) -> None:
     except CommandError:
         raise
     except Exception as error:
-        is_own = not is_migrators(error) and is_about_a_connection(error)
+        # SQLAlchemy wraps no error of the driver where it changes the isolation level
+        is_migrators_own = is_migrators(error) or isinstance(error, AsyncAdapt_asyncpg_dbapi.Error)
+        is_own = not is_migrators_own and is_about_a_connection(error)
         if is_own or is_wrong_call(error, script) or is_refused_statement(error):
             raise failed(script, error) from error
         raise
