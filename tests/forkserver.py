@@ -39,6 +39,7 @@ LIBRARIES = [
     "litestar.static_files",
     "msgspec",
     "platformdirs",
+    "postgast",
     "prometheus_client.openmetrics.exposition",
     "psutil",
     "rich.progress",

@@ -19,6 +19,8 @@ CORE = {
     "greenlet",  # of sqlalchemy[asyncio], like typing-extensions
     "mako",  # of alembic, like markupsafe
     "markupsafe",
+    "postgast",
+    "protobuf",  # of postgast
     "safely",
     "sqlalchemy",
     "typing-extensions",
