@@ -102,6 +102,20 @@ async def write(engine: AsyncEngine, statement: str) -> None:
         await connection.execute(text(statement))
 
 
+async def execute(url: str, *statements: str) -> list[Any]:
+    """Execute statements in one session, which leaves nothing behind; return the last one's rows.
+
+    A transaction is committed unless a statement says otherwise.
+    """
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements[:-1]:
+            await connection.execute(statement)
+        return list(await connection.fetch(statements[-1]))
+    finally:
+        await connection.close()
+
+
 async def revision_of(engine: AsyncEngine) -> str | None:
     """Return the revision that the database is at; None at base."""
     rows = await query(engine, "SELECT version_num FROM alembic_version")

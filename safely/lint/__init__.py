@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
+from safely.errors import first_line
 from safely.lint import (
     file_checks,
     index_checks,
@@ -320,8 +321,9 @@ def of_body(direction: Direction, seen: View) -> Iterator[Finding]:
         if isinstance(reason, Prevented):
             yield Finding.of("acts-outside", parsed.lines_at(line), act=str(reason))
         else:
-            is_known = reason is None or isinstance(reason, NoAnswer)
-            stopped = "" if is_known else f" It raises {description(reason)}."
+            stopped = ""
+            if reason is not None and not isinstance(reason, NoAnswer):
+                stopped = f" It raises {description(reason)}."
             yield Finding.of("unseen", parsed.lines_at(line), stopped=stopped)
 
 
@@ -339,11 +341,6 @@ def failed(direction: Direction, rendering: Rendering) -> Finding:
     return Finding.of("unrendered", lines, error=message)
 
 
-def description(error: BaseException | None) -> str:
+def description(error: BaseException) -> str:
     """Return an error in one line."""
     return f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
-
-
-def first_line(error: BaseException | None) -> str:
-    """Return the first line of an error's message."""
-    return str(error).partition("\n")[0]

@@ -21,13 +21,13 @@ class Steps(NamedTuple):
     """The code to write instead of a change, one call a line."""
 
     first: list[str]
-    """What adds a column; empty for other changes."""
+    """The calls that add a column; empty for other changes."""
     then: list[str]
-    """What the column gets in calls of its own, or the whole change."""
+    """The calls that give the column its default and its constraints, or make the whole change."""
 
 
 class Definition(NamedTuple):
-    """What a definition of a column says, apart from its type."""
+    """The clauses in the definition of a column, apart from its type."""
 
     default: AstNode | None
     not_null: bool

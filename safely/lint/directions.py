@@ -38,7 +38,7 @@ class Direction(NamedTuple):
     opposite: list[Statement] = []  # noqa: RUF012  # nobody changes it
     """The statements of the other direction."""
     spellings: dict[tuple[int, int], str | None] = {}  # noqa: RUF012  # each one is given its own
-    """What is to be written instead of the call at a line and column, where that is known."""
+    """The code to write instead of the call at a line and column, where that is known."""
 
     def location(self, statement: Statement) -> tuple[Call | None, Lines]:
         """Return the call that emitted a statement, with its values, and its lines."""
@@ -74,14 +74,18 @@ class Direction(NamedTuple):
 
     def locks(self, change: Change) -> tuple[tuple[str, str], ...]:
         """Return the locks of a change; of an index, on the table that has it in the models."""
+        return tuple((table or self.owner(change), mode) for table, mode in change.locks.items())
+
+    def owner(self, change: Change) -> str:
+        """Return the table that has the index of a change in the models; empty without one."""
         index = unqualified(change.parts.get("name", ""))
-        owners = [
-            table.name
-            for table in self.metadata.tables.values()
-            if any(index == other.name for other in table.indexes)
-        ]
-        return tuple(
-            (table or next(iter(owners), ""), mode) for table, mode in change.locks.items()
+        return next(
+            (
+                table.name
+                for table in self.metadata.tables.values()
+                if any(index == other.name for other in table.indexes)
+            ),
+            "",
         )
 
     def with_locks(self, findings: list[Finding]) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What the body of a revision must not do while lint runs it: connect, write files, run programs.
+"""Keeps the body of a revision, while lint runs it, from connections, files and programs.
 
 Python reports these actions as audit events, and an error that is raised there prevents them. A
 driver that is written in C, such as psycopg, reports none, so its connections are refused where the

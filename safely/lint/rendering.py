@@ -78,7 +78,7 @@ class Rendering(NamedTuple):
     unprintable: Sequence[Failure] = ()
     """Statements that Alembic can't print with their values, though the body went on."""
     prevented: Sequence[Failure] = ()
-    """What the body would do outside of its database, which lint has prevented."""
+    """The actions outside of its database that lint has kept the body from."""
     rewrites: Sequence[Rewrite] = ()
     """The batches that make their table anew."""
     lines: frozenset[int] = frozenset()

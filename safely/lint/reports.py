@@ -22,7 +22,7 @@ class Report(NamedTuple):
     lines: tuple[str, ...]
     """The lines of code that it is about."""
     fingerprint: str
-    """The same as long as the code stays: other lines may move it within the file."""
+    """Names the finding by its code, so it stays when other lines move the code in the file."""
 
 
 def reports(

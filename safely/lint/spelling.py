@@ -66,11 +66,11 @@ class Bound(NamedTuple):
 
     values: dict[str, ast.expr]
     positional: list[str]
-    """Those that need no name: the table of an index to drop among them."""
+    """The parameters whose values stand without a name, such as the table of an index to drop."""
     others: list[ast.expr]
-    """Those of `*columns`."""
+    """The arguments that `*columns` takes."""
     unpacked: list[ast.keyword]
-    """Those of `**options`."""
+    """The arguments that `**options` takes."""
 
 
 def of_call(

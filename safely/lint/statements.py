@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar
 
+from safely.database import as_literal
 from safely.lint.parsing import (
     action_sql,
     every,
@@ -636,14 +637,9 @@ def of_prepare(node: nodes.PrepareStmt) -> Iterator[Change]:
 def of_enum(node: nodes.AlterEnumStmt) -> Iterator[Change]:
     """Yield a label that is added to an enum or renamed."""
     name = ".".join(map(quoted, strings(node.type_name)))
-    label, old = (literal(value) if value else "" for value in (node.new_val, node.old_val))
+    label, old = (as_literal(value) if value else "" for value in (node.new_val, node.old_val))
     kind = "rename label" if old else "add label"
     yield Change(kind, present(name=name, label=label, old=old))
-
-
-def literal(value: str) -> str:
-    """Return a string as SQL."""
-    return "'{}'".format(value.replace("'", "''"))
 
 
 def of_grant(node: nodes.GrantStmt) -> Iterator[Change]:

@@ -1,4 +1,4 @@
-"""All that lint sees of one direction: what the body emitted, and what its other branches would."""
+"""One direction as lint sees it: the SQL of the body, and that of its other branches."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,11 +28,11 @@ SILENT = {
 
 
 class View(NamedTuple):
-    """What one direction of a revision does, in every branch."""
+    """The effects of one direction of a revision, in every branch."""
 
     rendering: Rendering
     statements: list[Statement]
-    """Those of the rendering, and those of the branches that it didn't take."""
+    """The statements of the rendering, and of the branches that it didn't take."""
     unseen: dict[int, BaseException | None]
     """The lines of calls whose effect can't be told, and what they raise."""
     dead: set[int]

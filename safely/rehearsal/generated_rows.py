@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import asyncpg
 
+from safely.errors import first_line
 from safely.rehearsal.application_tables import NUMBERS, Column, Table, parents_first
 from safely.rehearsal.connection import quoted
 
@@ -174,8 +175,3 @@ def insertion(target: str, columns: list[Column], values: list[str], source: str
     names = ", ".join(quoted(column.name) for column in columns)
     of_columns = f" ({names})" if names else ""  # without columns, the defaults are taken
     return f"INSERT INTO {target}{of_columns} SELECT {', '.join(values)} FROM {source}"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; the next ones may hold a row."""
-    return str(error).partition("\n")[0]

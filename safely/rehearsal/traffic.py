@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import asyncpg
 
+from safely.errors import first_line
 from safely.rehearsal.application_tables import Column, Table
 from safely.rehearsal.connection import CopyAddress, quoted
 from safely.rehearsal.generated_rows import (
     ONE_IN,
     NoValueError,
-    first_line,
     insertion,
     value,
 )

@@ -57,6 +57,7 @@ class Effect(NamedTuple):
 
 LEAVE = "Leave it out"
 FAIL = "their builds would fail"
+OLDER_FAIL = "builds before {builds} would fail, or write what newer ones can't read"
 WITHDRAW = f"{LEAVE}: {PURGE} withdraws the versions that no build needs any more"
 BRING_BACK = f"{LEAVE}: `python -m safely purge` drops for good what no build needs any more"
 STAMP = f"{LEAVE}: `alembic stamp REV` says where a database is"
@@ -113,12 +114,12 @@ EFFECTS = {
     ),
     ("trigger", "gone"): Effect(
         "drops {names}",
-        "builds before {builds} would fail, or write what newer ones can't read",
+        OLDER_FAIL,
         f"{LEAVE}: {PURGE} drops it as soon as no build needs it",
     ),
     ("trigger", "changed"): Effect(
         "disables or changes {names}",
-        "builds before {builds} would fail, or write what newer ones can't read",
+        OLDER_FAIL,
         f"{LEAVE}: with the trigger on, safely.backfill changes rows in batches",
     ),
     ("function", "gone"): Effect("drops {names}", "older builds would fail", LEAVE),

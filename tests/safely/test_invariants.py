@@ -13,7 +13,7 @@ import pytest
 
 from tests.chain import HEAD, NEXT, NUMBERS, later
 from tests.commands import run_alembic, run_migrations
-from tests.databases import Databases, engine_for, name_of, path_of, run_script
+from tests.databases import Databases, engine_for, execute, name_of, path_of, run_script
 from tests.migrated import leftovers, state_of
 from tests.revisions import copy_repository, write_revision
 
@@ -198,17 +198,6 @@ def migrate(url: str, clone: Path, target: str) -> tuple[int, str]:
     process = run_alembic(url, *arguments, cwd=clone, check=False, APP_ROLE=APP)
     assert "Traceback" not in process.stderr
     return process.returncode, process.stdout
-
-
-async def execute(url: str, *statements: str) -> list[Any]:
-    """Execute statements in a session; return the last one's rows."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements[:-1]:
-            await connection.execute(statement)
-        return list(await connection.fetch(statements[-1]))
-    finally:
-        await connection.close()
 
 
 async def picture(url: str) -> Any:

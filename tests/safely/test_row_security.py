@@ -11,7 +11,7 @@ import pytest
 from safely.ledger.ledger import SNAPSHOT
 from tests.chain import HEAD, NEXT, NUMBERS
 from tests.commands import run_alembic
-from tests.databases import Databases, name_of
+from tests.databases import Databases, execute, name_of
 from tests.paths import ROOT
 from tests.revisions import Revision
 
@@ -81,20 +81,6 @@ def refused(deployment: Deployment, *arguments: str, cwd: Path) -> str:
     assert process.returncode != 0
     assert "Traceback" not in process.stderr
     return process.stdout.splitlines()[-1]
-
-
-async def execute(url: str, *statements: str) -> list[asyncpg.Record]:
-    """Execute statements in one session, which leaves nothing behind; return the last one's rows.
-
-    A transaction is committed unless a statement says otherwise.
-    """
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in statements[:-1]:
-            await connection.execute(statement)
-        return list(await connection.fetch(statements[-1]))
-    finally:
-        await connection.close()
 
 
 async def ids(deployment: Deployment, statement: str) -> list[int]:
