@@ -16,18 +16,8 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from safely.errors import first_line
-from safely.lint import (
-    file_checks,
-    index_checks,
-    order_checks,
-    rights_checks,
-    settings_checks,
-    source,
-    sql_checks,
-    squawk,
-    statement_checks,
-    subjects,
-)
+from safely.lint import source, squawk
+from safely.lint.checks import files, indexes, kinds, order, rights, settings, subjects, tables
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding, apply_suppressions, without_duplicates
 from safely.lint.outside import Prevented
@@ -66,14 +56,7 @@ class Scratch(Protocol):
         """Return the SQL of one direction of a revision; None where there is no such database."""
 
 
-SQL_CHECKS = (
-    sql_checks,
-    statement_checks,
-    settings_checks,
-    rights_checks,
-    index_checks,
-    order_checks,
-)
+SQL_CHECKS = (tables, kinds, settings, rights, indexes, order)
 
 
 class Reading(NamedTuple):
@@ -281,7 +264,7 @@ def own_findings(reading: Reading, script: ScriptDirectory) -> Iterator[Finding]
         for finding in of_body(direction, seen):
             yield finding._replace(up=direction.up)
     upgrade, downgrade = reading.directions
-    yield from file_checks.check(upgrade, downgrade, script, is_undone=is_undone(reading))
+    yield from files.check(upgrade, downgrade, script, is_undone=is_undone(reading))
     yield from subjects.check(upgrade)
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from safely.lint import opposites, plain_sql, spelling
-from safely.lint.column_spellings import conversion
 from safely.lint.findings import LOOP, Finding, Lines
-from safely.lint.literals import string_literal
 from safely.lint.rendering import Statement
 from safely.lint.source import Call, Source, with_values
+from safely.lint.spellings import calls, opposites, plain_sql
+from safely.lint.spellings.columns import conversion
+from safely.lint.spellings.literals import string_literal
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import MODES, Change, changes
 
@@ -125,7 +125,7 @@ class Direction(NamedTuple):
         if None in pieces:
             return None
         lines = [self.without_not_valid(str(piece)) for piece in dict.fromkeys(pieces)]
-        is_repeated = not spelling.is_known(call) and any(len(texts) > 1 for _, texts in variants)
+        is_repeated = not calls.is_known(call) and any(len(texts) > 1 for _, texts in variants)
         return "\n".join([LOOP, *lines] if len(lines) > 1 or is_repeated else lines)
 
     def without_not_valid(self, spelling: str) -> str:
@@ -147,8 +147,8 @@ class Direction(NamedTuple):
     def of_variant(self, call: Call, texts: list[str]) -> str | None:
         """Return the code to write instead of a call with certain values, which emitted this."""
         emitted = [change for text in texts for change in changes(text)]
-        if spelling.is_known(call):
-            safe = spelling.of_call(self.source, call, self.metadata, emitted)
+        if calls.is_known(call):
+            safe = calls.of_call(self.source, call, self.metadata, emitted)
         elif call.owner == "safely":
             safe = None
         else:
@@ -175,7 +175,7 @@ class Direction(NamedTuple):
     def is_known(self, statement: Statement) -> bool:
         """Return whether an operation of Alembic emitted a statement, that `safely` has too."""
         call, _ = self.location(statement)
-        return call is not None and spelling.is_known(call)
+        return call is not None and calls.is_known(call)
 
     def with_back(self, safe: str, emitted: list[Change]) -> str:
         """Return the spelling of a new type with the conversion back, which the downgrade tells."""
@@ -251,7 +251,7 @@ class Direction(NamedTuple):
     def raw_op_names(self, statement: Statement, change: Change) -> dict[str, str]:
         """Return the names for the rule raw-op, about the call that emitted a statement."""
         call, _ = self.location(statement)
-        if call is not None and not spelling.is_known(call):
+        if call is not None and not calls.is_known(call):
             call = None  # a call that runs plain SQL
         code = "this SQL" if call is None else f"op.{call.name}"
         return {"code": code, "lock": self.lock_of(change)}

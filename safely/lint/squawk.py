@@ -35,7 +35,7 @@ IGNORED = {
     "ban-drop-not-null": "older builds write no NULL; whether they can read one, no SQL shows",
 }
 IGNORED_IN_DOWNGRADES = {"ban-drop-default", "ban-drop-view", "ban-drop-function", "ban-drop-type"}
-# rules of squawk for which sql_checks.py has one of our own, which knows the tables in use
+# rules of squawk for which checks/tables.py has one of our own, which knows the tables in use
 OWN = {
     "adding-foreign-key-constraint",
     "adding-not-nullable-field",

@@ -9,8 +9,8 @@ from alembic.script import ScriptDirectory
 from postgast import nodes, parse, pg_query_pb2
 
 from safely.lint import lint
-from safely.lint.settings_checks import BEGINNINGS, WITHOUT_EFFECT
-from safely.lint.statement_checks import CHECKED_ELSEWHERE, HARMLESS, RULE_OF_KIND
+from safely.lint.checks.kinds import CHECKED_ELSEWHERE, HARMLESS, RULE_OF_KIND
+from safely.lint.checks.settings import BEGINNINGS, WITHOUT_EFFECT
 from safely.lint.statements import ACTIONS, changes, words
 from tests.dangers import OPTIONS
 

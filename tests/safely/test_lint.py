@@ -20,7 +20,7 @@ from safely.lint import lint, select
 from safely.lint.findings import Finding
 from safely.lint.rendering import render
 from safely.lint.reports import path_for_people
-from safely.lint.spelling import COUNTERPARTS
+from safely.lint.spellings.calls import COUNTERPARTS
 from safely.lint.volatility import STABLE_FUNCTIONS
 from service.models import Base
 from tests.chain import HEAD, NEXT, NUMBERS, VERSIONS, later

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from postgast import nodes
 
+from safely.lint.checks.tables import is_in_transaction
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every
 from safely.lint.rendering import Statement
-from safely.lint.sql_checks import is_in_transaction
 from safely.lint.statements import Change, changes
 
 OPPOSITES = {"drop table": "create table", "drop column": "add column"}

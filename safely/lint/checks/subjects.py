@@ -7,7 +7,7 @@ from typing import NamedTuple
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
 from safely.lint.source import NAME_FIRST, Call, Source
-from safely.lint.spelling import code
+from safely.lint.spellings.calls import code
 from safely.lint.sql_text import identifiers, unqualified
 from safely.lint.statements import changes
 

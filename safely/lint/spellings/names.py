@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from postgast import pg_query_pb2
 from postgast.nodes import RangeVar
 
-from safely.lint.literals import optional_literal, string_literal
+from safely.lint.spellings.literals import optional_literal, string_literal
 from safely.lint.statements import Change
 
 LONGEST_NAME = 63  # bytes; PostgreSQL shortens the parts of a longer one

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from postgast import nodes, pg_query_pb2
 
-from safely.lint import plain_sql
-from safely.lint.column_spellings import require_column
-from safely.lint.constraint_spellings import constraint_name
-from safely.lint.index_spellings import automatic_index_name
-from safely.lint.literals import safely_call, string_literal
-from safely.lint.names import Unspelled, altered, qualified_name, table_and_schema
 from safely.lint.parsing import every, message, strings
-from safely.lint.plain_sql import NOTHING_TO_UNDO
 from safely.lint.source import Call, Source
-from safely.lint.spelling import code
+from safely.lint.spellings import plain_sql
+from safely.lint.spellings.calls import code
+from safely.lint.spellings.columns import require_column
+from safely.lint.spellings.constraints import constraint_name
+from safely.lint.spellings.indexes import automatic_index_name
+from safely.lint.spellings.literals import safely_call, string_literal
+from safely.lint.spellings.names import Unspelled, altered, qualified_name, table_and_schema
+from safely.lint.spellings.plain_sql import NOTHING_TO_UNDO
 from safely.lint.statements import Change
 
 RULE_TYPES = {

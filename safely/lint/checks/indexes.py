@@ -8,9 +8,9 @@ from postgast import nodes, pg_query_pb2
 
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
-from safely.lint.literals import name_list, safely_call, string_literal
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
+from safely.lint.spellings.literals import name_list, safely_call, string_literal
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import Change, changes
 

@@ -3,9 +3,9 @@
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, TypeName
 
-from safely.lint.literals import string_literal
-from safely.lint.names import Unspelled
 from safely.lint.parsing import every, expression, message, strings, type_sql
+from safely.lint.spellings.literals import string_literal
+from safely.lint.spellings.names import Unspelled
 
 IDENTITY = 'sa.BigInteger().with_variant(sa.Integer(), "sqlite"), sa.Identity()'
 SERIALS = {

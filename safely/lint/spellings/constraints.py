@@ -3,10 +3,16 @@
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import RangeVar
 
-from safely.lint.index_spellings import automatic_index_name
-from safely.lint.literals import name_list, optional_literal, safely_call, string_literal, yes
-from safely.lint.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.parsing import every, expression, quoted, strings
+from safely.lint.spellings.indexes import automatic_index_name
+from safely.lint.spellings.literals import (
+    name_list,
+    optional_literal,
+    safely_call,
+    string_literal,
+    yes,
+)
+from safely.lint.spellings.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.statements import FOREIGN_KEY_ACTIONS, Change
 
 

@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 from postgast import nodes, pg_query_pb2
 
-from safely.lint import column_types, plain_sql, subjects
+from safely.lint.checks import subjects
+from safely.lint.checks.type_changes import can_be_wider, rewrites_nothing
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import BEGIN, Statement
-from safely.lint.row_spellings import overwrites, required_tests
+from safely.lint.spellings import column_types, plain_sql
+from safely.lint.spellings.rows import overwrites, required_tests
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
-from safely.lint.type_changes import can_be_wider, rewrites_nothing
 from safely.lint.volatility import is_volatile
 
 IDENTITY = (  # what to do instead, where no single spelling would do

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar, TypeName
 
-from safely.lint.literals import safely_call, string_literal
-from safely.lint.names import Unspelled, table_and_schema
 from safely.lint.parsing import deparsed, every, expression, message, quoted, strings
+from safely.lint.spellings.literals import safely_call, string_literal
+from safely.lint.spellings.names import Unspelled, table_and_schema
 from safely.lint.statements import Change
 from safely.lint.volatility import is_volatile
 

@@ -17,12 +17,12 @@ from alembic import op
 from alembic.operations import BatchOperations, Operations
 
 import safely
-from safely.lint.column_spellings import require_column
-from safely.lint.constraint_spellings import rule_name
 from safely.lint.findings import LOOP
-from safely.lint.literals import safely_call, string_literal
-from safely.lint.plain_sql import of_change, steps_of
 from safely.lint.source import OP, Call, Source, full_name
+from safely.lint.spellings.columns import require_column
+from safely.lint.spellings.constraints import rule_name
+from safely.lint.spellings.literals import safely_call, string_literal
+from safely.lint.spellings.plain_sql import of_change, steps_of
 from safely.lint.statements import Change
 from safely.operations.options import OTHER_DATABASES
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, TypeName
 
-from safely.lint.literals import (
+from safely.lint.parsing import as_node, deparsed, expression, quoted, strings
+from safely.lint.spellings.literals import (
     literal_dict,
     name_list,
     optional_literal,
@@ -14,8 +15,7 @@ from safely.lint.literals import (
     text_literal,
     yes,
 )
-from safely.lint.names import Unspelled, automatic_name, table_and_schema
-from safely.lint.parsing import as_node, deparsed, expression, quoted, strings
+from safely.lint.spellings.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.statements import Change
 
 

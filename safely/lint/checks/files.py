@@ -8,11 +8,11 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from safely.lint import plain_sql, spelling
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
-from safely.lint.row_spellings import overwrites
 from safely.lint.source import Call, Source
+from safely.lint.spellings import calls, plain_sql
+from safely.lint.spellings.rows import overwrites
 from safely.lint.statements import ROW_EXCLUSIVE, changes
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
@@ -39,7 +39,7 @@ def check(
         yield from empty_downgrade(upgrade, is_undone=is_undone)
     for call in source.calls:
         direction = upgrade if call.up else downgrade
-        if call.owner != "safely" and spelling.is_known(call) and (safe := direction.spelled(call)):
+        if call.owner != "safely" and calls.is_known(call) and (safe := direction.spelled(call)):
             names = {"code": f"op.{call.name}", "lock": direction.lock_of_call(call)}
             yield Finding.of("raw-op", call.lines, safe, **names)._replace(up=call.up)
         if call.owner == "safely" and call.name == "backfill" and not call.up:

@@ -6,11 +6,16 @@ from typing import NamedTuple
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar
 
-from safely.lint.column_types import is_serial, type_of
-from safely.lint.constraint_spellings import rule_spelling
-from safely.lint.literals import optional_literal, safely_call, string_literal, text_literal
-from safely.lint.names import Unspelled, altered
 from safely.lint.parsing import expression, message, quoted
+from safely.lint.spellings.column_types import is_serial, type_of
+from safely.lint.spellings.constraints import rule_spelling
+from safely.lint.spellings.literals import (
+    optional_literal,
+    safely_call,
+    string_literal,
+    text_literal,
+)
+from safely.lint.spellings.names import Unspelled, altered
 from safely.lint.statements import Change
 from safely.lint.volatility import is_volatile
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from postgast import nodes
 from postgast.nodes import AstNode
 
+from safely.lint.checks.tables import is_in_transaction
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
-from safely.lint.sql_checks import is_in_transaction
 from safely.lint.sql_text import unqualified
 from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
 
@@ -124,7 +124,7 @@ HARMLESS = {  # nobody waits, no data is lost, and what clients use stays as it 
     "replace rel options", "reset options", "reset rel options", "sec label", "select",
     "set options", "set rel options", "set statistics", "unlisten", "vacuum", "variable show",
 }  # fmt: skip
-CHECKED_ELSEWHERE = {  # in sql_checks.py, settings_checks.py, rights_checks.py, order_checks.py
+CHECKED_ELSEWHERE = {  # in tables.py, settings.py, rights.py, order.py
     "add column", "add label", "alter collation", "alter domain", "alter function", "check",
     "column grant", "copy file", "create function", "create index", "create table", "default",
     "delete", "discard", "drop column", "drop index", "drop table", "foreign key", "grant",
@@ -139,7 +139,7 @@ OUTSIDE_OF_TRANSACTIONS = {
     "alter system", "create subscription", "create table space", "createdb", "drop table space",
     "dropdb",
 }  # fmt: skip
-CONCURRENTLY = ("detach partition", "reindex")  # sql_checks.py knows indexes
+CONCURRENTLY = ("detach partition", "reindex")  # tables.py knows indexes
 # what an upgrade has brought and its downgrade takes back does no harm to the older builds
 ONLY_IN_UPGRADES = {
     "alter-sequence", "create-table-as", "drop-object", "extension", "grant-to-public", "identity",

@@ -3,13 +3,13 @@
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar
 
-from safely.lint.column_spellings import RULES_OF_COLUMNS, column_of, definition_of
-from safely.lint.column_types import is_serial, type_of
-from safely.lint.constraint_spellings import constraint_name, rule_spelling
-from safely.lint.index_spellings import storage
-from safely.lint.literals import optional_literal, safely_call, string_literal
-from safely.lint.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.parsing import strings
+from safely.lint.spellings.column_types import is_serial, type_of
+from safely.lint.spellings.columns import RULES_OF_COLUMNS, column_of, definition_of
+from safely.lint.spellings.constraints import constraint_name, rule_spelling
+from safely.lint.spellings.indexes import storage
+from safely.lint.spellings.literals import optional_literal, safely_call, string_literal
+from safely.lint.spellings.names import Unspelled, automatic_name, table_and_schema
 from safely.lint.statements import Change
 
 INTEGERS = ("sa.BigInteger()", "sa.Integer()", "sa.SmallInteger()")

@@ -10,11 +10,6 @@ from typing import Any
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode
 
-from safely.lint.column_spellings import Steps, add_column, change_type, not_null, of_column
-from safely.lint.constraint_spellings import add_constraint
-from safely.lint.index_spellings import create_index
-from safely.lint.literals import safely_call, string_literal, text_literal, without_parameters
-from safely.lint.names import Unspelled, altered, qualified_name, table_and_schema
 from safely.lint.parsing import (
     as_node,
     deparsed,
@@ -25,9 +20,19 @@ from safely.lint.parsing import (
     statements,
     strings,
 )
-from safely.lint.row_spellings import backfill, overwrites
+from safely.lint.spellings.columns import Steps, add_column, change_type, not_null, of_column
+from safely.lint.spellings.constraints import add_constraint
+from safely.lint.spellings.indexes import create_index
+from safely.lint.spellings.literals import (
+    safely_call,
+    string_literal,
+    text_literal,
+    without_parameters,
+)
+from safely.lint.spellings.names import Unspelled, altered, qualified_name, table_and_schema
+from safely.lint.spellings.rows import backfill, overwrites
+from safely.lint.spellings.tables import create_table
 from safely.lint.statements import Change, changes_of
-from safely.lint.table_spellings import create_table
 
 NOTHING_TO_UNDO = 'safely.nothing_to_undo("why the rows stay as they are")'
 LABELS = "  # all labels, in their order; existing and columns for --sql and SQLite"

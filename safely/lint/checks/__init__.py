@@ -1,0 +1,1 @@
+"""The checks of a revision, each module a subject: what `lint` reports."""

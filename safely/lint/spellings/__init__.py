@@ -1,0 +1,1 @@
+"""The code that lint prints to write instead."""
