@@ -44,15 +44,14 @@ LOOK_TIMEOUT = 1.0  # seconds that a server has for an answer: in two it must be
 SETTLING = 0.5
 REMEMBERED = 60.0  # seconds, beside the lag, for which the primary's positions are kept
 
-# what tells a server from another, and how far it is
+# What tells a server from another, and how far it is. Each of a replica's three timelines may come
+# late, but none too early; a role without pg_read_all_stats does not see the receiver's.
 LOOK = """
     SELECT pg_is_in_recovery(),
         (SELECT system_identifier FROM pg_control_system()),
         current_database(),
         to_regnamespace('at_{revision}') IS NOT NULL,
         CASE WHEN pg_is_in_recovery()
-            -- each may come late, but none too early; a role without pg_read_all_stats does not
-            -- see the receiver's
             THEN greatest(
                 (SELECT timeline_id FROM pg_control_checkpoint()),
                 (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
@@ -381,7 +380,7 @@ class Replicas:
                 self.decide(replica, "unreadable", f"its state can't be read: {denied(error)}")
                 return
             why = why_unavailable(error) or type(error).__name__
-            self.decide(replica, "gone", f"it does not answer: {why}")
+            self.decide(replica, "gone", why)
             replica.give_up_reads()
             return
         primary = self.shown
