@@ -199,11 +199,7 @@ def complete_operation(operation: dict[str, Any]) -> None:
     if NO_CONTENT_STATUS in responses:  # Litestar describes null in JSON
         responses[NO_CONTENT_STATUS].pop("content", None)
     for status, response in responses.items():
-        names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
-        if operation["security"]:
-            names += ["RateLimit", "RateLimit-Policy"]
-        if operation["operationId"] in WRITES and status < "300":
-            names.append("Read-After")
+        names = header_names(operation, status)
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
         for content in response.get("content", {}).values():
@@ -221,6 +217,16 @@ def complete_operation(operation: dict[str, Any]) -> None:
             name: {"operationId": name, "parameters": parameters}
             for name, parameters in links.items()
         }
+
+
+def header_names(operation: dict[str, Any], status: str) -> list[str]:
+    """Return the headers, of those that operations share, that a response of this status has."""
+    names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
+    if operation["operationId"] in WRITES and status < "300":
+        names.append("Read-After")
+    if operation["security"]:
+        names += ["RateLimit", "RateLimit-Policy"]
+    return names
 
 
 def documentation() -> OpenAPIConfig:
