@@ -393,7 +393,6 @@ class Replicas:
 
     def judge(self, shown: Seen, primary: Seen, seconds: float) -> tuple[State, str]:
         """Return whether a server that tells this may be read from, and in words why not."""
-        floor = self.history.floor(self.lag)
         here, there = shown.position.timeline, primary.position.timeline
         flaws: list[tuple[bool, State, str]] = [
             (
@@ -425,7 +424,7 @@ class Replicas:
                 f"at_{self.revision}, this build's version, has not arrived there yet",
             ),
             (
-                floor is None or not shown.position.covers(floor),
+                seconds > self.lag,
                 "lagging",
                 f"it lags by {seconds:.1f} s, and REPLICA_LAG allows {self.lag:g} s",
             ),
