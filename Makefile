@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -62,6 +62,9 @@ chaos: .venv/installed  ## faults under load: nothing lost, only honest answers;
 
 stops: .venv/installed  ## 300 stops of the service at random moments, by any signal, in any state
 	$(BIN)/python -m pytest --full -s tests/service/cli/test_stops.py -k soon
+
+replicas: .venv/installed  ## reads from two replicas under load: 10,000 checks that no client misses its own write
+	$(BIN)/python -m pytest --full -s tests/service/test_replicas.py
 
 pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
 	$(BIN)/python -m tests.pgbouncer_packages

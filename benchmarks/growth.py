@@ -62,7 +62,7 @@ from service.database import Database as Connections
 from service.models import SCHEMA_REVISION
 from service.schemas import User
 from service.settings import Settings
-from service.user_batches import UserBatches
+from service.user_batches import ReadBatches
 from service.user_lists import Cursor, encode_cursor
 
 MANY = 32  # connections
@@ -462,7 +462,7 @@ def alone(ground: Ground) -> None:
 async def blocks(settings: Settings, size: int, count: int) -> tuple[list[float], list[float]]:
     """Return the time of a lookup in each block, with batching and without, in microseconds."""
     connections = Connections(settings, SCHEMA_REVISION)
-    batches = UserBatches(connections)
+    batches = ReadBatches(connections)
 
     async def find(user: int) -> User | None:
         async with connections.read() as session:

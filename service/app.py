@@ -17,6 +17,7 @@ from service.database import Database
 from service.draining import Draining
 from service.http import evolution_routes, health, metrics, transfer_routes, user_routes
 from service.http.fast_path import FastPathPlugin
+from service.http.keyed_requests import write_session
 from service.http.layers.connection_close import ConnectionClose
 from service.http.layers.cors import UnknownOrigins, cors_config
 from service.http.layers.deadline import Deadline
@@ -26,12 +27,14 @@ from service.http.layers.head import HeadAndOptions
 from service.http.layers.idle_connections import IdleConnections
 from service.http.layers.observation import Observation
 from service.http.layers.rate_limit_headers import RateLimitHeaders
+from service.http.layers.read_after import ReadAfter
 from service.http.layers.unread_body import UnreadBody
 from service.http.openapi import assets, documentation
 from service.http.problems import exception_handlers
 from service.http.requests import StrictRequest
 from service.models import SCHEMA_REVISION
 from service.observability.logs import configure_logging
+from service.replicas import Replicas
 from service.settings import Settings
 from service.stopping import Stop
 from service.transfer.sessions import Transfers
@@ -51,7 +54,8 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
     draining = Draining() if draining is None else draining
     database = Database(settings, SCHEMA_REVISION)
     access = Access(settings)
-    observation = Observation(settings, database)
+    replicas = Replicas(settings, SCHEMA_REVISION)
+    observation = Observation(settings, database, replicas)
     cors = cors_config(settings.cors_origins)
     app = Litestar(
         route_handlers=[
@@ -62,13 +66,14 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
             *(metrics.ROUTES if settings.metrics else ()),
             assets(),
         ],
-        dependencies={"session": Provide(database.write_session)},
+        dependencies={"session": Provide(write_session)},
         state=State(
             {
                 "settings": settings,
                 "database": database,
-                "readiness": health.Readiness(database),
-                "batches": UserBatches(database),
+                "readiness": health.Readiness(database, replicas),
+                "replicas": replicas,
+                "batches": UserBatches(database, replicas),
                 "transfers": Transfers(settings, database),
                 "access": access,
                 "metrics": observation.metrics,
@@ -86,7 +91,11 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
         request_class=StrictRequest,
         request_max_body_size=settings.max_body,
         cors_config=cors,
-        lifespan=[lambda _: database.open(), lambda _: observation.open()],
+        lifespan=[
+            lambda _: database.open(),
+            lambda _: replicas.watched(),
+            lambda _: observation.open(),
+        ],
         openapi_config=documentation(),
         plugins=[FastPathPlugin()],
         logging_config=None,
@@ -97,6 +106,7 @@ def create_app(settings: Settings, draining: Draining | None = None) -> ASGIApp:
         partial(ConnectionClose, draining=draining),
         UnambiguousFraming,
         HeadAndOptions,
+        *([ReadAfter] if replicas else []),
         *([partial(RateLimitHeaders, policy=access.limiter.policy)] if access.limiter else []),
         *([partial(UnknownOrigins, config=cors)] if cors else []),
         ExactPaths,

@@ -4,12 +4,12 @@ import asyncio
 import sqlite3
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection, Dialect, event
+from sqlalchemy import URL, Connection, Dialect, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -28,6 +28,7 @@ from sqlalchemy.pool import (
 from sqlalchemy.util import await_only
 
 from service.addresses import for_asyncpg
+from service.batching import Batcher
 from service.connections import (
     CONNECT_TIMEOUT,
     Connector,
@@ -35,12 +36,14 @@ from service.connections import (
 )
 from service.database_errors import is_stale_plan, was_lost, was_never_sent
 from service.errors import OutcomeUnknown
+from service.positions import UNREACHED, Position, written_position
 from service.settings import Settings, async_url
 from service.sqlite_writers import WriteQueue
 
 SQLITE_SCHEMAS = {"staging": "temp"}  # where SQLite has temporary tables
 SQLITE_BUSY_TIMEOUT = 1.5  # seconds; the first in the queue waits for one transaction at most
 ROUND_TRIP = 0.5  # seconds in which an answer comes, once the server has it
+POSITION_LIMIT = 1000  # commits that share one query for their position
 COMMIT_TIME = 1.0  # seconds that a commit has, even where its transaction has used up its time
 
 Arguments = ParamSpec("Arguments")
@@ -86,17 +89,23 @@ class WatchedPool(AsyncAdaptedQueuePool):
 
 
 def create_engine(
-    settings: Settings, *, connector: Connector | None = None, size: int, **options: Any
+    settings: Settings,
+    *,
+    url: URL | None = None,
+    connector: Connector | None = None,
+    size: int,
+    **options: Any,
 ) -> AsyncEngine:
     """Return an engine with at most `size` connections; the caller disposes of it.
 
+    `url` is that of the settings, if it is none of a replica.
     On PostgreSQL `connector` makes the connections; None leaves that to SQLAlchemy. Its own level
     is AUTOCOMMIT, since most sessions read: it is set once for a connection.
     On SQLite we begin transactions, not the driver: the driver commits before DDL, and then a
     revision that fails midway stays half applied.
     `options` go to `create_async_engine`.
     """
-    url = async_url(settings.database_url)
+    url = url or async_url(settings.database_url)
     options |= {
         "poolclass": WatchedPool,
         "pool_size": size,
@@ -132,6 +141,36 @@ def create_engine(
     writers = WriteQueue(Path(str(url.database)))
     event.listen(engine.sync_engine, "engine_disposed", writers.close)
     return engine.execution_options(write_queue=writers)
+
+
+def reading_size(settings: Settings) -> int:
+    """Return how many connections of a pool are for lookups and lists."""
+    return max(1, settings.pool_size // 3)
+
+
+def postgresql_options(revision: str) -> dict[str, Any]:
+    """Return the options of an engine for the build that knows `revision`."""
+    # names with a schema, not a search_path: that would not hold behind every pooler
+    schemas = {None: f"at_{revision}", "staging": "pg_temp"}
+    return {
+        "execution_options": {"schema_translate_map": schemas},
+        "isolation_level": "AUTOCOMMIT",
+    }
+
+
+def service_connector(settings: Settings, revision: str, **parameters: str) -> Connector:
+    """Return a connector for the build; `parameters` of PostgreSQL hold for its sessions, too."""
+    milliseconds = str(round(settings.statement_timeout * 1000))
+    return Connector(
+        f"users@{revision}",
+        {
+            "statement_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            # a query ends soon after its request has, and gives its locks back
+            "client_connection_check_interval": "1000",
+            **parameters,
+        },
+    )
 
 
 def close_without_waiting(engine: AsyncEngine, method: str) -> None:
@@ -228,7 +267,6 @@ class Database:
 
     def __init__(self, settings: Settings, revision: str) -> None:
         """Connect as the build that knows `revision`, to its published version."""
-        milliseconds = str(round(settings.statement_timeout * 1000))
         self.is_postgresql = async_url(settings.database_url).get_backend_name() == "postgresql"
         # seconds that a unit of work may take, if it is not a transfer
         self.timeout = settings.pool_timeout + settings.statement_timeout
@@ -236,22 +274,9 @@ class Database:
         options: dict[str, Any] = {"execution_options": {"schema_translate_map": SQLITE_SCHEMAS}}
         self.connector: Connector | None = None
         if self.is_postgresql:
-            # names with a schema, not a search_path: that would not hold behind every pooler
-            schemas = {None: f"at_{revision}", "staging": "pg_temp"}
-            options = {
-                "execution_options": {"schema_translate_map": schemas},
-                "isolation_level": "AUTOCOMMIT",
-            }
-            self.connector = Connector(
-                f"users@{revision}",
-                {
-                    "statement_timeout": milliseconds,
-                    "idle_in_transaction_session_timeout": milliseconds,
-                    # a query ends soon after its request has, and gives its locks back
-                    "client_connection_check_interval": "1000",
-                },
-            )
-        read_size = max(1, settings.pool_size // 3)
+            options = postgresql_options(revision)
+            self.connector = service_connector(settings, revision)
+        read_size = reading_size(settings)
         write_size = max(1, settings.pool_size - read_size)
         self.reading = create_engine(settings, connector=self.connector, size=read_size, **options)
         self.writing = create_engine(settings, connector=self.connector, size=write_size, **options)
@@ -267,6 +292,15 @@ class Database:
         self.readers = async_sessionmaker(readers, **kind)
         self.writers = async_sessionmaker(writers, **kind)
         self.snapshots = async_sessionmaker(snapshots, **kind)
+        self.answered = 0  # lookups, lists and exports that were read here
+        self.has_replicas = bool(settings.read_database_url)
+        # commits that end at the same time ask once for the position that covers all of them
+        self.positions: Batcher[None, Position] = Batcher(
+            self.ask_position,
+            retry_alone=lambda _: False,
+            limit=POSITION_LIMIT,
+            patience=ROUND_TRIP,
+        )
 
     @asynccontextmanager
     async def write(self, *, lasting: bool = False) -> AsyncIterator[AsyncSession]:
@@ -275,12 +309,34 @@ class Database:
         On SQLite its first statement takes the write lock (BEGIN IMMEDIATE). Raise TimeoutError
         after `timeout` seconds, unless it is `lasting`; raise OutcomeUnknown where the answer to
         the commit was lost.
+        Where there are replicas, `written(session)` then tells which of them have what was written.
         """
         async with returning(self.writers()) as session:
             async with self.in_time(None if lasting else self.timeout) as timeout:
                 yield session
             deadline = timeout.when() or asyncio.get_running_loop().time() + self.timeout
             await commit(session, deadline)
+        if self.has_replicas:
+            session.info["written"] = await self.position_now()
+
+    async def position_now(self) -> Position:
+        """Return a position until which all was written that is committed already.
+
+        Where it can't be told, that is UNREACHED. Raise OutcomeUnknown where the request is
+        cancelled: it has committed, and must not be answered as one that stored nothing.
+        """
+        try:
+            async with asyncio.timeout(ROUND_TRIP):
+                return await self.positions.submit(None)
+        except asyncio.CancelledError as error:
+            raise OutcomeUnknown("the request's time was over as it was stored") from error
+        except Exception:  # noqa: BLE001  # it is committed, whatever goes wrong from now on
+            return UNREACHED
+
+    async def ask_position(self, commits: Sequence[None]) -> list[Position]:
+        """Return the primary's position, once for each commit."""
+        async with self.read() as session:
+            return [await written_position(session)] * len(commits)
 
     def read(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a session that only reads, as a context manager.
@@ -351,14 +407,6 @@ class Database:
         asked = max(pool.lent for pool in self.pools)
         return time.monotonic() - max(self.heard, asked) < self.longest_silence
 
-    async def write_session(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session as `write` does: the dependency `session` of routes.
-
-        Litestar commits by it before the response starts, so a failed commit reaches the client.
-        """
-        async with self.write() as session:
-            yield session
-
     @property
     def engines(self) -> tuple[AsyncEngine, AsyncEngine]:
         """The engines to read and to write."""
@@ -381,6 +429,11 @@ class Database:
             yield
         finally:
             await self.close()
+
+
+def written(session: AsyncSession) -> Position | None:
+    """Return the position that covers what the session has committed; None without replicas."""
+    return session.info.get("written")
 
 
 class KnownSession(Session):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from sqlalchemy import URL
 
-from service.addresses import AddressError, parse
+from service.addresses import PORT, AddressError, parse
 
 PATTERNS = {  # by setting: its regular expression, and the words that describe it
     "rate_limit": (r"[1-9]\d{0,8}/[1-9]\d{0,8}", "requests per seconds, such as 600/60"),
@@ -18,12 +18,16 @@ PATTERNS = {  # by setting: its regular expression, and the words that describe 
     ),
     "otel_exporter_otlp_endpoint": (r"https?://\S+", "a URL, such as http://localhost:4318"),
 }
-SECRETS = ("DATABASE_URL",)  # each may also come from the file named by NAME_FILE
+SECRETS = (
+    "DATABASE_URL",
+    "READ_DATABASE_URL",
+)  # each may also come from the file named by NAME_FILE
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Workers = Annotated[int, msgspec.Meta(ge=1, le=512)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=2_147_483)]  # PostgreSQL counts up to 2**31 ms
+Lag = Annotated[float, msgspec.Meta(ge=0.5, le=3600)]
 SecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=2_147_483)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -40,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     database_url: Text = "embedded"
+    read_database_url: str = ""
+    replica_lag: Lag = 1.0
     app_role: str = ""
     host: Text = "127.0.0.1"
     port: Port = 8000
@@ -99,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings = convert(values)
         if settings.database_url != "embedded":
             async_url(settings.database_url)
+        replica_urls(settings)
         for name, (pattern, words) in PATTERNS.items():
             if (text := getattr(settings, name)) and not re.fullmatch(pattern, text, re.ASCII):
                 raise SettingsError(f"{name.upper()} must be {words}")
@@ -126,12 +133,56 @@ def read_secret(path: str, name: str) -> str:
         raise SettingsError(f"{name}: can't read {path}: {reason}") from None
 
 
-def async_url(text: str) -> URL:
-    """Return the database URL with its async driver; see `addresses.parse` for what it may say.
+def async_url(text: str, name: str = "DATABASE_URL") -> URL:
+    """Return a database's URL with its async driver; see `addresses.parse` for what it may say.
 
-    Raise SettingsError; its message never shows the URL, which may contain a password.
+    Raise SettingsError, which names the setting; its message never shows the URL, which may contain
+    a password.
     """
     try:
         return parse(text)
     except AddressError as error:
-        raise SettingsError(f"DATABASE_URL {error}") from None
+        raise SettingsError(f"{name} {error}") from None
+
+
+def replica_urls(settings: Settings) -> dict[str, URL]:
+    """Return the URL of each replica, by `host:port`; raise SettingsError."""
+    if not settings.read_database_url:
+        return {}
+    url = async_url(settings.read_database_url, "READ_DATABASE_URL")
+    servers = {settings.database_url, settings.read_database_url} - {"embedded"}
+    if any(async_url(server).get_backend_name() == "sqlite" for server in servers):
+        raise SettingsError(
+            "READ_DATABASE_URL names replicas, which SQLite has not: leave it out, or let both "
+            "addresses be PostgreSQL's"
+        )
+    if url.query.get("target_session_attrs") in {"primary", "read-write"}:
+        raise SettingsError(
+            "READ_DATABASE_URL asks for the primary, by target_session_attrs: name the replicas, "
+            "and leave that out"
+        )
+    urls: dict[str, URL] = {}
+    for host, port in hosts_of(url):
+        name = f"{host}:{port}"
+        if name in urls:
+            raise SettingsError(f"READ_DATABASE_URL names {name} twice: name each replica once")
+        query = {key: value for key, value in url.query.items() if key not in {"host", "port"}}
+        one = url.set(host=None, port=None, query=query)
+        if host.startswith("/"):  # the directory of a socket
+            urls[name] = one.update_query_dict({"host": host, "port": str(port)})
+        else:
+            urls[name] = one.set(host=host, port=port)
+    return urls
+
+
+def hosts_of(url: URL) -> list[tuple[str, int]]:
+    """Return the hosts of a parsed URL, or the directories of sockets, each with its port."""
+    hosts, ports = url.query.get("host"), url.query.get("port")
+    if not isinstance(hosts, str):
+        return [((url.host or "localhost").lower(), url.port or PORT)]
+    names = hosts.split(",")
+    numbers = ports.split(",") if isinstance(ports, str) else [str(PORT)] * len(names)
+    return [
+        (name if name.startswith("/") else name.lower(), int(number))
+        for name, number in zip(names, numbers, strict=True)
+    ]

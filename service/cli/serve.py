@@ -17,7 +17,7 @@ from service.cli.metrics_directory import metrics_directory
 from service.cli.workers import Workers, set_process_limits
 from service.observability.access_log import check_access_log
 from service.observability.logs import configure_logging
-from service.settings import Settings, SettingsError
+from service.settings import SECRETS, Settings, SettingsError
 from service.signals import hold_stop_signals
 
 POLL_INTERVAL = 0.05  # seconds between two requests that ask whether a worker responds
@@ -31,9 +31,11 @@ def serve(settings: Settings) -> None:
     check_access(settings)
     check_access_log(settings)
     settings = with_database(with_free_port(settings))
-    os.environ.pop("DATABASE_URL_FILE", None)
+    for name in SECRETS:
+        os.environ.pop(f"{name}_FILE", None)
     # the workers read the environment
-    os.environ |= {"DATABASE_URL": settings.database_url, "PORT": str(settings.port)}
+    os.environ |= {name: getattr(settings, name.lower()) for name in SECRETS}
+    os.environ["PORT"] = str(settings.port)
     configure_logging(settings)
     set_process_limits()
     with shared_metrics(settings):

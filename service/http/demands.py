@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from litestar.connection import Request
 from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.spec import Operation
 from litestar.types import BeforeRequestHookHandler
 
 from service.auth import access
@@ -15,9 +16,11 @@ from service.auth.tokens import Scope
 from service.errors import BadRequest, NotAcceptable, PreconditionFailed
 from service.http.layers.compression import ENCODINGS
 from service.http.parameters import (
+    READ_AFTER,
     Query,
     QueryParameter,
     conditions_of,
+    header_position,
     idempotency_key,
     user_id_of,
 )
@@ -27,7 +30,7 @@ from service.http.requests import JSON, StrictRequest
 CONDITIONS = {b"if-match", b"if-none-match", b"if-unmodified-since"}
 ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE = b"accept", b"accept-encoding", b"content-range"
 EXPECT = b"expect"  # 100-continue: the client waits with its body
-DEMANDS, WISHES = {*CONDITIONS, CONTENT_RANGE, EXPECT}, {ACCEPT, ACCEPT_ENCODING}
+DEMANDS, WISHES = {*CONDITIONS, CONTENT_RANGE, EXPECT, READ_AFTER.key}, {ACCEPT, ACCEPT_ENCODING}
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -46,7 +49,8 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
         request_scope = request.scope
         handler = cast("HTTPRouteHandler", request_scope["route_handler"])
         if request_scope["query_string"] and request_scope["method"] != "GET":
-            Query(request_scope["query_string"]).require_only(*query_names(handler))
+            names = query_names(handler.operation_class)
+            Query(request_scope["query_string"]).require_only(*names)
         for name, value in request_scope["headers"]:
             # only a weight of 0 can exclude what there is
             if name in DEMANDS or (name in WISHES and b"=0" in value):
@@ -58,9 +62,9 @@ def needs(scope: Scope, *, basic: bool = False) -> BeforeRequestHookHandler:
     return admit_and_check
 
 
-def query_names(handler: HTTPRouteHandler) -> list[str]:
-    """Return the names of the query parameters that a route documents."""
-    declared = getattr(handler.operation_class, "declared", ())
+def query_names(operation: type[Operation]) -> list[str]:
+    """Return the names of the query parameters that an operation documents."""
+    declared = getattr(operation, "declared", ())
     return [parameter.name for parameter in declared if isinstance(parameter, QueryParameter)]
 
 
@@ -90,6 +94,8 @@ def check_headers(request: AnyRequest, handler: HTTPRouteHandler) -> None:
     headers = request.scope["headers"]
     if any(name == EXPECT for name, _ in headers):
         check_before_body(request)
+    # also where there is no replica: what is refused must not depend on that
+    header_position(cast("StrictRequest", request))
     require_accepted(request, *handler.opt.get("offers", (JSON,)))
     if codings := [value for name, value in headers if name == ACCEPT_ENCODING]:
         offered = ENCODINGS if "vary" in handler.opt else ()

@@ -14,10 +14,12 @@ from litestar.types import (
     Send,
 )
 
+from service.errors import Refusal
 from service.http import problems
 from service.http.minimum_rate import READING_LAG, MinimumRate
 from service.http.operations import CSV, NDJSON
 from service.http.requests import StrictRequest, cancelled_on_disconnect
+from service.replicas import Replica
 from service.transfer.export import Formulas, export
 from service.transfer.formats import Format
 from service.user_lists import Listing
@@ -26,10 +28,15 @@ EXPORT_MEDIA_TYPES: dict[Format, str] = {"ndjson": NDJSON, "csv": CSV}
 
 
 def export_response(
-    request: StrictRequest, listing: Listing, form: Format, formulas: Formulas
+    request: StrictRequest,
+    listing: Listing,
+    form: Format,
+    formulas: Formulas,
+    replica: Replica | None,
 ) -> ASGIApp:
-    """Return the ASGI app that sends all users of the list.
+    """Return the ASGI app that sends all users of the list, as a replica has them if one is named.
 
+    What fails on a replica before there is a first piece is repeated on the primary.
     Until there is a first piece, an exception is raised and becomes a problem document. Later it is
     logged and the response ends without its last message: then the server cuts the connection off,
     which shows the client that the export is not complete.
@@ -51,13 +58,21 @@ def export_response(
                 await send(response_start(headers))
             await send_piece(send_in_time, piece, more=more)
 
+        async def export_from(server: Replica | None) -> None:
+            async with (
+                cancelled_on_disconnect(receive),
+                request.app.state.transfers.export_session(server) as session,
+            ):
+                await export(session, listing, form, write, formulas)
+
         try:
             if "head" not in scope:
-                async with (
-                    cancelled_on_disconnect(receive),
-                    request.app.state.transfers.export_session() as session,
-                ):
-                    await export(session, listing, form, write, formulas)
+                try:
+                    await export_from(replica)
+                except Exception as error:
+                    if started or replica is None or isinstance(error, Refusal):
+                        raise
+                    await export_from(None)
             await write(b"", more=False)
         except Exception as error:
             if not started:

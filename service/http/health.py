@@ -12,6 +12,7 @@ from service.errors import BadRequest, Internal, InvalidInput, SchemaBehind, Tim
 from service.http.parameters import NEEDS, Query, ReadyOperation
 from service.http.problems import documented
 from service.models import SCHEMA_REVISION
+from service.replicas import Replicas
 from service.schema_revision import refuse_ahead, revision_of, takes_writes
 
 
@@ -64,8 +65,9 @@ async def ready(request: Request[Any, Any, Any]) -> schemas.Ready:
 class Readiness:
     """The state of the database for readiness checks, kept from one request to the next."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, replicas: Replicas) -> None:
         self.database = database
+        self.replicas = replicas
         self.last: tuple[str | None, bool] | None = None
 
     async def state(self) -> tuple[str | None, bool]:
@@ -73,11 +75,17 @@ class Readiness:
 
         While requests use all connections, and the database answers them, both are as they were: a
         probe that waited for a connection would fail, and take a service that works out of use.
+        While the primary is gone, a replica that goes on answering reads tells both.
         """
         busy = self.database.pools[0].is_busy and self.database.is_answering
         if self.last is None or not busy:
             self.last = None
-            self.last = await self.database.query(state_of)
+            try:
+                self.last = await self.database.query(state_of)
+            except Exception:
+                if (replica := self.replicas.choose(None)) is None:
+                    raise
+                self.last = await replica.query(state_of)
         return self.last
 
 

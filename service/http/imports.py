@@ -13,6 +13,7 @@ from msgspec import json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency, schemas, validation
+from service.database import written
 from service.errors import UnsupportedMediaType
 from service.http import problems
 from service.http.demands import ACCEPT
@@ -20,6 +21,7 @@ from service.http.exports import at_minimum_rate, response_start, send_piece
 from service.http.keyed_requests import fingerprint, key_digest, respond_in
 from service.http.operations import NDJSON
 from service.http.qualities import preferred_media_type, weights
+from service.http.read_after import note_written
 from service.http.requests import JSON, StrictRequest, cancelled_on_disconnect
 from service.idempotency import Key
 from service.transfer import staging
@@ -93,7 +95,9 @@ class Import:
             transfers.import_session(guard) as session,
             staging.staged(session, rows) as count,
         ):
-            return await self.finish(session, count)
+            response = await self.finish(session, count)
+        note_written(self.request, written(session))
+        return response
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, and hash it."""

@@ -1,7 +1,7 @@
 """Requests with an Idempotency-Key: their work is done once, and its response repeated."""
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from litestar import Response
@@ -9,13 +9,26 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from service import idempotency
+from service.database import Database, written
 from service.errors import ImportRefused
 from service.http import problems
 from service.http.parameters import IF_MATCH, IF_NONE_MATCH, idempotency_key
+from service.http.read_after import note_written
 from service.http.requests import JSON, StrictRequest
 from service.idempotency import Key, StoredResponse
 
 Work = Callable[[AsyncSession], Awaitable[Response[Any]]]
+
+
+async def write_session(request: StrictRequest) -> AsyncIterator[AsyncSession]:
+    """Yield a session in one transaction: the dependency `session` of routes.
+
+    Litestar commits by it before the response starts, so a failed commit reaches the client.
+    """
+    database: Database = request.app.state.database
+    async with database.write() as session:
+        yield session
+    note_written(request, written(session))
 
 
 async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> Response[Any]:
@@ -29,7 +42,10 @@ async def respond_once(request: StrictRequest, digest: bytes, work: Work) -> Res
         request.app.state.database.write() as session,
         idempotency.exclusive(session, digest),
     ):
-        return await respond_in(session, request, Key(digest, fingerprint(request, body)), work)
+        key = Key(digest, fingerprint(request, body))
+        response = await respond_in(session, request, key, work)
+    note_written(request, written(session))
+    return response
 
 
 async def respond_in_session(

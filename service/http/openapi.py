@@ -54,6 +54,9 @@ object has twice. A form of the response that you exclude by `q=0` is not sent.
 **Repetition.** With an `Idempotency-Key` you may repeat a request that got no answer: what it asks
 for is done once.
 
+**Your own writes.** The answer to a write may have a `Read-After`, and a cookie with the same text.
+A read that sends one of them back shows that write; any other read may be some seconds old.
+
 **Every URL** that answers GET answers HEAD as well; OPTIONS names the methods in `Allow`.
 Lists and exports are compressed for who accepts `br` or `gzip`. An `X-Request-ID` of yours (1 to
 128 letters, digits, `.`, `_`, `:` or `-`) comes back, and stands in the log.
@@ -75,6 +78,13 @@ def header(description: str, example: str, *, required: bool = True) -> OpenAPIH
 
 HEADERS = {
     "X-Request-ID": header("The request's id, by which the log knows it.", "0c2f1c6e4d0f4b3a"),
+    "Read-After": header(
+        "Where this write is: send it with your next reads, the greatest of several, to see it. "
+        "The cookie `users_read_after` has it as well. Not there unless the service reads from "
+        "replicas.",
+        "00000001-00000000016B3748",
+        required=False,
+    ),
     "RateLimit": header(
         "What is left: of which policy, how many requests, in how many seconds. "
         "Not there where requests are not limited.",
@@ -94,6 +104,7 @@ HEADERS = {
         required=False,
     ),
 }
+WRITES = {"createUser", "changeUser", "deleteUser", "importUsers"}
 NO_CONTENT_STATUS, NOT_MODIFIED_STATUS = "204", "304"
 HEADERS_BY_STATUS = {
     "401": ["WWW-Authenticate"],
@@ -188,9 +199,7 @@ def complete_operation(operation: dict[str, Any]) -> None:
     if NO_CONTENT_STATUS in responses:  # Litestar describes null in JSON
         responses[NO_CONTENT_STATUS].pop("content", None)
     for status, response in responses.items():
-        names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
-        if operation["security"]:
-            names += ["RateLimit", "RateLimit-Policy"]
+        names = header_names(operation, status)
         headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
         response["headers"] = response.get("headers", {}) | headers
         for content in response.get("content", {}).values():
@@ -208,6 +217,16 @@ def complete_operation(operation: dict[str, Any]) -> None:
             name: {"operationId": name, "parameters": parameters}
             for name, parameters in links.items()
         }
+
+
+def header_names(operation: dict[str, Any], status: str) -> list[str]:
+    """Return the headers, of those that operations share, that a response of this status has."""
+    names = ["X-Request-ID", *HEADERS_BY_STATUS.get(status, [])]
+    if operation["operationId"] in WRITES and status < "300":
+        names.append("Read-After")
+    if operation["security"]:
+        names += ["RateLimit", "RateLimit-Policy"]
+    return names
 
 
 def documentation() -> OpenAPIConfig:

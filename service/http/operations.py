@@ -38,6 +38,7 @@ from service.http.parameters import (
     FORMULAS,
     IDEMPOTENCY_KEY,
     ON_CONFLICT,
+    READ_AFTER,
     OperationWithParameters,
 )
 
@@ -118,7 +119,7 @@ class ImportOperation(OperationWithParameters):
 class ExportOperation(OperationWithParameters):
     """The description of an export, whose response is a stream of lines."""
 
-    declared = (FORMAT, FORMULAS, *FILTERS)
+    declared = (FORMAT, FORMULAS, *FILTERS, READ_AFTER)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,6 +19,7 @@ from litestar.params import PathParameter
 from service.errors import Flaw, InvalidInput, UserNotFound
 from service.etags import Condition, Conditions, condition
 from service.http.requests import StrictRequest
+from service.positions import Position, parse_position
 from service.schemas import BIGINT_LIMIT, FLAW_LIMIT, NO_CONTROL, Sort
 from service.transfer.export import Formulas
 from service.transfer.formats import Format
@@ -242,6 +243,12 @@ IDEMPOTENCY_KEY = HeaderParameter(
         "examples": ["8e03978e-40d5-43e8-bc93-6894a57f9324"],
     },
 )
+READ_AFTER = HeaderParameter(
+    "Read-After",
+    "The `Read-After` of your last write, or the greatest of several: where the service reads from "
+    "replicas, the answer shows that write. The cookie `users_read_after` does the same.",
+    {"pattern": "^[0-9A-F]{8}-[0-9A-F]{16}$", "examples": ["00000001-00000000016B3748"]},
+)
 
 
 def conditions_of(request: Request[Any, Any, Any]) -> Conditions:
@@ -264,6 +271,15 @@ def idempotency_key(request: StrictRequest) -> str | None:
         flaw = f"must have 1 to {KEY_LENGTH} characters, all printable ASCII"
         raise InvalidInput(Flaw(f"/{IDEMPOTENCY_KEY.name}", flaw))
     return key
+
+
+def header_position(request: StrictRequest) -> Position | None:
+    """Return the position in the request's Read-After; raise InvalidInput for another text."""
+    value = READ_AFTER.single(request)
+    try:
+        return None if value is None else parse_position(value)
+    except ValueError as error:
+        raise InvalidInput(Flaw(f"/{READ_AFTER.name}", str(error))) from None
 
 
 # their values are checked together, by user_lists.listing_of
@@ -342,7 +358,7 @@ class IfMatchOperation(OperationWithParameters):
 class IfNoneMatchOperation(OperationWithParameters):
     """An operation that reads a user, under conditions."""
 
-    declared = (IF_MATCH, IF_NONE_MATCH)
+    declared = (IF_MATCH, IF_NONE_MATCH, READ_AFTER)
 
 
 class IdempotentOperation(OperationWithParameters):
@@ -354,7 +370,7 @@ class IdempotentOperation(OperationWithParameters):
 class ListOperation(OperationWithParameters):
     """An operation that returns a page of a list."""
 
-    declared = (LIMIT, AFTER, *FILTERS)
+    declared = (LIMIT, AFTER, *FILTERS, READ_AFTER)
 
 
 class ReadyOperation(OperationWithParameters):

@@ -1,5 +1,7 @@
 """The URLs of import and export."""
 
+from typing import TYPE_CHECKING
+
 from litestar import Response, get, post
 from litestar.status_codes import HTTP_200_OK
 from litestar.types import ASGIApp
@@ -15,7 +17,7 @@ from service.errors import (
     OutdatedHttp,
     UnsupportedMediaType,
 )
-from service.http.demands import needs, require_accepted
+from service.http.demands import needs, query_names, require_accepted
 from service.http.exports import EXPORT_MEDIA_TYPES, export_response
 from service.http.imports import import_response
 from service.http.layers.compression import Compression
@@ -30,7 +32,11 @@ from service.http.operations import (
 from service.http.page_requests import listing_in
 from service.http.parameters import FORMAT, FORMULAS, ON_CONFLICT, Query
 from service.http.problems import documented
+from service.http.read_after import read_after
 from service.http.requests import JSON, StrictRequest
+
+if TYPE_CHECKING:
+    from service.replicas import Replicas
 
 
 @post(
@@ -89,13 +95,15 @@ async def export_users(request: StrictRequest) -> ASGIApp:
     if request.scope["http_version"] in {"1", "1.0"}:  # servers spell it in two ways
         raise OutdatedHttp("ask by HTTP/1.1 or later, also through a proxy")
     query = Query(request.scope["query_string"])
-    query.require_only(*(parameter.name for parameter in ExportOperation.declared))
+    query.require_only(*query_names(ExportOperation))
     form = query.value(FORMAT) or "ndjson"
     formulas = query.value(FORMULAS)
     if formulas is not None and form != "csv":
         raise InvalidInput(Flaw("/formulas", "is for format=csv"))
     require_accepted(request, EXPORT_MEDIA_TYPES[form])
-    return export_response(request, listing_in(query), form, formulas or "raw")
+    replicas: Replicas = request.app.state.replicas
+    replica = replicas.choose(read_after(request)) if replicas else None
+    return export_response(request, listing_in(query), form, formulas or "raw", replica)
 
 
 ROUTES = (import_users, export_users)

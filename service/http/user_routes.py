@@ -49,6 +49,7 @@ from service.http.parameters import (
     user_id_of,
 )
 from service.http.problems import documented
+from service.http.read_after import note_written, read_batches
 from service.http.requests import MERGE_PATCH, StrictRequest
 from service.schemas import NewUser, Page, User, UserChanges, encode
 
@@ -80,7 +81,9 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
     if (digest := key_digest(request)) is not None:
         return await respond_once(request, digest, partial(create_one, data))
     batches: UserBatches = request.app.state.batches
-    return new_user_response(await batches.creates.submit(data))
+    created = await batches.creates.submit(data)
+    note_written(request, created.written)
+    return new_user_response(created.user)
 
 
 @get(
@@ -100,8 +103,7 @@ async def create_user(request: StrictRequest, data: JSONBody[NewUser]) -> Respon
 async def get_user(request: StrictRequest, user_id: UserId) -> Response[User]:
     """Look a user up by id; with `If-None-Match` only to see whether it has changed."""
     conditions = conditions_of(request)
-    batches: UserBatches = request.app.state.batches
-    user = await batches.lookups.submit(user_id_of(user_id))
+    user = await read_batches(request).lookups.submit(user_id_of(user_id))
     if user is None:
         raise UserNotFound("no user has this id")
     response = user_response(user)
@@ -133,8 +135,7 @@ async def list_users(request: StrictRequest) -> Response[Page]:
     `next`, and `Link` with `rel="next"`, lead to the page after this one; the last has none.
     """
     wanted = page_request(request.scope["query_string"])
-    batches: UserBatches = request.app.state.batches
-    page = await batches.pages.submit(wanted.listing)
+    page = await read_batches(request).pages.submit(wanted.listing)
     links = wanted.links(request.scope["path"], page.next)
     headers = {"Cache-Control": CACHE_CONTROL, "Link": links}
     response: Response[Any] = Response(page.body, headers=headers)

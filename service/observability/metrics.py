@@ -10,9 +10,11 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
+    Counter,
     Gauge,
     GCCollector,
     Histogram,
@@ -26,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from service.database import Database
 from service.models import SCHEMA_REVISION
+from service.replicas import Replica, Replicas, State
 from service.schema_revision import revision_of
 
 BUCKETS = (.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 300)  # fmt: skip
@@ -37,9 +40,12 @@ log = logging.getLogger("service")
 class Metrics:
     """The metrics of one app, in a registry of its own."""
 
-    def __init__(self, database: Database, running: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, replicas: Replicas, running: Callable[[], float]
+    ) -> None:
         """Create the metrics; `running` returns the number of requests in progress."""
         self.database = database
+        self.replicas = replicas
         self.directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.registry = CollectorRegistry()
         # with several workers, MultiProcessCollector reads the values from files instead
@@ -65,6 +71,7 @@ class Metrics:
             "db_pool_waiting",
             "Requests that wait for a connection; those that go together are one.",
         )
+        self.replica_metrics = ReplicaMetrics(registry) if replicas else None
         self.build_info = BuildInfo()
         self.registry.register(self.build_info)
         if self.directory is None:
@@ -91,17 +98,19 @@ class Metrics:
             observe = self.observers[labels] = self.duration.labels(*labels).observe
         observe(seconds)
 
-    def update_pool_gauges(self) -> None:
-        """Set the gauges of the connection pool to its current state."""
-        pools = self.database.pools
+    def update_gauges(self) -> None:
+        """Set the gauges of the connection pools, and of the replicas, to their current state."""
+        pools = [*self.database.pools, *self.replicas.pools]
         in_use = sum(pool.checkedout() for pool in pools)
         self.connections.set(in_use + sum(pool.checkedin() for pool in pools))
         self.in_use.set(in_use)
         self.waiting.set(sum(pool.waiting for pool in pools))
+        if self.replica_metrics is not None:
+            self.replica_metrics.update(self.database, self.replicas)
 
     async def render(self, encode: Callable[[CollectorRegistry], bytes]) -> bytes:
         """Return all metrics with their current values, in the format that `encode` writes."""
-        self.update_pool_gauges()
+        self.update_gauges()
         if self.directory is not None:
             delete_gauges_of_dead_workers(Path(self.directory))
         self.build_info.database_revision = await self.database_revision()
@@ -115,6 +124,52 @@ class Metrics:
         except Exception as error:  # noqa: BLE001  # the scrape must not fail: the other metrics are known
             log.debug("the database's revision is not known: %s", type(error).__name__)
             return None
+
+
+class ReplicaMetrics:
+    """What is known of the replicas, and how many reads each server has answered."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.state = Gauge(
+            "db_replica_state",
+            "The workers to which the replica is in this state: used, or why it is left out.",
+            ("replica", "state"),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.lag = Gauge(
+            "db_replica_lag_seconds",
+            "For how long the replica has lacked something that the primary had.",
+            ("replica",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.lag_bytes = Gauge(
+            "db_replica_lag_bytes",
+            "The write-ahead log that the replica has not replayed yet.",
+            ("replica",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.reads = Counter(
+            "db_reads",
+            "Lookups, lists and exports by the server that answered them.",
+            ("server",),
+            registry=registry,
+        )
+
+    def update(self, database: Database, replicas: Replicas) -> None:
+        """Set all to what is known now."""
+        servers: list[tuple[str, Database | Replica]] = [("primary", database)]
+        for replica in replicas:
+            servers.append((replica.name, replica))
+            for state in get_args(State):
+                self.state.labels(replica.name, state).set(state == replica.state)
+            self.lag.labels(replica.name).set(replica.lag_seconds)
+            self.lag_bytes.labels(replica.name).set(replica.lag_bytes)
+        for name, server in servers:
+            self.reads.labels(name).inc(server.answered)
+            server.answered = 0
 
 
 class BuildInfo(Collector):

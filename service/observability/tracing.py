@@ -30,8 +30,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.database import Database
 from service.models import SCHEMA_REVISION
 from service.observability.logs import RateLimitedWarning
 from service.observability.request_context import (
@@ -58,15 +58,15 @@ APP_SCOPE = "service.scope"  # where the reduced scope keeps the app's own
 class Tracing:
     """Creates the spans of an app, and exports them in the background."""
 
-    def __init__(self, endpoint: str, database: Database) -> None:
-        """Trace the queries of `database`; `endpoint` is the base URL of the collector."""
+    def __init__(self, endpoint: str, engines: Sequence[AsyncEngine]) -> None:
+        """Trace the queries of the engines; `endpoint` is the base URL of the collector."""
         self.exporter = WarningExporter(endpoint)
         provider = TracerProvider(resource=resource(), shutdown_on_exit=False)
         provider.add_span_processor(RedactingProcessor(self.exporter))
         self.provider = provider
         self.tracer = provider.get_tracer("service")
         connections = NoOpMeterProvider().get_meter("service").create_up_down_counter("unused")
-        for engine in database.engines:
+        for engine in engines:
             # listeners run in this order, and EngineTracer's ends the span
             event.listen(engine.sync_engine, "handle_error", record_error)
             with stable_attribute_names():

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from service.database import Database, close_connection
 from service.database_errors import is_from_database
+from service.replicas import Behind, Replica
 from service.settings import Settings
 
 CHECK_INTERVAL = 0.5  # seconds between two checks of the database during a transfer
@@ -52,7 +53,9 @@ class Transfers:
             self.slot(),
             AsyncExitStack() as after_commit,
             self.database.write(lasting=True) as session,
-            self.while_answering(session),  # not around the commit: its outcome would not be known
+            self.while_answering(
+                session, self.database
+            ),  # not around the commit: its outcome would not be known
         ):
             if not self.database.is_postgresql:
                 # BEGIN instead of BEGIN IMMEDIATE: others write while the client still sends
@@ -63,19 +66,21 @@ class Transfers:
             yield session
 
     @asynccontextmanager
-    async def export_session(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session whose statements all see one snapshot.
+    async def export_session(self, replica: Replica | None = None) -> AsyncIterator[AsyncSession]:
+        """Yield a session, of the replica if one is named, whose statements all see one snapshot.
 
         Raise PoolTimeoutError where all slots are taken for too long, and TimeoutError when the
         database stops answering.
         """
+        server = self.database if replica is None else replica
         async with (
             self.slot(),
-            self.database.snapshot() as session,
-            self.while_answering(session),
+            server.snapshot() as session,
+            self.while_answering(session, server),
         ):
             await self.allow_time(session)
             yield session
+        server.answered += 1
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -103,8 +108,10 @@ class Transfers:
             self.slots.release()
 
     @asynccontextmanager
-    async def while_answering(self, session: AsyncSession) -> AsyncIterator[None]:
-        """Raise TimeoutError when the database stops answering during the block.
+    async def while_answering(
+        self, session: AsyncSession, server: Database | Replica
+    ) -> AsyncIterator[None]:
+        """Raise TimeoutError when the session's server stops answering during the block.
 
         How long a statement of a transfer takes shows nothing: a merge may need minutes, and a
         frozen server is as silent. Other queries, which are answered at once, show the difference.
@@ -116,7 +123,7 @@ class Transfers:
 
         async def check_at_intervals() -> None:
             await asyncio.sleep(CHECK_INTERVAL)  # most transfers are over by then
-            while await self.answers():  # noqa: ASYNC110  # there is no event to wait for
+            while await self.answers(server):  # noqa: ASYNC110  # there is no event to wait for
                 await asyncio.sleep(CHECK_INTERVAL)
             timeout.reschedule(0)  # it is over
 
@@ -133,13 +140,13 @@ class Transfers:
                 await session.run_sync(close_connection)
             raise
 
-    async def answers(self) -> bool:
-        """Return whether the database answers at least one of some queries in time.
+    async def answers(self, server: Database | Replica) -> bool:
+        """Return whether a server answers at least one of some queries in time.
 
         A refusal is an answer. Where no connection is free, it counts when the last answer came.
         """
         for _ in range(CHECKS):
-            asking = asyncio.create_task(self.ask())
+            asking = asyncio.create_task(self.ask(server))
             # not `wait_for`, which would also wait for a connection that does not close
             await asyncio.wait({asking}, timeout=CHECK_TIMEOUT)
             for _ in range(TURNS):
@@ -148,15 +155,15 @@ class Transfers:
             if asking.done():
                 error = asking.exception()
                 if isinstance(error, PoolTimeoutError):
-                    return time.monotonic() - self.database.heard < self.longest_silence
-                if error is None or is_from_database(error):
+                    return time.monotonic() - server.heard < self.longest_silence
+                if error is None or isinstance(error, Behind) or is_from_database(error):
                     return True
             asking.cancel()
         return False
 
-    async def ask(self) -> None:
+    async def ask(self, server: Database | Replica) -> None:
         """Run a query that needs nothing but a server that works."""
-        async with self.database.read() as session:
+        async with server.read() as session:
             await session.execute(select(1))
 
     async def allow_time(self, session: AsyncSession) -> None:

@@ -11,6 +11,7 @@ EXPOSED_HEADERS = [
     "Location",
     "RateLimit",
     "RateLimit-Policy",
+    "Read-After",
     "Retry-After",
     "X-Request-ID",
 ]

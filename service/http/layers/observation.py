@@ -5,18 +5,20 @@ It wraps the whole app, so that it also sees the requests that the framework its
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.database import Database
 from service.observability.access_log import AccessLog, Line
 from service.observability.metrics import Metrics
 from service.observability.request_context import SERVER_ERROR, RequestContext, current_request
+from service.replicas import Replicas
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,11 +32,15 @@ FLUSH_INTERVAL = 1.0  # seconds that a line of the access log is buffered at mos
 class Observation:
     """Writes the access log, metrics and traces of an app, and adds X-Request-ID to responses."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        """Observe requests as `settings` say, and the connections and queries of `database`."""
+    def __init__(self, settings: Settings, database: Database, replicas: Replicas) -> None:
+        """Observe requests as `settings` say, and the connections and queries of all servers."""
         self.access_log = None if settings.access_log == "off" else AccessLog(settings)
-        self.metrics = Metrics(database, lambda: self.running) if settings.metrics else None
-        self.tracing = create_tracing(settings.otel_exporter_otlp_endpoint, database)
+        self.metrics = (
+            Metrics(database, replicas, lambda: self.running) if settings.metrics else None
+        )
+        self.tracing = create_tracing(
+            settings.otel_exporter_otlp_endpoint, [*database.engines, *replicas.engines]
+        )
         self.running = 0
         self.flush_timer: asyncio.TimerHandle | None = None
 
@@ -128,13 +134,13 @@ class Observation:
         if self.access_log is not None:
             self.access_log.flush()
         if self.metrics is not None:
-            self.metrics.update_pool_gauges()
+            self.metrics.update_gauges()
 
 
-def create_tracing(endpoint: str, database: Database) -> "Tracing | None":
+def create_tracing(endpoint: str, engines: Sequence[AsyncEngine]) -> "Tracing | None":
     """Return Tracing for the collector at `endpoint`, or None without an endpoint."""
     if not endpoint:
         return None
     from service.observability.tracing import Tracing  # noqa: PLC0415  # OpenTelemetry's SDK takes memory and a slow import
 
-    return Tracing(endpoint, database)
+    return Tracing(endpoint, engines)
