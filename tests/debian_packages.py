@@ -1,23 +1,16 @@
-"""Download PgBouncer from Debian's archive into .cache/, as root or not; install nothing.
+"""Download packages from Debian's archive into .cache/, as root or not; install nothing.
 
-Two suites, since what a client may do behind PgBouncer depends on its version: bookworm has 1.18,
-trixie 1.24, which knows prepared statements. The mirror is the machine's own.
-
-    python -m tests.pgbouncer_packages
+The mirror is the machine's own. A program runs with the libraries of its own suite, whatever the
+machine has.
 """
 
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from tests.paths import ROOT
-
-SUITES = ("bookworm", "trixie")
-DIRECTORY = ROOT / ".cache/pgbouncer"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 APT_CONFIG = """\
 Dir::Etc::sourcelist "{place}/sources.list";
@@ -31,7 +24,7 @@ APT::Sandbox::User "";
 
 
 class NoPackages(Exception):  # noqa: N818  # a machine without Debian's archive is no fault
-    """PgBouncer can't be downloaded here; the message says why."""
+    """Debian's packages can't be downloaded here; the message says why."""
 
 
 def run(*command: str, place: Path) -> str:
@@ -74,8 +67,12 @@ def with_libraries(package: str, place: Path) -> list[str]:
     return names
 
 
-def extract(suite: str, address: str, target: Path) -> None:
-    """Extract PgBouncer and its libraries, as the suite has them, into the directory `target`."""
+def download(suite: str, target: Path, *names: str) -> None:
+    """Extract packages and their libraries, as the suite has them, into the directory `target`.
+
+    Raise NoPackages where that is not possible.
+    """
+    address = mirror()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         for part in ("lists/partial", "archives/partial", "packages", "root"):
@@ -85,8 +82,8 @@ def extract(suite: str, address: str, target: Path) -> None:
         source = f"deb [signed-by={KEYRING}] {address} {suite} main\n"
         (place / "sources.list").write_text(source)
         run("apt-get", "update", place=place)
-        packages = with_libraries("pgbouncer", place)
-        run("apt-get", "download", *packages, place=place)
+        packages = {package for name in names for package in with_libraries(name, place)}
+        run("apt-get", "download", *sorted(packages), place=place)
         for package in sorted(place.glob("*.deb")):
             run("dpkg-deb", "-x", str(package), str(place / "root"), place=place)
         for part in ("share", "lib/python3"):  # documentation, which is half of it
@@ -96,17 +93,10 @@ def extract(suite: str, address: str, target: Path) -> None:
         shutil.move(place / "root", target)
 
 
-def main() -> None:
-    """Download the suites that are missing; print why where that is not possible."""
-    for suite in SUITES:
-        target = DIRECTORY / suite
-        if (target / "usr/sbin/pgbouncer").exists():
-            continue
-        try:
-            extract(suite, mirror(), target)
-        except NoPackages as error:
-            print(f"PgBouncer of Debian {suite}: {error}; its tests are skipped", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()
+def command(root: Path, program: str) -> list[str]:
+    """Return the command that runs a program of a downloaded suite with that suite's C library."""
+    [loader] = {path.resolve() for path in root.glob("*/*/ld-linux-*")} or {
+        path.resolve() for path in root.glob("usr/*/*/ld-linux-*")
+    }
+    libraries = [str(path) for path in (loader.parent, *root.glob("usr/lib/*-linux-gnu*"))]
+    return [str(loader), "--library-path", ":".join(libraries), str(root / program)]
