@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean
+.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -59,6 +59,15 @@ contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (2
 
 chaos: .venv/installed  ## faults under load: nothing lost, only honest answers; writes docs/reliability.md
 	$(BIN)/python -m tests.chaos
+
+# apart: Patroni brings other versions along
+.venv/ha-installed: requirements-ha.txt .venv/installed
+	$(BIN)/python -m venv .venv/ha
+	.venv/ha/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-ha.txt
+	@touch $@
+
+ha: .venv/ha-installed  ## a cluster by Patroni, etcd and HAProxy whose primary is killed, frozen, cut off under load; on Debian
+	$(BIN)/python -m tests.ha $(OPTIONS)
 
 stops: .venv/installed  ## 300 stops of the service at random moments, by any signal, in any state
 	$(BIN)/python -m pytest --full -s tests/service/cli/test_stops.py -k soon
@@ -171,6 +180,8 @@ lock: .venv/installed  ## choose the newest versions again and lock them with th
 	cp requirements-dev.txt requirements-lint-peers.txt  # the same versions
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
 	  --group lint-peers -o requirements-lint-peers.txt
+	$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	  --group ha -o requirements-ha.txt
 
 clean:  ## remove what was installed; the data in .data/ stays
 	rm -rf .venv .cache/clients .cache/installed .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

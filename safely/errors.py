@@ -73,7 +73,7 @@ def why_unreachable(error: BaseException) -> str | None:
         ):
             return reason
         if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
-            return "none of the hosts is of the kind that target_session_attrs asks for"
+            return why_no_host(cause)
         if isinstance(cause, OSError) and cause.errno not in OURS:
             return network_reason(cause)
         if is_disconnection(cause):
@@ -176,6 +176,13 @@ def why_no_session(error: BaseException, *, has_options: bool) -> str | None:
         if getattr(cause, "sqlstate", None) in WRONG_OPTIONS:
             return f"the server refuses the options in the database's address: {first_line(cause)}"
     return None
+
+
+def why_no_host(error: asyncpg.TargetServerAttributeNotMatched) -> str:
+    """Return why none of the hosts that answered will do, by what was asked of them."""
+    if any(kind in str(error) for kind in ("read-write", "primary")):
+        return "no host accepts writes: the cluster has no leader, or it can't be reached"
+    return "none of the hosts is of the kind that target_session_attrs asks for"
 
 
 def network_reason(error: OSError) -> str:

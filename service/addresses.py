@@ -9,10 +9,12 @@ an application that starts need not load Alembic, which every part of `safely` d
 
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlencode
 
+import asyncpg
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -127,6 +129,14 @@ REFUSED = {  # by parameter: why asyncpg can't obey it, and what to write
 }
 # what libpq reads from the environment, and asyncpg does not
 GUARDS = ("channel_binding", "gssencmode", "require_auth", "requirepeer", "sslcertmode")
+
+# a host that is starting, stopping, or closes the connection: another one may answer
+NEXT_HOST = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.ConnectionDoesNotExistError,
+)
 
 
 class AddressError(ValueError):
@@ -321,11 +331,55 @@ def for_asyncpg(_dialect: Any, _entry: Any, _arguments: Any, options: dict[str, 
     """Give asyncpg the parameters of an address; a listener of an engine's `do_connect`.
 
     Most are understood in a DSN only. `options` become a setting of the session, which those that
-    the engine makes go before.
+    the engine makes go before. Several hosts are tried by `connect_to_one`.
     """
     names = OBEYED.keys() - BY_SQLALCHEMY
     parameters = {name: options.pop(name) for name in sorted(names & options.keys())}
+    hosts = options["host"] if isinstance(options.get("host"), list) else []
     if timeout := parameters.pop("connect_timeout", None):
-        options["timeout"] = float(timeout)
+        options["timeout"] = float(timeout) * max(1, len(hosts))  # libpq's is each host's own
     if parameters:
         options["dsn"] = f"postgresql:///?{urlencode(parameters)}"
+    if len(hosts) > 1:
+        options["async_creator_fn"] = connect_to_one
+        options["target_session_attrs"] = parameters.get("target_session_attrs")
+
+
+async def connect_to_one(
+    *arguments: Any,
+    host: Sequence[str],
+    port: Sequence[int],
+    timeout: float,  # noqa: ASYNC109  # asyncpg's signature
+    target_session_attrs: str | None,
+    **options: Any,
+) -> Any:
+    """Return a connection to the first of the hosts that is of the kind that is asked for.
+
+    asyncpg would give the first host all the time, so that a frozen one hides the others. Here each
+    gets its part of what is left, and those after it what it does not use.
+    Where one host answers and none is of that kind, that is raised and not what became of the rest.
+    """
+    kinds = [target_session_attrs]
+    if target_session_attrs == "prefer-standby":
+        kinds = ["standby", "any"]
+    deadline = time.monotonic() + timeout
+    attempts = [(kind, *place) for kind in kinds for place in zip(host, port, strict=True)]
+    failure: Exception | None = None
+    for number, (kind, name, number_of_port) in enumerate(attempts):
+        part = max(deadline - time.monotonic(), 0.0) / (len(attempts) - number)
+        try:
+            return await asyncpg.connect(
+                *arguments,
+                host=name,
+                port=number_of_port,
+                timeout=part,
+                target_session_attrs=kind,
+                **options,
+            )
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            failure = error
+        except (OSError, *NEXT_HOST) as error:
+            if not isinstance(failure, asyncpg.TargetServerAttributeNotMatched):
+                failure = error
+    assert failure is not None  # noqa: S101  # there are hosts
+    raise failure

@@ -57,6 +57,13 @@ class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg br
     """A connection that remembers whether a statement changed its session for later ones."""
 
     session_changed = False
+    wait_cancelled = False  # whether PostgreSQL has warned that a commit reached no standby
+
+    def _process_log_message(self, fields: Mapping[str, str], last_query: str) -> None:
+        """Notice by the function that warns, since its words are translated, a cancelled wait."""
+        if fields.get("R") == "SyncRepWaitForLSN":
+            self.wait_cancelled = True
+        super()._process_log_message(fields, last_query)
 
     def note(self, query: str) -> None:
         """Remember a statement whose effect may outlast its transaction."""
@@ -64,9 +71,15 @@ class ServiceConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg br
             self.session_changed = True
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # asyncpg's signature
-        """Execute a statement, or several without parameters, and return the last one's tag."""
+        """Execute a statement, or several without parameters, and return the last one's tag.
+
+        Raise TransactionResolutionUnknownError where a COMMIT is stored on the primary alone.
+        """
         self.note(query)
-        return cast("str", await super().execute(query, *args, timeout=timeout))
+        tag = cast("str", await super().execute(query, *args, timeout=timeout))
+        if self.wait_cancelled:  # PostgreSQL reports success: a failover may lose it all the same
+            raise asyncpg.TransactionResolutionUnknownError("the commit reached no standby")
+        return tag
 
     async def prepare(self, query: str, **options: Any) -> Any:
         """Return the prepared statement; SQLAlchemy prepares each of its statements once."""

@@ -72,6 +72,8 @@ def why_unreachable(error: BaseException) -> str | None:
     if any(by_state(cause, QUERY_REASONS) for cause in chain):
         return None
     for cause in chain:
+        if isinstance(cause, asyncpg.TargetServerAttributeNotMatched):
+            return why_no_host(cause)
         if isinstance(cause, OSError):
             return network_reason(cause)
         if is_driver_failure(cause) or is_given_up(cause):
@@ -89,6 +91,13 @@ def pooler_reason(error: BaseException) -> str | None:
         return None
     words = str(getattr(error, "message", None) or error).rpartition(">: ")[2]
     return f"the server, or a pooler before it, refused: {words}"
+
+
+def why_no_host(error: asyncpg.TargetServerAttributeNotMatched) -> str:
+    """Return why none of the hosts that answered will do, by what was asked of them."""
+    if any(kind in str(error) for kind in ("read-write", "primary")):
+        return "no host accepts writes: the cluster has no leader, or it can't be reached"
+    return "none of the hosts is of the kind that target_session_attrs asks for"
 
 
 def network_reason(error: OSError) -> str:

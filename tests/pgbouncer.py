@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from safely.scratch.embedded import Server, allow_passage
-from tests.pgbouncer_packages import DIRECTORY
+from tests.debian_packages import command
+from tests.pgbouncer_packages import DIRECTORY, PROGRAM
 from tests.servers import free_port
 
 USER, PASSWORD = "postgres", "seldom"
@@ -59,7 +60,7 @@ class PgBouncer:
 def require_pgbouncer(suite: str) -> Path:
     """Return the directory of a Debian suite's PgBouncer; skip the test without one."""
     root = DIRECTORY / suite
-    if not (root / "usr/sbin/pgbouncer").exists():
+    if not (root / PROGRAM).exists():
         pytest.skip(f"no PgBouncer of Debian {suite}: `make pgbouncer` downloads it, on Debian")
     return root
 
@@ -83,9 +84,9 @@ async def pgbouncer(server: Server, suite: str, **settings: object) -> AsyncIter
         if server.user is not None:  # PgBouncer refuses to run as root
             for path in (place, place / "pgbouncer.ini", place / "userlist.txt", place / "log"):
                 shutil.chown(path, server.user, server.user)
-            allow_passage(root / "usr/sbin/pgbouncer")
+            allow_passage(root / PROGRAM)
         process = await asyncio.create_subprocess_exec(
-            *program(root),
+            *command(root, PROGRAM),
             str(place / "pgbouncer.ini"),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -102,15 +103,6 @@ async def pgbouncer(server: Server, suite: str, **settings: object) -> AsyncIter
             if process.returncode is None:
                 process.kill()  # from 1.23 on SIGTERM waits for all clients to leave
             await process.wait()
-
-
-def program(root: Path) -> list[str]:
-    """Return the command that runs a suite's program with that suite's own C library."""
-    [loader] = {path.resolve() for path in root.glob("*/*/ld-linux-*")} or {
-        path.resolve() for path in root.glob("usr/*/*/ld-linux-*")
-    }
-    libraries = [str(path) for path in (loader.parent, *root.glob("usr/lib/*-linux-gnu*"))]
-    return [str(loader), "--library-path", ":".join(libraries), str(root / "usr/sbin/pgbouncer")]
 
 
 def write_configuration(place: Path, debian: str, settings: dict[str, object]) -> None:

@@ -1,109 +1,28 @@
-"""Download PgBouncer from Debian's archive into .cache/, as root or not; install nothing.
+"""Download PgBouncer from Debian's archive into .cache/; install nothing.
 
 Two suites, since what a client may do behind PgBouncer depends on its version: bookworm has 1.18,
-trixie 1.24, which knows prepared statements. The mirror is the machine's own.
+trixie 1.24, which knows prepared statements.
 
     python -m tests.pgbouncer_packages
 """
 
-import os
-import platform
-import shutil
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
+from tests.debian_packages import NoPackages, download
 from tests.paths import ROOT
 
 SUITES = ("bookworm", "trixie")
 DIRECTORY = ROOT / ".cache/pgbouncer"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-APT_CONFIG = """\
-Dir::Etc::sourcelist "{place}/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State "{place}";
-Dir::State::status "{place}/status";
-Dir::Cache "{place}";
-Acquire::Languages "none";
-APT::Sandbox::User "";
-"""
-
-
-class NoPackages(Exception):  # noqa: N818  # a machine without Debian's archive is no fault
-    """PgBouncer can't be downloaded here; the message says why."""
-
-
-def run(*command: str, place: Path) -> str:
-    """Return what a command of apt or dpkg prints; it sees the sources of `place` only."""
-    environment = {**os.environ, "LC_ALL": "C", "APT_CONFIG": str(place / "apt.conf")}
-    done = subprocess.run(
-        command, env=environment, cwd=place, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        # the lines may name the machine's mirror, so they aren't shown
-        raise NoPackages(f"{' '.join(command[:2])} failed with {done.returncode}")
-    return done.stdout
-
-
-def mirror() -> str:
-    """Return the address from which the machine gets Debian's packages."""
-    if not shutil.which("apt-get") or platform.freedesktop_os_release().get("ID") != "debian":
-        raise NoPackages("this is not Debian")
-    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    command = ("apt-get", "indextargets", "--format", "$(REPO_URI)")
-    targets = subprocess.run(
-        (*command, "Created-By: Packages", f"Codename: {codename}"),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if not (addresses := sorted(set(targets.stdout.split()))):
-        raise NoPackages("apt has no source of Debian's packages")
-    return addresses[0]
-
-
-def with_libraries(package: str, place: Path) -> list[str]:
-    """Return the package and the libraries that it needs, and those that they need."""
-    names, wanted = [package], [package]
-    while wanted:
-        lines = run("apt-cache", "depends", "--important", *wanted, place=place).splitlines()
-        found = {line.split()[-1] for line in lines if " Depends: lib" in line}
-        wanted = sorted(found - set(names))
-        names += wanted
-    return names
-
-
-def extract(suite: str, address: str, target: Path) -> None:
-    """Extract PgBouncer and its libraries, as the suite has them, into the directory `target`."""
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        for part in ("lists/partial", "archives/partial", "packages", "root"):
-            (place / part).mkdir(parents=True)
-        (place / "status").touch()
-        (place / "apt.conf").write_text(APT_CONFIG.format(place=place))
-        source = f"deb [signed-by={KEYRING}] {address} {suite} main\n"
-        (place / "sources.list").write_text(source)
-        run("apt-get", "update", place=place)
-        packages = with_libraries("pgbouncer", place)
-        run("apt-get", "download", *packages, place=place)
-        for package in sorted(place.glob("*.deb")):
-            run("dpkg-deb", "-x", str(package), str(place / "root"), place=place)
-        for part in ("share", "lib/python3"):  # documentation, which is half of it
-            shutil.rmtree(place / "root/usr" / part, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.move(place / "root", target)
+PROGRAM = "usr/sbin/pgbouncer"
 
 
 def main() -> None:
     """Download the suites that are missing; print why where that is not possible."""
     for suite in SUITES:
-        target = DIRECTORY / suite
-        if (target / "usr/sbin/pgbouncer").exists():
+        if (DIRECTORY / suite / PROGRAM).exists():
             continue
         try:
-            extract(suite, mirror(), target)
+            download(suite, DIRECTORY / suite, "pgbouncer")
         except NoPackages as error:
             print(f"PgBouncer of Debian {suite}: {error}; its tests are skipped", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 import ssl
 import string
 import subprocess
@@ -9,6 +10,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote, unquote
 
 import psycopg.pq
@@ -25,9 +27,11 @@ from service import addresses
 from service.addresses import AddressError, parse
 from service.database import create_engine
 from service.settings import Settings, SettingsError, async_url
+from tests.app import serving
 from tests.commands import run_alembic
 from tests.databases import Databases, name_of
 from tests.paths import ROOT
+from tests.replication import standby_of
 
 
 def test_the_service_and_safely_understand_the_same() -> None:
@@ -235,6 +239,47 @@ async def test_addresses_of_every_form_lead_to_the_database(forms: dict[str, str
         [line] = process.stdout.splitlines()
         assert words in line
         assert process.stderr == ""
+
+
+@pytest.mark.only("postgresql")
+async def test_a_host_that_never_answers_does_not_hide_the_others(
+    all_databases: dict[str, Databases], url: str
+) -> None:
+    directory = all_databases["postgresql"].server.sockets
+    with TemporaryDirectory() as frozen, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{frozen}/.s.PGSQL.5432")
+        listener.listen()  # nobody accepts
+        address = (
+            f"postgresql://postgres@/{name_of(url)}?host={frozen},{directory}"
+            "&target_session_attrs=read-write"
+        )
+        service = create_engine(Settings(database_url=address), size=1)
+        assert await session_of(service) == "on 4MB"
+        await service.dispose()
+        async with connected(address) as engine:
+            assert await session_of(engine) == "on 4MB"
+
+
+@pytest.mark.only("postgresql")
+async def test_a_cluster_without_a_leader_is_said_in_one_line(
+    all_databases: dict[str, Databases], url: str
+) -> None:
+    server = all_databases["postgresql"].server
+    with (
+        TemporaryDirectory() as place,
+        standby_of(server, Path(place) / "standby", "-c", "max_connections=200") as standby,
+    ):
+        address = (
+            f"postgresql://postgres@/{name_of(url)}?host={standby.sockets},/no/such"
+            "&target_session_attrs=read-write"
+        )
+        process = run_alembic(address, "upgrade", "head", check=False)
+        assert (process.returncode, process.stderr) == (255, "")
+        [line] = process.stdout.splitlines()
+        assert "no host accepts writes: the cluster has no leader" in line
+        async with serving(database_url=address) as client:
+            ready, answer = await client.get("/health/ready"), await client.get("/users/1")
+    assert (ready.status_code, answer.status_code) == (503, 503)
 
 
 def make_certificate(directory: Path, name: str) -> tuple[Path, Path]:

@@ -257,6 +257,7 @@ def test_alembic_ini_is_short() -> None:
         "requirements-audit.txt",
         "requirements-build.txt",
         "requirements-dev.txt",
+        "requirements-ha.txt",
         "requirements-programs.txt",
     ],
 )

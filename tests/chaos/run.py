@@ -205,11 +205,16 @@ class Result:
 
 
 async def execute(fault: Fault, shared: Shared, size: Size) -> Result:
-    """Run the service under load, make the fault, and compare."""
+    """Run the service under load on a fault's own world, make the fault, and compare."""
+    async with fault.world(shared) as world:
+        return await under_load(fault, world, shared.directory, size)
+
+
+async def under_load(fault: Fault, world: World, directory: Path, size: Size) -> Result:
+    """Run the service under load, make the fault, and compare; its log is in the directory."""
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(fault.world(shared))
         settings = {"DATABASE_URL": world.service_url, **world.settings, **fault.settings}
-        log_file = shared.directory / f"{fault.key}.log"
+        log_file = directory / f"{fault.key}.log"
         service = Service(free_port(), log_file, settings)
         log = RequestLog(size.clients)
         clients = [Client(number, service.port, log) for number in range(size.clients)]

@@ -31,6 +31,7 @@ NOT_RUN = {  # command: why not here
     "make rehearsals": LONG,
     "make contract": LONG,
     "make chaos": LONG,
+    "make ha": LONG,
     "make stops": LONG,
     "make replicas": LONG,
     "make lint-peers": LONG,
