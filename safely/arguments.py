@@ -9,9 +9,14 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.util import CommandError
 
 from safely.database import LOCK_TIMEOUT
+from safely.words import parse_duration
 
 PATIENCE = 300.0  # seconds
-NAMES = ("backup", "drift", "lock_timeout", "patience", "trace", "unsafe", "verify")
+MAX_LAG = 10.0  # seconds
+NAMES = (
+    "backup", "drift", "ignore_standbys", "lock_timeout", "max_lag", "patience", "trace", "unsafe",
+    "verify",
+)  # fmt: skip
 SIMILAR = 0.8  # how alike an unknown name and one of ours are, of 1, so that it is a slip
 
 
@@ -23,6 +28,12 @@ class Arguments:
     """Seconds until a step, or the wait for the migration lock, is given up."""
     lock_timeout: str = LOCK_TIMEOUT
     """How long a statement may wait for a lock, such as `100ms`."""
+    max_lag: float | None = MAX_LAG
+    """Seconds that a standby may be behind while a migration goes on; None: it never waits."""
+    is_max_lag_given: bool = False
+    """Whether that was set: then a lag that can't be read is refused."""
+    ignore_standbys: frozenset[str] = frozenset()
+    """The names of standbys that are never waited for."""
     accept_drift: bool = False
     """Whether a schema that was edited by hand is recorded as it is, instead of refused."""
     backup: Path | None = None
@@ -53,6 +64,9 @@ def of(environment: EnvironmentContext) -> Arguments:
     return Arguments(
         patience=float(patience),
         lock_timeout=lock_timeout(environment),
+        max_lag=max_lag(str(values.get("max_lag", f"{MAX_LAG}s"))),
+        is_max_lag_given=values.get("max_lag", "off") != "off",
+        ignore_standbys=standby_names(str(values.get("ignore_standbys", ""))),
         accept_drift=drift == "accept",
         backup=Path(str(backup)) if backup else None,
         verify=verify == "yes",
@@ -70,6 +84,23 @@ def lock_timeout(environment: EnvironmentContext) -> str:
     if not re.fullmatch(r"[1-9]\d{0,2}ms", text):
         raise CommandError("-x lock_timeout=… takes 1ms to 999ms, less than deadlock_timeout")
     return text
+
+
+def max_lag(text: str) -> float | None:
+    """Return the seconds, or None for off; raise CommandError for anything else."""
+    if text == "off":
+        return None
+    try:
+        if seconds := parse_duration(text):
+            return seconds
+    except ValueError:
+        pass
+    raise CommandError("-x max_lag=… takes off, or a time above 0, such as 500ms, 10s or 2min")
+
+
+def standby_names(text: str) -> frozenset[str]:
+    """Return the names that stand between commas."""
+    return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 
 def refuse_slips(names: set[str]) -> None:

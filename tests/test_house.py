@@ -71,7 +71,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
     "alembic_ini", "alembic_internals", "cancellation", "errors", "closed_output", "files",
-    "words", "progress", "project", "revisions", "history", "addresses", "database", "operations",
+    "words", "standbys", "progress", "project", "revisions", "history", "addresses", "database",
+    "operations",
     "__init__", "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
     "autogenerate_enums", "autogenerate_sequences", "autogenerate", "lint", "run", "backup",
     "report", "env", "rehearsal", "cli", "__main__",

@@ -18,6 +18,7 @@ from safely.operations.connection import (
     rows,
     run,
     scalar,
+    wait_for_standbys,
 )
 from safely.operations.halves import is_left_out
 from safely.operations.keys import KEY, no_key, refuse_without_key
@@ -108,10 +109,12 @@ def backfill(
     A table without a primary key is walked along a unique index of NOT NULL columns.
 
     PostgreSQL: each batch is a transaction of its own, and locks its rows for some milliseconds.
+    Between two batches it waits while a standby is further behind than `-x max_lag`.
     Older builds may still write rows that match, behind the walk along the table: it is walked
     again as long as a walk changes fewer rows than the one before. Where more than a few rows
     have changed, ANALYZE follows, which blocks nobody.
-    SQLite: one statement in the revision's transaction. `--sql`: a DO block.
+    SQLite: one statement in the revision's transaction. `--sql`: a DO block, which waits for no
+    standby.
 
     A backfill has no opposite: a downgrade says `safely.nothing_to_undo(…)`, or brings back what
     was set aside. Raise Refused for a table without such a key.
@@ -189,6 +192,7 @@ def walk(table_name: str, first: str, following: str, largest: int) -> int:
     reached: list[str] | None = None
     with progress(f"backfill of {table_name}", estimated_rows(table_name)) as advance:
         while True:
+            wait_for_standbys()
             began = time.monotonic()
             batch = rows(first, size) if reached is None else rows(following, size, reached)
             if not batch:

@@ -255,6 +255,7 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
     What the revision did before is committed, so all that is done inside must bear to be done
     again after a kill. `patient` lifts `lock_timeout`, for a statement whose lock blocks nobody
     but which must outwait old transactions: a CONCURRENTLY that is cut off leaves an INVALID index.
+    Such statements read or write whole tables, so they begin once no standby lags.
     The revision may have begun such a block itself, as Alembic has it for CONCURRENTLY.
     """
     if not postgresql():
@@ -265,11 +266,22 @@ def outside_transaction(*, patient: bool = False) -> Iterator[None]:
     with nullcontext() if is_outside() else context.autocommit_block():
         try:
             if patient:
+                wait_for_standbys()
                 run("SET lock_timeout = 0")
             yield
         finally:
             if patient:
                 set_back(f"SET lock_timeout = {literal(options['lock_timeout'])}")
+
+
+def wait_for_standbys() -> None:
+    """Wait until no standby lags more than `-x max_lag`; call it outside of a transaction.
+
+    Raise Refused where one still does after `-x patience`. A script of `--sql` doesn't wait.
+    """
+    limit = op.get_context().opts.get("lag_limit")  # a LagLimit of standby_lag.py
+    if limit is not None and not offline():
+        limit.wait(op.get_bind())
 
 
 def is_outside() -> bool:

@@ -26,6 +26,8 @@ from safely.history import (
 )
 from safely.ledger import drift, ledger
 from safely.lint import statistics
+from safely.operations import standby_lag
+from safely.operations.standby_lag import LagLimit
 from safely.project import Project
 from safely.revisions import ahead, refuse_unknown, without_file
 from safely.run import guard, published, row_security, steps
@@ -94,6 +96,24 @@ class Migrator:
     def arguments(self) -> Arguments:
         """The arguments of `alembic -x`; raise CommandError for a wrong one."""
         return arguments.of(self.context)
+
+    @cached_property
+    def lag_limit(self) -> LagLimit | None:
+        """How far standbys may be behind; None: nobody waits for any.
+
+        SQLite has none, and neither has a scratch database.
+        """
+        has_standbys = self.engine.dialect.name == "postgresql"
+        is_scratch = bool(invocation.of(self.context.config).address)
+        if self.arguments.max_lag is None or is_scratch or not has_standbys:
+            return None
+        return LagLimit(
+            seconds=self.arguments.max_lag,
+            is_given=self.arguments.is_max_lag_given,
+            ignored=self.arguments.ignore_standbys,
+            patience=self.arguments.patience,
+            lock_key=self.project.lock_key,
+        )
 
     async def steps(self) -> AsyncGenerator[Step, None]:
         """Yield each step of the command for env.py to run, and do what belongs around them."""
@@ -261,6 +281,8 @@ class Migrator:
         await self.read(published.refuse_unknown_role, self.project.app_role)
         await self.read(row_security.refuse_column_grants, self.project.app_role)
         await self.refuse_grave()
+        if self.todo and self.lag_limit is not None:
+            await self.read(standby_lag.look_ahead, self.lag_limit)
         async with migration_lock(engine, key, given.patience, given.lock_timeout) as session:
             self.progress.is_ours = True
             refuse_drift = partial(drift.refuse_drift, self.environment, accept=given.accept_drift)
@@ -365,6 +387,7 @@ class Migrator:
             options = self.options() | {
                 "fn": steps.only(planned, self.project),
                 "lock_timeout": self.arguments.lock_timeout,
+                "lag_limit": self.lag_limit,
                 "unsafe": self.unsafe_reason(planned),
             }
             tries = attempts(connection, monitor, options, patience=patience, trace=self.trace)
@@ -391,7 +414,7 @@ class Migrator:
             steps.prepare(migration, self.project)
             action(migration)
 
-        options = {"lock_timeout": self.arguments.lock_timeout}
+        options = {"lock_timeout": self.arguments.lock_timeout, "lag_limit": self.lag_limit}
         acting, patience = partial(self.environment.work, act), self.arguments.patience
         await attempt(connection, monitor, acting, options, patience, self.trace)
 

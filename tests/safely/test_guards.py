@@ -143,7 +143,16 @@ async def test_a_relative_target_is_not_overshot_when_a_step_is_tried_again(
 
 @pytest.mark.parametrize(
     "argument",
-    ["patience=long", "patience=nan", "lock_timeout=soon", "lock_timeout=1s", "lock_timeout=0ms"],
+    [
+        "patience=long",
+        "patience=nan",
+        "lock_timeout=soon",
+        "lock_timeout=1s",
+        "lock_timeout=0ms",
+        "max_lag=soon",
+        "max_lag=0s",
+        "max_lag=10",
+    ],
 )
 async def test_an_argument_that_can_not_be_used_is_one_clear_line(url: str, argument: str) -> None:
     process = run_alembic(url, "-x", argument, "downgrade", "-1", check=False)
