@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load import WRK
 from tests.paths import ROOT
 
 
@@ -62,7 +63,25 @@ def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(directory:
     assert not list(directory.iterdir())  # it leaves nothing behind
 
 
-@pytest.mark.parametrize("name", ["compare", "growth"])
+@pytest.mark.skipif(WRK is None, reason="wrk is not on the PATH")
+def test_the_benchmark_of_scale_counts_the_cores_that_each_process_uses(directory: Path) -> None:
+    done = benchmark("scale", directory, "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    head, _, *lines = (
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in done.stdout.splitlines()
+        if line.startswith("|")
+    )
+    assert len(lines) == 1 + ("Without PgBouncer" not in done.stdout)
+    for line in lines:
+        cells = dict(zip(head, line, strict=True))
+        used = ["requests/s", "cores: service", "primary", "wrk"]
+        for name in [*used, "PgBouncer"] if "PgBouncer" in cells["workers"] else used:
+            assert float(cells[name].replace(",", "")) > 0, name
+    assert not list(directory.iterdir())  # it leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["compare", "growth", "scale"])
 def test_a_benchmark_says_where_to_get_wrk(name: str, directory: Path) -> None:
     done = benchmark(name, directory, PATH=path_without_wrk())
     assert done.returncode == 2
