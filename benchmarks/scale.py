@@ -10,6 +10,10 @@ lookups, pages, creates and a mix of them, with as many connections for each wor
 All processes share the cores of one machine, the load generator as well. The rate says how far
 this machine gets; the requests for each second of a core say what others would give.
 
+It has two parts, of which --only chooses some: these requests, and rows: what a user takes on
+disk, and how long an import, a backfill, an index, a backup and a replica take. Both are written
+into docs/scaling.md, with what follows for 10^9 users; 10,000,000 users take some 15 GB of TMPDIR.
+
 The exit code is 0 unless something came out wrong.
 """
 
@@ -29,17 +33,20 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks import rows
 from benchmarks.compare import DIFFERENT, FEWEST, WARM_UP, cursor, missing, requests, servers
 from benchmarks.cores import LOAD, OTHERS, Cores, between, postmaster, with_children
 from benchmarks.growth import at_rest, fill, in_turn
 from benchmarks.load import WRK, Load
 from benchmarks.results import CREATE, LOOKUP, RANDOM
+from benchmarks.sizing import REQUESTS, ROWS, table, write
 from benchmarks.world import (
     PROC,
     Database,
     carried_out,
     database,
     positive,
+    postgresql,
     running,
 )
 from safely.scratch.embedded import Server
@@ -65,7 +72,15 @@ HEAD = (
     *("workers", "requests/s", "p99, ms", "cores: service", *GROUPS[1:]),
     *(f"{group}'s requests/core-second" for group in GAUGED),
 )
-QUICK = {"rows": 2000, "rounds": 1, "seconds": 1, "workers": [1], "kinds": [MIX], "warm_up": 0}
+QUICK = {
+    "rows": 2000,
+    "rounds": 1,
+    "seconds": 1,
+    "workers": [1],
+    "kinds": [MIX],
+    "warm_up": 0,
+    "sizes": [2000],
+}
 
 
 class Way(NamedTuple):
@@ -214,22 +229,6 @@ def cells(scale: Scale, kind: str) -> Iterator[Sequence[str]]:
         )
 
 
-def table(lines: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown whose columns are aligned, so that a terminal shows it as well."""
-    head, *rest = lines
-    widths = [max(map(len, column)) for column in zip(head, *rest, strict=True)]
-    rules = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(
-        "| "
-        + " | ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in (head, rules, *rest)
-    )
-
-
 def conditions(psql: Database, options: argparse.Namespace, load: float) -> str:
     """Return under which conditions it is measured."""
     return (
@@ -241,20 +240,45 @@ def conditions(psql: Database, options: argparse.Namespace, load: float) -> str:
     )
 
 
-def run(options: argparse.Namespace, directory: Path) -> None:
-    """Measure, and print; raise WrongError for a wrong result."""
-    load, *_ = os.getloadavg()
+def requests_part(options: argparse.Namespace, directory: Path, load: float) -> str:
+    """Measure the ways of running the service; return the tables."""
     with ExitStack() as stack:
-        psql = stack.enter_context(database(directory / "postgresql"))
+        psql = stack.enter_context(database(directory / "requests"))
         fill(psql, options.rows)
         pooler = stack.enter_context(pooling(psql.server))
-        print(conditions(psql, options, load))
+        lines = [f"{conditions(psql, options, load)}."]
         if pooler is None:
-            print("Without PgBouncer: `make pgbouncer` downloads it, on Debian.")
+            lines.append("Without PgBouncer: `make pgbouncer` downloads it, on Debian.")
+        print(*lines, sep="\n", flush=True)
         scale = Scale(directory, psql, pooler, options)
         for number in range(options.rounds):
             scale.round(number)
-        print(f"\n{report(scale)}")
+        return "\n".join([*lines, "", report(scale)])
+
+
+def rows_part(options: argparse.Namespace, directory: Path, load: float) -> str:
+    """Measure what rows take; return the table."""
+    measured = {}
+    smallest = min(options.sizes)
+    for size in sorted({*options.sizes}):
+        with postgresql(directory / f"rows_{size}") as server:
+            changes = size == smallest
+            measured[size] = rows.measure(directory, server, size, options.seconds, changes=changes)
+    words = f"{datetime.now(UTC):%Y-%m-%d}, {rows.conditions(load, options.seconds)}."
+    return f"{words}\n\n{table(rows.report(measured))}"
+
+
+PARTS = {REQUESTS: requests_part, ROWS: rows_part}
+
+
+def run(options: argparse.Namespace, directory: Path) -> None:
+    """Measure, print, and write the document; raise WrongError for a wrong result."""
+    load, *_ = os.getloadavg()
+    for name in options.only:
+        text = PARTS[name](options, directory, load)
+        print(f"\n{text}", flush=True)
+        if not options.quick:
+            write({name: text})
 
 
 def main() -> int:
@@ -265,6 +289,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=positive, default=3)
     parser.add_argument("--seconds", type=positive, default=3, help="of each run")
     parser.add_argument("--workers", nargs="+", type=positive, default=[*WORKERS])
+    parser.add_argument(
+        "--sizes", nargs="+", type=positive, default=[1_000_000, 10_000_000], help="of the rows"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], metavar="PART")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=[*KINDS], metavar="KIND")
     parser.set_defaults(warm_up=WARM_UP)
     parser.add_argument("--quick", action="store_true", help="a trial, whose figures mean nothing")

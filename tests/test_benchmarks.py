@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import WRK
+from benchmarks.sizing import ARITHMETIC, DOCUMENT, arithmetic, part, tables
 from tests.paths import ROOT
 
 
@@ -61,6 +62,18 @@ def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(directory:
     ratio = rf"^batching to without: {figures}, wanted 1\.05: (holds|short)$"
     assert re.search(ratio, done.stdout, re.MULTILINE)
     assert not list(directory.iterdir())  # it leaves nothing behind
+
+
+def test_the_arithmetic_of_scaling_follows_from_the_figures_in_the_document() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert part(document, ARITHMETIC).strip() == arithmetic(document)
+    lines = [cells for _, cells in tables(part(document, ARITHMETIC))][2:]
+    assert len(lines) > 20
+    for what, how, result, _ in lines:
+        expression = how.replace(",", "").replace("^", "**").replace(" x ", " * ")
+        assert re.fullmatch(r"[\d.*/ ]+", expression), what
+        computed = eval(expression)  # noqa: S307  # digits and signs alone
+        assert float(result.replace(",", "")) == pytest.approx(computed, rel=0.006), what
 
 
 @pytest.mark.skipif(WRK is None, reason="wrk is not on the PATH")
