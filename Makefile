@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha
+.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha scale
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -142,6 +142,10 @@ bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s b
 
 bench-growth: .venv/installed  ## the service with 1,000 to 10,000,000 users, its start, memory and workers; needs wrk
 	$(BIN)/python -m benchmarks.growth $(OPTIONS)
+
+scale: .venv/installed  ## requests/s and cores used with 1, 2 and 4 workers, with and without PgBouncer; needs wrk
+	@$(BIN)/python -m tests.pgbouncer_packages
+	$(BIN)/python -m benchmarks.scale $(OPTIONS)
 
 openapi: .venv/installed  ## write docs/openapi.json; where clients would break, only with BREAKING=1
 	@$(BIN)/python -m tests.openapi $(if $(BREAKING),--breaking)

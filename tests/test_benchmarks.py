@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.load import WRK
+from benchmarks.sizing import ARITHMETIC, DOCUMENT, arithmetic, part, tables
 from tests.paths import ROOT
 
 
@@ -62,7 +64,37 @@ def test_the_benchmark_of_growth_measures_without_wrk_what_needs_none(directory:
     assert not list(directory.iterdir())  # it leaves nothing behind
 
 
-@pytest.mark.parametrize("name", ["compare", "growth"])
+def test_the_arithmetic_of_scaling_follows_from_the_figures_in_the_document() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    assert part(document, ARITHMETIC).strip() == arithmetic(document)
+    lines = [cells for _, cells in tables(part(document, ARITHMETIC))][2:]
+    assert len(lines) > 20
+    for what, how, result, _ in lines:
+        expression = how.replace(",", "").replace("^", "**").replace(" x ", " * ")
+        assert re.fullmatch(r"[\d.*/ ]+", expression), what
+        computed = eval(expression)  # noqa: S307  # digits and signs alone
+        assert float(result.replace(",", "")) == pytest.approx(computed, rel=0.006), what
+
+
+@pytest.mark.skipif(WRK is None, reason="wrk is not on the PATH")
+def test_the_benchmark_of_scale_counts_the_cores_that_each_process_uses(directory: Path) -> None:
+    done = benchmark("scale", directory, "--quick")
+    assert done.returncode == 0, done.stdout + done.stderr
+    head, _, *lines = (
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in done.stdout.splitlines()
+        if line.startswith("|")
+    )
+    assert len(lines) == 1 + ("Without PgBouncer" not in done.stdout)
+    for line in lines:
+        cells = dict(zip(head, line, strict=True))
+        used = ["requests/s", "cores: service", "primary", "wrk"]
+        for name in [*used, "PgBouncer"] if "PgBouncer" in cells["workers"] else used:
+            assert float(cells[name].replace(",", "")) > 0, name
+    assert not list(directory.iterdir())  # it leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["compare", "growth", "scale"])
 def test_a_benchmark_says_where_to_get_wrk(name: str, directory: Path) -> None:
     done = benchmark(name, directory, PATH=path_without_wrk())
     assert done.returncode == 2

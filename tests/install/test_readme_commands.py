@@ -38,6 +38,7 @@ NOT_RUN = {  # command: why not here
     "make bench": LONG,
     "make bench-growth": LONG,
     "make bench-transfer": LONG,
+    "make scale": LONG,
     "make test-install": "this test is a part of it",
     "make pgbouncer": CI_DOES,
     "make clients": CI_DOES,
