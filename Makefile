@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha scale
+.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha scale kubernetes
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -77,6 +77,14 @@ replicas: .venv/installed  ## reads from two replicas under load: 10,000 checks 
 
 pgbouncer: .venv/installed  ## download PgBouncer of two Debian suites into .cache/, for its tests; on Debian
 	$(BIN)/python -m tests.pgbouncer_packages
+
+# Kubernetes' own schemas come by pip; the operators' types come by npm, and need npm
+kubernetes: .venv/installed  ## render deploy/kubernetes by kustomize (Debian's) and check it with the operators' types (npm)
+	$(BIN)/python -m tests.deploy.manifests
+	@command -v npm >/dev/null || { echo "npm is needed for the types of CloudNativePG and external-secrets: install Node.js"; exit 1; }
+	@mkdir -p .cache/kubernetes && cp tests/deploy/*.json .cache/kubernetes/
+	npm ci --prefix .cache/kubernetes --ignore-scripts --no-audit --no-fund
+	$(BIN)/python -m pytest tests/deploy
 
 # apart: what these two install is nothing of the service's
 .venv/audit-installed: requirements-audit.txt .venv/installed

@@ -41,6 +41,7 @@ NOT_RUN = {  # command: why not here
     "make scale": LONG,
     "make test-install": "this test is a part of it",
     "make pgbouncer": CI_DOES,
+    "make kubernetes": CI_DOES,
     "make clients": CI_DOES,
     "make audit": CI_DOES,
     "make sbom": CI_DOES,
