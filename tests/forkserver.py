@@ -1,8 +1,8 @@
 """Run `python -m …` in a process that need not import Alembic, SQLAlchemy and Litestar again.
 
-A fork server imports the libraries once, and nothing of this project, and forks for each run. This
-halves the time of a suite that runs Alembic and the service some hundreds of times.
-tests/service/cli/test_serve.py starts the programs as a shell does.
+A fork server imports the libraries and safely once, and nothing of the service and its migrations,
+and forks for each run. This halves the time of a suite that runs Alembic and the service some
+thousands of times. tests/service/cli/test_serve.py starts the programs as a shell does.
 """
 
 import asyncio
@@ -44,6 +44,16 @@ LIBRARIES = [
     "psutil",
     "rich.progress",
     "rich.table",
+    "safely.cli.backup",
+    "safely.cli.drift",
+    "safely.cli.lint",
+    "safely.cli.log",
+    "safely.cli.main",
+    "safely.cli.purge",
+    "safely.cli.rehearse",
+    "safely.cli.restore",
+    "safely.cli.stats",
+    "safely.env",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "sqlalchemy.ext.asyncio",
@@ -52,6 +62,7 @@ LIBRARIES = [
     "uvloop",
 ]
 
+fresh = multiprocessing.get_context("spawn")
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(LIBRARIES)
 
@@ -78,9 +89,14 @@ def spawn(
     cwd: Path,
     environment: dict[str, str],
 ) -> BaseProcess:
-    """Start `python -m name arguments`; `streams` are its standard output and standard error."""
+    """Start `python -m name arguments`; `streams` are its standard output and standard error.
+
+    A directory with a safely of its own gets a new Python, which imports that one.
+    """
+    own, ours = cwd / "safely", ROOT / "safely"
+    context = fresh if own.exists() and not own.samefile(ours) else server
     ends = [Connection(os.dup(file), readable=False) for file in streams]  # these can be pickled
-    process = server.Process(target=become, args=(name, arguments, ends, cwd, environment))
+    process = context.Process(target=become, args=(name, arguments, ends, cwd, environment))
     process.start()
     for end in ends:
         end.close()
@@ -111,17 +127,7 @@ def become(
         str(cwd),
         *(path for path in sys.path if "site-packages" in path or "lib/python" in path),
     ]
-    forget_safely()
     runpy.run_module(name, run_name="__main__", alter_sys=True)
-
-
-def forget_safely() -> None:
-    """Let the program import its own copy of safely: that of the checkout is a plugin of Alembic.
-
-    So the fork server has a part of it as soon as it has imported Alembic.
-    """
-    for name in [name for name in sys.modules if name.partition(".")[0] == "safely"]:
-        del sys.modules[name]
 
 
 class Running:
