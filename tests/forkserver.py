@@ -42,6 +42,7 @@ LIBRARIES = [
     "postgast",
     "prometheus_client.openmetrics.exposition",
     "psutil",
+    "psycopg",  # of projects apart from this repository
     "rich.progress",
     "rich.table",
     "safely.cli.backup",
@@ -67,27 +68,38 @@ server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(LIBRARIES)
 
 
-def run(
-    name: str, arguments: Sequence[str], *, cwd: Path, environment: dict[str, str]
+def run(  # noqa: PLR0913  # by keyword, like those of subprocess.run
+    name: str,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    environment: dict[str, str],
+    merged: bool = False,
+    python: str = sys.executable,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m name arguments` in a directory; return its exit code and its output."""
+    """Run `python -m name arguments` in a directory; return its exit code and its output.
+
+    `merged` sends standard error to standard output; `python` starts the processes of the program.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        streams = (out.fileno(), err.fileno())
-        process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
+        streams = (out.fileno(), out.fileno() if merged else err.fileno())
+        process = spawn(name, arguments, streams, cwd=cwd, environment=environment, python=python)
         process.join()
         code = process.exitcode
         process.close()
-        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in streams]
+        files = (out.fileno(), err.fileno())
+        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in files]
     return subprocess.CompletedProcess([name, *arguments], code or 0, *texts)
 
 
-def spawn(
+def spawn(  # noqa: PLR0913  # by keyword, like those of subprocess.Popen
     name: str,
     arguments: Sequence[str],
     streams: tuple[int, int],
     *,
     cwd: Path,
     environment: dict[str, str],
+    python: str = sys.executable,
 ) -> BaseProcess:
     """Start `python -m name arguments`; `streams` are its standard output and standard error.
 
@@ -96,7 +108,9 @@ def spawn(
     own, ours = cwd / "safely", ROOT / "safely"
     context = fresh if own.exists() and not own.samefile(ours) else server
     ends = [Connection(os.dup(file), readable=False) for file in streams]  # these can be pickled
-    process = context.Process(target=become, args=(name, arguments, ends, cwd, environment))
+    process = context.Process(
+        target=become, args=([python, name, *arguments], ends, cwd, environment)
+    )
     process.start()
     for end in ends:
         end.close()
@@ -104,13 +118,12 @@ def spawn(
 
 
 def become(
-    name: str,
-    arguments: Sequence[str],
-    streams: list[Connection],
-    cwd: Path,
-    environment: dict[str, str],
+    command: Sequence[str], streams: list[Connection], cwd: Path, environment: dict[str, str]
 ) -> None:
-    """Run the module in this process, which the fork server has just made."""
+    """Run the module in this process, which the fork server has just made.
+
+    The command is the path of a Python, the module's name, and its arguments.
+    """
     for number, end in enumerate(streams, start=1):
         os.dup2(end.fileno(), number)
         end.close()
@@ -122,12 +135,12 @@ def become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    sys.argv = [name, *arguments]
+    sys.executable, *sys.argv = command
     sys.path[:] = [
         str(cwd),
         *(path for path in sys.path if "site-packages" in path or "lib/python" in path),
     ]
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 class Running:
@@ -167,11 +180,12 @@ async def start(
     cwd: Path,
     environment: dict[str, str],
     merged: bool = False,
+    python: str = sys.executable,
 ) -> Running:
     """Start `python -m name arguments`; `merged` sends standard error to standard output."""
     out, err = os.pipe(), os.pipe()
     streams = (out[1], out[1] if merged else err[1])
-    process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
+    process = spawn(name, arguments, streams, cwd=cwd, environment=environment, python=python)
     for _, end in (out, err):
         os.close(end)
     return Running(process, await pipe_reader(out[0]), await pipe_reader(err[0]))
