@@ -68,6 +68,17 @@ server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(LIBRARIES)
 
 
+def sources(package: Path) -> set[tuple[str, int, int]]:
+    """Return path, size and time of each file of a package; copies have those of the original."""
+    return {
+        (str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in package.rglob("*.py")
+    }
+
+
+OURS = sources(ROOT / "safely")
+
+
 def run(  # noqa: PLR0913  # by keyword, like those of subprocess.run
     name: str,
     arguments: Sequence[str],
@@ -103,10 +114,10 @@ def spawn(  # noqa: PLR0913  # by keyword, like those of subprocess.Popen
 ) -> BaseProcess:
     """Start `python -m name arguments`; `streams` are its standard output and standard error.
 
-    A directory with a safely of its own gets a new Python, which imports that one.
+    A directory with a safely that a test has changed gets a new Python, which imports that one.
     """
-    own, ours = cwd / "safely", ROOT / "safely"
-    context = fresh if own.exists() and not own.samefile(ours) else server
+    own = sources(cwd / "safely")
+    context = fresh if own and own != OURS else server
     ends = [Connection(os.dup(file), readable=False) for file in streams]  # these can be pickled
     process = context.Process(
         target=become, args=([python, name, *arguments], ends, cwd, environment)
