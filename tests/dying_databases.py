@@ -21,6 +21,7 @@ from typing import Literal
 import asyncpg
 
 from safely.scratch.embedded import Server
+from tests.forkserver import Running
 
 SOCKET = ".s.PGSQL.5432"
 STARTUP = (196608).to_bytes(4)  # protocol 3.0; other first messages ask for TLS, or cancel
@@ -113,7 +114,7 @@ class Wire:
     commits: list[int] = field(default_factory=list)  # the numbers of requests that commit
     failed_request: str = ""  # its beginning, for the message of an assertion
     is_away: bool = False  # new connections are closed at once
-    process: asyncio.subprocess.Process | None = None  # of the client, where it is to be killed
+    process: Running | None = None  # of the client, where it is to be killed
     clients: set[Client] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

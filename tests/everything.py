@@ -5,7 +5,6 @@ the models anew and let autogenerate find the change. On PostgreSQL a second rev
 models don't have: policies, a materialized view, a view and a trigger.
 """
 
-import asyncio
 import copy
 import subprocess
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import ClassVar, Self
 
 from tests.foreign import Project
 from tests.foreign_projects import ADOPT, IMPORT, IMPORT_SAFELY
+from tests.forkserver import Running
 
 HEAD = """\
 import sqlalchemy as sa
@@ -406,10 +406,10 @@ class Everything(Project):
         self.url = url
         self.configure()
 
-    def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:
-        return super().process(self.with_ini(command), stderr=stderr)
+    def process(self, command: Sequence[str], *, merged: bool) -> subprocess.CompletedProcess[str]:
+        return super().process(self.with_ini(command), merged=merged)
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str) -> Running:
         return await super().start("-c", self.ini, *arguments)
 
     def with_ini(self, command: Sequence[str]) -> Sequence[str]:

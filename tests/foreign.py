@@ -1,6 +1,5 @@
 """A project apart from this repository, in a directory of its own, and the commands it runs."""
 
-import asyncio
 import hashlib
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Self
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
+from tests import forkserver
 from tests.databases import Databases, name_of, path_of
 from tests.paths import ROOT
 
@@ -155,39 +155,64 @@ class Project(ABC):
         return self.run("python", "-m", "safely", *arguments, code=code)
 
     def run(self, *command: str, code: int = 0) -> str:
-        process = self.process(command, stderr=subprocess.STDOUT)
+        """Run a command; fail unless it exits with this code; return its output and errors."""
+        process = self.process(command, merged=True)
         assert process.returncode == code, f"exit code {process.returncode}:\n{process.stdout}"
         return process.stdout
 
     def output(self, *command: str, code: int = 0) -> str:
         """Run a command; fail unless it exits with this code; return its standard output alone."""
-        process = self.process(command, stderr=subprocess.PIPE)
+        process = self.process(command, merged=False)
         assert process.returncode == code, process.stderr
         return process.stdout
 
-    def process(self, command: Sequence[str], *, stderr: int) -> subprocess.CompletedProcess[str]:
+    def process(self, command: Sequence[str], *, merged: bool) -> subprocess.CompletedProcess[str]:
+        """Run a command; where it is a module of Python, in a process that has imported safely."""
+        if command[0] == "alembic":
+            name, arguments = "alembic", command[1:]
+        elif list(command[:2]) == ["python", "-m"]:
+            name, arguments = command[2], command[3:]
+        else:
+            return self.in_shell(command, merged=merged)
+        return forkserver.run(
+            name,
+            arguments,
+            cwd=self.directory,
+            environment=self.variables,
+            merged=merged,
+            python=self.python,
+        )
+
+    def in_shell(
+        self, command: Sequence[str], *, merged: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command as a shell does, with the programs and the safely that are installed."""
         return subprocess.run(
             [shutil.which(command[0], path=self.variables["PATH"]) or command[0], *command[1:]],
             cwd=self.directory,
             env=self.variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.STDOUT if merged else subprocess.PIPE,
             text=True,
             check=False,
         )
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str) -> forkserver.Running:
         """Start alembic, with its errors in its output."""
-        return await asyncio.create_subprocess_exec(
-            self.programs / "alembic",
+        return await forkserver.start(
+            "alembic",
             *arguments,
             cwd=self.directory,
-            env=self.variables,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            environment=self.variables,
+            merged=True,
+            python=self.python,
         )
+
+    @property
+    def python(self) -> str:
+        """The Python in whose environment safely is installed."""
+        return str(self.programs / "python")
 
     def with_driver(self, drivers: Mapping[str, str]) -> str:
         """Return the address of the database with a driver's name in it."""

@@ -1,8 +1,8 @@
 """Run `python -m …` in a process that need not import Alembic, SQLAlchemy and Litestar again.
 
-A fork server imports the libraries once, and nothing of this project, and forks for each run. This
-halves the time of a suite that runs Alembic and the service some hundreds of times.
-tests/service/cli/test_serve.py starts the programs as a shell does.
+A fork server imports the libraries and safely once, and nothing of the service and its migrations,
+and forks for each run. This halves the time of a suite that runs Alembic and the service some
+thousands of times. tests/service/cli/test_serve.py starts the programs as a shell does.
 """
 
 import asyncio
@@ -42,8 +42,19 @@ LIBRARIES = [
     "postgast",
     "prometheus_client.openmetrics.exposition",
     "psutil",
+    "psycopg",  # of projects apart from this repository
     "rich.progress",
     "rich.table",
+    "safely.cli.backup",
+    "safely.cli.drift",
+    "safely.cli.lint",
+    "safely.cli.log",
+    "safely.cli.main",
+    "safely.cli.purge",
+    "safely.cli.rehearse",
+    "safely.cli.restore",
+    "safely.cli.stats",
+    "safely.env",
     "sqlalchemy.dialects.postgresql.asyncpg",
     "sqlalchemy.dialects.sqlite.aiosqlite",
     "sqlalchemy.ext.asyncio",
@@ -52,35 +63,65 @@ LIBRARIES = [
     "uvloop",
 ]
 
+fresh = multiprocessing.get_context("spawn")
 server = multiprocessing.get_context("forkserver")
 server.set_forkserver_preload(LIBRARIES)
 
 
-def run(
-    name: str, arguments: Sequence[str], *, cwd: Path, environment: dict[str, str]
+def sources(package: Path) -> set[tuple[str, int, int]]:
+    """Return path, size and time of each file of a package; copies have those of the original."""
+    return {
+        (str(path.relative_to(package)), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in package.rglob("*.py")
+    }
+
+
+OURS = sources(ROOT / "safely")
+
+
+def run(  # noqa: PLR0913  # by keyword, like those of subprocess.run
+    name: str,
+    arguments: Sequence[str],
+    *,
+    cwd: Path,
+    environment: dict[str, str],
+    merged: bool = False,
+    python: str = sys.executable,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `python -m name arguments` in a directory; return its exit code and its output."""
+    """Run `python -m name arguments` in a directory; return its exit code and its output.
+
+    `merged` sends standard error to standard output; `python` starts the processes of the program.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        streams = (out.fileno(), err.fileno())
-        process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
+        streams = (out.fileno(), out.fileno() if merged else err.fileno())
+        process = spawn(name, arguments, streams, cwd=cwd, environment=environment, python=python)
         process.join()
         code = process.exitcode
         process.close()
-        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in streams]
+        files = (out.fileno(), err.fileno())
+        texts = [os.pread(file, os.fstat(file).st_size, 0).decode() for file in files]
     return subprocess.CompletedProcess([name, *arguments], code or 0, *texts)
 
 
-def spawn(
+def spawn(  # noqa: PLR0913  # by keyword, like those of subprocess.Popen
     name: str,
     arguments: Sequence[str],
     streams: tuple[int, int],
     *,
     cwd: Path,
     environment: dict[str, str],
+    python: str = sys.executable,
 ) -> BaseProcess:
-    """Start `python -m name arguments`; `streams` are its standard output and standard error."""
+    """Start `python -m name arguments`; `streams` are its standard output and standard error.
+
+    A directory with a safely that a test has changed gets a new Python, which imports that one.
+    """
+    own = sources(cwd / "safely")
+    context = fresh if own and own != OURS else server
     ends = [Connection(os.dup(file), readable=False) for file in streams]  # these can be pickled
-    process = server.Process(target=become, args=(name, arguments, ends, cwd, environment))
+    process = context.Process(
+        target=become, args=([python, name, *arguments], ends, cwd, environment)
+    )
     process.start()
     for end in ends:
         end.close()
@@ -88,13 +129,12 @@ def spawn(
 
 
 def become(
-    name: str,
-    arguments: Sequence[str],
-    streams: list[Connection],
-    cwd: Path,
-    environment: dict[str, str],
+    command: Sequence[str], streams: list[Connection], cwd: Path, environment: dict[str, str]
 ) -> None:
-    """Run the module in this process, which the fork server has just made."""
+    """Run the module in this process, which the fork server has just made.
+
+    The command is the path of a Python, the module's name, and its arguments.
+    """
     for number, end in enumerate(streams, start=1):
         os.dup2(end.fileno(), number)
         end.close()
@@ -106,22 +146,12 @@ def become(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
-    sys.argv = [name, *arguments]
+    sys.executable, *sys.argv = command
     sys.path[:] = [
         str(cwd),
         *(path for path in sys.path if "site-packages" in path or "lib/python" in path),
     ]
-    forget_safely()
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
-
-
-def forget_safely() -> None:
-    """Let the program import its own copy of safely: that of the checkout is a plugin of Alembic.
-
-    So the fork server has a part of it as soon as it has imported Alembic.
-    """
-    for name in [name for name in sys.modules if name.partition(".")[0] == "safely"]:
-        del sys.modules[name]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
 class Running:
@@ -161,11 +191,12 @@ async def start(
     cwd: Path,
     environment: dict[str, str],
     merged: bool = False,
+    python: str = sys.executable,
 ) -> Running:
     """Start `python -m name arguments`; `merged` sends standard error to standard output."""
     out, err = os.pipe(), os.pipe()
     streams = (out[1], out[1] if merged else err[1])
-    process = spawn(name, arguments, streams, cwd=cwd, environment=environment)
+    process = spawn(name, arguments, streams, cwd=cwd, environment=environment, python=python)
     for _, end in (out, err):
         os.close(end)
     return Running(process, await pipe_reader(out[0]), await pipe_reader(err[0]))

@@ -44,7 +44,7 @@ class Scripted:
         await asyncio.to_thread(self.project.alembic, command, end)
 
     def script(self, command: str, steps: str) -> subprocess.CompletedProcess[str]:
-        return self.project.process(["alembic", command, steps, "--sql"], stderr=subprocess.PIPE)
+        return self.project.process(["alembic", command, steps, "--sql"], merged=False)
 
     def psql(self, script: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

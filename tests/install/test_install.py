@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -62,21 +63,28 @@ def test_safely_brings_what_it_runs_on_and_nothing_else(python: Path) -> None:
     assert installed(python) == CORE
 
 
+class Installed(Garden):
+    """A project that runs the programs of its environment, where little else is installed."""
+
+    def process(self, command: Sequence[str], *, merged: bool) -> subprocess.CompletedProcess[str]:
+        return self.in_shell(command, merged=merged)
+
+
 @pytest.fixture(scope="module")
-def garden(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Garden:
+def garden(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Return a project on SQLite that was written with nothing else installed."""
     directory = tmp_path_factory.mktemp("garden")
-    garden = Garden(directory, python.parent, f"sqlite:///{directory}/garden.sqlite")
+    garden = Installed(directory, python.parent, f"sqlite:///{directory}/garden.sqlite")
     garden.write()
     return garden
 
 
 @pytest.mark.parametrize("command", ["drift", "log", "backup", "purge --undone --yes"])
-def test_commands_run_where_nothing_else_is_installed(garden: Garden, command: str) -> None:
+def test_commands_run_where_nothing_else_is_installed(garden: Installed, command: str) -> None:
     garden.safely(*command.split())
 
 
-def run_below(garden: Garden, directory: str, command: str) -> subprocess.CompletedProcess[str]:
+def run_below(garden: Installed, directory: str, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command in a directory below that of alembic.ini."""
     name, *arguments = command.split()
     return subprocess.run(
@@ -89,13 +97,15 @@ def run_below(garden: Garden, directory: str, command: str) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("command", ["alembic", "python -m alembic"])
-def test_alembic_works_in_a_directory_below_that_of_its_file(garden: Garden, command: str) -> None:
+def test_alembic_works_in_a_directory_below_that_of_its_file(
+    garden: Installed, command: str
+) -> None:
     process = run_below(garden, "migrations/versions", f"{command} check")
     assert process.returncode == 0, process.stderr
     assert process.stderr.startswith(f"in {garden.directory}, which has alembic.ini\n")
 
 
-def test_safely_in_a_directory_below_says_where_to_go(garden: Garden) -> None:
+def test_safely_in_a_directory_below_says_where_to_go(garden: Installed) -> None:
     process = run_below(garden, "migrations/versions", "python -m safely log")
     assert (process.returncode, process.stderr) == (
         2,
@@ -103,14 +113,14 @@ def test_safely_in_a_directory_below_says_where_to_go(garden: Garden) -> None:
     )
 
 
-def test_alembic_with_a_file_that_is_named_stays_where_it_is(garden: Garden) -> None:
+def test_alembic_with_a_file_that_is_named_stays_where_it_is(garden: Installed) -> None:
     command = "alembic -c ../../alembic.ini heads"
     process = run_below(garden, "migrations/versions", command)
     assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_a_project_of_its_own_below_does_not_use_the_file_of_the_one_above(
-    garden: Garden,
+    garden: Installed,
 ) -> None:
     (garden.directory / "below/.git").mkdir(parents=True)
     process = run_below(garden, "below", "alembic current")
@@ -119,7 +129,9 @@ def test_a_project_of_its_own_below_does_not_use_the_file_of_the_one_above(
 
 
 @pytest.mark.parametrize(("command", "extra"), [("lint", "lint"), ("rehearse", "rehearse")])
-def test_a_command_that_needs_an_extra_names_it(garden: Garden, command: str, extra: str) -> None:
+def test_a_command_that_needs_an_extra_names_it(
+    garden: Installed, command: str, extra: str
+) -> None:
     [line] = garden.safely(command, code=2).splitlines()
     assert f"safely[{extra}]" in line
 

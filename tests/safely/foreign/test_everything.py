@@ -8,7 +8,6 @@ import asyncio
 import copy
 import re
 import secrets
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -226,7 +225,7 @@ def rename_labels(file: Path, renamed: dict[str, str]) -> None:
 def purge(project: Everything) -> None:
     """Drop what older builds need, unless something that the models don't have needs it, too."""
     command = ["python", "-m", "safely", "purge", "--before", project.revisions[-1], "--yes"]
-    process = project.process(command, stderr=subprocess.STDOUT)
+    process = project.process(command, merged=True)
     assert process.returncode == 0 or "needed by" in process.stdout, process.stdout
     print(f"   PURGED: {process.stdout.splitlines()[-1]}", flush=True)
     assert_clean(project)
@@ -247,7 +246,7 @@ async def undo(project: Everything, traffic: Traffic | None) -> None:
 
 def attempt(project: Everything, *arguments: str) -> str | None:
     """Run alembic; return its refusal, which is one line; None where it succeeds."""
-    process = project.process(["alembic", *arguments], stderr=subprocess.STDOUT)
+    process = project.process(["alembic", *arguments], merged=True)
     if process.returncode == 0:
         return None
     assert "Traceback" not in process.stdout, process.stdout
