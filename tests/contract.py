@@ -91,8 +91,8 @@ def says_more_than_a_schema(pointer: str, case: AnyCase) -> bool:
     """Return whether the document's prose explains the refusal."""
     if case.operation.label == "POST /users/import":
         return True  # the document has no schema for the lines
-    if pointer in {"/after", "/sort"}:
-        return True  # the service must have made the cursor; with `name`, the order is by name
+    if pointer in {"/after", "/sort", "/Read-After"}:
+        return True  # made by the service alone; with `name`, the order is by name
     value = case.body.get(pointer[1:]) if isinstance(case.body, dict) else None
     if pointer == "/email" and isinstance(value, str):
         top = value.rpartition(".")[2]  # the domain must be able to receive mail
