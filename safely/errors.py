@@ -10,6 +10,8 @@ import asyncpg
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
+from safely.addresses import why_no_host
+
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
     "08": "the connection was lost",
     "28P01": "the password is wrong",
@@ -176,13 +178,6 @@ def why_no_session(error: BaseException, *, has_options: bool) -> str | None:
         if getattr(cause, "sqlstate", None) in WRONG_OPTIONS:
             return f"the server refuses the options in the database's address: {first_line(cause)}"
     return None
-
-
-def why_no_host(error: asyncpg.TargetServerAttributeNotMatched) -> str:
-    """Return why none of the hosts that answered will do, by what was asked of them."""
-    if any(kind in str(error) for kind in ("read-write", "primary")):
-        return "no host accepts writes: the cluster has no leader, or it can't be reached"
-    return "none of the hosts is of the kind that target_session_attrs asks for"
 
 
 def network_reason(error: OSError) -> str:

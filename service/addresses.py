@@ -383,3 +383,10 @@ async def connect_to_one(
                 failure = error
     assert failure is not None  # noqa: S101  # there are hosts
     raise failure
+
+
+def why_no_host(error: asyncpg.TargetServerAttributeNotMatched) -> str:
+    """Return why none of the hosts that answered will do, by what was asked of them."""
+    if any(kind in str(error) for kind in ("read-write", "primary")):
+        return "no host accepts writes: the cluster has no leader, or it can't be reached"
+    return "none of the hosts is of the kind that target_session_attrs asks for"

@@ -13,6 +13,8 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from service.addresses import why_no_host
+
 LOST = "the connection was lost"
 CONNECTION_REASONS = {  # SQLSTATE, or its class: why there is no connection
     "08": LOST,
@@ -91,13 +93,6 @@ def pooler_reason(error: BaseException) -> str | None:
         return None
     words = str(getattr(error, "message", None) or error).rpartition(">: ")[2]
     return f"the server, or a pooler before it, refused: {words}"
-
-
-def why_no_host(error: asyncpg.TargetServerAttributeNotMatched) -> str:
-    """Return why none of the hosts that answered will do, by what was asked of them."""
-    if any(kind in str(error) for kind in ("read-write", "primary")):
-        return "no host accepts writes: the cluster has no leader, or it can't be reached"
-    return "none of the hosts is of the kind that target_session_attrs asks for"
 
 
 def network_reason(error: OSError) -> str:

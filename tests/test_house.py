@@ -24,7 +24,7 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
     "models": set(),
     "schemas": set(),
     "etags": set(),
-    "database_errors": set(),
+    "database_errors": {"addresses"},
     "batching": set(),
     "sqlite_writers": set(),
     "validation": {"errors", "schemas"},
@@ -70,8 +70,8 @@ LAYERS = {  # a package of the service, or a file beside them, may import these 
 }  # fmt: skip
 
 ENGINE_LAYERS = (  # packages of safely, and files beside them; each may import those before it
-    "alembic_ini", "alembic_internals", "cancellation", "errors", "closed_output", "files",
-    "words", "standbys", "progress", "project", "revisions", "history", "addresses", "database",
+    "addresses", "alembic_ini", "alembic_internals", "cancellation", "errors", "closed_output",
+    "files", "words", "standbys", "progress", "project", "revisions", "history", "database",
     "operations",
     "__init__", "arguments", "environment", "postgresql", "invocation", "scratch", "ledger",
     "autogenerate_enums", "autogenerate_sequences", "autogenerate", "lint", "run", "backup",
