@@ -48,18 +48,20 @@ class LagLimit:
     def behind(self, connection: Connection) -> list[Standby]:
         """Return the standbys that lag too much; raise Refused as `readable` does."""
         self.looked = time.monotonic()
-        return [one for one in self.readable(connection) if one.lags_more_than(self.seconds)]
+        readable, _ = self.readable(connection)
+        return [one for one in readable if one.lags_more_than(self.seconds)]
 
-    def readable(self, connection: Connection) -> list[Standby]:
-        """Return the standbys that are not ignored, and whose lag this role may see.
+    def readable(self, connection: Connection) -> tuple[list[Standby], list[str]]:
+        """Return the standbys whose lag this role may see, and the names of the others.
 
-        Raise Refused where there is another one, and the operator has set the limit.
+        Those that are ignored are left out. Raise Refused where the operator has set the limit, and
+        there are others.
         """
         every = [one for one in standbys(connection) if one.name not in self.ignored]
-        hidden = [one.name for one in every if not one.is_readable]
+        hidden = sorted({one.name for one in every if not one.is_readable})
         if hidden and self.is_given:
             raise Refused(f"-x max_lag can't be obeyed: {cannot_read(connection, hidden)}")
-        return [one for one in every if one.is_readable]
+        return [one for one in every if one.is_readable], hidden
 
     def wait(self, connection: Connection) -> None:
         """Wait until no standby lags too much; look at most every 200 ms.
@@ -102,15 +104,11 @@ def look_ahead(connection: Connection, limit: LagLimit) -> None:
     Call it before anything is changed (PostgreSQL).
     """
     try:
-        readable = {one.name for one in limit.readable(connection)}
+        _, hidden = limit.readable(connection)
     except Refused as error:
         raise error.followed_by("Nothing was changed") from None
-    hidden = {one.name for one in standbys(connection)} - limit.ignored - readable
     if hidden:
-        log.warning(
-            "batches don't wait for standbys that lag: %s",
-            cannot_read(connection, sorted(hidden)),
-        )
+        log.warning("batches don't wait for standbys that lag: %s", cannot_read(connection, hidden))
     for slot, kept in connection.exec_driver_sql(SLOTS):
         log.warning(
             "nobody reads the replication slot %s, and %s of WAL are kept for it: what a migration "
