@@ -4,7 +4,6 @@ With all of them the table is also written into docs/reliability.md. The exit co
 anything was lost, duplicated or wrong, an answer was none of those promised, or recovery took long.
 """
 
-import argparse
 import shutil
 import sys
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.chaos.command_line import faults_and_logs
 from tests.chaos.faults import ALL
 from tests.chaos.run import FULL, Result, execute
 from tests.chaos.table import line, row, table, write
@@ -59,15 +59,8 @@ def keep_log(shared: Shared, name: str, logs: Path | None) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
-    logs = "keep all requests, and the service's logs, in this directory"
-    parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help=logs)
-    arguments = parser.parse_args()
-    names = arguments.names or list(ALL)
-    if unknown := set(names) - set(ALL):
-        parser.error(f"there is no fault {min(unknown)}; see --help")
-    sys.exit(0 if uvloop.run(run_all(names, arguments.logs)) else 1)
+    names, logs = faults_and_logs("python -m tests.chaos", __doc__, ALL, "the service's logs")
+    sys.exit(0 if uvloop.run(run_all(names, logs)) else 1)
 
 
 if __name__ == "__main__":

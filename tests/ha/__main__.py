@@ -1,11 +1,10 @@
-"""`python -m tests.ha [FAULT ...]`: make faults of a cluster's primary under load; print the table.
+"""`python -m tests.ha [NAME ...]`: make faults of a cluster's primary under load; print the table.
 
 A cluster of three by Patroni, etcd and HAProxy is made for each kind of replication. The exit code
 is 1 where replication is synchronous and an acknowledged write is lost, duplicated or wrong, and
 wherever an answer was none of those promised.
 """
 
-import argparse
 import asyncio
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from tests.chaos.acknowledged import FAULTS
+from tests.chaos.command_line import faults_and_logs
 from tests.chaos.run import Fault, Result, Run, Size, under_load
 from tests.chaos.table import line
 from tests.chaos.worlds import World, direct
@@ -91,16 +91,9 @@ async def run_all(names: list[str], logs: Path | None) -> bool:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(prog="python -m tests.ha", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="FAULT", help=", ".join(ALL))
-    logs = "keep all requests, and the cluster's logs, in this directory"
-    parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help=logs)
-    arguments = parser.parse_args()
-    names = arguments.names or list(ALL)
-    if unknown := set(names) - set(ALL):
-        parser.error(f"there is no fault {min(unknown)}; see --help")
+    names, logs = faults_and_logs("python -m tests.ha", __doc__, ALL, "the cluster's logs")
     try:
-        sys.exit(0 if asyncio.run(run_all(names, arguments.logs)) else 1)
+        sys.exit(0 if asyncio.run(run_all(names, logs)) else 1)
     except NoPackages as error:
         sys.exit(f"make ha needs etcd and HAProxy of Debian: {error}")
 
