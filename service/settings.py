@@ -18,10 +18,8 @@ PATTERNS = {  # by setting: its regular expression, and the words that describe 
     ),
     "otel_exporter_otlp_endpoint": (r"https?://\S+", "a URL, such as http://localhost:4318"),
 }
-SECRETS = (
-    "DATABASE_URL",
-    "READ_DATABASE_URL",
-)  # each may also come from the file named by NAME_FILE
+# each may also come from the file named by NAME_FILE
+SECRETS = ("DATABASE_URL", "READ_DATABASE_URL")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=1)]

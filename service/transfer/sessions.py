@@ -53,9 +53,8 @@ class Transfers:
             self.slot(),
             AsyncExitStack() as after_commit,
             self.database.write(lasting=True) as session,
-            self.while_answering(
-                session, self.database
-            ),  # not around the commit: its outcome would not be known
+            # not around the commit: its outcome would not be known
+            self.while_answering(session, self.database),
         ):
             if not self.database.is_postgresql:
                 # BEGIN instead of BEGIN IMMEDIATE: others write while the client still sends

@@ -174,15 +174,14 @@ class Cluster:
     def write(self, template: Path, node: Node, values: dict[str, str]) -> Path:
         """Write a node's configuration file with these values; return its path."""
         file = self.directory / f"{node.name}.{template.name}"
-        text = template.read_text("utf-8").replace(
-            "${…}", "braces"
-        )  # in the comment that tells of it
+        # the comment that tells of the names has one that is none
+        text = template.read_text("utf-8").replace("${…}", "braces")
         file.write_text(Template(text).substitute(values), "utf-8")
         return file
 
     async def run(self, name: str, *command: str, user: str | int | None = None) -> Process:
         """Start a program with a log of its own; `stop` ends it."""
-        passwords = dict.fromkeys(("PATRONI_SUPERUSER_PASSWORD", "PATRONI_REPLICATION_PASSWORD"))
+        passwords = ("PATRONI_SUPERUSER_PASSWORD", "PATRONI_REPLICATION_PASSWORD")
         environment = {**os.environ, **dict.fromkeys(passwords, self.password), "HOME": "/"}
         with (self.directory / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -248,14 +247,6 @@ class Cluster:
                 answer = await self.rest.get(f"{node.rest}/cluster")
                 return list(answer.json()["members"])
         return []
-
-    async def configure(self, *, synchronous: bool, strict: bool) -> None:
-        """Let commits wait for a standby, or not, as `patronictl edit-config` does."""
-        settings = {"synchronous_mode": synchronous, "synchronous_mode_strict": strict}
-        (await self.rest.patch(f"{self.nodes[0].rest}/config", json=settings)).raise_for_status()
-        for node in self.nodes:
-            node.values |= {"SYNCHRONOUS": str(synchronous).lower(), "STRICT": str(strict).lower()}
-        await self.whole()
 
     async def kill(self, node: Node, *, patroni: bool) -> None:
         """Kill a node's PostgreSQL by SIGKILL, and its Patroni before it if that is asked for."""
