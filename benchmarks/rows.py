@@ -1,8 +1,6 @@
-"""What a user takes: bytes in the table and its indexes, and the time of what touches all rows."""
+"""Measure bytes for each user in the table and its indexes, and the work that touches all rows."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 from benchmarks.growth import fill
 from benchmarks.load import Load
 from benchmarks.people import written
-from benchmarks.world import MIB, ROOT, Database, environment, must
+from benchmarks.world import MIB, Database, must
 from safely.scratch.embedded import Server
 from tests.replication import standby_of
 from tests.revisions import copy_repository, write_revision
@@ -89,20 +87,6 @@ def timed(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def command(psql: Database, *words: str, directory: Path = ROOT) -> str:
-    """Run a Python module on the database; return its output."""
-    done = subprocess.run(  # noqa: S603  # a module of ours
-        [sys.executable, "-m", *words],
-        check=False,
-        cwd=directory,
-        env=environment(DATABASE_URL=psql.url),
-        capture_output=True,
-        text=True,
-    )
-    must(done.returncode == 0, f"{words}: {done.stderr}")
-    return done.stdout
-
-
 def reindex(psql: Database) -> None:
     """Build the indexes of users anew, one after the other, as safely builds one."""
     for index in [name for name in BYTES if name != "users"]:
@@ -112,10 +96,10 @@ def reindex(psql: Database) -> None:
 def backed_up(directory: Path, psql: Database, size: int) -> Figures:
     """Return the figures of a backup and of its restore into another database."""
     place = directory / f"backup_{size}"
-    backup = timed(lambda: command(psql, "migrations", "backup", str(place)))
+    backup = timed(lambda: psql.run("migrations", "backup", str(place)))
     [file] = place.glob("*.dump")
     other = made(psql.server, f"restored_{size}")
-    restore = timed(lambda: command(other, "migrations", "restore", str(file)))
+    restore = timed(lambda: other.run("migrations", "restore", str(file)))
     must(other.count() == size, "some were not restored")
     figures = {
         BACKUP: size / backup,
@@ -132,7 +116,7 @@ def imported(directory: Path, server: Server, size: int) -> Figures:
     psql = made(server, f"imported_{size}")
     psql.migrate()
     file = written(directory, size).by_format["CSV"]
-    took = timed(lambda: command(psql, "service", "import", str(file)))
+    took = timed(lambda: psql.run("service", "import", str(file)))
     must(psql.count() == size, "some were not imported")
     return {IMPORT: size / took}
 
@@ -144,7 +128,7 @@ def backfilled(directory: Path, psql: Database, size: int) -> Figures:
     write_revision(clone, 1, f"{COLUMN}\n{FILLED}", EMPTIED)
     rows = psql.count()
     wal, transactions = written_until_now(psql), transactions_until_now(psql)
-    took = timed(lambda: command(psql, "alembic", "upgrade", "head", directory=clone))
+    took = timed(lambda: psql.run("alembic", "upgrade", "head", directory=clone))
     empty = psql.psql("SELECT count(*) FROM users WHERE country IS NULL")
     must((rows, empty) == (psql.count(), "0") and rows >= size, f"{empty} rows were not filled in")
     return {

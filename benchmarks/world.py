@@ -52,15 +52,19 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to its head."""
-        migrated = subprocess.run(
-            [sys.executable, "-m", "alembic", "upgrade", "head"],
+        self.run("alembic", "upgrade", "head")
+
+    def run(self, *words: str, directory: Path = ROOT) -> None:
+        """Run `python -m` with these words on the database; raise WrongError where it fails."""
+        done = subprocess.run(  # noqa: S603  # a module of ours, or Alembic
+            [sys.executable, "-m", *words],
             check=False,
-            cwd=ROOT,
+            cwd=directory,
             env=environment(DATABASE_URL=self.url),
             capture_output=True,
             text=True,
         )
-        must(migrated.returncode == 0, f"the migration failed: {migrated.stderr}")
+        must(done.returncode == 0, f"python -m {' '.join(words)} failed: {done.stderr}")
 
     def psql(self, *commands: str) -> str:
         """What psql answers."""
