@@ -1,4 +1,4 @@
-"""What more workers, PgBouncer and a replica give, and how many cores each process uses.
+"""Measure the service with more workers and with PgBouncer, and the cores that each process uses.
 
     python -m benchmarks.scale --rows 1000000 --rounds 3
 
@@ -94,7 +94,7 @@ class Way(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What came of one kind of request in one round."""
+    """The rate, latency and cores of one kind of request in one round."""
 
     rate: float  # requests a second
     p99: float  # milliseconds
@@ -110,7 +110,7 @@ class Turn(NamedTuple):
 
 
 class Scale:
-    """What is measured, and what came out until now."""
+    """The ways of running the service that are measured, and their results until now."""
 
     def __init__(
         self, directory: Path, psql: Database, pooler: PgBouncer | None, options: argparse.Namespace

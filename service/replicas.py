@@ -82,7 +82,7 @@ class Behind(Exception):  # noqa: N818  # it is as it may be; the primary is ask
 
 
 class Seen(NamedTuple):
-    """What a server tells of itself."""
+    """The answer of a server to LOOK: which it is, and how far it has replayed or written."""
 
     in_recovery: bool
     system: int

@@ -39,18 +39,17 @@ class ReadBatches:
 
     def __init__(self, database: Database, replica: Replica | None = None) -> None:
         """Read from the replica, and from the primary where that fails."""
-
-        async def find(ids: Sequence[int]) -> list[User | None]:
-            return await read(database, replica, users.find, ids)
-
-        async def pages(listings: Sequence[Listing]) -> list[EncodedPage]:
-            return await read(database, replica, read_pages, listings)
-
         self.lookups: Batcher[int, User | None] = Batcher(
-            find, retry_alone=was_one_items, limit=LOOKUP_LIMIT, patience=PATIENCE
+            lambda ids: read(database, replica, users.find, ids),
+            retry_alone=was_one_items,
+            limit=LOOKUP_LIMIT,
+            patience=PATIENCE,
         )
         self.pages: Batcher[Listing, EncodedPage] = Batcher(
-            pages, retry_alone=was_one_items, limit=PAGE_LIMIT, patience=PATIENCE
+            lambda listings: read(database, replica, read_pages, listings),
+            retry_alone=was_one_items,
+            limit=PAGE_LIMIT,
+            patience=PATIENCE,
         )
 
 

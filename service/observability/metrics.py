@@ -127,7 +127,7 @@ class Metrics:
 
 
 class ReplicaMetrics:
-    """What is known of the replicas, and how many reads each server has answered."""
+    """The metrics of replicas: state and lag of each, and the reads by server."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self.state = Gauge(
