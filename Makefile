@@ -151,7 +151,7 @@ bench-transfer: .venv/installed  ## import and export 1,000,000 people: rows/s b
 bench-growth: .venv/installed  ## the service with 1,000 to 10,000,000 users, its start, memory and workers; needs wrk
 	$(BIN)/python -m benchmarks.growth $(OPTIONS)
 
-scale: .venv/installed  ## requests/s and cores used with 1, 2 and 4 workers, with and without PgBouncer; needs wrk
+scale: .venv/installed  ## requests/s and cores used with 1, 2 and 4 workers, PgBouncer and a replica, or without; needs wrk
 	@$(BIN)/python -m tests.pgbouncer_packages
 	$(BIN)/python -m benchmarks.scale $(OPTIONS)
 

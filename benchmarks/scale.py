@@ -1,11 +1,12 @@
-"""Measure the service with more workers and with PgBouncer, and the cores that each process uses.
+"""Measure the service with workers, PgBouncer and a replica, and the cores of each process.
 
     python -m benchmarks.scale --rows 1000000 --rounds 3
 
 It starts a PostgreSQL of its own with the settings that a server has by default, and fills it.
 The service runs with everything on: tokens, access log, metrics. In every round each way of
 running it has its turn, never two at a time and in another order each time, and wrk asks for
-lookups, pages, creates and a mix of them, with as many connections for each worker.
+lookups, pages, creates and a mix of them, with as many connections for each worker. Reads of wrk
+carry no position of a write, so with a replica all lookups and pages are the replica's.
 
 All processes share the cores of one machine, the load generator as well. The rate says how far
 this machine gets; the requests for each second of a core say what others would give.
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -52,6 +53,7 @@ from benchmarks.world import (
 from safely.scratch.embedded import Server
 from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.pgbouncer_packages import DIRECTORY, SUITES
+from tests.replication import catch_up, standby_of
 
 SUITE = SUITES[-1]  # of Debian, whose PgBouncer it is
 CLIENTS = 32  # connections for each worker
@@ -65,9 +67,9 @@ WORDS = {
     CREATE: "create a user",
     MIX: "a mix: 70 lookups, 20 lists, 10 creates",
 }
-SERVICE, PRIMARY, POOLER = "service", "primary", "PgBouncer"
-GROUPS = (SERVICE, PRIMARY, POOLER, LOAD, OTHERS)
-GAUGED = (SERVICE, PRIMARY)
+SERVICE, PRIMARY, REPLICA, POOLER = "service", "primary", "replica", "PgBouncer"
+GROUPS = (SERVICE, PRIMARY, REPLICA, POOLER, LOAD, OTHERS)
+GAUGED = (SERVICE, PRIMARY, REPLICA)
 HEAD = (
     *("workers", "requests/s", "p99, ms", "cores: service", *GROUPS[1:]),
     *(f"{group}'s requests/core-second" for group in GAUGED),
@@ -87,10 +89,11 @@ class Way(NamedTuple):
     """A way of running the service."""
 
     workers: int
-    pooled: bool  # whether PgBouncer is between it and the database
+    pooled: bool  # whether PgBouncer is between it and each PostgreSQL
+    replicated: bool  # whether it reads from a replica
 
     def __str__(self) -> str:
-        return f"{self.workers}{', PgBouncer' if self.pooled else ''}"
+        return ", ".join([str(self.workers), *self.pooled * [POOLER], *self.replicated * [REPLICA]])
 
 
 class Turn(NamedTuple):
@@ -109,14 +112,30 @@ class Turn(NamedTuple):
         return self.rate / used if (used := self.used(group)) else 0.0
 
 
+class Place(NamedTuple):
+    """A PostgreSQL, and the PgBouncer before it; None where there is none to be had."""
+
+    server: Server
+    pooler: PgBouncer | None
+
+    def url(self, database: str, *, pooled: bool) -> str:
+        """Return the address of a database, behind PgBouncer or not."""
+        place = self.pooler if pooled and self.pooler is not None else self.server
+        return place.url(database)
+
+
 class Scale:
     """The ways of running the service that are measured, and their results until now."""
 
     def __init__(
-        self, directory: Path, psql: Database, pooler: PgBouncer | None, options: argparse.Namespace
+        self,
+        directory: Path,
+        psql: Database,
+        places: tuple[Place, Place],
+        options: argparse.Namespace,
     ) -> None:
         self.psql = psql
-        self.pooler = pooler
+        self.primary, self.replica = places
         self.rows: int = options.rows
         self.load = Load(directory, options.seconds)
         self.service = next(iter(servers(directory)))
@@ -124,8 +143,9 @@ class Scale:
         self.kinds: list[str] = options.kinds
         self.files = written(directory, self.rows)
         self.ways = [
-            Way(workers, pooled)
-            for pooled in ((False, True) if pooler else (False,))
+            Way(workers, pooled, replicated)
+            for replicated in (False, True)
+            for pooled in ((False, True) if self.primary.pooler else (False,))
             for workers in options.workers
         ]
         self.turns: defaultdict[tuple[Way, str], list[Turn]] = defaultdict(list)
@@ -142,7 +162,7 @@ class Scale:
             WORKERS=str(way.workers),
             **{
                 **self.service.settings,
-                "DATABASE_URL": self.address(way),
+                **self.addresses(way),
                 "LOG_LEVEL": "ERROR",  # it warns of more workers than cores
             },
         ) as (client, pid):
@@ -162,22 +182,28 @@ class Scale:
         Path(self.service.settings["ACCESS_LOG"]).unlink()
         self.psql.psql(f"DELETE FROM users WHERE id > {self.rows}")
         self.psql.settle()
+        asyncio.run(catch_up(self.primary.server, self.replica.server))
 
-    def address(self, way: Way) -> str:
-        """Return the database's address for the service."""
-        if way.pooled and self.pooler is not None:
-            return self.pooler.url(self.psql.name)
-        return self.psql.url
+    def addresses(self, way: Way) -> dict[str, str]:
+        """Return the settings by which the service finds its database."""
+        name, pooled = self.psql.name, way.pooled
+        settings = {"DATABASE_URL": self.primary.url(name, pooled=pooled)}
+        if way.replicated:
+            settings["READ_DATABASE_URL"] = self.replica.url(name, pooled=pooled)
+        return settings
 
     def groups(self, way: Way, service: int) -> dict[str, Callable[[], Iterable[int]]]:
         """Return the processes of each group."""
         groups: dict[str, Callable[[], Iterable[int]]] = {
             SERVICE: partial(with_children, service),
-            PRIMARY: partial(with_children, postmaster(self.psql.server)),
+            PRIMARY: partial(with_children, postmaster(self.primary.server)),
+            # in all ways: it replays what the primary writes, whether it is read from or not
+            REPLICA: partial(with_children, postmaster(self.replica.server)),
         }
-        if way.pooled and self.pooler is not None:
-            pid = int((self.pooler.directory / "pid").read_text())
-            groups[POOLER] = partial(with_children, pid)
+        poolers = (self.primary.pooler, self.replica.pooler) if way.pooled else ()
+        pids = [int((pooler.directory / "pid").read_text()) for pooler in poolers if pooler]
+        if pids:
+            groups[POOLER] = lambda: chain.from_iterable(map(with_children, pids))
         return groups
 
 
@@ -245,12 +271,15 @@ def requests_part(options: argparse.Namespace, directory: Path, load: float) -> 
     with ExitStack() as stack:
         psql = stack.enter_context(database(directory / "requests"))
         fill(psql, options.rows)
-        pooler = stack.enter_context(pooling(psql.server))
+        standby = stack.enter_context(standby_of(psql.server, directory / "replica"))
+        primary, replica = (
+            Place(server, stack.enter_context(pooling(server))) for server in (psql.server, standby)
+        )
         lines = [f"{conditions(psql, options, load)}."]
-        if pooler is None:
+        if primary.pooler is None:
             lines.append("Without PgBouncer: `make pgbouncer` downloads it, on Debian.")
         print(*lines, sep="\n", flush=True)
-        scale = Scale(directory, psql, pooler, options)
+        scale = Scale(directory, psql, (primary, replica), options)
         for number in range(options.rounds):
             scale.round(number)
         return "\n".join([*lines, "", report(scale)])

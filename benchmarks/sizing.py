@@ -1,4 +1,4 @@
-"""docs/scaling.md: the figures of `make scale`, and what follows from them for 10^9 users."""
+"""docs/scaling.md: figures of `make scale` and `make bench`, and what follows for 10^9 users."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,9 @@ from benchmarks import rows
 from benchmarks.world import ROOT, must
 
 DOCUMENT = ROOT / "docs/scaling.md"
+README = ROOT / "README.md"  # with the figures of `make bench`
+BENCH = "make bench"  # before the names of its figures
+MEMORY, ALONE = "Memory of the worker", "pgbench"  # a line and a column of its table
 REQUESTS, ROWS, ARITHMETIC = "requests", "rows", "arithmetic"  # parts that runs write
 USERS = "10^9"
 FULL = "0.6"  # of a machine's cores: what is more leaves no room for a peak, or for a lost machine
@@ -22,8 +25,11 @@ class Sum(NamedTuple):
     unit: str
 
 
-def sums(kinds: Iterable[str]) -> Iterable[Sum]:
-    """Yield all lines; `kinds` are the kinds of requests that were measured."""
+def sums(kinds: Iterable[str], rates: Iterable[str]) -> Iterable[Sum]:
+    """Yield all lines; `kinds` are the kinds of requests that `make scale` measured.
+
+    `rates` are those that `make bench` measured of PostgreSQL alone as well.
+    """
     for name in (*rows.BYTES.values(), rows.ALL):
         what = name.partition(",")[0]
         yield Sum(f"disk: {what}", f"{USERS} x {{{name}}} / 10^9", "GB")
@@ -36,8 +42,15 @@ def sums(kinds: Iterable[str]) -> Iterable[Sum]:
             for group in ("service", "primary"):
                 figure = f"{{{kind}: {group}}}"
                 yield Sum(f"{kind}, {rate}/s: cores, {group}", f"{rate} / {figure}", "cores")
+            figure = f"{{{kind}: replicas}}"
+            yield Sum(f"{kind}, {rate}/s: cores, replicas", f"{rate} / {figure}", "cores")
             machines = f"{rate} / {{{kind}: service}} / {MACHINE} / {FULL}"
             yield Sum(f"{kind}, {rate}/s: machines, service", machines, f"of {MACHINE} cores")
+    for name in rates:
+        workers = f"{{{BENCH}: {name}: {ALONE}}} / {{{BENCH}: {name}}}"
+        yield Sum(f"{name}: workers that fill a PostgreSQL of two cores", workers, "workers")
+    memory = f"100,000 / {{{BENCH}: {next(iter(rates))}}} x {{{BENCH}: {MEMORY}}} / 1,024"
+    yield Sum(f"{next(iter(rates))}, 100,000/s: memory of the workers", memory, "GiB")
     for what, figure in (
         ("import", rows.IMPORT),
         ("all three indexes", rows.INDEXES),
@@ -66,26 +79,47 @@ def arithmetic(document: str) -> str:
     """Return the lines as a table, with the figures that stand in the document."""
     figures = figures_of(document)
     kinds = [name.removesuffix(": service") for name in figures if name.endswith(": service")]
+    alone = f": {ALONE}"
+    rates = [
+        name.removeprefix(f"{BENCH}: ").removesuffix(alone)
+        for name in figures
+        if name.endswith(alone)
+    ]
     lines = [["what", "how", "result", "unit"]]
-    for line in sums(kinds):
+    for line in sums(kinds, rates):
         how = re.sub(r"\{([^}]+)\}", lambda match: figures[match[1]], line.how)
         lines.append([line.what, how, rounded(value(how)), line.unit])
     return table(lines)
 
 
 def figures_of(document: str) -> dict[str, str]:
-    """Return the figures of a document, as they stand there.
+    """Return the figures of a document and those of `make bench`, as they stand there.
 
-    Of the requests they are those of one worker, which shares the cores with the fewest others.
-    Of several numbers of users the last one counts for which there is a figure.
+    Of the requests they are those of one worker, which shares the cores with the fewest others;
+    those of replicas are of one worker that reads from one. Of several numbers of users the last
+    one counts for which there is a figure.
     """
-    figures: dict[str, str] = {}
-    for title, cells in tables(part(document, REQUESTS)):
-        if cells[0] == "1":
-            *_, service, primary = cells
+    figures = bench(README.read_text(encoding="utf-8"))
+    for title, (way, *cells) in tables(part(document, REQUESTS)):
+        *_, service, primary, replica = cells
+        if way == "1":
             figures |= {f"{title}: service": service, f"{title}: primary": primary}
+        if way == "1, replica":
+            figures[f"{title}: replicas"] = replica
     for _, (name, *values) in tables(part(document, ROWS)):
         figures[name] = next(filter(None, reversed(values)))
+    return figures
+
+
+def bench(readme: str) -> dict[str, str]:
+    """Return the figures of `make bench`: of the service, and of PostgreSQL alone by pgbench."""
+    table = readme.partition("<!-- benchmark -->")[2].partition("<!-- /benchmark -->")[0]
+    (_, (_, *head)), _, *lines = tables(table)
+    figures = {}
+    for _, (name, *cells) in lines:
+        figures[f"{BENCH}: {name}"] = cells[0].strip("*").removesuffix(" MiB")
+        if len(cells) == len(head):  # the last column is pgbench, which has no cell in some lines
+            figures[f"{BENCH}: {name}: {head[-1]}"] = cells[-1].partition(" ")[0]
     return figures
 
 
