@@ -56,6 +56,7 @@ from tests.pgbouncer_packages import DIRECTORY, SUITES
 from tests.replication import catch_up, standby_of
 
 SUITE = SUITES[-1]  # of Debian, whose PgBouncer it is
+LEAST = 0.02  # cores: with fewer, a rate divided by them says nothing
 CLIENTS = 32  # connections for each worker
 WORKERS = (1, 2, 4)
 MIX = "mix"
@@ -106,10 +107,6 @@ class Turn(NamedTuple):
     def used(self, group: str) -> float:
         """Return the cores that a group used."""
         return self.cores.get(group, 0.0)
-
-    def each(self, group: str) -> float:
-        """Return the requests for each second that a group used a core; 0 where it used none."""
-        return self.rate / used if (used := self.used(group)) else 0.0
 
 
 class Place(NamedTuple):
@@ -251,8 +248,14 @@ def cells(scale: Scale, kind: str) -> Iterator[Sequence[str]]:
             f"{median(turn.rate for turn in turns):,.0f}",
             f"{median(turn.p99 for turn in turns):.1f}",
             *(f"{median(turn.used(group) for turn in turns):.2f}" for group in GROUPS),
-            *(f"{median(turn.each(group) for turn in turns):,.0f}" for group in GAUGED),
+            *(each(turns, group) for group in GAUGED),
         )
+
+
+def each(turns: Iterable[Turn], group: str) -> str:
+    """Return the requests for each second that a group used a core; empty where it used too few."""
+    gauged = [turn.rate / used for turn in turns if (used := turn.used(group)) >= LEAST]
+    return f"{median(gauged):,.0f}" if gauged else ""
 
 
 def conditions(psql: Database, options: argparse.Namespace, load: float) -> str:

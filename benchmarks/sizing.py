@@ -118,7 +118,7 @@ def bench(readme: str) -> dict[str, str]:
     figures = {}
     for _, (name, *cells) in lines:
         figures[f"{BENCH}: {name}"] = cells[0].strip("*").removesuffix(" MiB")
-        if len(cells) == len(head):  # the last column is pgbench, which has no cell in some lines
+        if cells[-1]:  # of pgbench, which has no figure in some lines
             figures[f"{BENCH}: {name}: {head[-1]}"] = cells[-1].partition(" ")[0]
     return figures
 
@@ -128,7 +128,7 @@ def tables(text: str) -> Iterable[tuple[str, list[str]]]:
     title = ""
     for line in text.splitlines():
         if line.startswith("|"):
-            yield title, [cell.strip() for cell in line.strip("| ").split(" | ")]
+            yield title, [cell.strip() for cell in line.strip()[1:-1].split("|")]
         elif line.endswith(":"):
             title = line.removesuffix(":").partition(":")[0]
 
