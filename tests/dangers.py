@@ -3,6 +3,9 @@
 A file marks the line of its danger by `# <- RULE`. A comment `# lock: MODE on TABLE, …` names the
 locks that PostgreSQL takes there, apart from those of reads; a comment `# not in the SQL: …` those
 of tables that only the database knows, such as the views that a CASCADE reaches.
+
+A comment `# rehearse: VERDICT, REASON` says what `rehearse` thinks of it: `no` or `cannot run` with
+a part of the problem that it prints, or `yes` with why there is nothing to see.
 """
 
 import re
@@ -23,6 +26,9 @@ SCHEMA = "schema"  # the revision that creates the tables in use
 MARK = re.compile(r"# <- (?P<rule>[\w-]+)$")
 LOCKS = "# {}: (?P<locks>.*)$"
 NO_LOCK = "no table"
+REHEARSED = re.compile(
+    r"^# rehearse: (?P<verdict>no|yes|cannot run), (?P<reason>.+)$", re.MULTILINE
+)
 OPTIONS = {"lock_timeout": "100ms"}  # of env.py
 
 MODELS = sa.MetaData()  # of the tables in use, as an application would declare them
@@ -67,6 +73,22 @@ sa.Table(
 )
 
 
+class Verdict(NamedTuple):
+    """The verdict of a rehearsal, as a file argues it."""
+
+    word: str
+    """`yes`, `no`, or `cannot run` where the upgrade needs something that isn't there."""
+    reason: str
+    """A part of the problem that it prints, with … for what is left out; of `yes`, any words."""
+
+    def fits(self, problems: list[str]) -> bool:
+        """Return whether these are the problems of a rehearsal with this verdict."""
+        if self.word == "yes":
+            return not problems
+        pattern = re.escape(self.reason).replace("…", ".*")
+        return any(re.search(pattern, problem) for problem in problems)
+
+
 class Danger(NamedTuple):
     """A revision with one danger, and what must be said about it."""
 
@@ -77,6 +99,8 @@ class Danger(NamedTuple):
     """The lock mode for each table, as far as the SQL shows them."""
     hidden_locks: dict[str, str]
     """The lock mode for each table that only the database knows."""
+    verdict: Verdict | None
+    """The verdict of a rehearsal."""
 
     @property
     def category(self) -> str:
@@ -102,7 +126,13 @@ def read_danger(path: Path) -> Danger:
         for line, code in enumerate(text.splitlines(), start=1)
         if (match := MARK.search(code))
     )
-    return Danger(path, *mark, locks(text, "lock"), locks(text, "not in the SQL"))
+    return Danger(path, *mark, locks(text, "lock"), locks(text, "not in the SQL"), rehearsed(text))
+
+
+def rehearsed(text: str) -> Verdict | None:
+    """Return the verdict of a rehearsal that a file names; None: it names none."""
+    match = REHEARSED.search(text)
+    return Verdict(match["verdict"], match["reason"]) if match else None
 
 
 def locks(text: str, label: str) -> dict[str, str]:

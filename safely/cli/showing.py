@@ -152,6 +152,8 @@ def print_statements(console: Console, result: RevisionResult) -> None:
         )
     if result.up and result.up.rewritten:
         console.print(f"  rewritten: {', '.join(result.up.rewritten)}")
+    for sentence in result.up.effects if result.up else ():
+        console.print(f"  effect: {sentence}")
     if result.leaves:
         console.print(f"  its downgrade leaves: {result.leaves}")
     if result.not_undone:

@@ -33,21 +33,22 @@ UNSUITABLE = (  # errors with which the database refuses a generated value
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.DataError,
     asyncpg.SyntaxOrAccessError,
+    asyncpg.FeatureNotSupportedError,
 )
 
 N = "generated.n"
-BY_TYPE = {
+BY_TYPE = {  # numbers from 1 on: many rules demand that, and so do references without a key
     "text": f"'word ' || {N}",
     "varchar": f"'word ' || {N}",
     "bpchar": f"{N}::text",
     "citext": f"'word ' || {N}",
-    "int2": f"({N} % 100)::int2",
-    "int4": f"({N} % 100)::int4",
-    "int8": f"{N} % 100",
-    "numeric": f"{N} % 1000 / 10.0",
-    "float4": f"({N} % 1000 / 10.0)::float4",
-    "float8": f"({N} % 1000 / 10.0)::float8",
-    "money": f"({N} % 1000)::int::money",
+    "int2": f"(1 + {N} % 100)::int2",
+    "int4": f"(1 + {N} % 100)::int4",
+    "int8": f"1 + {N} % 100",
+    "numeric": f"(1 + {N} % 1000) / 10.0",
+    "float4": f"((1 + {N} % 1000) / 10.0)::float4",
+    "float8": f"((1 + {N} % 1000) / 10.0)::float8",
+    "money": f"(1 + {N} % 1000)::int::money",
     "bool": f"{N} % 2 = 0",
     "date": f"date '1970-01-01' + ({N} % 18000)::int",
     "time": f"time '00:00' + {N} % 86400 * interval '1 second'",
@@ -127,7 +128,8 @@ def value_that_is_not_null(column: Column) -> str:
     elif column.type == "numeric" and column.modifier >= HEADER and not column.is_unique:
         # PostgreSQL packs precision and scale into the modifier
         precision, scale = length >> 16 & 0xFFFF, length & 0x7FF
-        return f"{N} % {10 ** max(0, min(3, precision - scale))}"
+        numbers = 10 ** max(0, min(3, precision - scale)) - 1
+        sql = f"1 + {N} % {numbers}" if numbers else f"{N} % 1"
     else:
         by_type = BY_TYPE | BY_TYPE_UNIQUE if column.is_unique else BY_TYPE
         sql = by_type[column.type]
@@ -144,15 +146,18 @@ def one_of(names: tuple[str, ...], step: int) -> str:
 async def fill(
     connection: asyncpg.Connection, tables: list[Table], place: Place, rows: int
 ) -> dict[str, str]:
-    """Give each empty table so many rows; return why not, by the tables that stay empty.
+    """Give each table about so many rows; return why not, by the tables that get none.
 
-    Where values for all columns don't suit a table, NULL and defaults are tried.
+    Rows that revisions have inserted stay. Where values for all columns don't suit a table, NULL
+    and defaults are tried.
     """
-    left_empty: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     for table in parents_first(tables):
         target = place(table.name)
-        if await connection.fetchval(f"SELECT EXISTS (SELECT FROM {target})"):
+        present = await connection.fetchval(f"SELECT count(*) FROM {target}")
+        if present >= rows:
             continue
+        without_equals = " ON CONFLICT DO NOTHING" if present else ""  # refused below rules
         for columns in (table.writable, table.required):
             try:
                 await connection.execute(
@@ -160,14 +165,15 @@ async def fill(
                         target, columns, [value(column, place, rows) for column in columns],
                         f"generate_series(1::bigint, {rows}) AS generated (n)",
                     )
+                    + without_equals
                 )  # fmt: skip
             except (*UNSUITABLE, NoValueError) as error:
-                left_empty[table.name] = first_line(error)
+                left_out[table.name] = first_line(error)
             else:
-                left_empty.pop(table.name, None)
+                left_out.pop(table.name, None)
                 break
         await connection.execute(f"VACUUM (ANALYZE) {target}")
-    return left_empty
+    return left_out
 
 
 def insertion(target: str, columns: list[Column], values: list[str], source: str) -> str:

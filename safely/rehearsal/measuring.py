@@ -18,13 +18,14 @@ MARGIN = 0.2  # seconds around a step in which sizes count as those of its begin
 
 def measure(  # noqa: PLR0913  # each comes from another source
     direction: str,
-    trace: Path,
+    lines: list[Line],
     observer: Observer,
     *,
     served: Sequence[ServedQuery],
     failed: Sequence[FailedQuery],
     since: float,
     rewritten: list[str],
+    effects: list[str],
     rows: dict[str, int],
 ) -> StepResult:
     """Return the figures of a step.
@@ -32,7 +33,6 @@ def measure(  # noqa: PLR0913  # each comes from another source
     The time from `since` to the migrator's first statement is what the step is compared with.
     `rows`: the estimated number of rows, by table.
     """
-    lines = lines_of(trace)
     statement_lines = [line for line in lines if line["what"] in {"statement", "failed"}]
     began = statement_lines[0]["began"] if statement_lines else time.time()
     ended = max((line["began"] + line["seconds"] for line in statement_lines), default=began)
@@ -53,6 +53,7 @@ def measure(  # noqa: PLR0913  # each comes from another source
         + rows_scanned(statement_lines, rows),
         statements=statements(statement_lines, lines, observer.held_locks, observer.bookkeeping),
         rewritten=rewritten,
+        effects=effects,
         served=len(during),
         failed=len(failed),
         errors=list(errors)[:MOST_ERRORS],

@@ -13,6 +13,7 @@ import asyncpg
 from safely.rehearsal.application_tables import Column, Table
 
 NULL = "NULL"
+DEFAULT = "DEFAULT"  # for a column that is left out, which no literal can say
 RECORDED = """\
 SELECT DISTINCT ON (revision) revision, snapshot FROM migration_log
 WHERE state = 'done' AND direction IN ('upgrade', 'stamp', 'accept') AND snapshot IS NOT NULL

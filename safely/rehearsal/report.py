@@ -79,6 +79,7 @@ class StepResult:
     rows: int  # that were changed, checked or indexed
     statements: list[Statement]
     rewritten: list[str]  # tables that PostgreSQL wrote to a new file
+    effects: list[str]  # in sentences, beside those
     served: int
     failed: int
     errors: list[str]

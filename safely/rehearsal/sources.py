@@ -108,7 +108,7 @@ class Copy:
         return await tables_of(connection, self.bookkeeping)
 
     async def populate(self, rows: int) -> dict[str, str]:
-        """Generate rows for the empty tables; return why not, by the tables that stay empty."""
+        """Generate rows for all tables; return why not, by the tables that get none."""
         async with self.address.connected() as connection:
             schema = await connection.fetchval("SELECT current_schema")
             tables = await self.tables(connection)

@@ -23,7 +23,7 @@ from safely.rehearsal.generated_rows import (
     insertion,
     value,
 )
-from safely.rehearsal.older_rules import NULL, Choices
+from safely.rehearsal.older_rules import DEFAULT, NULL, Choices
 from safely.rehearsal.row_shares import CHANGED_ONE_IN, RowShares, condition, key_of
 
 RATE = 50.0  # queries a second of each client
@@ -34,6 +34,7 @@ PARENTS = 50  # rows that a client's row may reference
 # count from the middle, since generated rows have the pairs at the beginning.
 FIRST_NUMBER = 10**9 + PARENTS * PARENTS // 2
 UPDATES, INSERTS = 0.5, 0.4  # of all writes; the others are deletions
+EXISTS = "SELECT to_regnamespace($1) IS NOT NULL"
 GONE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 
 Query = Callable[[asyncpg.Connection, Table], Awaitable[bool]]
@@ -148,15 +149,17 @@ class Traffic:
             for table in version.tables.values():
                 for columns in (table.writable, table.required):
                     version.written[table.name] = columns
-                    reason = await self.why_not(connection, version, table)
-                    if reason is None:
+                    error = await self.refusal(connection, version, table)
+                    if error is None:
                         self.writes.add(table.name)
                         self.unwritten.pop(table.name, None)
                         break
                     if table.name not in self.writes:
-                        self.unwritten[table.name] = reason
+                        constraint = getattr(error, "constraint_name", None)
+                        self.unwritten[table.name] = constraint or first_line(error)
                 else:
                     del version.written[table.name]
+            add_choices(version)
             await self.leave_out_choices(connection, version)
         finally:
             await connection.close()
@@ -168,20 +171,40 @@ class Traffic:
                 version.choices[table, column] = [
                     literal
                     for literal in literals
-                    if await self.why_not(
+                    if await self.refusal(
                         connection, version, version.tables[table], (column, literal)
                     )
                     is None
                 ]
 
-    async def why_not(
+    async def try_choices(self) -> None:
+        """Insert a row with each choice once, and take it back, in every version with clients.
+
+        What a step refuses is noted as the failures of clients are, and isn't left to chance.
+        """
+        for version in list(self.versions.values()):
+            connection = await self.address.connect(**self.role_in(version))
+            try:
+                if not await connection.fetchval(EXISTS, quoted(version.schema)):
+                    continue  # it was withdrawn
+                for (table, column), literals in version.choices.items():
+                    for literal in literals if table in version.written else ():
+                        error = await self.refusal(
+                            connection, version, version.tables[table], (column, literal)
+                        )
+                        if error is not None:
+                            self.note(version, error)
+            finally:
+                await connection.close()
+
+    async def refusal(
         self,
         connection: asyncpg.Connection,
         version: Version,
         table: Table,
         chosen: tuple[str, str] | None = None,
-    ) -> str | None:
-        """Return why a row can't be inserted; None if it can.
+    ) -> Exception | None:
+        """Return the error with which a row can't be inserted; None if it can.
 
         `chosen`: a column, and the literal that it gets.
         """
@@ -190,7 +213,7 @@ class Traffic:
         try:
             await self.insert(connection, version, table, chosen)
         except (asyncpg.PostgresError, NoValueError, NotKeptError) as error:
-            return getattr(error, "constraint_name", None) or first_line(error)
+            return error
         finally:
             await trial.rollback()
         return None
@@ -224,8 +247,7 @@ class Traffic:
         try:
             return await query(connection, table)
         except GONE as error:
-            exists = "SELECT to_regnamespace($1) IS NOT NULL"
-            if not await connection.fetchval(exists, quoted(version.schema)):
+            if not await connection.fetchval(EXISTS, quoted(version.schema)):
                 return None  # it was withdrawn
             self.note(version, error)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, NotKeptError) as error:
@@ -292,7 +314,7 @@ class Traffic:
         literals = version.choices.get((column.table, column.name), [])
         if NULL in literals and chance.randrange(ONE_IN) == 0:
             return NULL
-        labels = [literal for literal in literals if literal != NULL]
+        labels = [literal for literal in literals if literal not in (NULL, DEFAULT)]
         return chance.choice(labels) if labels else value(column, version.place, PARENTS)
 
     async def insert(
@@ -306,10 +328,10 @@ class Traffic:
 
         `chosen`: a column, and the literal that it gets.
         """
-        columns = version.written[table.name]
-        if chosen and chosen[0] not in {column.name for column in columns}:
-            return
         literals = dict([chosen]) if chosen else {}
+        columns = [
+            column for column in version.written[table.name] if literals.get(column.name) != DEFAULT
+        ]
         query = insertion(
             version.place(table.name),
             columns,
@@ -349,3 +371,14 @@ class Traffic:
         """Return a key out of one of the lists; None if all are empty."""
         lists = [some for some in keys if some]
         return chance.choice(chance.choice(lists)) if lists else None
+
+
+def add_choices(version: Version) -> None:
+    """Add what the columns that clients write allow by themselves: NULL, or to be left out."""
+    for table, columns in version.written.items():
+        for column in columns:
+            literals = version.choices.setdefault((table, column.name), [])
+            if column.is_nullable and not column.is_unique and NULL not in literals:
+                literals.append(NULL)
+            if column.has_default:
+                literals.append(DEFAULT)

@@ -14,9 +14,11 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from safely.rehearsal.application_tables import Column, Table, views_of
+from safely.rehearsal.catalogue import catalogue_of
 from safely.rehearsal.connection import quoted
+from safely.rehearsal.effects import of_catalogue, of_trace, unaccepted
 from safely.rehearsal.generated_rows import UNSUITABLE, NoValueError, value
-from safely.rehearsal.measuring import measure
+from safely.rehearsal.measuring import lines_of, measure
 from safely.rehearsal.observer import Observer
 from safely.rehearsal.older_rules import choices, recorded_schemas
 from safely.rehearsal.pending import PendingStep, pending_steps
@@ -47,7 +49,7 @@ NOTHING_TO_UNDO = re.compile(r"nothing to undo: (.+)")
 
 FILES = """\
 SELECT relname, pg_relation_filenode(oid) FROM pg_class
-WHERE relkind = 'r' AND relpersistence = 'p'
+WHERE relkind IN ('r', 'm') AND relpersistence = 'p'
   AND relnamespace = to_regnamespace(quote_ident(current_schema))"""
 NUMBERED_COLUMNS = """\
 SELECT relname AS table, attnum, attname AS name
@@ -75,7 +77,7 @@ JOIN pg_class ON relnamespace = pg_namespace.oid
 WHERE starts_with(nspname, 'at_') AND relkind = 'v' ORDER BY 1, 2"""
 ESTIMATES = """\
 SELECT relname, greatest(reltuples, 0)::bigint FROM pg_class
-WHERE relkind IN ('r', 'p') AND relnamespace = to_regnamespace(quote_ident(current_schema))
+WHERE relkind IN ('r', 'p', 'm') AND relnamespace = to_regnamespace(quote_ident(current_schema))
   AND relname <> ALL ($1::text[])"""
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY ($1::text[])"
 NO_KEY = "it has no primary key: its rows are read and inserted, but not changed and not compared"
@@ -296,6 +298,7 @@ class Rehearsal:
         files = dict(await self.connection.fetch(FILES))
         constraints = set(await self.connection.fetch(CONSTRAINTS))
         views = await self.connection.fetch(PUBLISHED_VIEWS)
+        catalogue = await catalogue_of(self.connection, self.copy.bookkeeping)
         known = self.failed_before()
         target = step.revision if direction == "upgrade" else step.before or "base"
         with TemporaryDirectory() as directory:
@@ -307,14 +310,23 @@ class Rehearsal:
             except CommandError as error:
                 failure = str(error)
             await asyncio.sleep(AFTERWARDS)
+            await self.traffic.try_choices()
             now = dict(await self.connection.fetch(FILES))
             rewritten = [name for name in files if name in now and now[name] != files[name]]
+            lines = lines_of(trace)
+            effects = [
+                *of_trace(lines, self.report.rows, self.copy.bookkeeping),
+                *of_catalogue(
+                    catalogue, await catalogue_of(self.connection, self.copy.bookkeeping)
+                ),
+            ]
             unchanged = constraints & set(await self.connection.fetch(CONSTRAINTS))
             failed = self.failed_since(known, {name for name, _ in unchanged})
             outcome = measure(
-                direction, trace, self.observer,
-                served=self.traffic.served[first:], failed=failed,
-                since=began, rewritten=rewritten, rows=self.report.rows,
+                direction, lines, self.observer,
+                served=self.traffic.served[first:], failed=failed, since=began,
+                rewritten=rewritten, effects=[effect.sentence for effect in effects],
+                rows=self.report.rows,
             )  # fmt: skip
         if leaves := NOTHING_TO_UNDO.search(output):
             result.leaves = leaves[1]
@@ -326,6 +338,8 @@ class Rehearsal:
         rows = {name: self.report.rows.get(name, 0) for name in rewritten}
         result.problems += problems_of(outcome, self.report.budgets, failure, rows)
         result.problems += [f"{direction}: {sentence}" for sentence in lost]
+        if result.up is None:  # what follows takes it back, and does it again
+            result.problems += unaccepted(effects, step.revisions)
         outcome.ok = failure is None and not lost
         if outcome.ok:
             await self.let_clients_follow(step, direction, failed)

@@ -2,11 +2,12 @@
 
 from safely.ledger.ledger import LOG
 
-# A condition on pg_locks joined with pg_class; $1 is `bookkeeping_tables`.
+# Conditions on pg_class, and on pg_locks joined with it; $1 is `bookkeeping_tables`.
 # The locks on those, on temporary tables and on the catalogue never hold up an application.
-ON_APPLICATION_TABLES = """\
-locktype = 'relation' AND relkind IN ('r', 'p') AND relpersistence <> 't'
+APPLICATION_TABLES = """\
+relkind IN ('r', 'p', 'm') AND relpersistence <> 't'
   AND relnamespace <> 'pg_catalog'::regnamespace AND relname <> ALL ($1::text[])"""
+ON_APPLICATION_TABLES = f"locktype = 'relation' AND {APPLICATION_TABLES}"
 
 
 def bookkeeping_tables(version_table: str) -> list[str]:

@@ -5,6 +5,7 @@ address may contain a password.
 """
 
 import json
+import logging
 import sys
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ def main() -> None:
     options = command_line.parser.parse_args()
     target = Target(**json.load(sys.stdin))
     config = Config(target.ini, toml_file=target.toml, ini_section=target.section, cmd_opts=options)
+    # a rehearsal reads it, whatever logging the project sets up
+    logging.getLogger("safely").addHandler(logging.StreamHandler())
     config.attributes[invocation.KEY] = Invocation(address=target.address, app_role=target.app_role)
     command_line.run_cmd(config, options)
 

@@ -1,5 +1,6 @@
 """Create the tables in use, which the dangers change."""
 
+import postgast
 from alembic import op
 
 import safely
@@ -103,7 +104,8 @@ CREATE POLICY own_payments ON payments USING (customer_id = 1);
 
 def upgrade() -> None:
     for script in (TYPES, TABLES, ROWS, VIEWS, FUNCTIONS):
-        op.execute(script)
+        for statement in postgast.split(script):  # asyncpg takes one at a time
+            op.execute(statement)
 
 
 def downgrade() -> None:

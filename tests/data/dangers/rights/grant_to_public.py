@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, grant on customers to PUBLIC: was added
 # lock: no table
 revision = "grant_to_public"
 down_revision = "schema"
