@@ -51,8 +51,10 @@ live: .venv/installed  ## the proofs under traffic and under kills at full size:
 any-schema: .venv/installed  ## 60 random changes of a model with everything, also by scripts and by killed runs; each change cut off at each commit
 	$(BIN)/python -m pytest --full -s tests/safely/foreign tests/migrations/test_resumed.py tests/safely/test_half_undone.py tests/safely/test_retype.py tests/safely/test_enums.py
 
-rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows; each spelling of lint pasted and run
+# the dangers four at a time: a rehearsal waits half of its time
+rehearsals: .venv/installed  ## the whole chain and ten bad revisions rehearsed, and a backup and back, with 1,000,000 rows; each spelling of lint pasted and run; 320 dangerous and harmless revisions rehearsed
 	$(BIN)/python -m pytest --full -s tests/safely/test_rehearse.py tests/safely/test_backup.py tests/safely/test_spellings.py
+	$(BIN)/python -m pytest --full -n 4 tests/safely/test_rehearsed_dangers.py
 
 contract: .venv/installed  ## schemathesis (5,000 cases and more) and a model (20,000 steps) against the service
 	$(BIN)/python -m pytest --full -s tests/service/http/test_contract.py tests/service/http/test_model.py

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column phone of table customers
 revision = "argued_away"
 down_revision = "schema"
 

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, duplicate key value violates unique constraint "products_pkey"
 revision = "bulk_insert"
 down_revision = "schema"
 

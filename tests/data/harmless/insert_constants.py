@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, duplicate key value violates unique constraint "products_pkey"
 revision = "insert_constants"
 down_revision = "schema"
 

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, cannot refresh materialized view
 revision = "refresh_concurrently"
 down_revision = "schema"
 

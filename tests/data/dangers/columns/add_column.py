@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, after the second upgrade: the values of customers.nickname are not the same
 # lock: ACCESS EXCLUSIVE on customers
 revision = "add_column"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, after the downgrade: trigger fill_missing_3 on customers: was added
 # lock: ACCESS EXCLUSIVE on customers
 revision = "allow_null"
 down_revision = "schema"

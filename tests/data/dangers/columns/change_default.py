@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, only rows that leave the column out change, and older builds may write any text
 # lock: ACCESS EXCLUSIVE on orders
 revision = "change_default"
 down_revision = "schema"

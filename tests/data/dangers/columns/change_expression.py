@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of products was written anew
 # lock: ACCESS EXCLUSIVE on products
 revision = "change_expression"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, after the second upgrade: the values of customers.nickname are not the same
 # lock: ACCESS EXCLUSIVE on customers
 revision = "column_if_not_exists"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column note of table orders
 # lock: ACCESS EXCLUSIVE on orders
 revision = "drop_column_in_batch"
 down_revision = "schema"

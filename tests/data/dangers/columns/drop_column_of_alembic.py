@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column phone of table customers
 # lock: ACCESS EXCLUSIVE on customers
 revision = "drop_column_of_alembic"
 down_revision = "schema"

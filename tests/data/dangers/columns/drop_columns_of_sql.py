@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column phone of table customers
 # lock: ACCESS EXCLUSIVE on customers
 revision = "drop_columns_of_sql"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column products.worth: was "numeric GENERATED …, is now "numeric"
 # lock: ACCESS EXCLUSIVE on products
 revision = "drop_expression"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column orders.id: was "bigint NOT NULL GENERATED …, is now "bigint NOT NULL"
 # lock: ACCESS EXCLUSIVE on orders
 revision = "drop_identity"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, column orders.id: was …, is now "bigint NOT NULL GENERATED ALWAYS AS IDENTITY"
 # lock: ACCESS EXCLUSIVE on orders
 revision = "generated_always"
 down_revision = "schema"

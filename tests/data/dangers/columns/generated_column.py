@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of orders was written anew
 # lock: ACCESS EXCLUSIVE on orders
 revision = "generated_column"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of payments was written anew
 # lock: ACCESS EXCLUSIVE on payments
 revision = "identity_column"
 down_revision = "schema"

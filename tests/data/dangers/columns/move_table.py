@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: yes, the views of older builds lead to the table, wherever it is
 # lock: ACCESS EXCLUSIVE on payments
 revision = "move_table"
 down_revision = "schema"

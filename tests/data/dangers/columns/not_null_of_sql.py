@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column "age" of relation "customers" contains null values
 # lock: ACCESS EXCLUSIVE on customers
 revision = "not_null_of_sql"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the views of older builds keep the old name
 # lock: ACCESS EXCLUSIVE on orders
 revision = "rename_column_of_sql"
 down_revision = "schema"

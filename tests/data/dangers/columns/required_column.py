@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column "region" of relation "audit_log" contains null values
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "required_column"
 down_revision = "schema"

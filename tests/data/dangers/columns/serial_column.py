@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of payments was written anew
 # lock: ACCESS EXCLUSIVE on payments
 revision = "serial_column"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the lock is held for an instant
 # lock: ACCESS EXCLUSIVE on customers
 revision = "set_compression"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of customers was written anew
 # lock: ACCESS EXCLUSIVE on customers
 revision = "volatile_default"
 down_revision = "schema"

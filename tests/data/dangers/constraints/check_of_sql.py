@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of products were read under a lock on
 # lock: ACCESS EXCLUSIVE on products
 revision = "check_of_sql"
 down_revision = "schema"

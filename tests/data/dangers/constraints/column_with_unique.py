@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of customers were read under a lock on
 # lock: ACCESS EXCLUSIVE on customers
 revision = "column_with_unique"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the values that clients write are as before; what builds expect is not known
 # lock: ACCESS EXCLUSIVE on customers
 revision = "drop_check"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, after the downgrade: constraint orders_pkey on orders: is gone
 # lock: ACCESS EXCLUSIVE on orders
 revision = "drop_primary_key"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of bookings were read under a lock on
 # lock: ACCESS EXCLUSIVE on bookings
 revision = "exclusion_of_alembic"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, foreign key fk_payments_customer_id on payments without an index: was added
 # lock: SHARE ROW EXCLUSIVE on payments, SHARE ROW EXCLUSIVE on customers
 revision = "foreign_key_without_index"
 down_revision = "schema"

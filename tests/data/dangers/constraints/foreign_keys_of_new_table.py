@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, one transaction locked customers and products
 # lock: SHARE ROW EXCLUSIVE on customers, SHARE ROW EXCLUSIVE on products
 revision = "foreign_keys_of_new_table"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column "note" of relation "orders" contains null values
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "not_null_and_validate"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, column "note" of relation "orders" contains null values
 # lock: ACCESS EXCLUSIVE on orders
 revision = "not_null_constraint"
 down_revision = "schema"

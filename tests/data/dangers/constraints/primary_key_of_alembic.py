@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, could not create unique index "pk_audit_log"
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "primary_key_of_alembic"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, could not create unique index "audit_log_pkey"
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "primary_key_of_sql"
 down_revision = "schema"

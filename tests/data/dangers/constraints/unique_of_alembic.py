@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, could not create unique index "uq_products_name"
 # lock: ACCESS EXCLUSIVE on products
 revision = "unique_of_alembic"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders were read under a lock on
 # lock: ACCESS EXCLUSIVE on orders
 revision = "unique_of_sql"
 down_revision = "schema"

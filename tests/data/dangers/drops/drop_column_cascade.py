@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, `ALTER TABLE customers DROP COLUMN name CASCADE` takes customers
 # lock: ACCESS EXCLUSIVE on customers
 # not in the SQL: ACCESS EXCLUSIVE on customer_list
 revision = "drop_column_cascade"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the server of the copy has no database of this name
 # lock: no table
 revision = "drop_database"
 down_revision = "schema"

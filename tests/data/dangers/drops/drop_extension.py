@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, extension citext: is gone
 # lock: no table
 revision = "drop_extension"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, function normalize_email(text) was dropped, not set aside
 # lock: no table
 revision = "drop_function"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, function touch() was dropped, not set aside
 # lock: no table
 # not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "drop_function_cascade"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, materialized view sales_by_day was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on sales_by_day
 revision = "drop_materialized_view"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, table archive.letters was dropped, not set aside
 # lock: no table
 # not in the SQL: ACCESS EXCLUSIVE on letters
 revision = "drop_schema"

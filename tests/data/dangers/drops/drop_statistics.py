@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, statistics orders_stats was dropped, not set aside
 # lock: no table
 # not in the SQL: SHARE UPDATE EXCLUSIVE on orders
 revision = "drop_statistics"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, `DROP TABLE customers CASCADE` takes customers
 # lock: ACCESS EXCLUSIVE on customers
 # not in the SQL: ACCESS EXCLUSIVE on orders, ACCESS EXCLUSIVE on customer_list
 revision = "drop_table_cascade"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop table payments
 # lock: ACCESS EXCLUSIVE on payments
 revision = "drop_table_of_alembic"
 down_revision = "schema"

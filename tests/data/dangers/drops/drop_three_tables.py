@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop desired object(s)
 # lock: ACCESS EXCLUSIVE on payments, ACCESS EXCLUSIVE on audit_log, ACCESS EXCLUSIVE on visits
 revision = "drop_three_tables"
 down_revision = "schema"

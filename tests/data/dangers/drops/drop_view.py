@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, view customer_list was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on customer_list
 revision = "drop_view"
 down_revision = "schema"

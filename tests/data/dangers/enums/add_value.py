@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the database takes the new label; what older builds make of it is not seen
 # lock: no table
 revision = "add_value"
 down_revision = "schema"

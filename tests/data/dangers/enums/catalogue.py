@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, label 'blocked' of customer_status was dropped, not set aside
 # lock: ROW EXCLUSIVE on pg_enum
 revision = "catalogue"
 down_revision = "schema"

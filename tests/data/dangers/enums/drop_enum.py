@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, type unused_status was dropped, not set aside
 # lock: no table
 revision = "drop_enum"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, unsafe use of new value "dormant" of enum type customer_status
 # lock: ROW EXCLUSIVE on customers
 revision = "new_value_in_update"
 down_revision = "schema"

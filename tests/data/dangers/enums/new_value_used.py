@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, unsafe use of new value "dormant" of enum type customer_status
 # lock: ACCESS EXCLUSIVE on customers
 revision = "new_value_used"
 down_revision = "schema"

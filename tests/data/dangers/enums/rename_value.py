@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, label 'blocked' of customer_status is called 'banned' of customer_status now
 # lock: no table
 revision = "rename_value"
 down_revision = "schema"

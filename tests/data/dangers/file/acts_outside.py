@@ -4,6 +4,7 @@ import subprocess
 
 import safely
 
+# rehearse: yes, what the program does is outside of the database
 # lock: no table
 revision = "acts_outside"
 down_revision = "schema"

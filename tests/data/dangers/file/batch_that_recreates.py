@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of payments were read under a lock on
 # lock: ACCESS EXCLUSIVE on payments
 revision = "batch_that_recreates"
 down_revision = "schema"

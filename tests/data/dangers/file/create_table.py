@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, nobody uses the new table yet
 # lock: no table
 revision = "create_table"
 down_revision = "schema"

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: no, after the downgrade: column customers.nickname: was added
 # lock: no table
 revision = "empty_downgrade"
 down_revision = "schema"

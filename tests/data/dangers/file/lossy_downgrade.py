@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column nickname of table customers
 # lock: ACCESS EXCLUSIVE on customers
 revision = "lossy_downgrade"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column phone of table customers
 # lock: no table
 revision = "no_reason"
 down_revision = "schema"

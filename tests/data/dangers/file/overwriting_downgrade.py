@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, after the downgrade: column orders.state: was … DEFAULT 'new'::text", is now
 # lock: ROW EXCLUSIVE on orders
 revision = "overwriting_downgrade"
 down_revision = "schema"

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: no, downgrade: on the scratch database: NotImplementedError
 # lock: no table
 revision = "raising_downgrade"
 down_revision = "schema"

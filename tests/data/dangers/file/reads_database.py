@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the copy lacks the column, so the body adds it as it should
 # lock: no table
 revision = "reads_database"
 down_revision = "schema"

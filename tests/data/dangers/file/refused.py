@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: no, customers.region is NOT NULL without a server_default
 # lock: no table
 revision = "refused"
 down_revision = "schema"

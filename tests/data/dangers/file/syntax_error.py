@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, syntax error at or near "TABEL"
 # lock: no table
 revision = "syntax_error"
 down_revision = "schema"

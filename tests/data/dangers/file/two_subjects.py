@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: yes, it hurts the operator who has to undo one of the two
 # lock: SHARE UPDATE EXCLUSIVE on customers
 revision = "two_subjects"
 down_revision = "schema"

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: yes, the comment is wrong, not what the body does
 # lock: no table
 revision = "unused_suppression"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, duplicate key value violates unique constraint "old_orders_pkey"
 # lock: no table
 # not in the SQL: ROW EXCLUSIVE on old_orders
 revision = "call_procedure"

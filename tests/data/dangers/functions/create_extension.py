@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the role of the copy is a superuser, who may create any extension
 # lock: no table
 revision = "create_extension"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, function dblink_exec(unknown, unknown) does not exist
 # lock: no table
 revision = "dblink"
 down_revision = "schema"

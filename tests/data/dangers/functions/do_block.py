@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop table visits
 # lock: no table
 # not in the SQL: ACCESS EXCLUSIVE on visits
 revision = "do_block"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the loop comes across no table
 # lock: no table
 revision = "do_block_with_loop"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, foreign server reports: was added
 # lock: no table
 revision = "foreign_server"
 down_revision = "schema"

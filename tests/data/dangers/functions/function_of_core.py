@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders changed at once
 # lock: no table
 # not in the SQL: ROW EXCLUSIVE on orders
 revision = "function_of_core"

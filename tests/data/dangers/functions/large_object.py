@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, large object 1 does not exist
 # lock: no table
 revision = "large_object"
 down_revision = "schema"

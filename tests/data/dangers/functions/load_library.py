@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the library is loaded already, and the role of the copy is a superuser
 # lock: no table
 revision = "load_library"
 down_revision = "schema"

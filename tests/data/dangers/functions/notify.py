@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, nobody listens to the channel
 # lock: no table
 revision = "notify"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, publication everything: was added
 # lock: no table
 revision = "publication"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, function normalize_email(text): was "CREATE OR REPLACE FUNCTION …, is now
 # lock: no table
 revision = "replace_function"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, query of view customer_list: was
 # lock: ACCESS EXCLUSIVE on customer_list
 revision = "replace_view"
 down_revision = "schema"

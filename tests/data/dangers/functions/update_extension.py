@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the copy has the newest version of the extension
 # lock: no table
 revision = "update_extension"
 down_revision = "schema"

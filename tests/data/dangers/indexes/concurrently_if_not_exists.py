@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, no index of this name is there
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "concurrently_if_not_exists"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, CREATE INDEX CONCURRENTLY cannot run inside a transaction block
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "concurrently_in_transaction"
 down_revision = "schema"

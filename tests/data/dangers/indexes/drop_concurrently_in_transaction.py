@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, DROP INDEX CONCURRENTLY cannot run inside a transaction block
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "drop_concurrently_in_transaction"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, foreign key fk_orders_customer_id on orders without an index: was added
 # lock: ACCESS EXCLUSIVE on orders
 revision = "drop_index_of_alembic"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the lock is held for an instant, and no query of clients needs the index
 # lock: ACCESS EXCLUSIVE on customers
 revision = "drop_index_of_sql"
 down_revision = "schema"

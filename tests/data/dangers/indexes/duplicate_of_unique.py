@@ -2,6 +2,7 @@
 
 import safely
 
+# rehearse: no, is a duplicate of
 # lock: SHARE UPDATE EXCLUSIVE on customers
 revision = "duplicate_of_unique"
 down_revision = "schema"

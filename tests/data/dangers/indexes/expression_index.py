@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of customers were read under a lock on
 # lock: SHARE on customers
 revision = "expression_index"
 down_revision = "schema"

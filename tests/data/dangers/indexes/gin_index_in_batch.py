@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of customers were read under a lock on
 # lock: SHARE on customers
 revision = "gin_index_in_batch"
 down_revision = "schema"

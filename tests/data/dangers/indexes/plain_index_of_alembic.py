@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders were read under a lock on
 # lock: SHARE on orders
 revision = "plain_index_of_alembic"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, REINDEX CONCURRENTLY cannot run inside a transaction block
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "reindex_concurrently_in_transaction"
 down_revision = "schema"

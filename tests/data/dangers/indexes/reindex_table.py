@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders were read under a lock on
 # lock: SHARE on orders
 revision = "reindex_table"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 import safely
 
+# rehearse: no, is a duplicate of
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "two_equal_indexes"
 down_revision = "schema"

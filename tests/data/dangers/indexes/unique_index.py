@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of payments were read under a lock on
 # lock: SHARE on payments
 revision = "unique_index"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 import safely
 
+# rehearse: yes, no writer waits for it; what it costs each write is not compared
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "wide_index"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, an advisory lock was taken: SELECT pg_advisory_lock(18)
 # lock: no table
 revision = "advisory_lock"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, an advisory lock was taken: SELECT pg_advisory_xact_lock(hashtext('orders'))
 # lock: no table
 revision = "advisory_transaction_lock"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the copy has no session of this role
 # lock: no table
 revision = "cancel_backend"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of orders was locked
 # lock: SHARE on orders
 revision = "lock_in_share_mode"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of customers was locked
 # lock: ACCESS EXCLUSIVE on customers
 revision = "lock_table"
 down_revision = "schema"

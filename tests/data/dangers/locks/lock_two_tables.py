@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, one transaction locked customers and orders
 # lock: ACCESS EXCLUSIVE on customers, ACCESS EXCLUSIVE on orders
 revision = "lock_two_tables"
 down_revision = "schema"

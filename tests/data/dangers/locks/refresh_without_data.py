@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, contents of sales_by_day: was "populated", is now "not populated"
 # lock: ACCESS EXCLUSIVE on sales_by_day
 revision = "refresh_without_data"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, table orders: was "table", is now "table REPLICA IDENTITY FULL"
 # lock: ACCESS EXCLUSIVE on orders
 revision = "replica_identity"
 down_revision = "schema"

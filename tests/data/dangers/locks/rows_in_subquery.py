@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders were locked at once
 # lock: no table
 revision = "rows_in_subquery"
 down_revision = "schema"

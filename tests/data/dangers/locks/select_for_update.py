@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders were locked at once
 # lock: no table
 revision = "select_for_update"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the table has this access method already, so nothing is rewritten
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "set_access_method"
 down_revision = "schema"

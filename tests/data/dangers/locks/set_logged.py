@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, rows of visits were read under a lock on
 # lock: ACCESS EXCLUSIVE on visits
 revision = "set_logged"
 down_revision = "schema"

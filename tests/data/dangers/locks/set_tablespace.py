@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the table is in this tablespace already, so nothing is rewritten
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "set_tablespace"
 down_revision = "schema"

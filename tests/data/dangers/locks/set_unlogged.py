@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, rows of audit_log were read under a lock on
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "set_unlogged"
 down_revision = "schema"

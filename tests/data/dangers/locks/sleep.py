@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, it sleeps without a lock that a client waits for
 # lock: no table
 revision = "sleep"
 down_revision = "schema"

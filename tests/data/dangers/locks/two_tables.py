@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, one transaction locked customers and orders
 # lock: ACCESS EXCLUSIVE on orders
 revision = "two_tables"
 down_revision = "schema"

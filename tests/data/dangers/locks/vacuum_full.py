@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of orders was written anew
 # lock: ACCESS EXCLUSIVE on orders
 revision = "vacuum_full"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, partition "measurements_2027" would overlap partition "measurements_2027"
 # lock: ACCESS EXCLUSIVE on measurements
 revision = "create_partition"
 down_revision = "schema"

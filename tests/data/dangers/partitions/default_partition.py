@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, partition "measurements_rest" conflicts with existing default partition
 # lock: ACCESS EXCLUSIVE on measurements
 revision = "default_partition"
 down_revision = "schema"

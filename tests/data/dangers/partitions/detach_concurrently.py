@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, ALTER TABLE ... DETACH CONCURRENTLY cannot run inside a transaction block
 # lock: SHARE UPDATE EXCLUSIVE on measurements, ACCESS EXCLUSIVE on measurements_2024
 revision = "detach_concurrently"
 down_revision = "schema"

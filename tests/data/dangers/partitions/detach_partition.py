@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, table measurements_2024: was "table FOR VALUES …, is now "table"
 # lock: ACCESS EXCLUSIVE on measurements, ACCESS EXCLUSIVE on measurements_2024
 revision = "detach_partition"
 down_revision = "schema"

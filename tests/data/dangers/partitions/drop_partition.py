@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, table measurements_2024 was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on measurements_2024
 # not in the SQL: ACCESS EXCLUSIVE on measurements
 revision = "drop_partition"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, parents of old_audit_log: was added
 # lock: ACCESS EXCLUSIVE on old_audit_log, SHARE UPDATE EXCLUSIVE on audit_log
 revision = "inherit"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, parents of audit_log_2027: was added
 # lock: SHARE UPDATE EXCLUSIVE on audit_log
 revision = "inheriting_table"
 down_revision = "schema"

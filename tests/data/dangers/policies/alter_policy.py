@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, policy own_payments on payments: was
 # lock: ACCESS EXCLUSIVE on payments
 revision = "alter_policy"
 down_revision = "schema"

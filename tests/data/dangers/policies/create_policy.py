@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, policy refunds on payments: was added
 # lock: ACCESS EXCLUSIVE on payments
 revision = "create_policy"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, table payments: was "table ROW SECURITY", is now "table"
 # lock: ACCESS EXCLUSIVE on payments
 revision = "disable_row_security"
 down_revision = "schema"

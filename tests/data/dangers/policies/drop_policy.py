@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, policy own_payments on payments was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on payments
 revision = "drop_policy"
 down_revision = "schema"

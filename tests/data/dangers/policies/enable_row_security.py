@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, table orders: was "table", is now "table ROW SECURITY"
 # lock: ACCESS EXCLUSIVE on orders
 revision = "enable_row_security"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, table payments: was "table ROW SECURITY", is now "table ROW SECURITY FORCE
 # lock: ACCESS EXCLUSIVE on payments
 revision = "force_row_security"
 down_revision = "schema"

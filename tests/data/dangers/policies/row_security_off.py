@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the connection of a migration has this setting already
 # lock: no table
 revision = "row_security_off"
 down_revision = "schema"

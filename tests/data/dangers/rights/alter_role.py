@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, role reporting: was …, is now "SUPERUSER"
 # lock: no table
 revision = "alter_role"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, settings of role app: was added
 # lock: no table
 revision = "alter_role_setting"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: yes, the right is that of a role which no build uses
 # lock: no table
 revision = "column_grant"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, role auditor: was added
 # lock: no table
 revision = "create_role"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, default grant on tables in schema public by postgres to reporting: was added
 # lock: no table
 revision = "default_privileges"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, role "reporting" cannot be dropped
 # lock: no table
 revision = "drop_role"
 down_revision = "schema"

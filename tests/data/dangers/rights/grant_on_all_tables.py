@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, grant on audit_log to PUBLIC: was added
 # lock: no table
 revision = "grant_on_all_tables"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, role reporting: was …, is now "member of app_owner"
 # lock: no table
 revision = "grant_role"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, owner of touch(): was "postgres", is now "app_owner"
 # lock: no table
 revision = "owner_of_function"
 down_revision = "schema"

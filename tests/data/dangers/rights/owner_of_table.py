@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, owner of public.orders: was "postgres", is now "app_owner"
 # lock: ACCESS EXCLUSIVE on orders
 revision = "owner_of_table"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, owner of archive.letters: was "reporting", is now "app_owner"
 # lock: no table
 revision = "reassign_owned"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, grant on orders to app: is gone
 # lock: no table
 revision = "revoke"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, grant on schema public to app: is gone
 # lock: no table
 revision = "revoke_usage"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, function total_sales(): was added
 # lock: no table
 revision = "security_definer"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the file is empty, and the role of the copy may read files
 # lock: ROW EXCLUSIVE on products
 revision = "copy_from_file"
 down_revision = "schema"

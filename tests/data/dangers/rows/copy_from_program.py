@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the program prints nothing, and the role of the copy may run programs
 # lock: ROW EXCLUSIVE on products
 revision = "copy_from_program"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the program keeps nothing, and the role of the copy may run programs
 # lock: no table
 revision = "copy_to_program"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of audit_log changed at once
 # lock: ROW EXCLUSIVE on audit_log, ROW EXCLUSIVE on old_audit_log
 revision = "delete_in_cte"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, no row has such an amount
 # lock: ROW EXCLUSIVE on payments
 revision = "delete_of_core"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of audit_log changed at once
 # lock: ROW EXCLUSIVE on audit_log
 revision = "explain_analyze_delete"
 down_revision = "schema"

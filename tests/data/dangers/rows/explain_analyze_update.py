@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders changed at once
 # lock: ROW EXCLUSIVE on orders
 revision = "explain_analyze_update"
 down_revision = "schema"

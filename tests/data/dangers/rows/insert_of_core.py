@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, duplicate key value violates unique constraint "old_orders_pkey"
 # lock: ROW EXCLUSIVE on old_orders
 revision = "insert_of_core"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, duplicate key value violates unique constraint "old_orders_pkey"
 # lock: ROW EXCLUSIVE on old_orders
 revision = "insert_select"
 down_revision = "schema"

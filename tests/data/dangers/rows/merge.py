@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, MERGE command cannot affect row a second time
 # lock: ROW EXCLUSIVE on products
 revision = "merge"
 down_revision = "schema"

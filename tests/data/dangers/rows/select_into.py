@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows were copied to customer_copy at once
 # lock: no table
 revision = "select_into"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of audit_log was written anew
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "truncate"
 down_revision = "schema"

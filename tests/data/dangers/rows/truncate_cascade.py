@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, all of customers was written anew
 # lock: ACCESS EXCLUSIVE on customers
 # not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "truncate_cascade"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of customers changed at once
 # lock: ROW EXCLUSIVE on customers
 revision = "update_all"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of payments changed at once
 # lock: ROW EXCLUSIVE on payments
 revision = "update_from"
 down_revision = "schema"

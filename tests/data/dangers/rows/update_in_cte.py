@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rows of orders changed at once
 # lock: ROW EXCLUSIVE on orders
 revision = "update_in_cte"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, only nine rows have such a total
 # lock: ROW EXCLUSIVE on orders
 revision = "update_of_core"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, it changes one row
 # lock: ROW EXCLUSIVE on products
 revision = "upsert"
 down_revision = "schema"

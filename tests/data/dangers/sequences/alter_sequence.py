@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, sequence order_number: was …, is now "bigint START 1 INCREMENT 10
 # lock: SHARE ROW EXCLUSIVE on order_number
 revision = "alter_sequence"
 down_revision = "schema"

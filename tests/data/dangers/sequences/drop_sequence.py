@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, sequence order_number was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on order_number
 # not in the SQL: ACCESS EXCLUSIVE on orders
 revision = "drop_sequence"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, sequence public.orders_id_seq went back from
 # lock: ACCESS EXCLUSIVE on orders
 revision = "restart_identity"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, sequence public.order_number went back from
 # lock: SHARE ROW EXCLUSIVE on order_number
 revision = "restart_sequence"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, sequence public.order_number went back from
 # lock: no table
 revision = "setval"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, it hurts where a client inserts a row in the same instant
 # lock: no table
 revision = "setval_of_maximum"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, settings of database postgres: was added
 # lock: no table
 revision = "alter_database"
 down_revision = "schema"

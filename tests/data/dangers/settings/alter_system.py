@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, setting max_connections: was added
 # lock: no table
 revision = "alter_system"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, table orders: was "table", is now "table WITH (autovacuum_enabled=off)"
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "autovacuum_off"
 down_revision = "schema"

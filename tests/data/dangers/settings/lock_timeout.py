@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, lock_timeout was set to 0
 # lock: no table
 revision = "lock_timeout"
 down_revision = "schema"

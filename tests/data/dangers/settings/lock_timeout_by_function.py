@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, lock_timeout was set to 3600000
 # lock: no table
 revision = "lock_timeout_by_function"
 down_revision = "schema"

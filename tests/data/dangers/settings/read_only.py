@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, default_transaction_read_only was set to on
 # lock: no table
 revision = "read_only"
 down_revision = "schema"

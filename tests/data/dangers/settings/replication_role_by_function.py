@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, session_replication_role was set to replica
 # lock: no table
 revision = "replication_role_by_function"
 down_revision = "schema"

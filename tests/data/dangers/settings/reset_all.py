@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, RESET brings back what the connection began with: the same lock_timeout
 # lock: no table
 revision = "reset_all"
 down_revision = "schema"

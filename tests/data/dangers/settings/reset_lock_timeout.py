@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, RESET brings back what the connection began with: the same lock_timeout
 # lock: no table
 revision = "reset_lock_timeout"
 down_revision = "schema"

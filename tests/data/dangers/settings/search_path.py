@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, search_path was set to archive, public
 # lock: no table
 revision = "search_path"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, search_path was set to nothing
 # lock: no table
 revision = "search_path_by_function"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, role was set to app_owner
 # lock: no table
 revision = "set_role"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, statement_timeout was set to 1000: SET LOCAL statement_timeout = '1s'
 # lock: no table
 revision = "statement_timeout"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, synchronous_commit was set to off: SET synchronous_commit = off
 # lock: no table
 revision = "synchronous_commit"
 down_revision = "schema"

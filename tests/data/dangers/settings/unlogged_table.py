@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, table hits: was added
 # lock: no table
 revision = "unlogged_table"
 down_revision = "schema"

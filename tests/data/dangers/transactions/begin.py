@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, PostgreSQL only warns, since a transaction is open
 # lock: no table
 revision = "begin"
 down_revision = "schema"

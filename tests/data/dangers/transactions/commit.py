@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, the transaction ended before its step: COMMIT
 # lock: no table
 revision = "commit"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, cannot insert multiple commands into a prepared statement
 # lock: ROW EXCLUSIVE on customers
 revision = "commit_behind_statement"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop column phone of table customers
 # lock: ACCESS EXCLUSIVE on customers
 revision = "drop_and_add_column"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot drop table visits
 # lock: ACCESS EXCLUSIVE on visits
 revision = "drop_and_create"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, cannot insert multiple commands into a prepared statement
 # lock: ACCESS EXCLUSIVE on visits
 revision = "drop_and_create_of_sql"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: cannot run, prepared transactions are disabled
 # lock: no table
 revision = "prepare_transaction"
 down_revision = "schema"

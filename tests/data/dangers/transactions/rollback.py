@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, the transaction ended before its step: ROLLBACK
 # lock: no table
 revision = "rollback"
 down_revision = "schema"

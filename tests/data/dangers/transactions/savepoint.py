@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the savepoint ends with the transaction
 # lock: no table
 revision = "savepoint"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, no table of this name is there
 # lock: no table
 revision = "table_if_not_exists"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, VACUUM cannot run inside a transaction block
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "vacuum"
 down_revision = "schema"

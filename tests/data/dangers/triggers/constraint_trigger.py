@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, trigger payments_check on payments: was added
 # lock: SHARE ROW EXCLUSIVE on payments
 revision = "constraint_trigger"
 down_revision = "schema"

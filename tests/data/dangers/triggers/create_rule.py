@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, rule keep on audit_log: was added
 # lock: ACCESS EXCLUSIVE on audit_log
 revision = "create_rule"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, trigger payments_touch on payments: was added
 # lock: SHARE ROW EXCLUSIVE on payments
 revision = "create_trigger"
 down_revision = "schema"

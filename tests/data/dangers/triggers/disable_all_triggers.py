@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, trigger orders_touch on orders: was … DISABLED
 # lock: SHARE ROW EXCLUSIVE on orders
 revision = "disable_all_triggers"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, rule no_update on visits: was
 # lock: ACCESS EXCLUSIVE on visits
 revision = "disable_rule"
 down_revision = "schema"

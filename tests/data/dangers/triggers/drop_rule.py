@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, rule no_update on visits was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on visits
 revision = "drop_rule"
 down_revision = "schema"

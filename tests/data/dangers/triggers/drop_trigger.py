@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, trigger orders_touch on orders was dropped, not set aside
 # lock: ACCESS EXCLUSIVE on orders
 revision = "drop_trigger"
 down_revision = "schema"

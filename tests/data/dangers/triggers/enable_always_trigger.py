@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, trigger orders_touch on orders: was
 # lock: SHARE ROW EXCLUSIVE on orders
 revision = "enable_always_trigger"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, event trigger watch: was added
 # lock: no table
 revision = "event_trigger"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, trigger a_orders_touch on orders: was added
 # lock: ACCESS EXCLUSIVE on orders
 revision = "rename_trigger"
 down_revision = "schema"

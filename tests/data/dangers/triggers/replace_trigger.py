@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, trigger orders_touch on orders: was
 # lock: SHARE ROW EXCLUSIVE on orders
 revision = "replace_trigger"
 down_revision = "schema"

@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, column "zip" of table "customers" contains null values
 # lock: no table
 # not in the SQL: SHARE on customers
 revision = "domain_not_null"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, type address: was "(street text, city text)", is now
 # lock: ACCESS EXCLUSIVE on address
 revision = "drop_composite_attribute"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot alter type of a column used
 # lock: ACCESS EXCLUSIVE on customers
 revision = "integer_to_bigint"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: yes, the type keeps what is written; the advice is about later
 # lock: no table
 revision = "json_in_new_table"
 down_revision = "schema"

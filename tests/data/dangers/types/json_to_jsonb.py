@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot alter type of a column used
 # lock: ACCESS EXCLUSIVE on products
 revision = "json_to_jsonb"
 down_revision = "schema"

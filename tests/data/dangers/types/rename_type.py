@@ -2,6 +2,7 @@
 
 from alembic import op
 
+# rehearse: no, label 'active' of customer_status is called 'active' of status_of_customer now
 # lock: no table
 revision = "rename_type"
 down_revision = "schema"

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: yes, the key works as an identity does; the advice is about later
 # lock: no table
 revision = "serial_in_new_table"
 down_revision = "schema"

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot alter type of a column used
 # lock: ACCESS EXCLUSIVE on payments
 revision = "shorter_varchar"
 down_revision = "schema"

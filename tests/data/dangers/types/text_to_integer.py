@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot alter type of a column used
 # lock: ACCESS EXCLUSIVE on customers
 revision = "text_to_integer"
 down_revision = "schema"

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 import safely
 
+# rehearse: yes, the type keeps what is written; the advice is about later
 # lock: ACCESS EXCLUSIVE on orders
 revision = "timestamp_column"
 down_revision = "schema"

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, cannot alter type of a column used
 # lock: ACCESS EXCLUSIVE on payments
 revision = "timestamp_to_timestamptz"
 down_revision = "schema"
