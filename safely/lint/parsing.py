@@ -149,7 +149,7 @@ def strings(nodes: Iterable[AstNode]) -> list[str]:
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL needs it: in double quotes, unless it is plain lower case."""
-    if name == UNKNOWN:
+    """Return a name as SQL needs it: in double quotes, unless it is plain lower case or empty."""
+    if name in ("", UNKNOWN):
         return name
     return name if PLAIN_NAME.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))

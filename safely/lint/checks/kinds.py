@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from postgast import nodes
 from postgast.nodes import AstNode
 
+from safely.database import as_literal
 from safely.lint.checks.tables import is_in_transaction
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.statements import CONCURRENT, SYNTAX_ERROR, UNSEEN, Change, changes
 
 RULE_OF_KIND = {
     # clients wait
@@ -128,7 +129,7 @@ CHECKED_ELSEWHERE = {  # in tables.py, settings.py, rights.py, order.py
     "add column", "add label", "alter collation", "alter domain", "alter function", "check",
     "column grant", "copy file", "create function", "create index", "create table", "default",
     "delete", "discard", "drop column", "drop index", "drop table", "foreign key", "grant",
-    "lock", "lock timeout", "no default", "not null", "null", "primary key", "rename constraint",
+    "lock", "no default", "not null", "null", "primary key", "rename constraint",
     "rename index", "rewrite", "set", SYNTAX_ERROR, "transaction", "truncate", "type", "unique",
     UNSEEN, "update", "validate",
 }  # fmt: skip
@@ -139,6 +140,7 @@ OUTSIDE_OF_TRANSACTIONS = {
     "alter system", "create subscription", "create table space", "createdb", "drop table space",
     "dropdb",
 }  # fmt: skip
+CASCADING = (nodes.AlterTableCmd, nodes.DropStmt, nodes.TruncateStmt)
 CONCURRENTLY = ("detach partition", "reindex")  # tables.py knows indexes
 # what an upgrade has brought and its downgrade takes back does no harm to the older builds
 ONLY_IN_UPGRADES = {
@@ -169,7 +171,7 @@ def rules_of(direction: Direction, statement: Statement, change: Change) -> Iter
     special = next((rule for applies, rule in SPECIAL_CASES if applies(change)), None)
     if special is not None:
         yield special
-    elif "concurrently" in change.parts:
+    elif change.has(*CONCURRENT):
         if kind in CONCURRENTLY and is_in_transaction(direction, statement):
             yield "concurrently-in-transaction"
     elif kind in RULE_OF_KIND:
@@ -186,7 +188,8 @@ def rules_of(direction: Direction, statement: Statement, change: Change) -> Iter
 
 def cascades(change: Change) -> bool:
     """Return whether a statement reaches what depends on its object; of a type: typed tables."""
-    return "cascade" in change.parts and change.kind != "alter type"
+    is_cascade = isinstance(change.node, CASCADING) and change.has("DROP_CASCADE")
+    return is_cascade and change.kind != "alter type"
 
 
 def is_partition(change: Change) -> bool:
@@ -242,7 +245,7 @@ def is_checked(change: Change) -> bool:
 
 def forbids_null(change: Change) -> bool:
     """Return whether a column is made NOT NULL without a look at its rows."""
-    return change.kind == "not null" and "NOT VALID" in change.parts.get("rest", "")
+    return change.kind == "not null" and change.has("skip_validation")
 
 
 def restarts(change: Change) -> bool:
@@ -286,8 +289,8 @@ def named(change: Change) -> str:
     """Return the object of a change in words, such as `the view open_orders`."""
     if "column" in change.parts:
         return description(change)
-    if "old" in change.parts:
-        return f"the label {change.parts['old']} of {unqualified(change.parts['name'])}"
+    if change.kind == "rename label":
+        return f"the label {as_literal(change.node.old_val)} of {unqualified(change.parts['name'])}"
     name = unqualified(change.parts.get("name", "")) or change.table
     kind = change.kind.removeprefix("drop ").replace("statistic ext", "statistics")
     return f"the {kind} {name}" if change.kind.startswith("drop ") else name or ALL

@@ -86,7 +86,7 @@ def check(direction: Direction) -> Iterator[Finding]:
 
 def setting(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about SET, RESET and DISCARD."""
-    name = change.parts.get("name", "").lower()
+    name = unqualified(change.parts.get("name", "")).lower()
     node = change.node
     resets_all = (
         node.kind == pg_query_pb2.VAR_RESET_ALL

@@ -32,7 +32,6 @@ NOTHING = {  # kinds of changes that leave nothing to undo
     "create temporary table",
     "lock",
     "lock rows",
-    "lock timeout",
     "refresh materialized view",
     "reindex",
     "select",
