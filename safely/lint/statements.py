@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from postgast import nodes, pg_query_pb2, walk_typed
 from postgast.nodes import AstNode, RangeVar
 
-from safely.lint.parsing import every, message, quoted, statements, strings
+from safely.lint.parsing import every, message, quoted, statements, strings, with_one
 from safely.lint.sql_text import unqualified
 
 ACCESS_SHARE, ROW_SHARE, ROW_EXCLUSIVE = "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"
@@ -24,6 +24,7 @@ MODES = (  # by strength; those after the fourth block writes, the last blocks r
 )  # fmt: skip
 WITHOUT_WAITING = MODES[:4]
 CONCURRENT = ("concurrent", "concurrently")  # traits of a statement, see `traits`
+CREATE_TABLE = ("create table", "create table as", "create temporary table")
 SYNTAX_ERROR, UNSEEN = "syntax error", "unseen"
 NO_LOCK, NO_TABLE = "", None
 Line = TypeVar("Line")
@@ -146,7 +147,7 @@ class Change(NamedTuple):
     locks: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
     """The lock mode by table; the table is empty where the SQL doesn't name it."""
     node: Any = None
-    """The node of the change: of the statement, or of one action of ALTER TABLE."""
+    """The node of the change: the statement, with one of its objects, or an action of it."""
     statement: Any = None
     """The node of the whole statement."""
 
@@ -280,12 +281,14 @@ def own_changes(node: Any) -> Iterator[Change]:
     if isinstance(node, nodes.AlterTableStmt):
         yield from (of_action(action, node) for action in every(node, nodes.AlterTableCmd))
     elif isinstance(node, nodes.DropStmt):
-        for path in map(path_of, node.objects):
+        for item in node.objects:
+            path = path_of(item)
             end = len(path) if mode and kind != "drop index" else 0  # of the name of the table
             end = -1 if kind in OF_TABLES else end
             table, name = sql_name(path[:end]), sql_name(path[end:])
             locks = {table: mode} if mode else {}
-            yield Change(kind, present(table=table, name=name), locks, node)
+            alone = with_one(node, "objects", item)
+            yield Change(kind, present(table=table, name=name), locks, alone)
     elif isinstance(node, nodes.MergeStmt):
         table = name_of(node.relation)
         for kind, mode in dict.fromkeys(map(kind_of, every(node, nodes.MergeWhenClause))):

@@ -12,7 +12,7 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import CONCURRENT, SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.statements import CONCURRENT, CREATE_TABLE, SYNTAX_ERROR, UNSEEN, Change, changes
 
 RULE_OF_KIND = {
     # clients wait
@@ -147,7 +147,6 @@ ONLY_IN_UPGRADES = {
     "alter-sequence", "create-table-as", "drop-object", "extension", "grant-to-public", "identity",
     "owner", "rename", "replace-function", "replace-view", "revoke",
 }  # fmt: skip
-CREATE_TABLE = ("create table", "create table as")
 
 
 def check(direction: Direction) -> Iterator[Finding]:
