@@ -206,12 +206,12 @@ def read(  # noqa: PLR0913  # likewise
     upgrade = views[True]
     # with a database's answers, a table that only another branch would create is there already
     certain = upgrade.rendering if upgrade.rendering.is_answered else upgrade
-    new_tables = {
-        change.table
-        for statement in certain.statements
-        for change in changes(statement.text)
-        if change.kind in CREATE_TABLE
-    }
+    new_tables: set[str] = set()
+    for change in [one for statement in certain.statements for one in changes(statement.text)]:
+        if change.kind in CREATE_TABLE:
+            new_tables.add(change.table)
+        elif change.kind == "rename table" and change.table in new_tables:
+            new_tables.add(change.node.newname)
     directions = [
         Direction(
             source=parsed,

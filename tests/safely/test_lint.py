@@ -555,6 +555,14 @@ def test_changing_a_new_table_keeps_nobody_waiting(chain: Path, draft: Draft) ->
     assert all("Nobody waits: the table is new." in finding.why for finding in findings_of(chain))
 
 
+def test_a_new_table_that_is_renamed_stays_new(chain: Path, draft: Draft) -> None:
+    draft(
+        'op.execute("CREATE TABLE teams (id bigint); ALTER TABLE teams RENAME TO groups; "\n'
+        '"CREATE INDEX ix_groups ON groups (id)")'
+    )
+    assert set(rules(chain)) == {"raw-op"}
+
+
 def test_not_null_after_a_validated_check_is_harmless(chain: Path, draft: Draft) -> None:
     lines = (
         'op.execute("ALTER TABLE users ADD CONSTRAINT c CHECK ({}) NOT VALID")\n'

@@ -132,7 +132,9 @@ def call_of(template: str, change: Change) -> str:
     is_of_view = change.kind == "rename column" and node.relation_type != pg_query_pb2.OBJECT_TABLE
     if is_of_view or ("{name}" in template and not name):  # NOT NULL as a constraint has none
         raise Unspelled
-    call = "safely." + template.format(
+    if template.startswith("drop_") and change.has("DROP_CASCADE"):
+        template = template.partition("  #")[0] + CASCADE
+    return "safely." + template.format(
         table=table,
         schema=f", schema={schema}" if schema else "",
         name=string_literal(name),
@@ -140,8 +142,6 @@ def call_of(template: str, change: Change) -> str:
         new=string_literal(getattr(node, "newname", "") or getattr(node, "new_val", "")),
         default=text_literal(expression(node.def_)) if change.kind == "default" else "",
     )
-    drops = template.startswith("drop_") and change.has("DROP_CASCADE")
-    return call.partition("  #")[0] + CASCADE if drops else call
 
 
 def change_enum(change: Change) -> list[str]:
