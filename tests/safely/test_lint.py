@@ -443,7 +443,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
 
 def test_a_column_that_refers_to_another_table_locks_both(chain: Path, draft: Draft) -> None:
     draft('op.execute("ALTER TABLE users ADD a text REFERENCES idempotency_key (key)")')
-    assert rules(chain) == ["raw-op", "two-tables"]
+    assert rules(chain) == ["foreign-key-without-index", "raw-op", "two-tables"]
 
 
 @pytest.mark.parametrize("line", PLAIN)
