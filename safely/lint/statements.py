@@ -354,7 +354,7 @@ def of_action(action: nodes.AlterTableCmd, statement: nodes.AlterTableStmt) -> C
     kind, mode = kind_of(action)
     object_ = object_of(statement)
     if object_ not in ("table", "foreign table") and kind != "change owner":
-        kind = f"alter {object_}"
+        kind, mode = f"alter {object_}", ACCESS_EXCLUSIVE if object_ == "view" else mode
     table, definition = name_of(statement.relation), action.def_
     if isinstance(definition, nodes.Constraint) and not action.name:
         keys = ", ".join(map(quoted, strings(definition.fk_attrs or definition.keys)))

@@ -12,7 +12,16 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import CONCURRENT, CREATE_TABLE, SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.statements import (
+    ACCESS_EXCLUSIVE,
+    CONCURRENT,
+    CREATE_TABLE,
+    SYNTAX_ERROR,
+    UNSEEN,
+    WITHOUT_WAITING,
+    Change,
+    changes,
+)
 
 RULE_OF_KIND = {
     # clients wait
@@ -174,7 +183,9 @@ def rules_of(direction: Direction, statement: Statement, change: Change) -> Iter
         if kind in CONCURRENTLY and is_in_transaction(direction, statement):
             yield "concurrently-in-transaction"
     elif kind in RULE_OF_KIND:
-        yield RULE_OF_KIND[kind]
+        blocks = not set(WITHOUT_WAITING).issuperset(change.locks.values())
+        if blocks or RULE_OF_KIND[kind] != "brief-lock":
+            yield RULE_OF_KIND[kind]
     elif kind in HARMLESS | CHECKED_ELSEWHERE:
         return
     elif kind.startswith("drop "):
@@ -200,6 +211,11 @@ def inherits(change: Change) -> bool:
     """Return whether a new table is a child of another one, and no partition."""
     node = change.node
     return isinstance(node, nodes.CreateStmt) and bool(node.inh_relations) and not node.partbound
+
+
+def is_of_parent(change: Change) -> bool:
+    """Return whether a new index is that of a partitioned table alone, without its partitions."""
+    return isinstance(change.node, nodes.IndexStmt) and not change.has("inh")
 
 
 def refuses_transaction(change: Change) -> bool:
@@ -261,6 +277,7 @@ SPECIAL_CASES = (  # the first that applies decides
     (cascades, "cascade"),
     (is_partition, "create-partition"),
     (inherits, "inherit"),
+    (is_of_parent, "brief-lock"),
     (forbids_null, "not-null-not-valid"),
     (is_checked, "domain-constraint"),
     (restarts, "sequence-restart"),
@@ -269,7 +286,12 @@ SPECIAL_CASES = (  # the first that applies decides
 
 def finding(direction: Direction, rule: str, statement: Statement, change: Change) -> Finding:
     """Return a finding, which names the object that the change is about."""
-    names = {"object": named(change), "mode": change.mode}
+    names = {
+        "object": named(change),
+        "mode": change.mode,
+        "blocked": "reads and writes" if ACCESS_EXCLUSIVE in change.locks.values() else "writes",
+        "rows": "the rows of COPY" if change.has("CopyStmt") else "the result of a query",
+    }
     if rule == "trigger":
         name = unqualified(change.parts.get("name", ""))
         names["trigger"] = f"the trigger {name}" if name else "each trigger"

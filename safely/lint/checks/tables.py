@@ -179,6 +179,8 @@ def is_not_valid(change: Change) -> bool:
 
 def index(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about an index that is made or dropped under a lock, or can't be."""
+    if isinstance(change.node, nodes.IndexStmt) and not change.has("inh"):
+        return  # ON ONLY, of a partitioned table, which has no rows
     if not change.has("concurrent"):
         rule = "plain-index" if change.kind == "create index" else "plain-index-drop"
         yield direction.finding(rule, statement, change)
