@@ -33,14 +33,14 @@ OBJECTS = {"matview": "materialized view", "tabconstraint": "constraint"}
 
 # By the words of a line: the kind of the change, and the lock mode on the table. The first line
 # decides of which each word, or one of its alternatives, is a trait of the statement or of the
-# action (see `traits`). `{}` stands for the type of the object, or for the action in words. A
-# statement without a line is named in words; an action without one locks ACCESS EXCLUSIVE.
+# action (see `traits`). `{}` stands for its name in words, which is also the kind without a line;
+# an action of ALTER TABLE without a line locks ACCESS EXCLUSIVE.
 KINDS: dict[str, tuple[str, str | None]] = {
     "AlterEnumStmt old_val": ("rename label", NO_TABLE),
     "AlterEnumStmt": ("add label", NO_TABLE),
     "AlterObjectSchemaStmt": ("change schema", ACCESS_EXCLUSIVE),
     "AlterOwnerStmt": ("change owner", ACCESS_EXCLUSIVE),
-    "AlterPolicyStmt": ("alter policy", ACCESS_EXCLUSIVE),
+    "AlterPolicyStmt|CreatePolicyStmt|TruncateStmt": ("{}", ACCESS_EXCLUSIVE),
     "AlterSeqStmt restart": ("restart sequence", SHARE_ROW_EXCLUSIVE),
     "AlterSeqStmt": ("alter sequence", SHARE_ROW_EXCLUSIVE),
     "CallStmt|DoStmt|ExecuteStmt": (UNSEEN, NO_TABLE),
@@ -49,21 +49,17 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "CopyStmt filename is_from": ("copy file", ROW_EXCLUSIVE),
     "CopyStmt filename": ("copy file", NO_LOCK),
     "CopyStmt is_from": ("insert query", ROW_EXCLUSIVE),
-    "CreatePolicyStmt": ("create policy", ACCESS_EXCLUSIVE),
     "CreateStatsStmt": ("create statistics", SHARE_UPDATE_EXCLUSIVE),
     "CreateStmt|CreateTableAsStmt temporary": ("create temporary table", NO_LOCK),
     "CreateStmt": ("create table", NO_LOCK),
     "CreateTableAsStmt OBJECT_MATVIEW": ("create materialized view", NO_LOCK),
     "CreateTableAsStmt": ("create table as", NO_LOCK),
     "CreateTrigStmt": ("create trigger", SHARE_ROW_EXCLUSIVE),
-    "DeleteStmt": ("delete", ROW_EXCLUSIVE),
     "DropStmt OBJECT_INDEX concurrent": ("drop index", SHARE_UPDATE_EXCLUSIVE),
-    "DropStmt OBJECT_INDEX|OBJECT_POLICY|OBJECT_RULE|OBJECT_TRIGGER": ("drop {}", ACCESS_EXCLUSIVE),
-    "DropStmt OBJECT_MATVIEW|OBJECT_SEQUENCE|OBJECT_TABLE|OBJECT_VIEW": (
-        "drop {}",
-        ACCESS_EXCLUSIVE,
-    ),
-    "DropStmt": ("drop {}", NO_TABLE),
+    "DropStmt OBJECT_INDEX|OBJECT_MATVIEW|OBJECT_POLICY": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt OBJECT_RULE|OBJECT_SEQUENCE|OBJECT_TABLE": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt OBJECT_TRIGGER|OBJECT_VIEW": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt": ("drop {object}", NO_TABLE),
     "GrantStmt is_grant cols": ("column grant", NO_LOCK),
     "GrantStmt is_grant": ("grant", NO_LOCK),
     "GrantStmt": ("revoke", NO_LOCK),
@@ -71,7 +67,6 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "IndexStmt": ("create index", SHARE),
     "InsertStmt ONCONFLICT_UPDATE": ("upsert", ROW_EXCLUSIVE),
     "InsertStmt from_clause": ("insert query", ROW_EXCLUSIVE),
-    "InsertStmt": ("insert", ROW_EXCLUSIVE),
     "LockStmt": ("lock", NO_LOCK),  # the statement names the mode
     "MergeWhenClause CMD_DELETE": ("delete", ROW_EXCLUSIVE),
     "MergeWhenClause CMD_INSERT": ("insert query", ROW_EXCLUSIVE),
@@ -81,14 +76,13 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "ReindexStmt concurrently": ("reindex", SHARE_UPDATE_EXCLUSIVE),
     "ReindexStmt": ("reindex", SHARE),
     "RenameStmt OBJECT_INDEX": ("rename index", SHARE_UPDATE_EXCLUSIVE),
-    "RenameStmt": ("rename {}", ACCESS_EXCLUSIVE),
+    "RenameStmt": ("rename {object}", ACCESS_EXCLUSIVE),
     "RuleStmt": ("create rule", ACCESS_EXCLUSIVE),
     "SelectStmt into_clause temporary": ("create temporary table", NO_LOCK),
     "SelectStmt into_clause": ("create table as", NO_LOCK),
     "SelectStmt locking_clause": ("lock rows", ROW_SHARE),
     "SelectStmt|CopyStmt|ExplainStmt|PrepareStmt": ("select", NO_TABLE),
-    "TruncateStmt": ("truncate", ACCESS_EXCLUSIVE),
-    "UpdateStmt": ("update", ROW_EXCLUSIVE),
+    "DeleteStmt|InsertStmt|UpdateStmt": ("{}", ROW_EXCLUSIVE),
     "VacuumStmt full": ("rewrite", ACCESS_EXCLUSIVE),
     "VacuumStmt": ("vacuum", SHARE_UPDATE_EXCLUSIVE),
     "VariableSetStmt": ("set", NO_TABLE),
@@ -231,14 +225,11 @@ def look_up(table: dict[str, Line], own: set[str], default: Line) -> Line:
 
 def kind_of(node: Any) -> tuple[str, str | None]:
     """Return the kind of a change and the lock mode on its table; None for one without a table."""
+    name, mode = type(node).__name__.removesuffix("Stmt"), NO_TABLE
     if isinstance(node, nodes.AlterTableCmd):
-        name = words(pg_query_pb2.AlterTableType.Name(node.subtype).removeprefix("AT_"))
-        kind, mode = look_up(KINDS, traits(node), ("{}", ACCESS_EXCLUSIVE))
-    else:
-        name = object_of(node)
-        default = words(type(node).__name__.removesuffix("Stmt")), NO_TABLE
-        kind, mode = look_up(KINDS, traits(node), default)
-    return kind.format(name), mode
+        name, mode = pg_query_pb2.AlterTableType.Name(node.subtype), ACCESS_EXCLUSIVE
+    kind, mode = look_up(KINDS, traits(node), ("{}", mode))
+    return kind.format(words(name.removeprefix("AT_")), object=object_of(node)), mode
 
 
 def words(name: str) -> str:

@@ -7,7 +7,6 @@ has no argument for a clause, there is no spelling, or a comment that says what 
 from collections.abc import Callable
 
 from postgast import nodes, pg_query_pb2
-from postgast.nodes import AstNode
 
 from safely.lint.parsing import (
     as_node,
@@ -96,7 +95,8 @@ def of_text(text: str, *, up: bool) -> str | None:
             if spelling is not None:
                 lines.append(spelling)
             elif isinstance(statement.node, nodes.AlterTableStmt):
-                lines.append(execute(with_action(statement.node, change.node)))
+                alone = with_one(statement.node, "cmds", change.node)
+                lines.append(execute(deparsed(as_node(alone))))
             else:
                 return None  # the parts of another statement can't be taken apart
     return "\n".join(dict.fromkeys(lines)) if is_better else None
@@ -105,11 +105,6 @@ def of_text(text: str, *, up: bool) -> str | None:
 def loses_values(change: Change) -> bool:
     """Return whether a change in a downgrade loses values that were written since the upgrade."""
     return change.kind in ("delete", "truncate", "update") and overwrites(change)
-
-
-def with_action(statement: nodes.AlterTableStmt, action: AstNode) -> str:
-    """Return ALTER TABLE with one of its actions alone."""
-    return deparsed(as_node(with_one(statement, "cmds", action)))
 
 
 def execute(sql: str) -> str:
