@@ -31,10 +31,10 @@ Line = TypeVar("Line")
 OBJECTS = {"matview": "materialized view", "tabconstraint": "constraint"}
 
 
-# By the words of a line: the kind of the change, and the lock mode on the table. The first line
-# decides of which each word, or one of its alternatives, is a trait of the statement or of the
-# action (see `traits`). `{}` stands for its name in words, which is also the kind without a line;
-# an action of ALTER TABLE without a line locks ACCESS EXCLUSIVE.
+# Each line names traits (see `traits`) of a statement, or of an action of ALTER TABLE; `|` stands
+# between alternatives. The first line that fits gives the kind of the change and the lock mode on
+# its table. `{}` is the name of the statement in words, `{object}` the type of its object. Without
+# a line, the kind is `{}`; an action locks ACCESS EXCLUSIVE then.
 KINDS: dict[str, tuple[str, str | None]] = {
     "AlterEnumStmt old_val": ("rename label", NO_TABLE),
     "AlterEnumStmt": ("add label", NO_TABLE),
