@@ -21,7 +21,7 @@ if version > (3, 14):
 endef
 export CHECK_PYTHON
 
-.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha scale kubernetes
+.PHONY: help run test live any-schema rehearsals contract chaos stops replicas pgbouncer audit sbom test-compose test-install clients lock-clients lint-peers bench bench-transfer bench-growth openapi lint format types check lock clean ha scale kubernetes rollout
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
@@ -68,6 +68,9 @@ chaos: .venv/installed  ## faults under load: nothing lost, only honest answers;
 
 ha: .venv/ha-installed  ## a cluster by Patroni, etcd and HAProxy whose primary is killed, frozen, cut off under load; on Debian
 	$(BIN)/python -m tests.ha $(OPTIONS)
+
+rollout: .venv/installed  ## three builds rolled out and back under load, by the manifests' probes and times; writes docs/kubernetes.md
+	$(BIN)/python -m tests.rollout
 
 stops: .venv/installed  ## 300 stops of the service at random moments, by any signal, in any state
 	$(BIN)/python -m pytest --full -s tests/service/cli/test_stops.py -k soon

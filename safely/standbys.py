@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from safely.words import duration, size
 
@@ -12,12 +12,20 @@ from safely.words import duration, size
 # some 20 seconds.
 STANDBYS = """\
 SELECT coalesce(nullif(application_name, ''), 'a standby without a name'), state, sync_state,
-  greatest(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
-                ELSE pg_current_wal_flush_lsn() END - replay_lsn, 0)::bigint,
+  CASE WHEN state IS NOT NULL THEN greatest(CASE WHEN pg_is_in_recovery()
+    THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_flush_lsn() END - replay_lsn, 0)::bigint END,
   extract(epoch FROM replay_lag)::float
 FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid
 WHERE slot_type IS DISTINCT FROM 'logical' AND (state IS NULL OR replay_lsn IS NOT NULL)
 ORDER BY 1, pid"""
+
+# A migration that waits for a standby holds an advisory lock of two keys: that of its migration
+# lock, and this one.
+WAITING = 1
+AWAITED = text(f"""\
+SELECT EXISTS (
+  SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND pid = :pid
+    AND classid = :key AND objid = {WAITING})""")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ MOMENTS = {
     "an index is built concurrently": "SELECT EXISTS (SELECT FROM pg_stat_progress_create_index "
     "WHERE command = 'CREATE INDEX CONCURRENTLY')",
     "a backfill has committed a batch": "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE "
-    "application_name = 'migrations' AND query LIKE 'WITH batch AS MATERIALIZED%' "
+    "application_name = 'migrations' AND query LIKE 'WITH safely_batch AS MATERIALIZED%' "
     "AND query NOT LIKE '%pg_stat_activity%')",
     "a step is begun": "SELECT EXISTS (SELECT FROM migration_log WHERE state = 'started')",
     # see `hold_commits`

@@ -15,12 +15,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from safely.operations.connection import Refused
-from safely.standbys import Standby, standbys
+from safely.standbys import WAITING, Standby, standbys
 from safely.words import duration, size
 
 LOOK = 0.2  # seconds between two looks at the standbys; one takes less than a millisecond
 SECONDS_BETWEEN_LINES = 5.0
-WAITING = 1  # the second key of an advisory lock; the first is that of the migration lock
 
 # inactive slots for which the server keeps more WAL than max_wal_size
 SLOTS = """\
@@ -123,7 +122,8 @@ def look_ahead(connection: Connection, limit: LagLimit) -> None:
 @contextmanager
 def announced(connection: Connection, limit: LagLimit) -> Iterator[None]:
     """Hold an advisory lock, by which a report of any role sees that the migration waits."""
-    keys = f"({limit.lock_key}, {WAITING})"
+    # two keys are of four bytes each, with a sign
+    keys = f"({(limit.lock_key ^ 1 << 31) - (1 << 31)}, {WAITING})"
     connection.exec_driver_sql(f"SELECT pg_advisory_lock{keys}")
     try:
         yield

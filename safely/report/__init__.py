@@ -61,6 +61,7 @@ def look(  # noqa: PLR0913  # the parts of a project; callers name each
         revisions=history.revisions(past, files, position),
         published=place.published(),
         builds=place.builds(),
+        standbys=place.standbys(),
         set_aside=list(place.set_aside({*ids, *(row.revision for row in past.moves)})),
         drift=drift(place, past, files, position),
         rows=list(past.rows),

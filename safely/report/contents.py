@@ -76,6 +76,22 @@ class RunningMigration:
     """For how many seconds it has been waiting for a lock; None: it does not wait."""
     blockers: Sequence[str]
     """The sessions that hold the lock: see `safely.run.blockers`."""
+    waits_for_standby: bool
+    """Whether it waits until a standby has caught up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandbyLag:
+    """A streaming standby and how far its replay is behind; None: this role may not see it."""
+
+    name: str
+    """Its application_name."""
+    state: str | None
+    """`startup`, `catchup` or `streaming`."""
+    bytes: int | None
+    """WAL that it has not replayed yet."""
+    seconds: float | None
+    """The age of what it replays; None also where nothing has been written for a while."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +156,8 @@ class SchemaReport:
     """The revisions whose versions are published, in order."""
     builds: Sequence[Build] | None
     """None where the database does not tell (SQLite)."""
+    standbys: Sequence[StandbyLag] | None
+    """Those of the server that was asked; None where there can't be any (SQLite)."""
     set_aside: Sequence[SetAside]
     drift: DriftReport
     rows: Sequence[LedgerRow]

@@ -13,11 +13,12 @@ from safely.errors import is_lock_timeout
 from safely.ledger import snapshot
 from safely.ledger.ledger import LOG, as_text
 from safely.project import lock_key
-from safely.report.contents import Build, RunningMigration, SetAside
+from safely.report.contents import Build, RunningMigration, SetAside, StandbyLag
 from safely.run import published
 from safely.run.blockers import WAITING
 from safely.run.migration_lock import HOLDER
 from safely.run.set_aside import set_aside_by
+from safely.standbys import AWAITED, standbys
 
 STATE = sa.Table(published.STATE, sa.MetaData(), sa.Column("revision", sa.Text))
 LOCK_TIMEOUT = "300ms"  # reading a definition waits for ALTER TABLE; a report gives up instead
@@ -189,7 +190,17 @@ class PostgreSQL:
             connected_since=since and datetime.fromisoformat(since).astimezone(UTC),
             waiting=wait.seconds if wait else None,
             blockers=wait.blockers if wait else [],
+            waits_for_standby=bool(
+                self.connection.scalar(AWAITED, {"key": lock_key(self.project), "pid": pid})
+            ),
         )
+
+    def standbys(self) -> list[StandbyLag]:
+        """Return the standbys that are connected; their lag is that of this moment."""
+        return [
+            StandbyLag(name=one.name, state=one.state, bytes=one.lag_bytes, seconds=one.lag_seconds)
+            for one in standbys(self.connection)
+        ]
 
     def set_aside(self, ids: Collection[str]) -> Iterator[SetAside]:
         """Yield what is set aside, and the space that it takes; `ids` are known revisions."""

@@ -53,6 +53,9 @@ class SQLite:
     def builds(self) -> None:
         """Return None: SQLite does not know its clients."""
 
+    def standbys(self) -> None:
+        """Return None: an SQLite file has no standbys."""
+
     def running(self) -> None:
         """Return None: SQLite does not know its clients."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from service.evolution.formatting import counted, duration, size
-from service.evolution.schemas import Aside, Build, Evolution
+from service.evolution.schemas import Aside, Build, Evolution, Standby
 
 
 class Fact(NamedTuple):
@@ -74,6 +74,7 @@ def facts(evolution: Evolution) -> list[Fact]:
         pending_fact(evolution),
         drift_fact(evolution),
         builds_fact(evolution),
+        *([standbys_fact(evolution.standbys)] if evolution.standbys else []),
         aside_fact(evolution),
     ]
 
@@ -89,6 +90,8 @@ def migration_fact(evolution: Evolution) -> Fact:
     if running.since:
         answer = f"Running for {duration((evolution.looked - running.since).total_seconds())}"
     wait = "" if running.waiting is None else f"waiting {duration(running.waiting)} for a lock"
+    if running.waits_for_standby:
+        wait = "waiting for a standby"
     return Fact("Migration", "moving", answer, wait)
 
 
@@ -125,6 +128,25 @@ def builds_fact(evolution: Evolution) -> Fact:
     )
     mark = "attention" if is_failing else "well"
     return Fact("Connected", mark, counted(len(evolution.builds), "build"), names)
+
+
+def standbys_fact(standbys: Sequence[Standby]) -> Fact:
+    """Return how far the standby is behind that is furthest."""
+    known = [standby for standby in standbys if standby.bytes is not None]
+    number = counted(len(standbys), "standby", "standbys")
+    if not known:
+        return Fact("Standbys", "unknown", number, "this role may not see how far behind")
+    furthest = max(known, key=lambda standby: (standby.seconds or 0, standby.bytes or 0))
+    return Fact("Standbys", "well", number, f"at most {lag(furthest)} behind")
+
+
+def lag(standby: Standby) -> str:
+    """Return how far a standby is behind."""
+    if standby.bytes is None:
+        return "not known"
+    if not standby.bytes or standby.seconds is None:
+        return size(standby.bytes)
+    return f"{duration(standby.seconds)} and {size(standby.bytes)}"
 
 
 def aside_fact(evolution: Evolution) -> Fact:

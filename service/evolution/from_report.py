@@ -12,6 +12,7 @@ from service.evolution.schemas import (
     Paragraph,
     Revision,
     Running,
+    Standby,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def evolution(report: "contents.SchemaReport") -> Evolution:
         chain=[revision(item) for item in report.revisions],
         published=list(report.published),
         builds=None if report.builds is None else [build(item) for item in report.builds],
+        standbys=None if report.standbys is None else [standby(item) for item in report.standbys],
         aside=[aside(item) for item in report.set_aside],
         drift=drift(report.drift),
         log=[entry(row) for row in report.rows],
@@ -54,7 +56,13 @@ def running(migration: "contents.RunningMigration") -> Running:
         since=migration.connected_since,
         waiting=migration.waiting,
         blockers=list(migration.blockers),
+        waits_for_standby=migration.waits_for_standby,
     )
+
+
+def standby(item: "contents.StandbyLag") -> Standby:
+    """Return a standby and how far it is behind."""
+    return Standby(name=item.name, state=item.state, bytes=item.bytes, seconds=item.seconds)
 
 
 def revision(item: "contents.Revision") -> Revision:

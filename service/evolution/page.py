@@ -63,6 +63,7 @@ def template() -> "Template":
         "bar_width": bars.bar_width,
         "counted": formatting.counted,
         "duration": formatting.duration,
+        "lag": facts.lag,
         "ordinal": formatting.ordinal,
         "space": facts.space,
     }

@@ -82,6 +82,21 @@ class Running(Struct, frozen=True, kw_only=True):
         Seconds | None, Meta(description="How long it has been waiting for a lock; null: it isn't.")
     ]
     blockers: Annotated[list[str], Meta(description="Whom it waits for.")]
+    waits_for_standby: Annotated[
+        bool, Meta(description="Whether it waits until a standby has caught up.")
+    ]
+
+
+class Standby(Struct, frozen=True, kw_only=True):
+    """A streaming standby of the database; what this service's role may not see is null."""
+
+    name: Annotated[str, Meta(description="Its `application_name`.")]
+    state: Annotated[str | None, Meta(description="`startup`, `catchup` or `streaming`.")]
+    bytes: Annotated[Bytes | None, Meta(description="Of WAL that it has not replayed yet.")]
+    seconds: Annotated[
+        Seconds | None,
+        Meta(description="The age of what it replays; null also where it has replayed all."),
+    ]
 
 
 class Aside(Struct, frozen=True, kw_only=True):
@@ -134,6 +149,9 @@ class Evolution(Struct, frozen=True, kw_only=True):
     builds: Annotated[
         list[Build] | None, Meta(description="Null where the database does not tell (SQLite).")
     ]
+    standbys: Annotated[
+        list[Standby] | None, Meta(description="Null where there can't be any (SQLite).")
+    ]
     aside: list[Aside]
     drift: Drift
     log: Annotated[list[Entry], Meta(description="What was done last, newest first.")]
@@ -178,6 +196,7 @@ EXAMPLE = Evolution(  # of the OpenAPI document
     ],
     published=["0001", "0002"],
     builds=[Build(revision="0002", connections=4, published=True)],
+    standbys=[Standby(name="standby_1", state="streaming", bytes=16_384, seconds=0.02)],
     aside=[Aside(kind="column", revision="0002", name="users.nickname", bytes=52_000)],
     drift=Drift(found=False, since="upgrade 0002", unknown=None, differences=[], more=0, edited=[]),
     log=[EXAMPLE_ENTRY],

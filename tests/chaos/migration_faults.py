@@ -98,11 +98,13 @@ async def prepare(run: Run) -> Path:
     return clone
 
 
-async def start_migration(run: Run, clone: Path) -> asyncio.subprocess.Process:
-    """Start `alembic upgrade head` in a clone."""
+async def start_migration(
+    run: Run, clone: Path, *command: str, url: str = ""
+) -> asyncio.subprocess.Process:
+    """Start `alembic upgrade head`, or another module with arguments, in a clone."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "alembic", "upgrade", "head",
-        cwd=clone, env={**os.environ, "DATABASE_URL": run.world.url},
+        sys.executable, "-m", *(command or ("alembic", "upgrade", "head")),
+        cwd=clone, env={**os.environ, "DATABASE_URL": url or run.world.url},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
 

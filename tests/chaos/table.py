@@ -1,13 +1,14 @@
-"""The table of the runs, and its place in docs/reliability.md."""
+"""The table of the runs, and its place in docs/reliability.md or another document."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.chaos.acknowledged import FAULTS
 from tests.chaos.run import Result
 from tests.paths import ROOT
 
 DOCUMENT = ROOT / "docs/reliability.md"
-BEGIN, END = "<!-- the table of `make chaos` -->", "<!-- end of the table -->"
+END = "<!-- end of the table -->"
 HEAD = (
     "fault", "how it was made", "how long", "requests", *FAULTS, "answers other than 503",
     "longest outage", "recovery",
@@ -42,9 +43,10 @@ def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def write(text: str) -> None:
-    """Put the text between the markers of the document."""
-    document = DOCUMENT.read_text(encoding="utf-8")
-    before, _, rest = document.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+def write(text: str, document: Path = DOCUMENT, verb: str = "make chaos") -> None:
+    """Put the text between the markers of a document that name the verb."""
+    begin = f"<!-- the table of `{verb}` -->"
+    before, found, rest = document.read_text(encoding="utf-8").partition(begin)
+    assert found, f"{document.name} has no place for the table of {verb}"
+    after = rest.partition(END)[2]
+    document.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Faults of a cluster's primary; each function returns when the cluster is whole again."""
+"""Faults of a cluster; each function returns when the cluster is whole again."""
 
 from collections.abc import Awaitable, Callable
 
@@ -54,7 +54,22 @@ async def switchover(run: Run, cluster: Cluster) -> None:
     await cluster.whole()
 
 
+async def standbys_killed(run: Run, cluster: Cluster) -> None:
+    """SIGKILL of Patroni and PostgreSQL of both standbys, which come back 10 seconds later."""
+    leader = await cluster.leader()
+    standbys = [node for node in cluster.nodes if node is not leader]
+    for node in standbys:
+        await cluster.kill(node, patroni=True)
+    await run.last(10)
+    for node in standbys:
+        await cluster.start_patroni(node)
+    run.returned()
+    await cluster.whole()
+
+
 ALL: dict[str, Make] = {
     make.__name__: make
-    for make in (postgresql_killed, node_killed, node_frozen, node_cut_off, switchover)
-}
+    for make in (
+        postgresql_killed, node_killed, node_frozen, node_cut_off, switchover, standbys_killed,
+    )
+}  # fmt: skip

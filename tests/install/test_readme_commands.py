@@ -32,6 +32,7 @@ NOT_RUN = {  # command: why not here
     "make contract": LONG,
     "make chaos": LONG,
     "make ha": LONG,
+    "make rollout": LONG,
     "make stops": LONG,
     "make replicas": LONG,
     "make lint-peers": LONG,

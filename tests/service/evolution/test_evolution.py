@@ -333,7 +333,9 @@ def test_no_text_of_the_evolution_becomes_markup() -> None:
     evolution = structs.replace(
         EXAMPLE,
         advice=["upgrade"],
-        running=Running(since=EXAMPLE.looked, waiting=1.0, blockers=["pid 7"]),
+        running=Running(
+            since=EXAMPLE.looked, waiting=1.0, blockers=["pid 7"], waits_for_standby=True
+        ),
         chain=[structs.replace(EXAMPLE.chain[0], state=name) for name in ("applied", "unfinished")],
     )
     drift = structs.replace(EXAMPLE.drift, found=True, differences=["age"], edited=["0001"])
