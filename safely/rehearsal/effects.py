@@ -27,6 +27,9 @@ LOCK = re.compile(r"LOCK\b", re.IGNORECASE)
 SEVERAL = re.compile(r"(LOCK|CREATE TABLE)\b", re.IGNORECASE)
 SAFELY_BATCH = "safely_batch"  # in a statement: it takes so few rows that nobody waits for long
 HELPER = re.compile(r"(?:function|trigger) \"?(?:fill_missing|sync_retyped)")  # of the engine
+ATTRIBUTE = re.compile(  # of an object that is new or gone, which has a sentence of its own
+    r"(owner of|query of view|contents of) .*: (was added|is gone)"
+)
 
 GONE = {  # rules for objects that a step drops instead of setting them aside, by kind
     "table": ("plain-drop", "cascade"),
@@ -97,7 +100,7 @@ class Effect(NamedTuple):
 def of_catalogue(before: Catalogue, after: Catalogue) -> Iterator[Effect]:
     """Yield what differs between two moments."""
     for sentence in snapshot.differences(before.definitions, after.definitions):
-        if not HELPER.match(sentence):
+        if not (HELPER.match(sentence) or ATTRIBUTE.match(sentence)):
             yield Effect(sentence, rules_of(sentence))
     gone = before.objects.keys() - after.objects.keys()
     for key, (parent, kind, name) in sorted(before.objects.items()):

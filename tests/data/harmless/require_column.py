@@ -12,3 +12,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     safely.allow_null("orders", "note")
+    safely.nothing_to_undo("the notes that were filled in stay")

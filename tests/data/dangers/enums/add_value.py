@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# rehearse: yes, the database takes the new label; what older builds make of it is not seen
+# rehearse: no, enum label "dormant" already exists
 # lock: no table
 revision = "add_value"
 down_revision = "schema"

@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# rehearse: yes, no column has the domain yet
+# rehearse: no, type "percentage" already exists
 # lock: no table
 revision = "new_domain"
 down_revision = "schema"
