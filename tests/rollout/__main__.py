@@ -24,7 +24,6 @@ from safely.scratch.embedded import Server
 from service.auth import tokens
 from tests.chaos.acknowledged import FAULTS, Comparison, compare
 from tests.chaos.clients import Client
-from tests.chaos.connection import Connection, Response
 from tests.chaos.migration_faults import LOAD
 from tests.chaos.postgresql import Postgresql, started
 from tests.chaos.request_log import Entry, RequestLog
@@ -34,7 +33,7 @@ from tests.deploy.manifests import written
 from tests.dying_databases import MOMENTS
 from tests.paths import ROOT
 from tests.rollout.builds import Build, builds, with_mistake
-from tests.rollout.kubernetes import Cluster, RolloutError
+from tests.rollout.kubernetes import Authorized, Cluster, RolloutError
 
 DOCUMENT = ROOT / "docs/kubernetes.md"
 CLIENTS = 12
@@ -51,17 +50,6 @@ class Step(NamedTuple):
     name: str
     began: float
     ended: float
-
-
-class Authorized(Connection):
-    """A connection whose requests carry a token."""
-
-    token = ""
-
-    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
-        """Send a request as `Connection` does."""
-        headers["Authorization"] = f"Bearer {self.token}"
-        return await super().request(method, path, body, **headers)
 
 
 class Rehearsal:

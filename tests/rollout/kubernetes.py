@@ -1,8 +1,8 @@
 """What Kubernetes does with the manifests of deploy/kubernetes, made with processes on loopback.
 
 A pod is `python -m service` with the container's environment, probes, preStop and grace. The
-Service is a relay of TCP connections to the pods that are ready. Nothing here knows a time or a
-path of its own but for ENDPOINTS_DELAY: all of them stand in the manifests.
+Service is a relay of TCP connections to the pods that are ready. Times and paths are those of the
+manifests, but for the two constants below, which are Kubernetes' own.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.connection import Connection
+from tests.chaos.connection import Connection, Response
 from tests.deploy.manifests import written
 from tests.rollout.builds import Build
 from tests.servers import free_port
@@ -28,6 +28,17 @@ JOB_DELAYS = (0.2, 0.4, 0.8)  # seconds between two attempts: Kubernetes waits f
 
 class RolloutError(Exception):
     """A roll-out that Kubernetes would report as failed."""
+
+
+class Authorized(Connection):
+    """A connection whose requests carry a token."""
+
+    token = ""
+
+    async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+        """Send a request as `Connection` does."""
+        headers["Authorization"] = f"Bearer {self.token}"
+        return await super().request(method, path, body, **headers)
 
 
 def container(kind: str, name: str) -> dict[str, Any]:
