@@ -13,6 +13,7 @@ BENCH = "make bench"  # before the names of its figures
 MEMORY, ALONE = "Memory of the worker", "pgbench"  # a line and a column of its table
 REQUESTS, ROWS, ARITHMETIC = "requests", "rows", "arithmetic"  # parts that runs write
 USERS = "10^9"
+FIGURE = r"\{([^}]+)\}"  # in a line of the arithmetic: the name of a figure
 FULL = "0.6"  # of a machine's cores: what is more leaves no room for a peak, or for a lost machine
 MACHINE = "16"  # cores
 
@@ -76,7 +77,10 @@ def sums(kinds: Iterable[str], rates: Iterable[str]) -> Iterable[Sum]:
 
 
 def arithmetic(document: str) -> str:
-    """Return the lines as a table, with the figures that stand in the document."""
+    """Return the lines as a table, with the figures that stand in the document.
+
+    A line is left out if one of its figures is, because a process used too little of a core.
+    """
     figures = figures_of(document)
     kinds = [name.removesuffix(": service") for name in figures if name.endswith(": service")]
     alone = f": {ALONE}"
@@ -87,8 +91,9 @@ def arithmetic(document: str) -> str:
     ]
     lines = [["what", "how", "result", "unit"]]
     for line in sums(kinds, rates):
-        how = re.sub(r"\{([^}]+)\}", lambda match: figures[match[1]], line.how)
-        lines.append([line.what, how, rounded(value(how)), line.unit])
+        if all(figures[name] for name in re.findall(FIGURE, line.how)):
+            how = re.sub(FIGURE, lambda match: figures[match[1]], line.how)
+            lines.append([line.what, how, rounded(value(how)), line.unit])
     return table(lines)
 
 

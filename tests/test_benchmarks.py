@@ -76,15 +76,23 @@ def test_the_arithmetic_of_scaling_follows_from_the_figures_in_the_document() ->
         assert float(result.replace(",", "")) == pytest.approx(computed, rel=0.006), what
 
 
+def test_the_arithmetic_leaves_out_the_lines_whose_figure_is_left_out() -> None:
+    document = DOCUMENT.read_text(encoding="utf-8")
+    lookups = re.compile(r"^(\| 1, replica +\|.*\|)[ \d,]+\|$", re.MULTILINE)  # the first table's
+    idle, changed = lookups.subn(r"\1  |", document, count=1)
+    assert changed
+    before, after = (
+        {cells[0] for _, cells in tables(arithmetic(text))} for text in (document, idle)
+    )
+    rates = ("10,000", "100,000")
+    assert before - after == {f"look a user up, {rate}/s: cores, replicas" for rate in rates}
+
+
 @pytest.mark.skipif(WRK is None, reason="wrk is not on the PATH")
 def test_the_benchmark_of_scale_counts_the_cores_that_each_process_uses(directory: Path) -> None:
     done = benchmark("scale", directory, "--quick", "--only", "requests")
     assert done.returncode == 0, done.stdout + done.stderr
-    head, _, *lines = (
-        [cell.strip() for cell in line.strip("| ").split("|")]
-        for line in done.stdout.splitlines()
-        if line.startswith("|")
-    )
+    head, _, *lines = (cells for _, cells in tables(done.stdout))
     assert len(lines) == 2 * (1 + ("Without PgBouncer" not in done.stdout))
     for line in lines:
         cells = dict(zip(head, line, strict=True))
