@@ -1,12 +1,14 @@
 """The migrator's engine, and why it can't be used, in one line."""
 
 import asyncio
+import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+import asyncpg
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Dialect, NullPool, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -30,12 +32,59 @@ APPLICATION_NAME = "migrations"  # of every migrator's connections
 CONNECT_TIMEOUT = 5.0  # seconds until a server that doesn't respond is given up
 LOCK_TIMEOUT = "100ms"  # how long clients may queue behind us; less than deadlock_timeout
 SQLITE_BUSY_TIMEOUT = 5.0  # seconds a statement waits for another process's write lock
+# a host that is gone is given up after 30 s, however long a statement may take: its kernel answers
+# probes while PostgreSQL works. A name that this system doesn't have is left out
+PROBES = {
+    "TCP_KEEPIDLE": 10,  # seconds
+    "TCP_KEEPINTVL": 5,  # seconds
+    "TCP_KEEPCNT": 4,
+    "TCP_USER_TIMEOUT": 30_000,  # milliseconds
+}
 
 Result = TypeVar("Result")
 
 
 class Outage(CommandError):  # noqa: N818  # of the database, the network or a disk, not of code
     """The database, the network to it, or a disk has failed; the message says which, and how."""
+
+
+class MigratorConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg brings no types
+    """A connection that notices a host that is gone, and a COMMIT that reached no standby."""
+
+    wait_cancelled = False  # whether PostgreSQL has warned that a COMMIT reached no standby
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *arguments: Any) -> None:
+        super().__init__(protocol, transport, *arguments)
+        connected = transport.get_extra_info("socket")
+        if connected is not None and connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in PROBES.items():
+                if hasattr(socket, name):
+                    connected.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+    def _process_log_message(self, fields: Mapping[str, str], last_query: str) -> None:
+        """Notice by the function that warns, since its words are translated, a cancelled wait."""
+        if fields.get("R") == "SyncRepWaitForLSN":
+            self.wait_cancelled = True
+        super()._process_log_message(fields, last_query)
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:  # noqa: ASYNC109  # asyncpg's signature
+        """Execute a statement, such as the COMMIT of SQLAlchemy, and return its tag."""
+        tag = cast("str", await super().execute(query, *args, timeout=timeout))
+        self.require_standby()
+        return tag
+
+    def require_standby(self) -> None:
+        """Raise where a COMMIT is stored on the primary alone: PostgreSQL reports success."""
+        if self.wait_cancelled:
+            raise asyncpg.TransactionResolutionUnknownError("the commit reached no standby")
+
+
+def require_standby(connection: Connection, *_: Any) -> None:
+    """Raise where a statement in autocommit has reached no standby; see `MigratorConnection`."""
+    driver = connection.connection.driver_connection
+    if isinstance(driver, MigratorConnection):
+        driver.require_standby()
 
 
 def usable(address: str | URL) -> URL:
@@ -69,14 +118,21 @@ def engine_for(
             "idle_in_transaction_session_timeout": "0",
             # rows that a policy hides from us are an error: a backfill would leave them out
             "row_security": "off",
+            # a warning tells of a COMMIT that reached no standby; a role may have silenced it
+            "client_min_messages": "notice",
         }
         if schema:
             quoted = schema.replace('"', '""')
             settings["search_path"] = f'"{quoted}", "$user", public'
-        arguments = {"timeout": CONNECT_TIMEOUT, "server_settings": settings}
+        arguments = {
+            "timeout": CONNECT_TIMEOUT,
+            "server_settings": settings,
+            "connection_class": MigratorConnection,
+        }
         engine = create_async_engine(url, connect_args=arguments, **options)
         event.listen(engine.sync_engine, "do_connect", for_asyncpg)
         event.listen(engine.sync_engine, "handle_error", note_migrators)
+        event.listen(engine.sync_engine, "after_cursor_execute", require_standby)
         return engine
     engine = create_async_engine(url, connect_args={"timeout": SQLITE_BUSY_TIMEOUT}, **options)
     event.listen(engine.sync_engine, "handle_error", note_migrators)

@@ -26,7 +26,10 @@ SQLITE_CONNECTION_REASONS = {
     sqlite3.SQLITE_READONLY: "the file can't be written",
     sqlite3.SQLITE_IOERR: "the file can't be read or written",
 }
+PRIMARY_ALONE = "08007"  # SQLSTATE of asyncpg.TransactionResolutionUnknownError; no server sends it
 FAILURES = {  # SQLSTATE, or its class: why a server that answers can't do it now
+    PRIMARY_ALONE: "stored a COMMIT on the primary alone, since its wait for a synchronous standby "
+    "was cancelled, so a failover may take it back (see to it that a standby is there)",
     "25006": "is read-only (a standby, or default_transaction_read_only is on)",
     "25P": "ended the transaction, which had taken longer than a timeout of the server allows",
     "40P01": "ended a deadlock with another session",
@@ -70,6 +73,8 @@ NO_SESSION = (
 def why_unreachable(error: BaseException) -> str | None:
     """Return why there is no connection to the database; None for any other error."""
     for cause in causes(error):
+        if getattr(cause, "sqlstate", None) == PRIMARY_ALONE:
+            return None
         if reason := by_state(cause, CONNECTION_REASONS) or by_sqlite_code(
             cause, SQLITE_CONNECTION_REASONS
         ):

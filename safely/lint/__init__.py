@@ -25,7 +25,7 @@ from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
 from safely.lint.sql_text import unqualified
 from safely.lint.stand_in import GivenUp, NoAnswer
-from safely.lint.statements import ACCESS_EXCLUSIVE, changes
+from safely.lint.statements import ACCESS_EXCLUSIVE, CREATE_TABLE, changes
 from safely.lint.views import View, view
 from safely.operations.connection import Refused
 
@@ -42,7 +42,6 @@ WITHOUT_SCRATCH = (
     "statement of the file, whatever the condition before it."
 )
 
-CREATE_TABLE = ("create table", "create table as", "create temporary table")
 PARTS = (  # of a table, which are dropped with it
     "drop column", "drop constraint", "drop index", "drop policy", "drop rule", "drop trigger",
     "no default",
@@ -207,12 +206,12 @@ def read(  # noqa: PLR0913  # likewise
     upgrade = views[True]
     # with a database's answers, a table that only another branch would create is there already
     certain = upgrade.rendering if upgrade.rendering.is_answered else upgrade
-    new_tables = {
-        change.table
-        for statement in certain.statements
-        for change in changes(statement.text)
-        if change.kind in CREATE_TABLE
-    }
+    new_tables: set[str] = set()
+    for change in [one for statement in certain.statements for one in changes(statement.text)]:
+        if change.kind in CREATE_TABLE:
+            new_tables.add(change.table)
+        elif change.kind == "rename table" and change.table in new_tables:
+            new_tables.add(change.node.newname)
     directions = [
         Direction(
             source=parsed,

@@ -13,7 +13,7 @@ from safely.lint.spellings import calls, opposites, plain_sql
 from safely.lint.spellings.columns import conversion
 from safely.lint.spellings.literals import string_literal
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import MODES, Change, changes
+from safely.lint.statements import CONCURRENT, MODES, Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 OF_TYPES = ("add label", "rename label", "drop type")
@@ -271,7 +271,7 @@ class Direction(NamedTuple):
         if change.table in self.new_tables:
             return "Nobody waits: the table is new."
         table = change.table or "the table of the index"
-        if "concurrently" in change.parts:
+        if change.has(*CONCURRENT):
             return f"The statement takes {change.mode} on {table}: reads and writes go on."
         return (
             f"The statement takes {change.mode} on {table} for an instant." if change.mode else ""

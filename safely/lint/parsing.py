@@ -143,13 +143,29 @@ def as_node(node: AstNode) -> Any:
     return pg_query_pb2.Node(**{FIELDS[inner.DESCRIPTOR.name]: inner})
 
 
+def copied(node: Node) -> Node:
+    """Return a copy of a node, whose message may be changed."""
+    copy = type(message(node))()
+    copy.CopyFrom(message(node))
+    return type(node)(copy)
+
+
+def with_one(node: Node, attribute: str, item: AstNode) -> Node:
+    """Return a copy of a statement with a single item in one of its lists."""
+    copy = copied(node)
+    items = getattr(message(copy), attribute)
+    del items[:]
+    items.append(as_node(item))
+    return copy
+
+
 def strings(nodes: Iterable[AstNode]) -> list[str]:
     """Return the strings in a list of nodes, such as the parts of a qualified name."""
     return [node.sval for node in nodes if isinstance(node, String)]
 
 
 def quoted(name: str) -> str:
-    """Return a name as SQL needs it: in double quotes, unless it is plain lower case."""
-    if name == UNKNOWN:
+    """Return a name as SQL needs it: in double quotes, unless it is plain lower case or empty."""
+    if name in ("", UNKNOWN):
         return name
     return name if PLAIN_NAME.fullmatch(name) else '"{}"'.format(name.replace('"', '""'))

@@ -206,7 +206,7 @@ RULES = {
     ),
     "brief-lock": Rule(
         Severity.WARNING,
-        "the statement blocks reads and writes of {table} for an instant",
+        "the statement blocks {blocked} of {table} for an instant",
         "It takes {mode} on {table}. It needs the lock for an instant only, but it waits for every "
         "transaction that uses the table, and all later queries queue behind it.",
     ),
@@ -295,10 +295,10 @@ RULES = {
     ),
     "insert-select": Rule(
         Severity.ERROR,
-        "inserting the result of a query into {table} is one long transaction",
+        "inserting {rows} into {table} is one long transaction",
         "Until it ends, its rows are invisible, inserts of the same keys wait, and rows that it "
-        f"refers to stay locked, {GROWS}. An interrupted run starts again from nothing. Rows that "
-        "clients write meanwhile are missing in the copy.",
+        f"refers to stay locked, {GROWS}. An interrupted run starts again from nothing. A copy of "
+        "rows lacks those that clients write meanwhile.",
     ),
     "create-table-as": Rule(
         Severity.WARNING,

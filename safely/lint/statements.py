@@ -4,22 +4,14 @@ The lock modes are those of PostgreSQL 15 to 18, as a test observes them in pg_l
 """
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
-from postgast import nodes, pg_query_pb2
+from postgast import nodes, pg_query_pb2, walk_typed
 from postgast.nodes import AstNode, RangeVar
 
-from safely.database import as_literal
-from safely.lint.parsing import (
-    action_sql,
-    every,
-    expression,
-    quoted,
-    statements,
-    strings,
-    type_sql,
-)
+from safely.lint.parsing import every, message, quoted, statements, strings, with_one
 from safely.lint.sql_text import unqualified
 
 ACCESS_SHARE, ROW_SHARE, ROW_EXCLUSIVE = "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE"
@@ -31,8 +23,112 @@ MODES = (  # by strength; those after the fourth block writes, the last blocks r
     SHARE, SHARE_ROW_EXCLUSIVE, EXCLUSIVE, ACCESS_EXCLUSIVE,
 )  # fmt: skip
 WITHOUT_WAITING = MODES[:4]
-FOREIGN_KEY_ACTIONS = {"c": "CASCADE", "r": "RESTRICT", "n": "SET NULL", "d": "SET DEFAULT"}
+CONCURRENT = ("concurrent", "concurrently")  # traits of a statement, see `traits`
+CREATE_TABLE = ("create table", "create table as", "create temporary table")
 SYNTAX_ERROR, UNSEEN = "syntax error", "unseen"
+NO_LOCK, NO_TABLE = "", None
+Line = TypeVar("Line")
+OBJECTS = {"matview": "materialized view", "tabconstraint": "constraint"}
+
+
+# Each line names traits (see `traits`) of a statement, or of an action of ALTER TABLE; `|` stands
+# between alternatives. The first line that fits gives the kind of the change and the lock mode on
+# its table. `{}` is the name of the statement in words, `{object}` the type of its object. Without
+# a line, the kind is `{}`; an action locks ACCESS EXCLUSIVE then.
+KINDS: dict[str, tuple[str, str | None]] = {
+    "AlterEnumStmt old_val": ("rename label", NO_TABLE),
+    "AlterEnumStmt": ("add label", NO_TABLE),
+    "AlterObjectSchemaStmt": ("change schema", ACCESS_EXCLUSIVE),
+    "AlterOwnerStmt": ("change owner", ACCESS_EXCLUSIVE),
+    "AlterPolicyStmt|CreatePolicyStmt|TruncateStmt": ("{}", ACCESS_EXCLUSIVE),
+    "AlterSeqStmt restart": ("restart sequence", SHARE_ROW_EXCLUSIVE),
+    "AlterSeqStmt": ("alter sequence", SHARE_ROW_EXCLUSIVE),
+    "CallStmt|DoStmt|ExecuteStmt": (UNSEEN, NO_TABLE),
+    "ClusterStmt": ("rewrite", ACCESS_EXCLUSIVE),
+    "CommentStmt OBJECT_COLUMN|OBJECT_TABLE": ("comment", SHARE_UPDATE_EXCLUSIVE),
+    "CopyStmt filename is_from": ("copy file", ROW_EXCLUSIVE),
+    "CopyStmt filename": ("copy file", NO_LOCK),
+    "CopyStmt is_from": ("insert query", ROW_EXCLUSIVE),
+    "CreateStatsStmt": ("create statistics", SHARE_UPDATE_EXCLUSIVE),
+    "CreateStmt|CreateTableAsStmt temporary": ("create temporary table", NO_LOCK),
+    "CreateStmt": ("create table", NO_LOCK),
+    "CreateTableAsStmt OBJECT_MATVIEW": ("create materialized view", NO_LOCK),
+    "CreateTableAsStmt": ("create table as", NO_LOCK),
+    "CreateTrigStmt": ("create trigger", SHARE_ROW_EXCLUSIVE),
+    "DropStmt OBJECT_INDEX concurrent": ("drop index", SHARE_UPDATE_EXCLUSIVE),
+    "DropStmt OBJECT_INDEX|OBJECT_MATVIEW|OBJECT_POLICY": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt OBJECT_RULE|OBJECT_SEQUENCE|OBJECT_TABLE": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt OBJECT_TRIGGER|OBJECT_VIEW": ("drop {object}", ACCESS_EXCLUSIVE),
+    "DropStmt": ("drop {object}", NO_TABLE),
+    "GrantStmt is_grant cols": ("column grant", NO_LOCK),
+    "GrantStmt is_grant": ("grant", NO_LOCK),
+    "GrantStmt": ("revoke", NO_LOCK),
+    "IndexStmt concurrent": ("create index", SHARE_UPDATE_EXCLUSIVE),
+    "IndexStmt": ("create index", SHARE),
+    "InsertStmt ONCONFLICT_UPDATE": ("upsert", ROW_EXCLUSIVE),
+    "InsertStmt from_clause": ("insert query", ROW_EXCLUSIVE),
+    "LockStmt": ("lock", NO_LOCK),  # the statement names the mode
+    "MergeWhenClause CMD_DELETE": ("delete", ROW_EXCLUSIVE),
+    "MergeWhenClause CMD_INSERT": ("insert query", ROW_EXCLUSIVE),
+    "MergeWhenClause CMD_UPDATE": ("update", ROW_EXCLUSIVE),
+    "RefreshMatViewStmt concurrent": ("refresh materialized view", EXCLUSIVE),
+    "RefreshMatViewStmt": ("refresh materialized view", ACCESS_EXCLUSIVE),
+    "ReindexStmt concurrently": ("reindex", SHARE_UPDATE_EXCLUSIVE),
+    "ReindexStmt": ("reindex", SHARE),
+    "RenameStmt OBJECT_INDEX": ("rename index", SHARE_UPDATE_EXCLUSIVE),
+    "RenameStmt": ("rename {object}", ACCESS_EXCLUSIVE),
+    "RuleStmt": ("create rule", ACCESS_EXCLUSIVE),
+    "SelectStmt into_clause temporary": ("create temporary table", NO_LOCK),
+    "SelectStmt into_clause": ("create table as", NO_LOCK),
+    "SelectStmt locking_clause": ("lock rows", ROW_SHARE),
+    "SelectStmt|CopyStmt|ExplainStmt|PrepareStmt": ("select", NO_TABLE),
+    "DeleteStmt|InsertStmt|UpdateStmt": ("{}", ROW_EXCLUSIVE),
+    "VacuumStmt full": ("rewrite", ACCESS_EXCLUSIVE),
+    "VacuumStmt": ("vacuum", SHARE_UPDATE_EXCLUSIVE),
+    "VariableSetStmt": ("set", NO_TABLE),
+    "ViewStmt replace": ("replace view", ACCESS_EXCLUSIVE),
+    "ViewStmt": ("create view", NO_LOCK),
+    "AT_AddConstraint CONSTR_CHECK": ("check", ACCESS_EXCLUSIVE),
+    "AT_AddConstraint CONSTR_EXCLUSION": ("exclusion", ACCESS_EXCLUSIVE),
+    "AT_AddConstraint CONSTR_FOREIGN": ("foreign key", SHARE_ROW_EXCLUSIVE),
+    "AT_AddConstraint indexname": ("constraint using index", ACCESS_EXCLUSIVE),
+    "AT_AddConstraint CONSTR_NOTNULL": ("not null", ACCESS_EXCLUSIVE),
+    "AT_AddConstraint CONSTR_PRIMARY": ("primary key", ACCESS_EXCLUSIVE),
+    "AT_AddConstraint CONSTR_UNIQUE": ("unique", ACCESS_EXCLUSIVE),
+    "AT_AlterColumnType": ("type", ACCESS_EXCLUSIVE),
+    "AT_ColumnDefault def": ("default", ACCESS_EXCLUSIVE),
+    "AT_ColumnDefault": ("no default", ACCESS_EXCLUSIVE),
+    "AT_DetachPartition concurrent": ("detach partition", SHARE_UPDATE_EXCLUSIVE),
+    "AT_DetachPartitionFinalize": ("detach partition", SHARE_UPDATE_EXCLUSIVE),
+    "AT_DropNotNull": ("null", ACCESS_EXCLUSIVE),
+    "AT_EnableAlwaysRule|AT_EnableReplicaRule": ("enable rule", ACCESS_EXCLUSIVE),
+    "AT_SetIdentity": ("change identity", ACCESS_EXCLUSIVE),
+    "AT_SetNotNull": ("not null", ACCESS_EXCLUSIVE),
+    "AT_ValidateConstraint": ("validate", SHARE_UPDATE_EXCLUSIVE),
+    "AT_DisableTrig|AT_DisableTrigAll|AT_DisableTrigUser": ("disable trigger", SHARE_ROW_EXCLUSIVE),
+    "AT_EnableTrig|AT_EnableTrigAll|AT_EnableTrigUser": ("enable trigger", SHARE_ROW_EXCLUSIVE),
+    "AT_EnableAlwaysTrig|AT_EnableReplicaTrig": ("enable trigger", SHARE_ROW_EXCLUSIVE),
+    "AT_DisableRowSecurity|AT_EnableRowSecurity": ("row security", ACCESS_EXCLUSIVE),
+    "AT_ForceRowSecurity|AT_NoForceRowSecurity": ("row security", ACCESS_EXCLUSIVE),
+    "AT_SetExpression|AT_SetLogged|AT_SetUnLogged": ("rewrite", ACCESS_EXCLUSIVE),
+    "AT_SetAccessMethod|AT_SetTableSpace": ("rewrite", ACCESS_EXCLUSIVE),
+    "AT_AttachPartition|AT_ClusterOn|AT_DropCluster": ("{}", SHARE_UPDATE_EXCLUSIVE),
+    "AT_ResetOptions|AT_ResetRelOptions|AT_SetOptions": ("{}", SHARE_UPDATE_EXCLUSIVE),
+    "AT_SetRelOptions|AT_SetStatistics": ("{}", SHARE_UPDATE_EXCLUSIVE),
+}
+OTHER_TABLES = {  # by the attribute that names another table, and by traits: the lock mode on it
+    ".def AT_AddInherit": SHARE_UPDATE_EXCLUSIVE,
+    ".inh_relations partbound": ACCESS_EXCLUSIVE,
+    ".inh_relations": SHARE_UPDATE_EXCLUSIVE,
+    ".name": ACCESS_EXCLUSIVE,  # of a partition
+    ".pktable": SHARE_ROW_EXCLUSIVE,
+}
+NAMES = ("idxname", "name", "policy_name", "rulename", "subname", "trigname")
+OF_TABLES = ("drop policy", "drop rule", "drop trigger")  # the name of the table stands first
+INDEXES = ("reindex", "rename index")  # the name of the index stands where that of the table does
+SEQUENCES = ("alter sequence", "restart sequence")
+TOGETHER = ("lock", "lock rows")  # one change of all tables
+EACH = ("column grant", "grant", "revoke", "rewrite", "truncate", "vacuum")  # one for each table
 
 
 class Change(NamedTuple):
@@ -41,11 +137,11 @@ class Change(NamedTuple):
     kind: str
     """What it does, such as `create index` or `drop column`; `unseen` where SQL doesn't show it."""
     parts: dict[str, str]
-    """Pieces of the SQL, such as `table`, `column`, `where`; those that are missing have no key."""
+    """Names in the SQL: `table`, `column`, `name`, and others; a missing one has no key."""
     locks: dict[str, str] = {}  # noqa: RUF012  # nobody changes it
     """The lock mode by table; the table is empty where the SQL doesn't name it."""
     node: Any = None
-    """The node of the change: of the statement, or of one action of ALTER TABLE."""
+    """The node of the change: the statement, with one of its objects, or an action of it."""
     statement: Any = None
     """The node of the whole statement."""
 
@@ -69,38 +165,71 @@ class Change(NamedTuple):
         """Whether writes, or reads and writes, of the table have to wait."""
         return self.mode not in ("", *WITHOUT_WAITING)
 
+    def has(self, *wanted: str) -> bool:
+        """Return whether the node has one of these traits, such as `skip_validation`."""
+        return self.node is not None and not traits(self.node).isdisjoint(wanted)
 
-def changes(text: str) -> Iterator[Change]:
-    """Yield the changes that the statements of a text make."""
+
+@lru_cache(maxsize=4096)  # several checks read the same statements
+def changes(text: str) -> tuple[Change, ...]:
+    """Return the changes that the statements of a text make."""
+    every_change: list[Change] = []
     for statement in statements(text):
         if statement.node is not None:
-            yield from changes_of(statement.node)
+            every_change += changes_of(statement.node)
         elif statement.error:
-            yield Change(SYNTAX_ERROR, {"error": statement.error, "sql": statement.text})
+            every_change.append(Change(SYNTAX_ERROR, {"error": statement.error}))
+    return tuple(every_change)
 
 
 def changes_of(node: AstNode) -> Iterator[Change]:
-    """Yield the changes of one statement, those in its common table expressions first."""
-    for inner in every(node, nodes.CommonTableExpr):
-        if isinstance(inner.ctequery, nodes.UpdateStmt | nodes.DeleteStmt | nodes.InsertStmt):
-            for change in read(inner.ctequery):
-                yield change._replace(parts={**change.parts, "cte": ""}, statement=node)
-    has_cte = getattr(node, "with_clause", None) is not None
-    for change in read(node):
-        # of a statement with CTEs, no call of `safely` can take over the other parts
-        parts = {**change.parts, "cte": ""} if has_cte else change.parts
-        yield change._replace(
-            parts=parts, node=node if change.node is None else change.node, statement=node
-        )
+    """Yield the changes of one statement, those of the statements inside it first."""
+    inside = [change for inner in inner_statements(node) for change in changes_of(inner)]
+    for change in [*inside, *own_changes(node)]:
+        yield change._replace(statement=node)
 
 
-def read(node: AstNode) -> Iterator[Change]:
-    """Yield the changes of one statement, apart from its common table expressions."""
-    reader = READERS.get(type(node))
-    if reader is not None:
-        yield from reader(node)
+def inner_statements(node: AstNode) -> Iterator[AstNode]:
+    """Yield the statements that a statement runs: what it explains or prepares, and its CTEs."""
+    if isinstance(node, nodes.CopyStmt | nodes.ExplainStmt | nodes.PrepareStmt):
+        is_run = not isinstance(node, nodes.ExplainStmt) or "analyze" in traits(node)
+        yield from [node.query] if is_run and node.query is not None else []
     else:
-        yield Change(words(type(node).__name__.removesuffix("Stmt")), {})
+        for inner in every(node, nodes.CommonTableExpr):
+            if inner.ctequery is not None and not isinstance(inner.ctequery, nodes.SelectStmt):
+                yield inner.ctequery
+
+
+def traits(node: AstNode) -> set[str]:
+    """Return the type of a node, all fields that are set in it, their enums, and its options."""
+    names = {type(node).__name__}
+    for _, inner in walk_typed(node):
+        for field, value in message(inner).ListFields():
+            names.add(field.name)
+            if field.enum_type is not None:
+                names.add(field.enum_type.values_by_number[value].name)
+        if isinstance(inner, nodes.DefElem):
+            names.add(inner.defname)
+        if isinstance(inner, RangeVar) and inner.relpersistence == "t":
+            names.add("temporary")
+    return names
+
+
+def look_up(table: dict[str, Line], own: set[str], default: Line) -> Line:
+    """Return the value of the first line of which each word, or an alternative, is a trait."""
+    for line, value in table.items():
+        if not any(own.isdisjoint(word.split("|")) for word in line.split()):
+            return value
+    return default
+
+
+def kind_of(node: Any) -> tuple[str, str | None]:
+    """Return the kind of a change and the lock mode on its table; None for one without a table."""
+    name, mode = type(node).__name__.removesuffix("Stmt"), NO_TABLE
+    if isinstance(node, nodes.AlterTableCmd):
+        name, mode = pg_query_pb2.AlterTableType.Name(node.subtype), ACCESS_EXCLUSIVE
+    kind, mode = look_up(KINDS, traits(node), ("{}", mode))
+    return kind.format(words(name.removeprefix("AT_")), object=object_of(node)), mode
 
 
 def words(name: str) -> str:
@@ -108,28 +237,28 @@ def words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
 
 
+def object_of(node: Any) -> str:
+    """Return the type of the object that a statement alters, renames or drops, in words."""
+    attributes = ("rename_type", "remove_type", "objtype")
+    number = next(filter(None, (getattr(node, name, 0) for name in attributes)), 0)
+    name = str(pg_query_pb2.ObjectType.Name(number)).removeprefix("OBJECT_").lower()
+    return OBJECTS.get(name, name.replace("_", " "))
+
+
 def name_of(relation: RangeVar | None) -> str:
     """Return the name of a table as SQL; empty without one."""
-    if relation is None:
-        return ""
-    parts = [relation.schemaname, relation.relname]
-    return ".".join(quoted(part) for part in parts if part)
+    return sql_name([relation.schemaname, relation.relname]) if relation else ""
 
 
-def dotted(node: AstNode | None) -> str:
-    """Return a name in DROP or COMMENT as SQL, such as `public.plans`; empty for another node."""
-    if isinstance(node, nodes.TypeName):
-        return ".".join(map(quoted, strings(node.names)))
-    if isinstance(node, nodes.List):
-        return ".".join(map(quoted, strings(node.items)))
-    if isinstance(node, nodes.ObjectWithArgs):  # a function or an operator
-        return ".".join(map(quoted, strings(node.objname)))
-    return quoted(node.sval) if isinstance(node, nodes.String) else ""
+def sql_name(path: Iterable[str]) -> str:
+    """Return a name as SQL, such as `public.plans`, without its empty parts."""
+    return ".".join(quoted(part) for part in path if part)
 
 
-def names(items: list[AstNode]) -> str:
-    """Return a list of names as SQL."""
-    return ", ".join(map(quoted, strings(items)))
+def path_of(node: Any) -> list[str]:
+    """Return the parts of the name of an object, such as in DROP; empty for another node."""
+    items = (getattr(node, attribute, None) for attribute in ("items", "names", "objname"))
+    return strings(next(filter(None, items), [node]))
 
 
 def present(**parts: str) -> dict[str, str]:
@@ -137,575 +266,99 @@ def present(**parts: str) -> dict[str, str]:
     return {name: part for name, part in parts.items() if part}
 
 
-# tables and their parts
+def own_changes(node: Any) -> Iterator[Change]:
+    """Yield the changes of one statement, apart from those of the statements inside it."""
+    kind, mode = kind_of(node)
+    if isinstance(node, nodes.AlterTableStmt):
+        yield from (of_action(action, node) for action in every(node, nodes.AlterTableCmd))
+    elif isinstance(node, nodes.DropStmt):
+        for item in node.objects:
+            path = path_of(item)
+            end = len(path) if mode and kind != "drop index" else 0  # of the name of the table
+            end = -1 if kind in OF_TABLES else end
+            table, name = sql_name(path[:end]), sql_name(path[end:])
+            locks = {table: mode} if mode else {}
+            alone = with_one(node, "objects", item)
+            yield Change(kind, present(table=table, name=name), locks, alone)
+    elif isinstance(node, nodes.MergeStmt):
+        table = name_of(node.relation)
+        for kind, mode in dict.fromkeys(map(kind_of, every(node, nodes.MergeWhenClause))):
+            if mode:
+                yield Change(kind, {"table": table}, {table: mode}, node)
+    elif kind in TOGETHER:
+        tables = targets(node)
+        mode = MODES[node.mode - 1] if kind == "lock" else mode
+        yield Change(kind, {"table": tables[0]}, dict.fromkeys(tables, mode or ""), node)
+    else:
+        yield from of_statement(node, kind, mode)
 
 
-def of_create_table(node: nodes.CreateStmt) -> Iterator[Change]:
-    """Yield the new table; it locks the tables to which its foreign keys refer, and its parent."""
-    if is_temporary(node.relation):
-        yield Change("create temporary table", {"table": name_of(node.relation)})
-        return
-    locks = {
-        name_of(constraint.pktable): SHARE_ROW_EXCLUSIVE
-        for constraint in every(node, nodes.Constraint)
-        if constraint.pktable is not None
+def of_statement(node: Any, kind: str, mode: str | None) -> Iterator[Change]:
+    """Yield the changes of a statement of which a line of KINDS says all but the names."""
+    tables = [] if mode is None else targets(node)
+    name = {"column" if kind == "rename column" else "name": name_in(node)}
+    for table in (tables if kind in EACH else tables[:1]) or [""]:
+        parts = present(table=table, new=quoted(getattr(node, "newname", "")), **name)
+        locks = {table: mode} if mode and (table or kind in EACH) else {}
+        if kind in SEQUENCES:
+            parts = {"name": table}
+        elif kind in INDEXES and "REINDEX_OBJECT_TABLE" not in traits(node):
+            parts["name"] = parts.pop("table", parts.get("name", ""))
+            locks = {"": mode or ""}
+        yield Change(kind, parts, locks | other_locks(node, table), node)
+
+
+def name_in(node: Any) -> str:
+    """Return the name of the object of a statement that is no table; empty without one."""
+    name = next(filter(None, (getattr(node, attribute, "") for attribute in NAMES)), "")
+    if isinstance(node, nodes.AlterEnumStmt):
+        return sql_name(strings(node.type_name))
+    return quoted(name) if name else sql_name(path_of(getattr(node, "object", None)))
+
+
+def targets(node: AstNode) -> list[str]:
+    """Return the tables that a statement changes or locks; the first one is that of its lock."""
+    if isinstance(node, nodes.CommentStmt):
+        path = path_of(node.object)
+        return [sql_name(path[:-1] if node.objtype == pg_query_pb2.OBJECT_COLUMN else path)]
+    places: list[AstNode] = [*every(node, nodes.IntoClause)] or [node]
+    if isinstance(node, nodes.SelectStmt) and places == [node]:
+        selects = every(node, nodes.SelectStmt)
+        places = [item for one in selects if one.locking_clause for item in one.from_clause]
+    return [name_of(relation) for place in places for relation in every(place, RangeVar)]
+
+
+def other_locks(node: AstNode, table: str) -> dict[str, str]:
+    """Return the lock modes on the other tables to which a definition refers."""
+    own = traits(node)
+    return {
+        name: mode
+        for attribute, inner in walk_typed(node)
+        if isinstance(inner, RangeVar)
+        and (mode := look_up(OTHER_TABLES, own | {f".{attribute}"}, ""))
+        and (name := name_of(inner)) != table
     }
-    for parent in node.inh_relations:
-        if isinstance(parent, RangeVar):
-            is_partition = node.partbound is not None
-            locks[name_of(parent)] = ACCESS_EXCLUSIVE if is_partition else SHARE_UPDATE_EXCLUSIVE
-    table = name_of(node.relation)
-    locks.pop(table, None)
-    if_not_exists = "yes" if node.if_not_exists else ""
-    yield Change("create table", {"table": table, **present(if_not_exists=if_not_exists)}, locks)
 
 
-def of_table_as(node: nodes.CreateTableAsStmt) -> Iterator[Change]:
-    """Yield a table or a materialized view that a query fills."""
-    table = name_of(node.into.rel) if node.into else ""
-    if node.into and is_temporary(node.into.rel):
-        yield Change("create temporary table", {"table": table})
-        return
-    is_view = node.objtype == pg_query_pb2.OBJECT_MATVIEW
-    yield Change("create materialized view" if is_view else "create table as", {"table": table})
-
-
-def of_select(node: nodes.SelectStmt) -> Iterator[Change]:
-    """Yield a query: the table that it makes, the rows that it locks, or what it reads."""
-    into = next((select.into_clause for select in every(node, nodes.SelectStmt)), None)
-    if into is not None:
-        kind = "create temporary table" if is_temporary(into.rel) else "create table as"
-        yield Change(kind, {"table": name_of(into.rel)})
-    locked = [
-        table
-        for select in every(node, nodes.SelectStmt)
-        if select.locking_clause
-        for table in select.from_clause
-        if isinstance(table, RangeVar)
-    ]
-    if locked:
-        locks = {name_of(table): ROW_SHARE for table in locked}
-        yield Change("lock rows", {"table": name_of(locked[0])}, locks)
+def of_action(action: nodes.AlterTableCmd, statement: nodes.AlterTableStmt) -> Change:
+    """Return the change of an action of ALTER TABLE, which may also alter a view or an index."""
+    kind, mode = kind_of(action)
+    object_ = object_of(statement)
+    if object_ not in ("table", "foreign table") and kind != "change owner":
+        kind, mode = f"alter {object_}", ACCESS_EXCLUSIVE if object_ == "view" else mode
+    table, definition = name_of(statement.relation), action.def_
+    if isinstance(definition, nodes.Constraint) and not action.name:
+        keys = ", ".join(map(quoted, strings(definition.fk_attrs or definition.keys)))
+        parts = {
+            "name": quoted(definition.conname),
+            "referent": name_of(definition.pktable),
+            "column" if kind == "not null" else "columns": keys,
+        }
+    elif isinstance(definition, nodes.PartitionCmd):
+        parts = {"name": name_of(definition.name)}
     else:
-        yield Change("select", {})
-
-
-def is_temporary(relation: RangeVar | None) -> bool:
-    """Return whether a table ends with the session, so that no client sees it."""
-    return relation is not None and relation.relpersistence == "t"
-
-
-def of_view(node: nodes.ViewStmt) -> Iterator[Change]:
-    """Yield a new view, or a view that is replaced."""
-    view = name_of(node.view)
-    if node.replace:
-        yield Change("replace view", {"table": view}, {view: ACCESS_EXCLUSIVE})
-    else:
-        yield Change("create view", {"table": view})
-
-
-def of_index(node: nodes.IndexStmt) -> Iterator[Change]:
-    """Yield a new index."""
-    table = name_of(node.relation)
-    parts = present(
-        unique="UNIQUE" if node.unique else "",
-        concurrently="CONCURRENTLY" if node.concurrent else "",
-        name=quoted(node.idxname) if node.idxname else "",
-        table=table,
-        columns=", ".join(index_element(element) for element in node.index_params),
-        where=expression(node.where_clause),
-        if_not_exists="yes" if node.if_not_exists else "",
-    )
-    mode = SHARE_UPDATE_EXCLUSIVE if node.concurrent else SHARE
-    yield Change("create index", parts, {table: mode})
-
-
-def index_element(node: AstNode) -> str:
-    """Return a column or an expression of an index as SQL, without its operator class."""
-    if not isinstance(node, nodes.IndexElem):
-        return ""
-    order = {pg_query_pb2.SORTBY_DESC: " DESC"}.get(node.ordering, "")
-    nulls = {
-        pg_query_pb2.SORTBY_NULLS_FIRST: " NULLS FIRST",
-        pg_query_pb2.SORTBY_NULLS_LAST: " NULLS LAST",
-    }.get(node.nulls_ordering, "")
-    column = quoted(node.name) if node.name else expression(node.expr)
-    return f"{column}{order}{nulls}"
-
-
-DROPPED = {
-    pg_query_pb2.OBJECT_TABLE: "drop table",
-    pg_query_pb2.OBJECT_INDEX: "drop index",
-    pg_query_pb2.OBJECT_TYPE: "drop type",
-    pg_query_pb2.OBJECT_VIEW: "drop view",
-    pg_query_pb2.OBJECT_MATVIEW: "drop materialized view",
-}
-OF_TABLE = {  # objects of a table, whose name stands last
-    pg_query_pb2.OBJECT_TRIGGER: "drop trigger",
-    pg_query_pb2.OBJECT_RULE: "drop rule",
-    pg_query_pb2.OBJECT_POLICY: "drop policy",
-}
-
-
-def of_drop(node: nodes.DropStmt) -> Iterator[Change]:
-    """Yield each object that is dropped."""
-    cascade = "CASCADE" if node.behavior == pg_query_pb2.DROP_CASCADE else ""
-    for item in node.objects:
-        if node.remove_type in OF_TABLE and isinstance(item, nodes.List):
-            *table, name = strings(item.items)
-            path = ".".join(map(quoted, table))
-            parts = present(table=path, name=quoted(name), cascade=cascade)
-            yield Change(OF_TABLE[node.remove_type], parts, {path: ACCESS_EXCLUSIVE})
-            continue
-        name = dotted(item)
-        other = pg_query_pb2.ObjectType.Name(node.remove_type).removeprefix("OBJECT_").lower()
-        kind = DROPPED.get(node.remove_type, f"drop {other.replace('_', ' ')}")
-        parts = present(cascade=cascade, if_exists="yes" if node.missing_ok else "")
-        if kind in ("drop table", "drop view", "drop materialized view", "drop sequence"):
-            yield Change(kind, {"table": name, **parts}, {name: ACCESS_EXCLUSIVE})
-        elif kind == "drop index":
-            mode = SHARE_UPDATE_EXCLUSIVE if node.concurrent else ACCESS_EXCLUSIVE
-            parts |= present(name=name, concurrently="CONCURRENTLY" if node.concurrent else "")
-            yield Change(kind, parts, {"": mode})
-        else:
-            yield Change(kind, {"name": name, **parts})
-
-
-def of_truncate(node: nodes.TruncateStmt) -> Iterator[Change]:
-    """Yield each table that loses its rows."""
-    cascade = "CASCADE" if node.behavior == pg_query_pb2.DROP_CASCADE else ""
-    for table in map(name_of, every(node, RangeVar)):
-        yield Change("truncate", present(table=table, cascade=cascade), {table: ACCESS_EXCLUSIVE})
-
-
-def of_lock(node: nodes.LockStmt) -> Iterator[Change]:
-    """Yield one change for LOCK TABLE, whatever the number of its tables."""
-    tables = [name_of(table) for table in every(node, RangeVar)]
-    mode = MODES[node.mode - 1]
-    yield Change("lock", {"table": tables[0], "mode": mode}, dict.fromkeys(tables, mode))
-
-
-def of_maintenance(node: nodes.VacuumStmt | nodes.ClusterStmt) -> Iterator[Change]:
-    """Yield what VACUUM, ANALYZE and CLUSTER do with each table."""
-    options = {option.defname for option in every(node, nodes.DefElem)}
-    rewrites = isinstance(node, nodes.ClusterStmt) or "full" in options
-    kind = "rewrite" if rewrites else "vacuum"
-    mode = ACCESS_EXCLUSIVE if rewrites else SHARE_UPDATE_EXCLUSIVE
-    for table in [name_of(relation) for relation in every(node, RangeVar)] or [""]:
-        yield Change(kind, {"table": table}, {table: mode})
-
-
-def of_reindex(node: nodes.ReindexStmt) -> Iterator[Change]:
-    """Yield indexes that are built anew."""
-    concurrently = any(option.defname == "concurrently" for option in every(node, nodes.DefElem))
-    name = name_of(node.relation) or quoted(node.name)
-    is_table = node.kind == pg_query_pb2.REINDEX_OBJECT_TABLE
-    parts = present(
-        table=name if is_table else "",
-        name="" if is_table else name,
-        concurrently="CONCURRENTLY" if concurrently else "",
-    )
-    mode = SHARE_UPDATE_EXCLUSIVE if concurrently else SHARE
-    yield Change("reindex", parts, {parts.get("table", ""): mode})
-
-
-def of_refresh(node: nodes.RefreshMatViewStmt) -> Iterator[Change]:
-    """Yield a materialized view that is filled anew."""
-    view = name_of(node.relation)
-    concurrently = "CONCURRENTLY" if node.concurrent else ""
-    mode = EXCLUSIVE if node.concurrent else ACCESS_EXCLUSIVE
-    parts = present(table=view, concurrently=concurrently)
-    yield Change("refresh materialized view", parts, {view: mode})
-
-
-def with_lock(kind: str, mode: str) -> Callable[[Any], Iterator[Change]]:
-    """Return a reader of statements with a name and one relation."""
-
-    def reader(node: Any) -> Iterator[Change]:
-        relation = next(every(node, RangeVar), None)
-        given = (
-            getattr(node, attribute, "") for attribute in ("trigname", "rulename", "policy_name")
-        )
-        name = next((quoted(name) for name in given if name), "")
-        table = name_of(relation)
-        yield Change(kind, present(table=table, name=name), {table: mode})
-
-    return reader
-
-
-def of_sequence(node: nodes.AlterSeqStmt) -> Iterator[Change]:
-    """Yield a change of a sequence."""
-    is_restart = any(option.defname == "restart" for option in every(node, nodes.DefElem))
-    sequence = name_of(node.sequence)
-    kind = "restart sequence" if is_restart else "alter sequence"
-    yield Change(kind, {"name": sequence}, {sequence: SHARE_ROW_EXCLUSIVE})
-
-
-def of_comment(node: nodes.CommentStmt) -> Iterator[Change]:
-    """Yield a comment; on a table or a column, only other changes of the schema wait."""
-    name = dotted(node.object)
-    if node.objtype == pg_query_pb2.OBJECT_COLUMN:
-        name = name.rpartition(".")[0]
-    elif node.objtype != pg_query_pb2.OBJECT_TABLE:
-        name = ""
-    locks = {name: SHARE_UPDATE_EXCLUSIVE} if name else {}
-    yield Change("comment", present(table=name), locks)
-
-
-RENAMED = {
-    pg_query_pb2.OBJECT_TABLE: "rename table",
-    pg_query_pb2.OBJECT_COLUMN: "rename column",
-    pg_query_pb2.OBJECT_TABCONSTRAINT: "rename constraint",
-    pg_query_pb2.OBJECT_INDEX: "rename index",
-}
-
-
-def of_rename(node: nodes.RenameStmt) -> Iterator[Change]:
-    """Yield a new name."""
-    other = pg_query_pb2.ObjectType.Name(node.rename_type).removeprefix("OBJECT_").lower()
-    kind = RENAMED.get(node.rename_type, f"rename {other.replace('_', ' ')}")
-    table, new = name_of(node.relation), quoted(node.newname)
-    old = quoted(node.subname) if node.subname else dotted(node.object)
-    if kind == "rename index":  # the name of the index stands where that of the table does
-        yield Change(kind, {"name": table, "new": new}, {"": SHARE_UPDATE_EXCLUSIVE})
-        return
-    part = "column" if kind == "rename column" else "name"
-    locks = {table: ACCESS_EXCLUSIVE} if table else {}
-    yield Change(kind, present(table=table, new=new, **{part: old}), locks)
-
-
-def of_alter_object(
-    node: nodes.AlterOwnerStmt | nodes.AlterObjectSchemaStmt,
-) -> Iterator[Change]:
-    """Yield another owner or another schema of an object."""
-    kind = "change owner" if isinstance(node, nodes.AlterOwnerStmt) else "change schema"
-    table = name_of(node.relation)
-    locks = {table: ACCESS_EXCLUSIVE} if table else {}
-    yield Change(kind, present(table=table, name=dotted(node.object)), locks)
-
-
-# actions of ALTER TABLE
-
-ACTIONS = {
-    "DropColumn": "drop column",
-    "DropConstraint": "drop constraint",
-    "SetNotNull": "not null",
-    "DropNotNull": "null",
-    "AlterColumnType": "type",
-    "ValidateConstraint": "validate",
-    "SetLogged": "rewrite",
-    "SetUnLogged": "rewrite",
-    "SetTableSpace": "rewrite",
-    "SetAccessMethod": "rewrite",
-    "SetExpression": "rewrite",
-    "AddColumn": "add column",
-    "AddIdentity": "add identity",
-    "DropIdentity": "drop identity",
-    "SetIdentity": "change identity",
-    "ChangeOwner": "change owner",
-    "EnableTrig": "enable trigger",
-    "EnableAlwaysTrig": "enable trigger",
-    "EnableReplicaTrig": "enable trigger",
-    "EnableTrigAll": "enable trigger",
-    "EnableTrigUser": "enable trigger",
-    "DisableTrig": "disable trigger",
-    "DisableTrigAll": "disable trigger",
-    "DisableTrigUser": "disable trigger",
-    "EnableRule": "enable rule",
-    "EnableAlwaysRule": "enable rule",
-    "EnableReplicaRule": "enable rule",
-    "DisableRule": "disable rule",
-    "EnableRowSecurity": "row security",
-    "DisableRowSecurity": "row security",
-    "ForceRowSecurity": "row security",
-    "NoForceRowSecurity": "row security",
-    "AttachPartition": "attach partition",
-    "DetachPartition": "detach partition",
-    "DetachPartitionFinalize": "detach partition",
-}
-ACTION_MODES = {  # of the actions that take another lock than ACCESS EXCLUSIVE
-    **dict.fromkeys(
-        ("SetStatistics", "ClusterOn", "DropCluster", "SetOptions", "ResetOptions",
-         "SetRelOptions", "ResetRelOptions", "ValidateConstraint", "AttachPartition",
-         "DetachPartitionFinalize"),
-        SHARE_UPDATE_EXCLUSIVE,
-    ),
-    **dict.fromkeys(
-        ("EnableTrig", "EnableAlwaysTrig", "EnableReplicaTrig", "EnableTrigAll", "EnableTrigUser",
-         "DisableTrig", "DisableTrigAll", "DisableTrigUser"),
-        SHARE_ROW_EXCLUSIVE,
-    ),
-}  # fmt: skip
-
-
-NAMED_ACTIONS = (  # of ALTER TABLE, with a name that is no column's
-    "disable rule", "disable trigger", "drop constraint", "enable rule", "enable trigger",
-    "validate",
-)  # fmt: skip
-
-
-def of_alter_table(node: nodes.AlterTableStmt) -> Iterator[Change]:
-    """Yield each action of ALTER TABLE, which may also be about a view, an index or a sequence."""
-    table = name_of(node.relation)
-    is_table = node.objtype in (pg_query_pb2.OBJECT_TABLE, pg_query_pb2.OBJECT_FOREIGN_TABLE)
-    for action in node.cmds:
-        if not isinstance(action, nodes.AlterTableCmd):
-            continue
-        subtype = pg_query_pb2.AlterTableType.Name(action.subtype).removeprefix("AT_")
-        kind = ACTIONS.get(subtype, words(subtype))
-        change = Change(
-            kind, {"table": table}, {table: ACTION_MODES.get(subtype, ACCESS_EXCLUSIVE)}
-        )
-        if not is_table and action.subtype != pg_query_pb2.AT_ChangeOwner:
-            other = pg_query_pb2.ObjectType.Name(node.objtype).removeprefix("OBJECT_").lower()
-            change = change._replace(kind=f"alter {other.replace('_', ' ')}")
-        yield of_action(action, change)._replace(node=action)
-
-
-def of_action(action: nodes.AlterTableCmd, change: Change) -> Change:
-    """Return the change of one action, with its parts."""
-    name, definition = quoted(action.name) if action.name else "", action.def_
-    if isinstance(definition, nodes.Constraint) and change.kind == "add constraint":
-        return of_constraint(definition, change)
-    if isinstance(definition, nodes.PartitionCmd):
-        partition = name_of(definition.name)
-        concurrently = "CONCURRENTLY" if definition.concurrent else ""
-        mode = SHARE_UPDATE_EXCLUSIVE if concurrently else change.mode
-        locks = {change.parts["table"]: mode, partition: ACCESS_EXCLUSIVE}
-        parts = change.parts | present(name=partition, concurrently=concurrently)
-        return change._replace(parts=parts, locks=locks)
-    if isinstance(definition, nodes.ColumnDef):
-        if change.kind == "add column":
-            column = quoted(definition.colname)
-            sql = re.sub(r"^ADD (?:COLUMN )?(?:IF NOT EXISTS )?", "", action_sql(action))
-            parts = {"column": column, "definition": sql.removeprefix(column).strip()}
-            locks = dict(change.locks)
-            for constraint in every(definition, nodes.Constraint):
-                if constraint.pktable is not None:
-                    locks.setdefault(name_of(constraint.pktable), SHARE_ROW_EXCLUSIVE)
-            return change._replace(parts=change.parts | parts, locks=locks)
-        parts = present(column=name, type=type_sql(definition.type_name))
-        return change._replace(parts=change.parts | parts)
-    if action.subtype == pg_query_pb2.AT_ColumnDefault:
-        default = expression(definition)
-        kind = "default" if default else "no default"
-        return change._replace(
-            kind=kind, parts=change.parts | present(column=name, default=default)
-        )
-    locks = dict(change.locks)
-    if isinstance(definition, RangeVar) and change.kind == "add inherit":
-        locks[name_of(definition)] = SHARE_UPDATE_EXCLUSIVE
-    part = "name" if change.kind in NAMED_ACTIONS else "column"
-    cascade = "CASCADE" if action.behavior == pg_query_pb2.DROP_CASCADE else ""
-    parts = change.parts | present(cascade=cascade, **{part: name})
-    return change._replace(parts=parts, locks=locks)
-
-
-def of_constraint(node: nodes.Constraint, change: Change) -> Change:
-    """Return the change that adds a constraint."""
-    table = change.parts["table"]
-    name = quoted(node.conname) if node.conname else ""
-    not_valid = "NOT VALID" if node.skip_validation else ""
-    parts = change.parts | present(name=name)
-    if node.contype == pg_query_pb2.CONSTR_FOREIGN:
-        actions = [
-            f"ON {event} {FOREIGN_KEY_ACTIONS[action]}"
-            for event, action in (("DELETE", node.fk_del_action), ("UPDATE", node.fk_upd_action))
-            if action in FOREIGN_KEY_ACTIONS
-        ]
-        referent = name_of(node.pktable)
-        parts |= present(
-            columns=names(node.fk_attrs),
-            referent=referent,
-            remote=names(node.pk_attrs),
-            rest=" ".join(filter(None, [*actions, not_valid])),
-        )
-        locks = {table: SHARE_ROW_EXCLUSIVE, referent: SHARE_ROW_EXCLUSIVE}
-        return change._replace(kind="foreign key", parts=parts, locks=locks)
-    if node.contype == pg_query_pb2.CONSTR_CHECK:
-        condition = expression(node.raw_expr)
-        parts |= {"condition": condition, "rest": f"({condition}) {not_valid}".strip()}
-        return change._replace(kind="check", parts=parts)
-    if node.contype == pg_query_pb2.CONSTR_NOTNULL:
-        parts |= present(column=names(node.keys), rest=not_valid)
-        return change._replace(kind="not null", parts=parts)
-    if node.contype == pg_query_pb2.CONSTR_UNIQUE and not node.indexname:
-        return change._replace(kind="unique", parts=parts | {"columns": names(node.keys)})
-    if node.contype == pg_query_pb2.CONSTR_PRIMARY and not node.indexname:
-        return change._replace(kind="primary key", parts=parts | {"columns": names(node.keys)})
-    is_exclusion = node.contype == pg_query_pb2.CONSTR_EXCLUSION
-    kind = "exclusion" if is_exclusion else "constraint using index"
-    return change._replace(kind=kind, parts=parts)
-
-
-# rows
-
-
-def of_update(node: nodes.UpdateStmt) -> Iterator[Change]:
-    """Yield an UPDATE."""
-    table = name_of(node.relation)
-    assignments = ", ".join(
-        f"{quoted(target.name)} = {expression(target.val)}"
-        for target in node.target_list
-        if isinstance(target, nodes.ResTarget) and not isinstance(target.val, nodes.MultiAssignRef)
-    )
-    is_simple = not node.from_clause and not any(
-        isinstance(target.val, nodes.MultiAssignRef)
-        for target in node.target_list
-        if isinstance(target, nodes.ResTarget)
-    )
-    parts = present(
-        table=table,
-        alias=alias_of(node.relation),
-        assignments=assignments,
-        where=expression(node.where_clause),
-    )
-    if not is_simple:
-        parts["cte"] = ""
-    yield Change("update", parts, {table: ROW_EXCLUSIVE})
-
-
-def alias_of(relation: RangeVar | None) -> str:
-    """Return the alias of a table; empty without one."""
-    return quoted(relation.alias.aliasname) if relation and relation.alias else ""
-
-
-def of_delete(node: nodes.DeleteStmt) -> Iterator[Change]:
-    """Yield a DELETE."""
-    table = name_of(node.relation)
-    parts = present(table=table, alias=alias_of(node.relation), where=expression(node.where_clause))
-    yield Change("delete", parts, {table: ROW_EXCLUSIVE})
-
-
-def of_insert(node: nodes.InsertStmt) -> Iterator[Change]:
-    """Yield an INSERT: of rows, of what a query returns, or one that updates rows as well."""
-    table = name_of(node.relation)
-    conflict = node.on_conflict_clause
-    updates = conflict is not None and conflict.action == pg_query_pb2.ONCONFLICT_UPDATE
-    is_query = isinstance(node.select_stmt, nodes.SelectStmt) and any(
-        select.from_clause for select in every(node.select_stmt, nodes.SelectStmt)
-    )
-    kind = "upsert" if updates else "insert query" if is_query else "insert"
-    yield Change(kind, {"table": table}, {table: ROW_EXCLUSIVE})
-
-
-def of_merge(node: nodes.MergeStmt) -> Iterator[Change]:
-    """Yield an UPDATE and a DELETE for the branches of a MERGE."""
-    table = name_of(node.relation)
-    commands = {clause.command_type for clause in every(node, nodes.MergeWhenClause)}
-    kinds = {pg_query_pb2.CMD_UPDATE: "update", pg_query_pb2.CMD_DELETE: "delete"}
-    for command, kind in kinds.items():
-        if command in commands:
-            yield Change(kind, {"table": table, "cte": ""}, {table: ROW_EXCLUSIVE})
-    if pg_query_pb2.CMD_INSERT in commands:
-        yield Change("insert query", {"table": table}, {table: ROW_EXCLUSIVE})
-
-
-def of_copy(node: nodes.CopyStmt) -> Iterator[Change]:
-    """Yield a COPY, and the write whose rows it copies."""
-    if node.query is not None and not isinstance(node.query, nodes.SelectStmt):
-        yield from changes_of(node.query)
-    table = name_of(node.relation)
-    if node.is_program or node.filename:
-        locks = {table: ROW_EXCLUSIVE} if node.is_from else {}
-        yield Change("copy file", present(table=table), locks)
-    elif node.is_from:
-        yield Change("insert query", {"table": table}, {table: ROW_EXCLUSIVE})
-    else:
-        yield Change("select", {})
-
-
-def of_explain(node: nodes.ExplainStmt) -> Iterator[Change]:
-    """Yield what EXPLAIN ANALYZE runs; EXPLAIN by itself runs nothing."""
-    if node.query is not None and any(
-        option.defname == "analyze" for option in node.options if isinstance(option, nodes.DefElem)
-    ):
-        yield from changes_of(node.query)
-    else:
-        yield Change("select", {})
-
-
-def of_prepare(node: nodes.PrepareStmt) -> Iterator[Change]:
-    """Yield what a prepared statement will do when it is executed."""
-    if node.query is not None:
-        yield from changes_of(node.query)
-
-
-# types, rights, settings
-
-
-def of_enum(node: nodes.AlterEnumStmt) -> Iterator[Change]:
-    """Yield a label that is added to an enum or renamed."""
-    name = ".".join(map(quoted, strings(node.type_name)))
-    label, old = (as_literal(value) if value else "" for value in (node.new_val, node.old_val))
-    kind = "rename label" if old else "add label"
-    yield Change(kind, present(name=name, label=label, old=old))
-
-
-def of_grant(node: nodes.GrantStmt) -> Iterator[Change]:
-    """Yield rights that are granted or revoked."""
-    has_columns = any(right.cols for right in every(node, nodes.AccessPriv))
-    kind = "grant" if node.is_grant else "revoke"
-    if has_columns and node.is_grant:
-        kind = "column grant"
-    tables = [name_of(item) for item in node.objects if isinstance(item, RangeVar)]
-    for table in tables or [""]:
-        yield Change(kind, present(table=table))
-
-
-def of_setting(node: nodes.VariableSetStmt) -> Iterator[Change]:
-    """Yield a setting of the session or the transaction."""
-    constants = (argument for argument in node.args if isinstance(argument, nodes.A_Const))
-    value = ", ".join(map(expression, constants))
-    parts = present(name=node.name, value=value, local="LOCAL" if node.is_local else "")
-    yield Change("lock timeout" if node.name == "lock_timeout" else "set", parts)
-
-
-def of_execute(node: nodes.ExecuteStmt) -> Iterator[Change]:
-    """Yield a change that only the preparation of the statement shows."""
-    yield Change(UNSEEN, {"prepared": node.name})
-
-
-def of_unseen(_: AstNode) -> Iterator[Change]:
-    """Yield a change that the SQL doesn't show."""
-    yield Change(UNSEEN, {})
-
-
-READERS: dict[type[AstNode], Callable[[Any], Iterator[Change]]] = {
-    nodes.AlterEnumStmt: of_enum,
-    nodes.AlterObjectSchemaStmt: of_alter_object,
-    nodes.AlterOwnerStmt: of_alter_object,
-    nodes.AlterPolicyStmt: with_lock("alter policy", ACCESS_EXCLUSIVE),
-    nodes.AlterSeqStmt: of_sequence,
-    nodes.AlterTableStmt: of_alter_table,
-    nodes.CallStmt: of_unseen,
-    nodes.ClusterStmt: of_maintenance,
-    nodes.CommentStmt: of_comment,
-    nodes.CopyStmt: of_copy,
-    nodes.CreatePolicyStmt: with_lock("create policy", ACCESS_EXCLUSIVE),
-    nodes.CreateStatsStmt: with_lock("create statistics", SHARE_UPDATE_EXCLUSIVE),
-    nodes.CreateStmt: of_create_table,
-    nodes.CreateTableAsStmt: of_table_as,
-    nodes.CreateTrigStmt: with_lock("create trigger", SHARE_ROW_EXCLUSIVE),
-    nodes.DeleteStmt: of_delete,
-    nodes.DoStmt: of_unseen,
-    nodes.DropStmt: of_drop,
-    nodes.ExecuteStmt: of_execute,
-    nodes.ExplainStmt: of_explain,
-    nodes.GrantStmt: of_grant,
-    nodes.IndexStmt: of_index,
-    nodes.InsertStmt: of_insert,
-    nodes.LockStmt: of_lock,
-    nodes.MergeStmt: of_merge,
-    nodes.PrepareStmt: of_prepare,
-    nodes.RefreshMatViewStmt: of_refresh,
-    nodes.ReindexStmt: of_reindex,
-    nodes.RenameStmt: of_rename,
-    nodes.RuleStmt: with_lock("create rule", ACCESS_EXCLUSIVE),
-    nodes.SelectStmt: of_select,
-    nodes.TruncateStmt: of_truncate,
-    nodes.UpdateStmt: of_update,
-    nodes.VacuumStmt: of_maintenance,
-    nodes.VariableSetStmt: of_setting,
-    nodes.ViewStmt: of_view,
-}
+        is_named = kind.endswith((" constraint", " rule", " trigger", "validate"))
+        name = quoted(action.name or getattr(definition, "colname", ""))
+        parts = {"name" if is_named else "column": name}
+    locks = {table: mode or ""} | other_locks(action, table)
+    return Change(kind, {"table": table} | present(**parts), locks, action)

@@ -155,6 +155,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(0 if asyncio.run(run_all(names, logs)) else 1)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; what the run started has ended")
     except NoPackages as error:
         sys.exit(f"make ha needs etcd and HAProxy of Debian: {error}")
 

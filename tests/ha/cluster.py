@@ -254,7 +254,8 @@ class Cluster:
             assert node.patroni is not None
             node.patroni.kill()
             await node.patroni.wait()
-        await asyncio.to_thread(node.postgresql.kill)
+        with suppress(ProcessLookupError, FileNotFoundError):  # Patroni was starting it anew
+            await asyncio.to_thread(node.postgresql.kill)
 
     def freeze(self, node: Node) -> ExitStack:
         """Stop a node's Patroni and PostgreSQL by SIGSTOP; closing the result lets them go on."""

@@ -23,14 +23,19 @@ async def during_migration(make: Make, run: Run, cluster: Cluster) -> str:
     clone = await prepare(run)
     url = run.world.service_url
     migrators = [await start_migration(run, clone, url=url) for _ in range(2)]
-    async with run.administrator() as administrator, asyncio.timeout(MOMENT_TIMEOUT):
-        while not await administrator.fetchval(MOMENT):
-            if all(migrator.returncode is not None for migrator in migrators):
-                run.complaints.append("the migration ended before the moment came")
-                break
-    run.began()
-    await make(run, cluster)
-    words = await outcome(run, migrators)
+    try:
+        async with run.administrator() as administrator, asyncio.timeout(MOMENT_TIMEOUT):
+            while not await administrator.fetchval(MOMENT):
+                if all(migrator.returncode is not None for migrator in migrators):
+                    run.complaints.append("the migration ended before the moment came")
+                    break
+        run.began()
+        await make(run, cluster)
+        words = await outcome(run, migrators)
+    finally:  # also where the run is interrupted
+        for migrator in migrators:
+            if migrator.returncode is None:
+                migrator.kill()
     if "went on" not in words:
         await succeed(run, clone, url)
         words = f"{words}; the next run finished it"
@@ -58,7 +63,11 @@ async def outcome(run: Run, migrators: list[Process]) -> str:
 async def succeed(run: Run, clone: Path, url: str, *arguments: str) -> None:
     """Complain where a command fails; without arguments it is `alembic upgrade head`."""
     process = await start_migration(run, clone, *arguments, url=url)
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode != 0:
         words = " ".join(arguments) or "alembic upgrade head"
         run.complaints.append(f"{words} failed: {output.decode()[-1_000:]}")

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
+from safely.database import Outage, connected
 from safely.scratch.embedded import Server
 from tests import dying_databases
 from tests.commands import run_alembic, run_migrations, start_alembic
@@ -32,6 +34,8 @@ FAULTS = [
 ROWS = """\
 INSERT INTO users (name)
 SELECT CASE WHEN n % 10 > 0 THEN 'Name ' || n END FROM generate_series(1, 300) AS n"""
+
+CANCEL_WAITS = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
 def last_words(process: subprocess.CompletedProcess[str]) -> str:
@@ -146,6 +150,52 @@ async def test_a_server_that_is_killed_midway_is_told_in_a_line_and_the_next_run
     run_alembic(url, "upgrade", "head")
     run_alembic(url, "check")
     assert await leftovers("postgresql", url) == []
+
+
+async def test_a_commit_whose_wait_for_a_standby_was_cancelled_is_not_told_as_done(
+    own_server: Server,
+) -> None:
+    url = own_server.url("postgres")
+    superuser = await asyncpg.connect(url)
+    await superuser.execute("ALTER ROLE postgres SET client_min_messages = 'error'")
+    await dying_databases.hold_commits(superuser)
+    upgrade = await start_alembic(url, "upgrade", "0001")
+    await moment(url, "a step commits")
+    await superuser.execute(CANCEL_WAITS)
+    printed, _ = await upgrade.communicate()
+    assert upgrade.returncode != 0
+    assert b"Traceback" not in printed
+    *_, line = printed.decode().splitlines()
+    assert "stored a COMMIT on the primary alone" in line
+    assert "Run `alembic upgrade 0001` when that is mended: it goes on from there" in line
+    await superuser.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    await superuser.execute("SELECT pg_reload_conf()")
+    await superuser.close()
+    run_alembic(url, "upgrade", "0001")
+    assert run_alembic(url, "current").stdout.strip().startswith("0001")
+    assert await leftovers("postgresql", url) == []
+
+
+async def test_a_statement_outside_of_transactions_needs_the_standby_too(
+    own_server: Server,
+) -> None:
+    url = own_server.url("postgres")
+    superuser = await asyncpg.connect(url)
+    await superuser.execute("CREATE TABLE notes (id int)")
+    await dying_databases.hold_commits(superuser)
+
+    async def build() -> None:
+        async with connected(url) as engine, engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(text("CREATE INDEX CONCURRENTLY notes_id ON notes (id)"))
+
+    building = asyncio.create_task(build())
+    while not building.done():
+        await superuser.execute(CANCEL_WAITS)
+        await asyncio.sleep(0.01)
+    with pytest.raises(Outage, match="stored a COMMIT on the primary alone"):
+        await building
+    await superuser.close()
 
 
 async def test_a_full_disk_of_the_server_is_told_in_a_line_and_the_next_run_completes(

@@ -11,7 +11,7 @@ from postgast import nodes, parse, pg_query_pb2
 from safely.lint import lint
 from safely.lint.checks.kinds import CHECKED_ELSEWHERE, HARMLESS, RULE_OF_KIND
 from safely.lint.checks.settings import BEGINNINGS, WITHOUT_EFFECT
-from safely.lint.statements import ACTIONS, changes, words
+from safely.lint.statements import KINDS, OTHER_TABLES, changes, kind_of
 from tests.dangers import OPTIONS
 
 EXAMPLES = {
@@ -207,9 +207,23 @@ async def test_postgresql_knows_the_functions_without_effect(driver: Any) -> Non
 
 @pytest.mark.parametrize("name", pg_query_pb2.AlterTableType.keys()[1:])
 def test_each_action_of_alter_table_is_known(name: str) -> None:
-    subtype = name.removeprefix("AT_")
-    if subtype not in INTERNAL:
-        kind = ACTIONS.get(subtype, words(subtype))
-        constraint_or_default = {"add constraint", "column default"}  # further kinds are made of it
-        known = {*RULE_OF_KIND, *HARMLESS, *CHECKED_ELSEWHERE, *constraint_or_default}
-        assert kind in known, kind
+    if name.removeprefix("AT_") not in INTERNAL:
+        action = pg_query_pb2.AlterTableCmd(subtype=pg_query_pb2.AlterTableType.Value(name))
+        kind, _ = kind_of(nodes.AlterTableCmd(action))
+        # `add constraint` has a line for each type of a constraint
+        assert kind in {*RULE_OF_KIND, *HARMLESS, *CHECKED_ELSEWHERE, "add constraint"}, kind
+
+
+def test_the_tables_of_kinds_name_what_the_parser_has() -> None:
+    messages = pg_query_pb2.DESCRIPTOR.message_types_by_name.values()
+    fields = [field for message in messages for field in message.fields]
+    enums = [field.enum_type for field in fields if field.enum_type is not None]
+    parsers = {
+        *(message.name for message in messages),
+        *(field.name for field in fields),
+        *(value.name for enum in enums for value in enum.values),
+    }
+    words = {word for line in KINDS for word in line.replace("|", " ").split()}
+    options = {"concurrently", "full", "restart", "temporary"}
+    assert words - parsers == options
+    assert {word.lstrip(".") for line in OTHER_TABLES for word in line.split()} <= parsers

@@ -443,7 +443,7 @@ PLAIN = {  # a harmful line: the rule that reports it, and the code to write ins
 
 def test_a_column_that_refers_to_another_table_locks_both(chain: Path, draft: Draft) -> None:
     draft('op.execute("ALTER TABLE users ADD a text REFERENCES idempotency_key (key)")')
-    assert rules(chain) == ["raw-op", "two-tables"]
+    assert rules(chain) == ["foreign-key-without-index", "raw-op", "two-tables"]
 
 
 @pytest.mark.parametrize("line", PLAIN)
@@ -553,6 +553,38 @@ def test_changing_a_new_table_keeps_nobody_waiting(chain: Path, draft: Draft) ->
     )
     assert set(rules(chain)) == {"raw-op"}
     assert all("Nobody waits: the table is new." in finding.why for finding in findings_of(chain))
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        (
+            "CREATE INDEX ix_users_age ON ONLY users (age)",
+            "the statement blocks writes of users for an instant",
+        ),
+        (
+            "COPY users (age) FROM STDIN",
+            "inserting the rows of COPY into users is one long transaction",
+        ),
+        (
+            "INSERT INTO users SELECT * FROM others",
+            "inserting the result of a query into users is one long transaction",
+        ),
+    ],
+)
+def test_a_message_says_what_this_form_of_a_statement_does(
+    chain: Path, draft: Draft, sql: str, message: str
+) -> None:
+    draft(f'op.execute("{sql}")')
+    assert [finding.message for finding in findings_of(chain)] == [message]
+
+
+def test_a_new_table_that_is_renamed_stays_new(chain: Path, draft: Draft) -> None:
+    draft(
+        'op.execute("CREATE TABLE teams (id bigint); ALTER TABLE teams RENAME TO groups; "\n'
+        '"CREATE INDEX ix_groups ON groups (id)")'
+    )
+    assert set(rules(chain)) == {"raw-op"}
 
 
 def test_not_null_after_a_validated_check_is_harmless(chain: Path, draft: Draft) -> None:

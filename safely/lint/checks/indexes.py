@@ -32,19 +32,22 @@ class Index(NamedTuple):
 def check(direction: Direction) -> Iterator[Finding]:
     """Yield the findings about indexes that are made or missing, whatever emitted them."""
     created: list[Index] = []
+    added: set[tuple[str, str]] = set()  # table and column
     for statement in direction.statements:
         for change in changes(statement.text):
             if isinstance(change.node, nodes.IndexStmt):
                 if direction.up:
                     yield from index(direction, statement, change, created)
                 created += plain(change)
+            if change.kind == "add column":
+                added.add((change.table, change.node.def_.colname))
             yield from documents(direction, statement, change)
             if not statement.from_safely:
                 yield from names_taken(direction, statement, change)
     if direction.up:
         for statement in direction.statements:
             for change in changes(statement.text):
-                yield from foreign_key(direction, statement, change, created)
+                yield from foreign_key(direction, statement, change, created, added)
 
 
 def index(
@@ -107,12 +110,17 @@ def of_table(table: sa.Table) -> Iterator[Index]:
 
 
 def foreign_key(
-    direction: Direction, statement: Statement, change: Change, created: list[Index]
+    direction: Direction,
+    statement: Statement,
+    change: Change,
+    created: list[Index],
+    added: set[tuple[str, str]],
 ) -> Iterator[Finding]:
     """Yield a finding about a foreign key of a table in the models if no index begins with it."""
     tables = [table for table in direction.metadata.tables.values() if table.name == change.table]
     # a later revision may have dropped the columns, which the models lack then
     names = {column.name for table in tables for column in table.columns}
+    names |= {column for table, column in added if table == change.table}
     indexes = [*created, *(index for table in tables for index in of_table(table))]
     for columns, referent in keys(tables, change):
         if names.issuperset(columns) and not any(
@@ -132,11 +140,14 @@ def foreign_key(
 
 def keys(tables: list[sa.Table], change: Change) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield the columns and the referent of each foreign key that a change adds."""
-    if change.kind in ("foreign key", "create table"):
-        for constraint in every(change.node, nodes.Constraint):
-            if constraint.contype == pg_query_pb2.CONSTR_FOREIGN and constraint.fk_attrs:
-                referent = constraint.pktable.relname if constraint.pktable else "…"
-                yield tuple(strings(constraint.fk_attrs)), referent
+    if change.kind in ("add column", "foreign key", "create table"):
+        columns = [(column, [column.colname]) for column in every(change.node, nodes.ColumnDef)]
+        for node, own in [*columns, (change.node, [])]:
+            for constraint in every(node, nodes.Constraint):
+                names = strings(constraint.fk_attrs) or own
+                if constraint.contype == pg_query_pb2.CONSTR_FOREIGN and names:
+                    referent = constraint.pktable.relname if constraint.pktable else "…"
+                    yield tuple(names), referent
     elif change.kind == "validate":  # `safely` adds a foreign key in a block, and validates it
         for table in tables:
             for key in table.foreign_key_constraints:

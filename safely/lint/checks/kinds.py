@@ -5,13 +5,23 @@ from collections.abc import Iterator
 from postgast import nodes
 from postgast.nodes import AstNode
 
+from safely.database import as_literal
 from safely.lint.checks.tables import is_in_transaction
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.statements import (
+    ACCESS_EXCLUSIVE,
+    CONCURRENT,
+    CREATE_TABLE,
+    SYNTAX_ERROR,
+    UNSEEN,
+    WITHOUT_WAITING,
+    Change,
+    changes,
+)
 
 RULE_OF_KIND = {
     # clients wait
@@ -128,7 +138,7 @@ CHECKED_ELSEWHERE = {  # in tables.py, settings.py, rights.py, order.py
     "add column", "add label", "alter collation", "alter domain", "alter function", "check",
     "column grant", "copy file", "create function", "create index", "create table", "default",
     "delete", "discard", "drop column", "drop index", "drop table", "foreign key", "grant",
-    "lock", "lock timeout", "no default", "not null", "null", "primary key", "rename constraint",
+    "lock", "no default", "not null", "null", "primary key", "rename constraint",
     "rename index", "rewrite", "set", SYNTAX_ERROR, "transaction", "truncate", "type", "unique",
     UNSEEN, "update", "validate",
 }  # fmt: skip
@@ -139,13 +149,13 @@ OUTSIDE_OF_TRANSACTIONS = {
     "alter system", "create subscription", "create table space", "createdb", "drop table space",
     "dropdb",
 }  # fmt: skip
+CASCADING = (nodes.AlterTableCmd, nodes.DropStmt, nodes.TruncateStmt)
 CONCURRENTLY = ("detach partition", "reindex")  # tables.py knows indexes
 # what an upgrade has brought and its downgrade takes back does no harm to the older builds
 ONLY_IN_UPGRADES = {
     "alter-sequence", "create-table-as", "drop-object", "extension", "grant-to-public", "identity",
     "owner", "rename", "replace-function", "replace-view", "revoke",
 }  # fmt: skip
-CREATE_TABLE = ("create table", "create table as")
 
 
 def check(direction: Direction) -> Iterator[Finding]:
@@ -169,11 +179,13 @@ def rules_of(direction: Direction, statement: Statement, change: Change) -> Iter
     special = next((rule for applies, rule in SPECIAL_CASES if applies(change)), None)
     if special is not None:
         yield special
-    elif "concurrently" in change.parts:
+    elif change.has(*CONCURRENT):
         if kind in CONCURRENTLY and is_in_transaction(direction, statement):
             yield "concurrently-in-transaction"
     elif kind in RULE_OF_KIND:
-        yield RULE_OF_KIND[kind]
+        blocks = not set(WITHOUT_WAITING).issuperset(change.locks.values())
+        if blocks or RULE_OF_KIND[kind] != "brief-lock":
+            yield RULE_OF_KIND[kind]
     elif kind in HARMLESS | CHECKED_ELSEWHERE:
         return
     elif kind.startswith("drop "):
@@ -186,7 +198,8 @@ def rules_of(direction: Direction, statement: Statement, change: Change) -> Iter
 
 def cascades(change: Change) -> bool:
     """Return whether a statement reaches what depends on its object; of a type: typed tables."""
-    return "cascade" in change.parts and change.kind != "alter type"
+    is_cascade = isinstance(change.node, CASCADING) and change.has("DROP_CASCADE")
+    return is_cascade and change.kind != "alter type"
 
 
 def is_partition(change: Change) -> bool:
@@ -198,6 +211,11 @@ def inherits(change: Change) -> bool:
     """Return whether a new table is a child of another one, and no partition."""
     node = change.node
     return isinstance(node, nodes.CreateStmt) and bool(node.inh_relations) and not node.partbound
+
+
+def is_of_parent(change: Change) -> bool:
+    """Return whether a new index is that of a partitioned table alone, without its partitions."""
+    return isinstance(change.node, nodes.IndexStmt) and not change.has("inh")
 
 
 def refuses_transaction(change: Change) -> bool:
@@ -242,7 +260,7 @@ def is_checked(change: Change) -> bool:
 
 def forbids_null(change: Change) -> bool:
     """Return whether a column is made NOT NULL without a look at its rows."""
-    return change.kind == "not null" and "NOT VALID" in change.parts.get("rest", "")
+    return change.kind == "not null" and change.has("skip_validation")
 
 
 def restarts(change: Change) -> bool:
@@ -259,6 +277,7 @@ SPECIAL_CASES = (  # the first that applies decides
     (cascades, "cascade"),
     (is_partition, "create-partition"),
     (inherits, "inherit"),
+    (is_of_parent, "brief-lock"),
     (forbids_null, "not-null-not-valid"),
     (is_checked, "domain-constraint"),
     (restarts, "sequence-restart"),
@@ -267,7 +286,12 @@ SPECIAL_CASES = (  # the first that applies decides
 
 def finding(direction: Direction, rule: str, statement: Statement, change: Change) -> Finding:
     """Return a finding, which names the object that the change is about."""
-    names = {"object": named(change), "mode": change.mode}
+    names = {
+        "object": named(change),
+        "mode": change.mode,
+        "blocked": "reads and writes" if ACCESS_EXCLUSIVE in change.locks.values() else "writes",
+        "rows": "the rows of COPY" if change.has("CopyStmt") else "the result of a query",
+    }
     if rule == "trigger":
         name = unqualified(change.parts.get("name", ""))
         names["trigger"] = f"the trigger {name}" if name else "each trigger"
@@ -286,8 +310,8 @@ def named(change: Change) -> str:
     """Return the object of a change in words, such as `the view open_orders`."""
     if "column" in change.parts:
         return description(change)
-    if "old" in change.parts:
-        return f"the label {change.parts['old']} of {unqualified(change.parts['name'])}"
+    if change.kind == "rename label":
+        return f"the label {as_literal(change.node.old_val)} of {unqualified(change.parts['name'])}"
     name = unqualified(change.parts.get("name", "")) or change.table
     kind = change.kind.removeprefix("drop ").replace("statistic ext", "statistics")
     return f"the {kind} {name}" if change.kind.startswith("drop ") else name or ALL

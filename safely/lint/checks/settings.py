@@ -10,7 +10,7 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import UNSEEN, Change, changes
+from safely.lint.statements import UNSEEN, Change, changes, inner_statements
 from safely.lint.volatility import STABLE_FUNCTIONS
 
 RULE_OF_SETTING = {
@@ -86,7 +86,7 @@ def check(direction: Direction) -> Iterator[Finding]:
 
 def setting(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about SET, RESET and DISCARD."""
-    name = change.parts.get("name", "").lower()
+    name = unqualified(change.parts.get("name", "")).lower()
     node = change.node
     resets_all = (
         node.kind == pg_query_pb2.VAR_RESET_ALL
@@ -119,8 +119,7 @@ def runs_query(node: Any) -> bool:
     The functions of other statements compute values, which is what these are judged by.
     """
     if isinstance(node, nodes.ExplainStmt):
-        analyzes = any(option.defname == "analyze" for option in every(node, nodes.DefElem))
-        return analyzes and runs_query(node.query)
+        return any(map(runs_query, inner_statements(node)))
     return isinstance(node, nodes.SelectStmt | nodes.CreateTableAsStmt | nodes.DeclareCursorStmt)
 
 

@@ -1,11 +1,16 @@
 """The subjects of a revision: operations about one column or one new table have one subject."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from postgast import walk_typed
+from postgast.nodes import AstNode
+
 from safely.lint.directions import Direction
 from safely.lint.findings import Finding
+from safely.lint.parsing import strings
 from safely.lint.source import NAME_FIRST, Call, Source
 from safely.lint.spellings.calls import code
 from safely.lint.sql_text import identifiers, unqualified
@@ -20,6 +25,9 @@ NOT_COLUMNS = {
 CHANGING = re.compile(
     r"(?:add|allow|alter|change|create|drop|exec|rename|require)_|backfill|execute"
 )
+# attributes of the parser's nodes
+NAMES = ("colname", "conname", "idxname", "name", "newname", "relname", "subname")
+LISTS_OF_NAMES = ("fields", "fk_attrs", "keys")  # of a reference, a foreign key, another key
 WITHOUT_COLUMNS = ("validate", "drop constraint", "drop index")  # their SQL names no columns
 
 
@@ -110,12 +118,21 @@ def read_sql(source: Source, call: Call, new_tables: set[str]) -> Operation | No
     text = source.text(call.node.args[0]) if call.node.args else None
     for change in changes(text or ""):
         if change.table:
-            parts = [] if change.kind in WITHOUT_COLUMNS else list(change.parts.values())
             column = unqualified(change.parts.get("column", ""))
             description = f"{change.table} {column}".strip()
-            names = identifiers(" ".join(parts))
+            names = set() if change.kind in WITHOUT_COLUMNS else set(mentioned(change.node))
             return operation_of(call, description, change.table, names, new_tables)
     return None
+
+
+def mentioned(node: AstNode) -> Iterator[str]:
+    """Yield the names of tables, columns, indexes and constraints in SQL, in lower case."""
+    for _, inner in walk_typed(node):
+        lists = (getattr(inner, attribute, ()) for attribute in LISTS_OF_NAMES)
+        names = (getattr(inner, attribute, "") for attribute in NAMES)
+        for name in (*itertools.chain(*map(strings, lists)), *names):
+            if isinstance(name, str) and name:
+                yield name.lower()
 
 
 def operation_of(

@@ -12,7 +12,7 @@ from safely.lint.checks import subjects
 from safely.lint.checks.type_changes import can_be_wider, rewrites_nothing
 from safely.lint.directions import Direction, description
 from safely.lint.findings import Finding
-from safely.lint.parsing import every, statements, strings
+from safely.lint.parsing import every, statements, strings, type_sql
 from safely.lint.rendering import BEGIN, Statement
 from safely.lint.spellings import column_types, plain_sql
 from safely.lint.spellings.rows import overwrites, required_tests
@@ -84,7 +84,7 @@ def unsafe_change(
     kind = change.kind
     if is_prepared(direction, change):
         return
-    if kind in (UNSEEN, SYNTAX_ERROR, "lock timeout", "column grant"):
+    if kind in (UNSEEN, SYNTAX_ERROR, "column grant"):
         names = {"stopped": "", **change.parts}
         yield direction.finding(kind.replace(" ", "-"), statement, change, **names)
     elif kind == "lock":
@@ -109,8 +109,8 @@ def is_temporary(direction: Direction, change: Change) -> bool:
 
 def is_prepared(direction: Direction, change: Change) -> bool:
     """Return whether EXECUTE runs a statement that the file prepares, where it is checked."""
-    return "prepared" in change.parts and any(
-        node.name == change.parts["prepared"]
+    return isinstance(change.node, nodes.ExecuteStmt) and any(
+        node.name == change.node.name
         for statement in direction.statements
         for parsed in statements(statement.text)
         for node in every(parsed.node, nodes.PrepareStmt)
@@ -144,14 +144,19 @@ def keeps_rows(direction: Direction, statement: Statement, change: Change) -> bo
     """Return whether a change of a type rewrites nothing, by the type that the call says it had."""
     if change.kind != "type" or change.node.def_.raw_default is not None:
         return False
-    return rewrites_nothing(existing_type(direction, statement), change.parts["type"])
+    return rewrites_nothing(existing_type(direction, statement), new_type(change))
 
 
 def may_keep_rows(direction: Direction, statement: Statement, change: Change) -> bool:
     """Return whether a change of a type rewrites nothing on some old type, which nobody names."""
     if change.kind != "type" or change.node.def_.raw_default is not None:
         return False
-    return existing_type(direction, statement) is None and can_be_wider(change.parts["type"])
+    return existing_type(direction, statement) is None and can_be_wider(new_type(change))
+
+
+def new_type(change: Change) -> str:
+    """Return the type that a column gets, as SQL."""
+    return type_sql(change.node.def_.type_name)
 
 
 def existing_type(direction: Direction, statement: Statement) -> ast.expr | None:
@@ -169,12 +174,14 @@ def with_doubt(finding: Finding) -> Finding:
 
 def is_not_valid(change: Change) -> bool:
     """Return whether a constraint is added without a look at the rows."""
-    return "NOT VALID" in change.parts.get("rest", "")
+    return change.has("skip_validation")
 
 
 def index(direction: Direction, statement: Statement, change: Change) -> Iterator[Finding]:
     """Yield a finding about an index that is made or dropped under a lock, or can't be."""
-    if "concurrently" not in change.parts:
+    if isinstance(change.node, nodes.IndexStmt) and not change.has("inh"):
+        return  # ON ONLY, of a partitioned table, which has no rows
+    if not change.has("concurrent"):
         rule = "plain-index" if change.kind == "create index" else "plain-index-drop"
         yield direction.finding(rule, statement, change)
     elif is_in_transaction(direction, statement):
@@ -329,7 +336,8 @@ def lists_ids(condition: nodes.AstNode | None, change: Change) -> bool:
     *owner, column = strings(condition.lexpr.fields)
     value = condition.rexpr
     values = value.items if isinstance(value, nodes.List) else [value]
-    table = unqualified(change.parts.get("alias", change.table))
+    alias = change.node.relation.alias
+    table = alias.aliasname if alias else change.table
     return (
         strings(condition.name) == ["="]
         and column == "id"

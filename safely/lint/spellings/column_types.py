@@ -3,7 +3,7 @@
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, TypeName
 
-from safely.lint.parsing import every, expression, message, strings, type_sql
+from safely.lint.parsing import copied, every, expression, message, strings, type_sql
 from safely.lint.spellings.literals import string_literal
 from safely.lint.spellings.names import Unspelled
 
@@ -104,10 +104,9 @@ def interval(type_: TypeName) -> str:
 
 def pg_query_type(type_: TypeName) -> TypeName:
     """Return the type without its array bounds."""
-    plain = pg_query_pb2.TypeName()
-    plain.CopyFrom(message(type_))
-    del plain.array_bounds[:]
-    return TypeName(plain)
+    plain = copied(type_)
+    del message(plain).array_bounds[:]
+    return plain
 
 
 def collation_of(clause: nodes.CollateClause | None) -> str:

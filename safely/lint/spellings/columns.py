@@ -1,12 +1,11 @@
 """The safe spelling of what ALTER TABLE does to a column."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar
 
-from safely.lint.parsing import expression, message, quoted
+from safely.lint.parsing import copied, expression, message, quoted
 from safely.lint.spellings.column_types import is_serial, type_of
 from safely.lint.spellings.constraints import rule_spelling
 from safely.lint.spellings.literals import (
@@ -88,12 +87,12 @@ DEFERRALS = (
 
 def deferred(rule: nodes.Constraint, attribute: int) -> nodes.Constraint:
     """Return a rule of a column with the attribute that stands behind it."""
-    copy = pg_query_pb2.Constraint()
-    copy.CopyFrom(message(rule))
+    copy = copied(rule)
     if attribute in (pg_query_pb2.CONSTR_ATTR_DEFERRABLE, pg_query_pb2.CONSTR_ATTR_DEFERRED):
-        copy.deferrable = True
-    copy.initdeferred = copy.initdeferred or attribute == pg_query_pb2.CONSTR_ATTR_DEFERRED
-    return nodes.Constraint(copy)
+        message(copy).deferrable = True
+    if attribute == pg_query_pb2.CONSTR_ATTR_DEFERRED:
+        message(copy).initdeferred = True
+    return copy
 
 
 def add_column(change: Change) -> Steps:
@@ -174,28 +173,6 @@ def later_steps(change: Change) -> list[str]:
 def require_column(table: str, column: str, schema: str | None = None) -> str:
     """Return the spelling of SET NOT NULL, for Python expressions."""
     return safely_call("require_column", table, column, fill="…", schema=schema) + FILL
-
-
-def of_column(
-    function: str, last_argument: Callable[[Change], str] | None = None
-) -> Callable[[Change], list[str]]:
-    """Return a speller of a call with the table, the column and perhaps one more argument."""
-
-    def speller(change: Change) -> list[str]:
-        table, schema = altered(change)
-        more = [last_argument(change)] if last_argument else []
-        name = string_literal(change.node.name)
-        return [safely_call(function, table, name, *more, schema=schema)]
-
-    return speller
-
-
-def not_null(change: Change) -> list[str]:
-    """Return the spelling of SET NOT NULL; a constraint with a name of its own has none."""
-    if isinstance(change.node.def_, nodes.Constraint):
-        raise Unspelled
-    table, schema = altered(change)
-    return [require_column(table, string_literal(change.node.name), schema)]
 
 
 def conversion(change: Change) -> str:

@@ -13,7 +13,9 @@ from safely.lint.spellings.literals import (
     yes,
 )
 from safely.lint.spellings.names import Unspelled, automatic_name, table_and_schema
-from safely.lint.statements import FOREIGN_KEY_ACTIONS, Change
+from safely.lint.statements import Change
+
+FOREIGN_KEY_ACTIONS = {"c": "CASCADE", "r": "RESTRICT", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
 def rule_name(change: Change) -> str:

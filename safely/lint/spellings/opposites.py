@@ -4,21 +4,20 @@
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from postgast import nodes, pg_query_pb2
 
-from safely.lint.parsing import every, message, strings
+from safely.lint.parsing import every, strings
 from safely.lint.source import Call, Source
 from safely.lint.spellings import plain_sql
 from safely.lint.spellings.calls import code
-from safely.lint.spellings.columns import require_column
 from safely.lint.spellings.constraints import constraint_name
 from safely.lint.spellings.indexes import automatic_index_name
 from safely.lint.spellings.literals import safely_call, string_literal
-from safely.lint.spellings.names import Unspelled, altered, qualified_name, table_and_schema
-from safely.lint.spellings.plain_sql import NOTHING_TO_UNDO
+from safely.lint.spellings.names import altered, table_and_schema
+from safely.lint.spellings.plain_sql import NOTHING_TO_UNDO, REQUIRED, REST
 from safely.lint.statements import Change
 
 RULE_TYPES = {
@@ -32,7 +31,6 @@ NOTHING = {  # kinds of changes that leave nothing to undo
     "create temporary table",
     "lock",
     "lock rows",
-    "lock timeout",
     "refresh materialized view",
     "reindex",
     "select",
@@ -78,23 +76,8 @@ def of_change(change: Change) -> list[str] | None:
     """Return the calls that undo a change; None where that can't be told."""
     if change.kind in NOTHING:
         return []
-    opposite = OPPOSITES.get(change.kind)
-    try:
-        return None if opposite is None or change.node is None else opposite(change)
-    except Unspelled:
-        return None
-
-
-def of_table(function: str, *more: str) -> Callable[[Change], list[str]]:
-    """Return a function that makes a call about a column, with these arguments behind it."""
-
-    def opposite(change: Change) -> list[str]:
-        table, schema = altered(change)
-        return [
-            safely_call(function, table, string_literal(change.node.name), *more, schema=schema)
-        ]
-
-    return opposite
+    steps = plain_sql.spelled(OPPOSITES, change)
+    return None if steps is None else steps.then
 
 
 def new_column(change: Change) -> list[str]:
@@ -120,69 +103,25 @@ def new_index(change: Change) -> list[str]:
     return [safely_call("drop_index", automatic_index_name(change.node), table, schema=schema)]
 
 
-def new_table(change: Change) -> list[str]:
-    """Return what undoes CREATE TABLE."""
-    table, schema = table_and_schema(change.node.relation)
-    return [safely_call("drop_table", table, schema=schema)]
-
-
-def dropped_column(change: Change) -> list[str]:
-    """Return what undoes DROP COLUMN; only the author knows the type."""
-    table, schema = altered(change)
-    column = f"sa.Column({string_literal(change.node.name)}, …)"
-    return [safely_call("add_column", table, column, schema=schema)]
-
-
-def null(change: Change) -> list[str]:
-    """Return what undoes DROP NOT NULL."""
-    table, schema = altered(change)
-    return [require_column(table, string_literal(change.node.name), schema)]
-
-
-def renamed(change: Change) -> list[str]:
-    """Return what undoes a new name: the opposite one."""
-    node: nodes.RenameStmt = change.node
-    copy = pg_query_pb2.RenameStmt()
-    copy.CopyFrom(message(node))
-    if change.kind in ("rename table", "rename index"):
-        copy.relation.relname, copy.newname = node.newname, copy.relation.relname
-    else:
-        copy.subname, copy.newname = node.newname, node.subname
-    spelling = plain_sql.of_change(change._replace(node=nodes.RenameStmt(copy)))
-    return [] if spelling is None else [spelling]
-
-
-def label(change: Change) -> list[str]:
-    """Return what undoes another label of an enum."""
-    node: nodes.AlterEnumStmt = change.node
-    name, schema = qualified_name(strings(node.type_name))
-    mapping = None
-    if node.old_val:
-        mapping = f"{{{string_literal(node.new_val)}: {string_literal(node.old_val)}}}"
-    call = safely_call(
-        "change_enum", name, "…", renamed=mapping, existing="[…]", columns="[…]", schema=schema
-    )
-    return [call + LABELS_BEFORE]
-
-
-OPPOSITES: dict[str, Callable[[Change], list[str]]] = {
+LABELS = "change_enum({table}, …"
+OPPOSITES: dict[str, plain_sql.Speller] = {
     "add column": new_column,
-    "add label": label,
+    "add label": LABELS + REST + LABELS_BEFORE,
     "check": lambda change: [rule.drop for rule in rules_of(change)],
     "create index": new_index,
-    "create table": new_table,
-    "default": of_table("change_default", "…"),
-    "drop column": dropped_column,
+    "create table": "drop_table({table}{schema})",
+    "default": "change_default({table}, {name}, …{schema})",
+    "drop column": "add_column({table}, sa.Column({name}, …){schema})",
     "foreign key": lambda change: [rule.drop for rule in rules_of(change)],
-    "no default": of_table("change_default", "…"),
-    "not null": of_table("allow_null"),
-    "null": null,
-    "rename column": renamed,
-    "rename constraint": renamed,
-    "rename index": renamed,
-    "rename label": label,
-    "rename table": renamed,
-    "type": of_table("change_type", "…"),
+    "no default": "change_default({table}, {name}, …{schema})",
+    "not null": "allow_null({table}, {column}{schema})",
+    "null": REQUIRED,
+    "rename column": "rename_column({table}, {new}, {name}{schema})",
+    "rename constraint": "rename_constraint({new}, {table}, {name}{schema})",
+    "rename index": "rename_index({new}, …, {table}{schema})",
+    "rename label": LABELS + ", renamed={{{new}: {name}}}" + REST + LABELS_BEFORE,
+    "rename table": "rename_table({new}, {table}{schema})",
+    "type": "change_type({table}, {name}, …{schema})",
     "unique": lambda change: [rule.drop for rule in rules_of(change)],
     "update": lambda _: [NOTHING_TO_UNDO],
 }

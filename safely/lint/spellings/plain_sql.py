@@ -5,26 +5,22 @@ has no argument for a clause, there is no spelling, or a comment that says what 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from postgast import nodes, pg_query_pb2
-from postgast.nodes import AstNode
 
 from safely.lint.parsing import (
     as_node,
     deparsed,
     expression,
-    message,
     parsed,
-    quoted,
     statements,
     strings,
+    with_one,
 )
-from safely.lint.spellings.columns import Steps, add_column, change_type, not_null, of_column
+from safely.lint.spellings.columns import FILL, Steps, add_column, change_type
 from safely.lint.spellings.constraints import add_constraint
 from safely.lint.spellings.indexes import create_index
 from safely.lint.spellings.literals import (
-    safely_call,
     string_literal,
     text_literal,
     without_parameters,
@@ -32,20 +28,19 @@ from safely.lint.spellings.literals import (
 from safely.lint.spellings.names import Unspelled, altered, qualified_name, table_and_schema
 from safely.lint.spellings.rows import backfill, overwrites
 from safely.lint.spellings.tables import create_table
-from safely.lint.statements import Change, changes_of
+from safely.lint.sql_text import unqualified
+from safely.lint.statements import Change, changes_of, path_of
 
 NOTHING_TO_UNDO = 'safely.nothing_to_undo("why the rows stay as they are")'
 LABELS = "  # all labels, in their order; existing and columns for --sql and SQLite"
+RENAMED = ", renamed={{{name}: {new}}}"
+REST = ", existing=[…], columns=[…]{schema})"  # of change_enum
 CASCADE = "  # CASCADE: drop what depends on it first, each in its own call"
-PASSES = {  # ALTER TABLE executes some of its actions before others
-    "drop column": 0,
-    "drop constraint": 0,
-    "null": 0,
-    "no default": 0,
-    "type": 1,
-    "add column": 2,
-}
+FIRST = ("drop column", "drop constraint", "null", "no default")
+PASSES = {**dict.fromkeys(FIRST, 0), "type": 1, "add column": 2}  # of ALTER TABLE, in this order
 LATER = 3
+REQUIRED = "require_column({table}, {name}, fill=…{schema})" + FILL
+Speller = str | Callable[[Change], Steps | list[str]]
 NAMING_ANOTHER = (nodes.ExplainStmt, nodes.PrepareStmt)  # statements in which another stands
 
 
@@ -57,11 +52,16 @@ def of_change(change: Change) -> str | None:
 
 def steps_of(change: Change) -> Steps | None:
     """Return the code to write instead of a change, in steps; None without a spelling."""
-    speller = SPELLERS.get(change.kind)
+    return spelled(SPELLERS, change)
+
+
+def spelled(spellers: dict[str, Speller], change: Change) -> Steps | None:
+    """Return the calls that a table has for the kind of a change; None without."""
+    speller = spellers.get(change.kind)
     if speller is None or change.node is None:
         return None
     try:
-        lines = speller(change)
+        lines = [call_of(speller, change)] if isinstance(speller, str) else speller(change)
     except Unspelled:
         return None
     return lines if isinstance(lines, Steps) else Steps([], lines)
@@ -95,7 +95,8 @@ def of_text(text: str, *, up: bool) -> str | None:
             if spelling is not None:
                 lines.append(spelling)
             elif isinstance(statement.node, nodes.AlterTableStmt):
-                lines.append(execute(with_action(statement.node, change.node)))
+                alone = with_one(statement.node, "cmds", change.node)
+                lines.append(execute(deparsed(as_node(alone))))
             else:
                 return None  # the parts of another statement can't be taken apart
     return "\n".join(dict.fromkeys(lines)) if is_better else None
@@ -106,125 +107,74 @@ def loses_values(change: Change) -> bool:
     return change.kind in ("delete", "truncate", "update") and overwrites(change)
 
 
-def with_action(statement: nodes.AlterTableStmt, action: AstNode) -> str:
-    """Return ALTER TABLE with one of its actions alone."""
-    alone = pg_query_pb2.AlterTableStmt()
-    alone.CopyFrom(message(statement))
-    del alone.cmds[:]
-    alone.cmds.append(as_node(action))
-    return deparsed(pg_query_pb2.Node(alter_table_stmt=alone))
-
-
 def execute(sql: str) -> str:
     """Return the call that executes SQL as it is."""
     return f"op.execute({string_literal(without_parameters(sql))})"
 
 
-def drop(function: str) -> Callable[[Change], list[str]]:
-    """Return a speller of DROP COLUMN or DROP CONSTRAINT."""
-
-    def speller(change: Change) -> list[str]:
-        table, schema = altered(change)
-        name = string_literal(change.node.name)
-        arguments = (table, name) if function == "drop_column" else (name, table)
-        return [safely_call(function, *arguments, schema=schema) + cascade(change)]
-
-    return speller
-
-
-def cascade(change: Change) -> str:
-    """Return a comment about CASCADE, which no operation of `safely` has; empty without it."""
-    return CASCADE if change.node.behavior == pg_query_pb2.DROP_CASCADE else ""
-
-
-def dropped(function: str) -> Callable[[Change], list[str]]:
-    """Return a speller of DROP INDEX, DROP TABLE or DROP TYPE, for one of its objects."""
-
-    def speller(change: Change) -> list[str]:
-        names = [part.strip('"').replace('""', '"') for part in split_name(change)]
-        name, schema = qualified_name(names)
-        note = cascade(change)
-        if function == "drop_enum" and not note:
-            note = "  # for an enum"
-        return [safely_call(function, name, schema=schema) + note]
-
-    return speller
-
-
-def split_name(change: Change) -> list[str]:
-    """Return the parts of the name of an object that is dropped."""
-    for item in change.node.objects:
-        parts = strings(item.items if isinstance(item, nodes.List) else getattr(item, "names", []))
-        if ".".join(map(quoted, parts)) in (change.parts.get("name"), change.parts.get("table")):
-            return parts
-    raise Unspelled
-
-
-def renamed(function: str) -> Callable[[Change], list[str]]:
-    """Return a speller of RENAME."""
-
-    def speller(change: Change) -> list[str]:
-        node: nodes.RenameStmt = change.node
-        if function == "rename_column" and node.relation_type != pg_query_pb2.OBJECT_TABLE:
-            raise Unspelled  # of a view
-        relation, schema = table_and_schema(node.relation)
-        name, new = string_literal(node.subname), string_literal(node.newname)
-        arguments = {
-            "rename_column": (relation, name, new),
-            "rename_constraint": (name, relation, new),
-            "rename_index": (relation, "…", new),
-            "rename_table": (relation, new),
-        }
-        return [safely_call(function, *arguments[function], schema=schema)]
-
-    return speller
+def call_of(template: str, change: Change) -> str:
+    """Return a call of `safely`: a template with the names in a change as Python strings."""
+    node = change.node
+    name = getattr(node, "subname", "")
+    if isinstance(node, nodes.AlterTableCmd):
+        (table, schema), name = altered(change), node.name
+    elif isinstance(node, nodes.AlterEnumStmt):
+        (table, schema), name = qualified_name(strings(node.type_name)), node.old_val
+    elif isinstance(node, nodes.DropStmt):
+        table, schema = qualified_name(path_of(node.objects[0]))
+    else:
+        table, schema = table_and_schema(node.relation)
+    is_of_view = change.kind == "rename column" and node.relation_type != pg_query_pb2.OBJECT_TABLE
+    if is_of_view or ("{name}" in template and not name):  # NOT NULL as a constraint has none
+        raise Unspelled
+    if template.startswith("drop_") and change.has("DROP_CASCADE"):
+        template = template.partition("  #")[0] + CASCADE
+    return "safely." + template.format(
+        table=table,
+        schema=f", schema={schema}" if schema else "",
+        name=string_literal(name),
+        column=string_literal(unqualified(change.parts.get("column", ""))),
+        new=string_literal(getattr(node, "newname", "") or getattr(node, "new_val", "")),
+        default=text_literal(expression(node.def_)) if change.kind == "default" else "",
+    )
 
 
 def change_enum(change: Change) -> list[str]:
     """Return the spelling of ADD VALUE and RENAME VALUE."""
     node: nodes.AlterEnumStmt = change.node
-    name, schema = qualified_name(strings(node.type_name))
-    label = string_literal(node.new_val)
-    mapping = f"{{{string_literal(node.old_val)}: {label}}}" if node.old_val else None
-    labels, note = ["…", label], LABELS
-    if node.new_val_neighbor or node.old_val:
-        labels = ["…"]
-        place = (
+    note, labels = LABELS, "change_enum({table}, …"
+    if neighbor := node.old_val or node.new_val_neighbor:
+        where = (
             "in the place of" if node.old_val else "after" if node.new_val_is_after else "before"
         )
-        note += f"; {label} {place} {string_literal(node.old_val or node.new_val_neighbor)}"
-    return [
-        safely_call(
-            "change_enum", name, *labels, renamed=mapping, existing="[…]", columns="[…]",
-            schema=schema,
-        )
-        + note
-    ]  # fmt: skip
+        note += f"; {string_literal(node.new_val)} {where} {string_literal(neighbor)}"
+    else:
+        labels += ", {new}"
+    return [call_of(labels + (RENAMED if node.old_val else "") + REST, change) + note]
 
 
-SPELLERS: dict[str, Callable[[Change], Any]] = {
+# by the kind of a change: a function, or a call with the names in the change
+SPELLERS: dict[str, Speller] = {
     "add column": add_column,
     "add label": change_enum,
     "check": add_constraint,
     "create index": create_index,
     "create table": create_table,
-    "default": of_column(
-        "change_default", lambda change: text_literal(expression(change.node.def_))
-    ),
-    "drop column": drop("drop_column"),
-    "drop constraint": drop("drop_constraint"),
-    "drop index": dropped("drop_index"),
-    "drop table": dropped("drop_table"),
-    "drop type": dropped("drop_enum"),
+    "default": "change_default({table}, {name}, {default}{schema})",
+    "drop column": "drop_column({table}, {name}{schema})",
+    "drop constraint": "drop_constraint({name}, {table}{schema})",
+    "drop index": "drop_index({table}{schema})",
+    "drop table": "drop_table({table}{schema})",
+    "drop type": "drop_enum({table}{schema})  # for an enum",
     "foreign key": add_constraint,
-    "no default": of_column("change_default", lambda _: "None"),
-    "not null": not_null,
-    "null": of_column("allow_null"),
-    "rename column": renamed("rename_column"),
-    "rename constraint": renamed("rename_constraint"),
-    "rename index": renamed("rename_index"),
+    "no default": "change_default({table}, {name}, None{schema})",
+    "not null": REQUIRED,
+    "null": "allow_null({table}, {name}{schema})",
+    "rename column": "rename_column({table}, {name}, {new}{schema})",
+    "rename constraint": "rename_constraint({name}, {table}, {new}{schema})",
+    "rename index": "rename_index({table}, …, {new}{schema})",
     "rename label": change_enum,
-    "rename table": renamed("rename_table"),
+    "rename table": "rename_table({table}, {new}{schema})",
     "type": change_type,
     "unique": add_constraint,
     "update": backfill,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from postgast import nodes, pg_query_pb2
 from postgast.nodes import AstNode, RangeVar, TypeName
 
-from safely.lint.parsing import deparsed, every, expression, message, quoted, strings
+from safely.lint.parsing import copied, deparsed, every, expression, message, quoted, strings
 from safely.lint.spellings.literals import safely_call, string_literal
 from safely.lint.spellings.names import Unspelled, table_and_schema
 from safely.lint.statements import Change
@@ -107,9 +107,7 @@ def without_alias(node: nodes.UpdateStmt) -> nodes.UpdateStmt | None:
     if relation is None:
         return None
     alias = relation.alias.aliasname if relation.alias else relation.relname
-    copy = pg_query_pb2.UpdateStmt()
-    copy.CopyFrom(message(node))
-    own = nodes.UpdateStmt(copy)
+    own = copied(node)
     subqueries = [inner for inner in every(own, nodes.SelectStmt) if inner.from_clause]
     inner_names = {
         inner.alias.aliasname if inner.alias else inner.relname
@@ -122,14 +120,10 @@ def without_alias(node: nodes.UpdateStmt) -> nodes.UpdateStmt | None:
         *owner, _ = column.fields
         if owner and strings(owner)[-1:] == [alias]:
             fields = message(column).fields
-            last = fields[-1]
-            kept = pg_query_pb2.Node()
-            kept.CopyFrom(last)
-            del fields[:]
+            del fields[:-1]
             if subqueries:
                 name = pg_query_pb2.String(sval=relation.relname)
-                fields.append(pg_query_pb2.Node(string=name))
-            fields.append(kept)
+                fields.insert(0, pg_query_pb2.Node(string=name))
     return own
 
 
