@@ -15,7 +15,9 @@ AFTER_DOWNGRADE = "after the downgrade"
 AFTER_SECOND_UPGRADE = "after the second upgrade"
 
 # what keeps both columns of a changed type in step stays until it is purged
-STAYS = re.compile(r"(function|trigger) sync_retyped\w*.*: was added")
+STAYS = re.compile(
+    r"(function|trigger) sync_retyped\w*.*: was added|view \"?at_.*: was .*\b_aside_\w+\"? AS "
+)
 COLUMNS = """\
 SELECT relname, attname FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE relnamespace = to_regnamespace($1) AND attnum > 0 AND NOT attisdropped"""

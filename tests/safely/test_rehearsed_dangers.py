@@ -121,7 +121,7 @@ def test_a_danger_gets_the_verdict_that_its_file_argues(danger: Danger, tmp_path
 
 
 def test_what_does_no_harm_passes(harmless: Path, tmp_path: Path) -> None:
-    """But where a file says why it can't: what it needs isn't there, or a version is in the way."""
+    """Except where a file says otherwise: it lacks something, or can't be taken a second time."""
     verdict = rehearsed(harmless.read_text(encoding="utf-8"))
     problems = rehearse(tmp_path, harmless)["problems"]
     assert verdict.fits(problems) if verdict else problems == []

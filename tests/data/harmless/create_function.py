@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, function "shout" already exists
 revision = "create_function"
 down_revision = "schema"
 

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, schema "reports" already exists
 revision = "create_schema"
 down_revision = "schema"
 

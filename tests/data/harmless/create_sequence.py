@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, relation "invoice_number" already exists
 revision = "create_sequence"
 down_revision = "schema"
 

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, statistics object "payments_stats" already exists
 revision = "create_statistics"
 down_revision = "schema"
 

@@ -4,6 +4,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, relation "open_orders" already exists
 revision = "create_view"
 down_revision = "schema"
 

@@ -5,6 +5,7 @@ from alembic import op
 
 import safely
 
+# rehearse: no, policy "everybody" for table "invoices" already exists
 revision = "parts_of_new_table"
 down_revision = "schema"
 
