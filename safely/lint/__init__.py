@@ -25,7 +25,8 @@ from safely.lint.rendering import BEGIN, COMMIT, Rendering, render
 from safely.lint.source import Source
 from safely.lint.sql_text import unqualified
 from safely.lint.stand_in import GivenUp, NoAnswer
-from safely.lint.statements import ACCESS_EXCLUSIVE, CREATE_TABLE, changes
+from safely.lint.statement_kinds import ACCESS_EXCLUSIVE, CREATE_TABLE
+from safely.lint.statements import changes
 from safely.lint.views import View, view
 from safely.operations.connection import Refused
 

@@ -13,7 +13,8 @@ from safely.lint.spellings import calls, opposites, plain_sql
 from safely.lint.spellings.columns import conversion
 from safely.lint.spellings.literals import string_literal
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import CONCURRENT, MODES, Change, changes
+from safely.lint.statement_kinds import CONCURRENT, MODES
+from safely.lint.statements import Change, changes
 
 ROWS = {"delete": "rows of {}", "truncate": "the rows of {}", "update": "values of {}"}
 OF_TYPES = ("add label", "rename label", "drop type")

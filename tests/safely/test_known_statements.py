@@ -11,7 +11,8 @@ from postgast import nodes, parse, pg_query_pb2
 from safely.lint import lint
 from safely.lint.checks.kinds import CHECKED_ELSEWHERE, HARMLESS, RULE_OF_KIND
 from safely.lint.checks.settings import BEGINNINGS, WITHOUT_EFFECT
-from safely.lint.statements import KINDS, OTHER_TABLES, changes, kind_of
+from safely.lint.statement_kinds import KINDS, OTHER_TABLES
+from safely.lint.statements import changes, kind_of
 from tests.dangers import OPTIONS
 
 EXAMPLES = {

@@ -13,7 +13,8 @@ from safely.lint.findings import Finding
 from safely.lint.source import Call, Source
 from safely.lint.spellings import calls, plain_sql
 from safely.lint.spellings.rows import overwrites
-from safely.lint.statements import ROW_EXCLUSIVE, changes
+from safely.lint.statement_kinds import ROW_EXCLUSIVE
+from safely.lint.statements import changes
 
 ALLOWED_IMPORTS = {"alembic", "safely", "sqlalchemy"} | sys.stdlib_module_names
 LIBRARIES = {"site-packages", "dist-packages"}  # directories of installed packages

@@ -12,16 +12,15 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import (
+from safely.lint.statement_kinds import (
     ACCESS_EXCLUSIVE,
     CONCURRENT,
     CREATE_TABLE,
     SYNTAX_ERROR,
     UNSEEN,
     WITHOUT_WAITING,
-    Change,
-    changes,
 )
+from safely.lint.statements import Change, changes
 
 RULE_OF_KIND = {
     # clients wait

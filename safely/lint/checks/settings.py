@@ -10,7 +10,8 @@ from safely.lint.findings import Finding
 from safely.lint.parsing import every, statements, strings
 from safely.lint.rendering import Statement
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import UNSEEN, Change, changes, inner_statements
+from safely.lint.statement_kinds import UNSEEN
+from safely.lint.statements import Change, changes, inner_statements
 from safely.lint.volatility import STABLE_FUNCTIONS
 
 RULE_OF_SETTING = {

@@ -17,7 +17,8 @@ from safely.lint.rendering import BEGIN, Statement
 from safely.lint.spellings import column_types, plain_sql
 from safely.lint.spellings.rows import overwrites, required_tests
 from safely.lint.sql_text import unqualified
-from safely.lint.statements import SYNTAX_ERROR, UNSEEN, Change, changes
+from safely.lint.statement_kinds import SYNTAX_ERROR, UNSEEN
+from safely.lint.statements import Change, changes
 from safely.lint.volatility import is_volatile
 
 IDENTITY = (  # what to do instead, where no single spelling would do
