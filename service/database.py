@@ -168,6 +168,8 @@ def service_connector(settings: Settings, revision: str, **parameters: str) -> C
             "idle_in_transaction_session_timeout": milliseconds,
             # a query ends soon after its request has, and gives its locks back
             "client_connection_check_interval": "1000",
+            # a warning tells of a COMMIT that reached no standby; the role may have silenced it
+            "client_min_messages": "notice",
             **parameters,
         },
     )

@@ -20,7 +20,8 @@ async def test_a_commit_whose_wait_for_a_standby_was_cancelled_is_of_unknown_out
 ) -> None:
     with started(Postgresql(tmp_path / "postgresql")) as server:
         url = server.url("postgres")
-        await execute(url, "CREATE TABLE written (it int)", "SELECT 1")
+        silenced = "ALTER ROLE postgres SET client_min_messages = 'error'"
+        await execute(url, "CREATE TABLE written (it int)", silenced, "SELECT 1")
         await execute(
             url,
             "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
