@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# rehearse: no, check constraint "ck_payments_amount" of relation "payments" is violated by
+# rehearse: no, ck_payments_amount
 # lock: ACCESS EXCLUSIVE on payments
 revision = "check_in_batch"
 down_revision = "schema"

@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# rehearse: no, rows of orders were read under a lock on
+# rehearse: no, were read under a lock on
 # lock: SHARE UPDATE EXCLUSIVE on orders
 revision = "foreign_key_and_validate"
 down_revision = "schema"

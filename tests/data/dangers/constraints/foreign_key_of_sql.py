@@ -4,7 +4,7 @@ from alembic import op
 
 import safely
 
-# rehearse: no, rows of orders were read under a lock on
+# rehearse: no, were read under a lock on
 # lock: SHARE ROW EXCLUSIVE on orders, SHARE ROW EXCLUSIVE on products
 revision = "foreign_key_of_sql"
 down_revision = "schema"
