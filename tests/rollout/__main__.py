@@ -38,6 +38,8 @@ from tests.rollout.kubernetes import Authorized, Cluster, RolloutError
 
 DOCUMENT = ROOT / "docs/kubernetes.md"
 CLIENTS = 12
+READERS = 4  # of them write seldom: after a write a client's reads go to the primary for a while
+SELDOM = 20  # times as seldom as the others
 CALM = 3.0  # seconds of load before the first step and after the last
 ROWS = 100_000
 FORGOTTEN = 10  # seconds in place of progressDeadlineSeconds, where nobody has migrated
@@ -220,17 +222,25 @@ async def run() -> bool:
             files = await prepare(server, standby, directory)
             log = RequestLog(CLIENTS)
             cluster = Cluster(directory, files)
-            clients = [Client(number, cluster.port, log) for number in range(CLIENTS)]
             Authorized.token = tokens.create(str(files[TOKENS]), "rollout", SCOPES)
-            for client in clients:
-                keep_alive = client.connection.keep_alive
-                client.connection = Authorized(cluster.port, keep_alive=keep_alive)
+            clients = [make_client(number, cluster.port, log) for number in range(CLIENTS)]
             rehearsal = Rehearsal(cluster, server, clients)
             print(line(HEAD))
             print(line(["---", *["---:"] * (len(HEAD) - 1)]), flush=True)
             async with cluster.running():
                 await rehearse(rehearsal, directory)
             return report(rehearsal, await rehearsal.compared(server.url("users")))
+
+
+def make_client(number: int, port: int, log: RequestLog) -> Client:
+    """Return a client with a token; the first ones write seldom."""
+    client = Client(number, port, log)
+    client.connection = Authorized(port, keep_alive=client.connection.keep_alive)
+    if number < READERS:
+        reads = {client.read, client.list_users, client.export}
+        for action in set(client.weights) - reads:
+            client.weights[action] /= SELDOM
+    return client
 
 
 def report(rehearsal: Rehearsal, comparison: Comparison) -> bool:
