@@ -4,11 +4,13 @@ import asyncio
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import asyncpg
+from prometheus_client.parser import text_string_to_metric_families
 
 from safely.scratch.embedded import Server
 from tests.dying_databases import SOCKET
@@ -110,3 +112,13 @@ def processes_of(server: Server) -> list[int]:
     pid = lock_file.read_text(encoding="utf-8").split()[0]
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return [int(pid), *map(int, children)]
+
+
+def reads_by_server(metrics: str) -> Counter[str]:
+    """Return how many reads each server has answered."""
+    reads: Counter[str] = Counter()
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples:
+            if sample.name == "db_reads_total":
+                reads[sample.labels["server"]] += int(sample.value)
+    return reads

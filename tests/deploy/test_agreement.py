@@ -17,6 +17,7 @@ from tests.paths import ROOT
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = (ROOT / "compose.yaml").read_text("utf-8")
 MEASURED = 47 + 92 + 15  # MiB: parent and worker under load (README.md), the page /evolution
+POOLERS = ("users-pooler", "users-pooler-ro")  # before the primary, before the standbys
 KINDS_WITH_PODS = {"Deployment", "Job"}
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
@@ -140,12 +141,16 @@ def test_the_memory_covers_what_was_measured_and_the_spool() -> None:
     assert limit >= (MEASURED + mebibytes(spool)) * 1.5
 
 
-def test_the_connections_of_all_pods_fit_the_pooler_and_the_server() -> None:
-    pooler = written()["Pooler", "users-pooler"]["spec"]
+@pytest.mark.parametrize("name", POOLERS)
+def test_the_connections_of_all_pods_fit_the_pooler_and_the_server(name: str) -> None:
+    pooler = written()["Pooler", name]["spec"]
     parameters = pooler["pgbouncer"]["parameters"]
+    watched = 1  # each worker watches the primary and the replicas by a connection more
     bounds = written()["HorizontalPodAutoscaler", "users"]["spec"]
     surge = deployment()["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
-    each = int(environment(deployment())["WORKERS"]) * int(environment(deployment())["POOL_SIZE"])
+    each = int(environment(deployment())["WORKERS"]) * (
+        int(environment(deployment())["POOL_SIZE"]) + watched
+    )
     # terminating pods keep theirs, beside one that takes its place: all of them, at the worst
     assert (2 * bounds["maxReplicas"] + surge) * each <= int(parameters["max_client_conn"])
     server = written()["Cluster", "users-db"]["spec"]["postgresql"]["parameters"]
@@ -170,11 +175,11 @@ def test_policies_name_pods_that_exist() -> None:
         labels(deployment()),
         labels(job()),
         {"cnpg.io/cluster": "users-db", "cnpg.io/podRole": "instance"},
-        {"cnpg.io/poolerName": "users-pooler"},
+        *({"cnpg.io/poolerName": name} for name in POOLERS),
         {"k8s-app": "kube-dns"},
     ]
     assert ("Cluster", "users-db") in written()
-    assert ("Pooler", "users-pooler") in written()
+    assert [pooler["metadata"]["name"] for pooler in of_kind("Pooler")] == list(POOLERS)
     for policy in of_kind("NetworkPolicy"):
         for selector in values(policy, "podSelector"):
             wanted = selector.get("matchLabels", {})
@@ -193,14 +198,17 @@ def egress(pods: dict[str, str]) -> list[tuple[dict[str, str], int]]:
     ]
 
 
-def test_the_service_reaches_the_pooler_and_the_migration_the_database_and_neither_the_other() -> (
+def test_the_service_reaches_the_poolers_and_the_migration_the_database_and_neither_the_other() -> (
     None
 ):
     dns = [({"k8s-app": "kube-dns"}, 53)] * 2
-    pooler, database = {"cnpg.io/poolerName": "users-pooler"}, {"cnpg.io/cluster": "users-db"}
-    for pods, place in ((labels(deployment()), pooler), (labels(job()), database)):
+    poolers = [{"cnpg.io/poolerName": name} for name in POOLERS]
+    for pods, places in (
+        (labels(deployment()), poolers),
+        (labels(job()), [{"cnpg.io/cluster": "users-db"}]),
+    ):
         reached = [peer for peer in egress(pods) if peer not in dns]
-        assert reached == [(place, 5432)]
+        assert reached == [(place, 5432) for place in places]
         assert [peer for peer in egress(pods) if peer in dns] == dns
     for pods in (labels(deployment()), labels(job())):
         types = {kind for policy in of_kind("NetworkPolicy")
@@ -210,23 +218,30 @@ def test_the_service_reaches_the_pooler_and_the_migration_the_database_and_neith
 
 
 def test_each_role_has_its_secret_and_goes_its_way() -> None:
-    """The service goes through the pooler; a migration needs a session, so past it."""
+    """The service goes through the poolers; a migration needs a session, so past them."""
     cluster = written()["Cluster", "users-db"]["spec"]
     roles = {role["name"]: role["passwordSecret"]["name"] for role in cluster["managed"]["roles"]}
     assert roles == {"users_app": "users-app", "users_owner": "users-owner"}
     assert set(roles) <= set(re.findall(r"users_\w+", COMPOSE))
     assert cluster["bootstrap"]["initdb"]["owner"] == "users_owner"
     assert environment(job())["APP_ROLE"] == "users_app"
-    hosts = {"users-app": "users-pooler", "users-owner": "users-db-rw"}
-    assert cluster["certificates"]["serverAltDNSNames"] == ["users-pooler"]
+    hosts = {
+        "users-app": {"url": "users-pooler", "read-url": "users-pooler-ro"},
+        "users-owner": {"url": "users-db-rw"},
+    }
+    types = {pooler["metadata"]["name"]: pooler["spec"]["type"] for pooler in of_kind("Pooler")}
+    assert types == {"users-pooler": "rw", "users-pooler-ro": "ro"}
+    assert cluster["certificates"]["serverAltDNSNames"] == list(POOLERS)
     for role, secret in roles.items():
         target = written()["ExternalSecret", secret]["spec"]["target"]
         assert target["name"] == secret
         data = target["template"]["data"]
         assert data["username"] == role
-        url = urlsplit(data["url"].replace("{{ .password }}", "password"))
-        assert (url.username, url.hostname, url.path) == (role, hosts[secret], "/users")
-        assert parse_qs(url.query)["sslmode"] == ["verify-full"]
+        assert set(data) == {"username", "password", *hosts[secret]}
+        for key, host in hosts[secret].items():
+            url = urlsplit(data[key].replace("{{ .password }}", "password"))
+            assert (url.username, url.hostname, url.path) == (role, host, "/users")
+            assert parse_qs(url.query)["sslmode"] == ["verify-full"]
 
 
 def test_each_pod_sees_the_secret_of_its_role_and_files_lie_where_the_settings_say() -> None:
@@ -235,9 +250,15 @@ def test_each_pod_sees_the_secret_of_its_role_and_files_lie_where_the_settings_s
         mounts = {mount["name"]: mount for mount in container(manifest)["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in pod(manifest)["volumes"]}
         assert set(mounts) == set(volumes)
-        database[manifest["kind"]] = volumes["database"]["secret"]["secretName"]
+        source = volumes["database"]["secret"]
+        database[manifest["kind"]] = source["secretName"]
         place = mounts["database"]["mountPath"]
+        files = {f"{place}/{item['path']}" for item in source["items"]}
+        variables = [f"{name}_FILE" for name in SECRETS if f"{name}_FILE" in environment(manifest)]
         assert environment(manifest)["DATABASE_URL_FILE"] == f"{place}/url"
+        assert {environment(manifest)[name] for name in variables} == files
+        target = written()["ExternalSecret", source["secretName"]]["spec"]["target"]
+        assert {item["key"] for item in source["items"]} <= set(target["template"]["data"])
         assert all(mounts[name].get("readOnly") for name in volumes if "secret" in volumes[name])
         written_to = [mounts[name]["mountPath"] for name in volumes if "emptyDir" in volumes[name]]
         assert written_to == ["/tmp"]  # noqa: S108  # the only place that either writes to

@@ -18,11 +18,17 @@ READY = 30.0  # seconds
 async def test_a_pod_passes_its_probes_and_is_reached_through_the_service(
     url: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "url"
+    file, replicas = tmp_path / "url", tmp_path / "read-url"
     file.write_text(url, encoding="utf-8")
+    replicas.touch()  # an empty file: there are none
     known = tmp_path / "tokens.json"
     Authorized.token = tokens.create(str(known), "test", ["read"])
-    cluster = Cluster(tmp_path, {"/secrets/app/url": file, "/tokens/tokens.json": known})
+    files = {
+        "/secrets/app/url": file,
+        "/secrets/app/read-url": replicas,
+        "/tokens/tokens.json": known,
+    }
+    cluster = Cluster(tmp_path, files)
     async with cluster.running():
         pod = await cluster.start(Build("this", ROOT, HEAD))
         async with asyncio.timeout(READY):

@@ -32,14 +32,19 @@ from tests.chaos.table import line, write
 from tests.deploy.manifests import written
 from tests.dying_databases import MOMENTS
 from tests.paths import ROOT
+from tests.replication import standby_of
 from tests.rollout.builds import Build, builds, with_mistake
 from tests.rollout.kubernetes import Authorized, Cluster, RolloutError
 
 DOCUMENT = ROOT / "docs/kubernetes.md"
 CLIENTS = 12
+READERS = 4  # of them write seldom: after a write a client's reads go to the primary for a while
+SELDOM = 20  # times as seldom as the others
 CALM = 3.0  # seconds of load before the first step and after the last
 ROWS = 100_000
 FORGOTTEN = 10  # seconds in place of progressDeadlineSeconds, where nobody has migrated
+# operate: /metrics says what the standby answered
+SCOPES: tuple[tokens.Scope, ...] = ("read", "write", "operate")
 TOKENS = "/tokens/tokens.json"  # where the manifests mount it
 HEAD = ("step", "seconds", "requests", "errors", "longest time without an answer")
 
@@ -62,6 +67,7 @@ class Rehearsal:
         self.log = clients[0].log
         self.steps: list[Step] = []
         self.complaints: list[str] = []
+        self.read_by_standby = 0
 
     async def step(self, name: str, work: Awaitable[object]) -> None:
         """Do the work of a step, and print its line."""
@@ -80,6 +86,21 @@ class Rehearsal:
             self.complaints.append(f"it failed otherwise than expected: {error}")
         else:
             self.complaints.append(f"it should have failed: {expected}")
+
+    async def roll_out(self, build: Build) -> None:
+        """Roll a build out, and wait until the old pods have ended."""
+        await self.count_reads()
+        await self.cluster.roll_out(build)
+        await self.cluster.gone()
+
+    async def count_reads(self) -> None:
+        """Count what the standby has answered to the pods that are about to go."""
+        for pod in self.cluster.pods:
+            if pod.is_ready and not pod.is_deleted:
+                reads = await pod.read_by_standbys()
+                self.read_by_standby += reads
+                if not reads:
+                    self.complaints.append(f"a pod of {pod.build.name} never read from the standby")
 
     def errors(self, began: float, ended: float) -> list[Entry]:
         """Return the requests between two times that a client would call failed."""
@@ -133,28 +154,23 @@ async def rehearse(rehearsal: Rehearsal, directory: Path) -> None:
         try:
             await step("A serves", asyncio.sleep(CALM))
             await step("the Job of B, killed once, while A serves", killed_once(rehearsal, b))
-            await step("roll-out of B", rolled(cluster, b))
+            await step("roll-out of B", rehearsal.roll_out(b))
             failing = rehearsal.fails(cluster.run_job(broken), "a revision with a mistake")
             await step("a Job that fails four times, while B serves", failing)
             await step("roll-out of C, whose Job was forgotten", forgotten(rehearsal, c))
             await step("the Job of C, while B serves", cluster.run_job(c))
-            await step("roll-out of C", rolled(cluster, c))
+            await step("roll-out of C", rehearsal.roll_out(c))
             await step("roll-back to B: its Job", cluster.run_job(b))
-            await step("roll-back to B: its pods", rolled(cluster, b))
+            await step("roll-back to B: its pods", rehearsal.roll_out(b))
             await step("roll-back to A: its Job", cluster.run_job(a))
-            await step("roll-back to A: its pods", rolled(cluster, a))
+            await step("roll-back to A: its pods", rehearsal.roll_out(a))
             down = cluster.run_job(c, "alembic", "downgrade", a.revision)
             await step("the Job that downgrades, by C, while A serves", down)
             await step("A serves", asyncio.sleep(CALM))
+            await rehearsal.count_reads()
         finally:
             for client in rehearsal.clients:
                 client.stopping = True
-
-
-async def rolled(cluster: Cluster, build: Build) -> None:
-    """Roll a build out, and wait until the old pods have ended."""
-    await cluster.roll_out(build)
-    await cluster.gone()
 
 
 async def forgotten(rehearsal: Rehearsal, build: Build) -> None:
@@ -197,16 +213,17 @@ async def run() -> bool:
     """Rehearse on a server of its own; return whether all is as it must be."""
     with tempfile.TemporaryDirectory(prefix="users-rollout-") as name:
         directory = Path(name)
-        server = Postgresql(directory / "postgresql", "-c", "max_connections=300")
-        with started(server):
-            files = await prepare(server, directory)
+        connections = ("-c", "max_connections=300")
+        server = Postgresql(directory / "postgresql", *connections)
+        with (
+            started(server),
+            standby_of(server, directory / "standby", *connections) as standby,
+        ):
+            files = await prepare(server, standby, directory)
             log = RequestLog(CLIENTS)
             cluster = Cluster(directory, files)
-            clients = [Client(number, cluster.port, log) for number in range(CLIENTS)]
-            Authorized.token = tokens.create(str(files[TOKENS]), "rollout", ["read", "write"])
-            for client in clients:
-                keep_alive = client.connection.keep_alive
-                client.connection = Authorized(cluster.port, keep_alive=keep_alive)
+            Authorized.token = tokens.create(str(files[TOKENS]), "rollout", SCOPES)
+            clients = [make_client(number, cluster.port, log) for number in range(CLIENTS)]
             rehearsal = Rehearsal(cluster, server, clients)
             print(line(HEAD))
             print(line(["---", *["---:"] * (len(HEAD) - 1)]), flush=True)
@@ -215,11 +232,25 @@ async def run() -> bool:
             return report(rehearsal, await rehearsal.compared(server.url("users")))
 
 
+def make_client(number: int, port: int, log: RequestLog) -> Client:
+    """Return a client with a token; the first ones write seldom."""
+    client = Client(number, port, log)
+    client.connection = Authorized(port, keep_alive=client.connection.keep_alive)
+    if number < READERS:
+        reads = {client.read, client.list_users, client.export}
+        for action in set(client.weights) - reads:
+            client.weights[action] /= SELDOM
+    return client
+
+
 def report(rehearsal: Rehearsal, comparison: Comparison) -> bool:
     """Print what came out, write the document, and return whether all is as it must be."""
     errors = rehearsal.errors(0, float("inf"))
     counts = ", ".join(f"{len(comparison.faults[kind])} {kind}" for kind in FAULTS)
-    words = f"{len(rehearsal.log.entries):,} requests, {len(errors)} errors; {counts}."
+    words = (
+        f"{len(rehearsal.log.entries):,} requests, {len(errors)} errors; {counts}. "
+        f"The standby answered {rehearsal.read_by_standby:,} of the reads."
+    )
     print(f"\n{words}")
     flaws = [*map(str, errors), *rehearsal.complaints, *chain(*comparison.faults.values())]
     for flaw in flaws[:20]:
@@ -229,7 +260,7 @@ def report(rehearsal: Rehearsal, comparison: Comparison) -> bool:
     return not flaws
 
 
-async def prepare(server: Server, directory: Path) -> dict[str, Path]:
+async def prepare(server: Server, standby: Server, directory: Path) -> dict[str, Path]:
     """Make the database and the roles of the CloudNativePG cluster; return the files of secrets.
 
     Their keys are the paths at which the manifests mount them.
@@ -249,9 +280,13 @@ async def prepare(server: Server, directory: Path) -> dict[str, Path]:
         await connection.execute(statement)
     await connection.close()
     files = {}
-    for path, role in (("/secrets/app/url", "users_app"), ("/secrets/owner/url", owner)):
-        files[path] = directory / role
-        url = server.url(database).replace("postgres@", f"{role}@")
+    for path, role, place in (
+        ("/secrets/app/url", "users_app", server),
+        ("/secrets/app/read-url", "users_app", standby),
+        ("/secrets/owner/url", owner, server),
+    ):
+        files[path] = directory / path[1:].replace("/", "-")
+        url = place.url(database).replace("postgres@", f"{role}@")
         files[path].write_text(url, encoding="utf-8")
     files[TOKENS] = directory / "tokens.json"
     return files

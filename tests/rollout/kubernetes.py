@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.chaos.connection import Connection, Response
 from tests.deploy.manifests import written
+from tests.replication import reads_by_server
 from tests.rollout.builds import Build
 from tests.servers import free_port
 
@@ -31,14 +32,19 @@ class RolloutError(Exception):
 
 
 class Authorized(Connection):
-    """A connection whose requests carry a token."""
+    """A connection whose requests carry a token, and the position of the client's last write."""
 
     token = ""
+    position = ""
 
     async def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
         """Send a request as `Connection` does."""
         headers["Authorization"] = f"Bearer {self.token}"
-        return await super().request(method, path, body, **headers)
+        if self.position:
+            headers["Read_After"] = self.position
+        response = await super().request(method, path, body, **headers)
+        self.position = response.headers.get("read-after", self.position)
+        return response
 
 
 def container(kind: str, name: str) -> dict[str, Any]:
@@ -95,6 +101,12 @@ class Pod:
         except OSError:  # TimeoutError too
             return False
         return 200 <= response.status < 400  # as Kubernetes judges a probe
+
+    async def read_by_standbys(self) -> int:
+        """Return how many reads its standbys have answered."""
+        response = await Authorized(self.port, keep_alive=False).request("GET", "/metrics")
+        reads = reads_by_server(response.body.decode())
+        return reads.total() - reads["primary"]
 
     async def delete(self) -> None:
         """Delete it: preStop, SIGTERM, and SIGKILL at the end of its grace."""

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from safely.scratch.embedded import Server
 from service.models import SCHEMA_REVISION
@@ -31,6 +30,7 @@ from tests.replication import (
     catch_up,
     frozen,
     pause_replay,
+    reads_by_server,
     resume_replay,
     standby_of,
     value,
@@ -174,16 +174,6 @@ class Client:
                     await asyncio.sleep(self.chance.choice([0, 0.6]))
                     assert (await self.ask("GET", f"/users/{user_id}")).status_code == 404
                     self.checked += 1
-
-
-def reads_by_server(metrics: str) -> Counter[str]:
-    """Return how many reads each server has answered."""
-    reads: Counter[str] = Counter()
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples:
-            if sample.name == "db_reads_total":
-                reads[sample.labels["server"]] += int(sample.value)
-    return reads
 
 
 async def test_no_client_misses_its_own_write(cluster: Cluster, *, full: bool) -> None:
