@@ -125,7 +125,7 @@ SELECT format('%I.%I', schemaname, sequencename), last_value FROM pg_sequences""
 
 
 class Catalogue(NamedTuple):
-    """What the catalogue of the copy says at some moment."""
+    """The content of the copy's catalogue at one moment: definitions, objects, sequences."""
 
     definitions: dict[str, str]
     """By name, of the schema and of what is beyond it."""

@@ -126,7 +126,7 @@ def rules_of(sentence: str) -> tuple[str, ...]:
 
 
 class Transaction:
-    """What the statements of a transaction have done with the tables that were there before.
+    """A transaction of the migrator, and its effects on tables that it did not make itself.
 
     `rows`: the estimated number of rows, by table. What a statement reads under a lock, or changes,
     grows with the table, and so does the time for which clients wait.

@@ -157,7 +157,7 @@ class SchemaReport:
     builds: Sequence[Build] | None
     """None where the database does not tell (SQLite)."""
     standbys: Sequence[StandbyLag] | None
-    """Those of the server that was asked; None where there can't be any (SQLite)."""
+    """The standbys that are connected to the server; None where there can't be any (SQLite)."""
     set_aside: Sequence[SetAside]
     drift: DriftReport
     rows: Sequence[LedgerRow]

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -140,16 +140,7 @@ class Run:
 
     async def compared(self) -> Comparison:
         """Compare what clients know with what the database kept and with what they read."""
-        rows = await stored_rows(self.world.url)
-        owned = chain.from_iterable(client.owned.values() for client in self.clients)
-        imports = chain.from_iterable(client.imports for client in self.clients)
-        comparison = compare(owned, imports, rows)
-        for client in self.clients:
-            for sentence in client.read_wrong:
-                comparison.add("wrong", sentence)
-        for sentence in damages(self.world.url):
-            comparison.add("wrong", sentence)
-        return comparison
+        return await compared(self.clients, self.world.url)
 
 
 MakeFault = Callable[[Run], Awaitable[None]]
@@ -238,6 +229,20 @@ async def under_load(fault: Fault, world: World, directory: Path, size: Size) ->
         await run.stop_service()  # so that no write is on its way any more
         await no_backends(world)
         return Result(fault, log, await run.compared(), run.complaints)
+
+
+async def compared(clients: Sequence[Client], url: str) -> Comparison:
+    """Compare what clients know with what a database kept and with what they read."""
+    rows = await stored_rows(url)
+    owned = chain.from_iterable(client.owned.values() for client in clients)
+    imports = chain.from_iterable(client.imports for client in clients)
+    comparison = compare(owned, imports, rows)
+    for client in clients:
+        for sentence in client.read_wrong:
+            comparison.add("wrong", sentence)
+    for sentence in damages(url):
+        comparison.add("wrong", sentence)
+    return comparison
 
 
 async def stored_rows(url: str) -> list[tuple[int, Fields]]:

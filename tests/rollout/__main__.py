@@ -22,12 +22,12 @@ import asyncpg
 
 from safely.scratch.embedded import Server
 from service.auth import tokens
-from tests.chaos.acknowledged import FAULTS, Comparison, compare
+from tests.chaos.acknowledged import FAULTS, Comparison
 from tests.chaos.clients import Client
 from tests.chaos.migration_faults import LOAD
 from tests.chaos.postgresql import Postgresql, started
 from tests.chaos.request_log import Entry, RequestLog
-from tests.chaos.run import LOADED, stored_rows
+from tests.chaos.run import LOADED, compared
 from tests.chaos.table import line, write
 from tests.deploy.manifests import written
 from tests.dying_databases import MOMENTS
@@ -126,17 +126,6 @@ class Rehearsal:
             f"{gap:.2f} s",
         ]
 
-    async def compared(self, url: str) -> Comparison:
-        """Compare what clients know with what the database has, and with what they read."""
-        comparison = compare(
-            chain.from_iterable(client.owned.values() for client in self.clients),
-            chain.from_iterable(client.imports for client in self.clients),
-            await stored_rows(url),
-        )
-        for sentence in chain.from_iterable(client.read_wrong for client in self.clients):
-            comparison.add("wrong", sentence)
-        return comparison
-
 
 async def rehearse(rehearsal: Rehearsal, directory: Path) -> None:
     """Roll A out, then B and C, and back, as docs/kubernetes.md says."""
@@ -229,7 +218,7 @@ async def run() -> bool:
             print(line(["---", *["---:"] * (len(HEAD) - 1)]), flush=True)
             async with cluster.running():
                 await rehearse(rehearsal, directory)
-            return report(rehearsal, await rehearsal.compared(server.url("users")))
+            return report(rehearsal, await compared(rehearsal.clients, server.url("users")))
 
 
 def make_client(number: int, port: int, log: RequestLog) -> Client:

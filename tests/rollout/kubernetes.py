@@ -1,4 +1,4 @@
-"""What Kubernetes does with the manifests of deploy/kubernetes, made with processes on loopback.
+"""Pods, roll-outs and Jobs as deploy/kubernetes describes them, of processes on loopback.
 
 A pod is `python -m service` with the container's environment, probes, preStop and grace. The
 Service is a relay of TCP connections to the pods that are ready. Times and paths are those of the
@@ -227,16 +227,16 @@ class Cluster:
         """Return when the deleted pods have ended."""
         await asyncio.gather(*(pod.process.wait() for pod in self.pods if pod.is_deleted))
 
-    async def run_job(self, build: Build, *arguments: str, attempts: int | None = None) -> str:
-        """Run the migration's Job with the image of a build; return what its last attempt printed.
+    async def run_job(self, build: Build, *arguments: str) -> None:
+        """Run the migration's Job with the image of a build.
 
-        `arguments` replace the manifest's. Raise RolloutError after the last attempt.
+        `arguments` replace the manifest's. Raise RolloutError with what the last attempt printed.
         """
         spec = written()["Job", "users-migration"]["spec"]
         one = container("Job", "users-migration")
         command = arguments or one["args"]
         output = ""
-        for attempt in range(attempts or spec["backoffLimit"] + 1):
+        for attempt in range(spec["backoffLimit"] + 1):
             if attempt:
                 await asyncio.sleep(JOB_DELAYS[attempt - 1])
             process = await asyncio.create_subprocess_exec(
@@ -247,7 +247,7 @@ class Cluster:
             self.job = process
             output = (await process.communicate())[0].decode()
             if process.returncode == 0:
-                return output
+                return
         raise RolloutError(f"the Job of {build.name} failed: {output[-1000:]}")
 
     def kill_job(self) -> None:
